@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * fs.h - the mounted filesystem: options, and one opaque pointer for each layer's state.
+ *
+ * struct pf_fs is passed first to every function of layers 1-5. A layer defines its own state
+ * struct in its own header or source file; only that layer looks inside.
+ */
+#ifndef PF_BASE_FS_H
+#define PF_BASE_FS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <pinfs/format.h>
+
+enum pf_busy { PF_BUSY_WAIT, PF_BUSY_EBUSY, PF_BUSY_DEFER, PF_BUSY_UNSAFE, PF_BUSY_NR };
+enum pf_scope { PF_SCOPE_RANGE, PF_SCOPE_FILE, PF_SCOPE_NR };
+enum pf_pmem_mode { PF_PMEM_AUTO, PF_PMEM_CPU, PF_PMEM_MSYNC, PF_PMEM_NR };
+
+extern const char *const pf_busy_name[PF_BUSY_NR];
+extern const char *const pf_scope_name[PF_SCOPE_NR];
+extern const char *const pf_pmem_name[PF_PMEM_NR];
+
+struct pf_opts {
+	enum pf_busy on_busy;		/* what a break does that meets a pin */
+	enum pf_scope break_scope;	/* range: only pins that the operation hits; file: any, as Linux */
+	enum pf_pmem_mode pmem;
+	uint64_t busy_timeout_ms;	/* 0 = none; then EBUSY */
+	uint64_t revoke_timeout_ms;	/* a client that has not acknowledged by then is quarantined */
+	uint64_t window;		/* bytes, multiple of 2 MiB: window budget of one session */
+	bool ro;
+};
+
+struct pf_pm;		/* media/pmem.h */
+struct pf_jnl;		/* media/journal.h */
+struct pf_verified;	/* media/verify.h */
+struct pf_alloc;	/* space/alloc.h */
+struct pf_itab;		/* space/itable.h */
+struct pf_lay;		/* share/layout.h */
+struct pf_icache;	/* obj/inode.h */
+struct pf_orph;		/* obj/orphan.h */
+
+struct pf_fs {
+	struct pf_opts opts;
+	/* From the superblock, constant while mounted. */
+	uint64_t fsid;
+	uint64_t nblk;
+	uint64_t ngroup;
+	uint64_t lane_blk, map_blk, iclu0_blk;
+	uint32_t nlane, lane_nblk;
+	uint8_t uuid[16];
+	char label[33];
+	uint8_t hash_key[16];
+
+	struct pf_pm *pm;
+	struct pf_jnl *jnl;
+	struct pf_verified *verified;
+	struct pf_alloc *alloc;
+	struct pf_itab *itab;
+	struct pf_lay *lay;
+	struct pf_icache *icache;
+	struct pf_orph *orph;
+};
+
+#endif

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * journal.h - transactions: all of a change or nothing, durable when commit returns.
+ *
+ * A transaction edits private copies ("shadows") of metadata objects. Commit seals each shadow's
+ * checksum, finds the 64-byte lines that differ from the media, writes them to a lane, and then home:
+ *
+ *   1  fresh objects (blocks nobody refers to yet) straight home;  lane body and header        drain
+ *      -> committed: the checksum over header and body makes a torn lane an empty lane
+ *   2  changed lines home                                                                      drain
+ *   3  lane header emptied                                                                     drain
+ *
+ * The drain after 3 comes before any lock of the transaction is dropped: otherwise a later change of the same
+ * lines, in another lane, could be overwritten by the replay of this one. Replay writes valid lanes in order of
+ * l_seq and may be repeated.
+ *
+ * Who protects what: the caller holds the lock of every object it edits (inode lock for an inode, its tree
+ * nodes and directory leaves) from pf_tx_get() to the end of commit; cluster headers, orphan blocks and map blocks
+ * are locked through the transaction by their own modules.
+ */
+#ifndef PF_MEDIA_JOURNAL_H
+#define PF_MEDIA_JOURNAL_H
+
+#include "base/fs.h"
+#include "media/verify.h"
+
+struct pf_tx;
+
+int pf_jnl_init(struct pf_fs *fs) PF_MUST_CHECK;
+void pf_jnl_fini(struct pf_fs *fs);
+/* Replay committed lanes of an image that was not unmounted in order. Number of transactions, or -errno. */
+int pf_jnl_replay(struct pf_fs *fs) PF_MUST_CHECK;
+/* The same without writing: how many lanes hold a transaction (fsck -n). */
+int pf_jnl_pending(struct pf_fs *fs) PF_MUST_CHECK;
+
+/* Take a lane. Blocks (shortly: a lane is held for one commit) while all are busy. Errors: -ENOMEM, -EROFS. */
+int pf_tx_begin(struct pf_fs *fs, struct pf_tx **out) PF_MUST_CHECK;
+
+/* A writable shadow of the object at @doff, verified; the same pointer each time in one transaction; good until
+ * commit/abort. -EUCLEAN, -ENOMEM, -EFBIG (the lane could not hold it: see pf_tx_room). */
+int pf_tx_get(struct pf_tx *tx, enum pf_md type, uint64_t doff, uint64_t owner, void **out) PF_MUST_CHECK;
+/* A zeroed shadow, formatted, of a new object in a block that this transaction allocated (or an unused inode slot: not
+ * treated as fresh then, as its block is shared). */
+int pf_tx_new(struct pf_tx *tx, enum pf_md type, uint64_t doff, uint64_t owner, uint32_t gen, void **out) PF_MUST_CHECK;
+/* For reading inside a transaction: the shadow if there is one, else the object on the media. @tx may be NULL: pf_md_get. */
+int pf_tx_peek(struct pf_fs *fs, struct pf_tx *tx, enum pf_md type, uint64_t doff, uint64_t owner,
+	       const void **out) PF_MUST_CHECK;
+/* The object's block is freed by this transaction: its shadow, if any, is dropped. */
+void pf_tx_drop(struct pf_tx *tx, uint64_t dblk);
+/* Whole 4 KiB objects that still fit into the lane in the worst case. Long work (truncate) commits and begins anew. */
+unsigned int pf_tx_room(const struct pf_tx *tx);
+
+/* Call @fn(arg, committed) at the end of commit or abort, in reverse order, after the last drain: releases locks
+ * that a module holds for this transaction, moves blocks to and from the allocator. */
+int pf_tx_at_end(struct pf_tx *tx, void (*fn)(void *arg, bool committed), void *arg) PF_MUST_CHECK;
+/* Module data for space/alloc: called by commit before sealing, to turn block deltas into map shadows. */
+struct pf_tx_blocks;
+struct pf_tx_blocks **pf_tx_blocks(struct pf_tx *tx);
+struct pf_fs *pf_tx_fs(struct pf_tx *tx);
+
+/* Both end the transaction. Commit fails only with -EIO (medium), -EFBIG, -ENOMEM, -EUCLEAN (map block), and then nothing happened. */
+int pf_tx_commit(struct pf_tx *tx) PF_MUST_CHECK;
+void pf_tx_abort(struct pf_tx *tx);
+
+#endif

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * pmem.h - the persistence seam: the only place that knows how bytes become durable.
+ *
+ * Every store to the device that must survive goes through this ops table, so that a test backend
+ * can record it and build the images which a crash could leave. pmem.c is the only caller of libpmem.
+ *
+ * Order: bytes stored by pf_pm_write()/pf_pm_zero() or flushed by pf_pm_flush() before a pf_pm_drain()
+ * are durable when the drain returns. Nothing else is promised; 8 aligned bytes never tear.
+ */
+#ifndef PF_MEDIA_PMEM_H
+#define PF_MEDIA_PMEM_H
+
+#include <stdint.h>
+#include <pinfs/compiler.h>
+#include "base/fs.h"
+
+struct pf_pm_ops {
+	/* Copy @len bytes to device offset @doff and start their way to the media. */
+	void (*write)(struct pf_pm *pm, uint64_t doff, const void *src, uint64_t len);
+	void (*zero)(struct pf_pm *pm, uint64_t doff, uint64_t len);
+	/* Bytes that somebody stored through a mapping: start their way to the media. */
+	void (*flush)(struct pf_pm *pm, uint64_t doff, uint64_t len);
+	/* 0, or -EIO when the medium refused (msync mode). May block for the medium. */
+	int (*drain)(struct pf_pm *pm);
+};
+
+struct pf_pm {
+	const struct pf_pm_ops *ops;
+	uint8_t *base;			/* whole device, mapped shared; read-only when ro */
+	uint64_t bytes;
+	int fd;				/* carries an exclusive flock(2) in a daemon or writing tool */
+	enum pf_pmem_mode mode;		/* CPU or MSYNC: what AUTO decided */
+	bool ro;
+	void *priv;			/* of the backend */
+};
+
+/*
+ * Open and map a device. @excl: take the exclusive flock and refuse with -EBUSY when anybody holds it;
+ * pf_pm_holders() then names them. Errors: -ENOENT, -EACCES, -EBUSY, -EINVAL (neither a regular file nor a
+ * DAX device, or below PF_DEV_MIN / above PF_DEV_MAX / not a multiple of the block size), -ENOMEM, -EIO.
+ */
+int pf_pm_open(const char *path, enum pf_pmem_mode mode, bool ro, bool excl, struct pf_pm **out) PF_MUST_CHECK;
+void pf_pm_close(struct pf_pm *pm);
+
+/* "pid 12 (comm), pid 14 (comm)" of the processes that hold @path open, at most @len bytes. */
+void pf_pm_holders(const char *path, char *buf, size_t len);
+
+static inline void *pf_pm_at(const struct pf_pm *pm, uint64_t doff) { return pm->base + doff; }
+static inline void pf_pm_write(struct pf_pm *pm, uint64_t doff, const void *src, uint64_t len)
+{
+	pm->ops->write(pm, doff, src, len);
+}
+static inline void pf_pm_zero(struct pf_pm *pm, uint64_t doff, uint64_t len) { pm->ops->zero(pm, doff, len); }
+static inline void pf_pm_flush(struct pf_pm *pm, uint64_t doff, uint64_t len) { pm->ops->flush(pm, doff, len); }
+static inline int pf_pm_drain(struct pf_pm *pm) { return pm->ops->drain(pm); }
+
+#endif

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * ledger.h - shared memory between the daemon and one client session: who has pinned what.
+ *
+ * The ledger is a sealed memfd of one session, so a client can spoil only its own. Its slots are the
+ * slots of the session's window: slot s is one 2 MiB piece of one file at a time. Which piece, and
+ * which device blocks lie under it, the daemon keeps in private memory; nothing that it reads here
+ * is believed beyond "this many pins, says the client".
+ *
+ * THE HANDSHAKE (the kernel's gup_fast against unmap-then-scan)
+ *
+ *   pinner                                      breaker (daemon)
+ *   1  w = load(ls_word); frozen -> slow path   a  store(ls_word, w | FROZEN)
+ *   2  add 1 to the counters                    b  (invalidate the range, wait for the acks)
+ *   3  load(ls_word) != w -> undo, slow path    c  load the counters: all 0 -> idle
+ *
+ * All of these are sequentially consistent. In the total order either 2 comes before c, and the
+ * breaker sees the pin; or c comes before 2, hence a before 3, and the pinner sees FROZEN and undoes
+ * its count before it has told anybody an address. A pin undone after c looked busy costs the breaker
+ * one more look, never a lost pin: an undo kicks the daemon like an unpin. The generation in ls_word
+ * makes step 3 also catch a whole break that began and ended between 1 and 3, after which the
+ * addresses computed in between would be stale.
+ *
+ * Unpin: subtract, then load ls_word; if it is FROZEN send PF_P_KICK on the socket. The breaker
+ * sets FROZEN before it scans, so either the scan sees the subtraction or the unpinner sees FROZEN.
+ */
+#ifndef PINFS_LEDGER_H
+#define PINFS_LEDGER_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <pinfs/compiler.h>
+#include <pinfs/types.h>
+
+#define PF_LEDGER_MAGIC UINT64_C(0x3152454744454c50)	/* "PLEDGER1" */
+
+#define PF_SLOT_FROZEN UINT32_C(1)	/* a break looks at this slot: pins take the slow path, unpins kick */
+#define PF_SLOT_STALE UINT32_C(2)	/* the slot's blocks have left the file: no pin will ever succeed again */
+#define PF_SLOT_GEN UINT32_C(4)		/* added each time the blocks under the slot may have changed */
+
+/* One slot; 2176 bytes. Everything but ls_word is written by the client, ls_word by the daemon alone. */
+struct pf_l_slot {
+	_Atomic uint32_t ls_word;	/* generation | STALE | FROZEN */
+	_Atomic uint32_t ls_whole;	/* pins of all 512 pages at once; they are not in ls_page */
+	_Atomic uint32_t ls_pins;	/* page-wise pins of this slot, each counted once however many pages */
+	uint32_t ls_pad[29];
+	_Atomic uint32_t ls_page[512];
+};
+PF_MEDIA_SIZE(struct pf_l_slot, 2176);
+
+/* Pin record, for people: `pinfsctl pins` shows it. lr_state is written last on pin, first on unpin.
+ * One record belongs to one pinfs_pin(). Losing or spoiling records loses no protection. */
+enum { PF_REC_FREE = 0, PF_REC_LIVE = 1 };
+struct pf_l_rec {
+	_Atomic uint32_t lr_state;
+	uint32_t lr_tid;
+	uint64_t lr_ino;
+	uint64_t lr_foff;
+	uint64_t lr_len;
+	uint64_t lr_start_ns;		/* CLOCK_MONOTONIC */
+	uint32_t lr_api;		/* enum pf_pin_api */
+	uint32_t lr_slot;		/* first slot */
+	char lr_label[16];		/* NUL padded */
+};
+PF_MEDIA_SIZE(struct pf_l_rec, 64);
+
+enum pf_pin_api { PF_API_PIN = 0, PF_API_DMAEMU = 1, PF_API_NR };
+
+struct pf_l_hdr {			/* one page; written by the daemon before the client sees it */
+	uint64_t lh_magic;
+	uint32_t lh_major;		/* PINFS_PROTO_MAJOR */
+	uint32_t lh_nslot;
+	uint32_t lh_nrec;
+	uint32_t lh_pad;
+	uint64_t lh_slot_off;		/* byte offset of struct pf_l_slot[lh_nslot] */
+	uint64_t lh_rec_off;		/* byte offset of struct pf_l_rec[lh_nrec] */
+	uint64_t lh_bytes;		/* of the whole ledger */
+	uint8_t lh_pad2[4096 - 48];
+};
+PF_MEDIA_SIZE(struct pf_l_hdr, 4096);
+
+#define PF_LEDGER_RECS 65536U
+#define PF_WINDOW_MIN (UINT64_C(4) << 20)
+#define PF_WINDOW_MAX (UINT64_C(1) << 40)
+
+static inline uint64_t pf_ledger_bytes(uint32_t nslot, uint32_t nrec)
+{
+	return sizeof(struct pf_l_hdr) + (uint64_t)nslot * sizeof(struct pf_l_slot) +
+	       (uint64_t)nrec * sizeof(struct pf_l_rec);
+}
+
+#endif

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * pin.h - hold file blocks in place while a device works on them.
+ *
+ * Mirrors pin_user_pages_fast() / unpin_user_pages() of the Linux kernel (mm/gup.c) for memory that is
+ * a MAP_SHARED mapping of a file on a pinfs mount. A pin belongs to the *blocks*: it outlives munmap, close and
+ * unlink, and ends with pinfs_unpin() or with the process (also by SIGKILL). While it lasts, truncate and fallocate
+ * do to these blocks what the mount's on_busy policy says.
+ *
+ * Every function returns 0 or a negative errno and sets nothing else; all are thread-safe, none is
+ * async-signal-safe. Link with -lpinfs, or run under pinrun(1) and look the symbols up.
+ */
+#ifndef PINFS_PIN_H
+#define PINFS_PIN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The device will write to the memory: holes are allocated (FOLL_WRITE). Needs a writable mapping. */
+#define PINFS_PIN_WRITE 1U
+/* Do not wait for a truncate or punch that is in progress on these pages: -EAGAIN instead. */
+#define PINFS_PIN_NOWAIT 2U
+
+struct pinfs_pin;		/* one pin; opaque; freed by pinfs_unpin() */
+
+/* A piece of the device: what a DMA engine is programmed with. Bytes; sg_foff is the file offset. */
+struct pinfs_sg {
+	uint64_t sg_doff;	/* byte offset on the device */
+	uint64_t sg_len;
+	uint64_t sg_foff;
+};
+
+struct pinfs_pin_info {
+	uint64_t pi_ino;
+	uint64_t pi_foff;	/* first byte, page aligned */
+	uint64_t pi_len;	/* bytes, multiple of the page size */
+	uint64_t pi_age_ns;
+	uint32_t pi_flags;	/* PINFS_PIN_WRITE */
+	uint32_t pi_pad;
+};
+
+struct pinfs_range_info {
+	uint64_t ri_ino;
+	uint64_t ri_foff;	/* file offset of addr */
+	uint64_t ri_pinned;	/* pages of the range that this process has pinned now */
+	uint64_t ri_pages;	/* pages of the range */
+};
+
+/**
+ * pinfs_pin - pin the pages of [addr, addr + len)
+ * @addr, @len: any bytes inside one mapping; the pages they touch are pinned. Bytes.
+ * @flags: PINFS_PIN_*
+ * @out: the pin, written only on success; the caller owns it
+ *
+ * Faults the range in, then counts. All or nothing. May block: for a fault, and for a break of these
+ * pages that is in progress (interruptible: -EINTR). No lock or other pin is held by the call meanwhile.
+ *
+ * Errors: -EINVAL len 0, unknown flag, NULL out; -EOVERFLOW addr + len wraps; -EFAULT not a window of
+ * this process, beyond the end of the file, or a hole without PINFS_PIN_WRITE; -EACCES write pin of a read-only
+ * mapping; -EAGAIN see PINFS_PIN_NOWAIT; -ENOMEM, -ENOSPC; -EBUSY all window slots are pinned; -EINTR;
+ * -ENOTCONN the daemon is gone; -EOPNOTSUPP the process has no session (may not open the device).
+ */
+int pinfs_pin(const void *addr, size_t len, unsigned int flags, struct pinfs_pin **out);
+
+/**
+ * pinfs_pin_sg - pin, and learn where on the device the bytes are
+ * @sg: array of *nsg entries, filled in file order and merged where the device is contiguous
+ * @nsg: in: room; out: used. -E2BIG: nothing is pinned and *nsg says how many are needed.
+ *
+ * The ranges stay valid and are this caller's until pinfs_unpin(). They cover exactly the bytes asked for.
+ */
+int pinfs_pin_sg(const void *addr, size_t len, unsigned int flags, struct pinfs_sg *sg, size_t *nsg,
+		 struct pinfs_pin **out);
+
+/**
+ * pinfs_unpin - end a pin; frees it
+ *
+ * Never blocks on a lock that a waiting truncate holds; wakes the waiters. May be called by another
+ * thread than the one that pinned, not by a forked child (-ECHILD: a child owns none of its parent's pins).
+ * -EINVAL: NULL.
+ */
+int pinfs_unpin(struct pinfs_pin *pin);
+
+/* pinfs_pin_query - what a pin is. Does not block. -EINVAL: NULL argument. */
+int pinfs_pin_query(const struct pinfs_pin *pin, struct pinfs_pin_info *info);
+
+/* pinfs_range_query - what a mapped range is. -EFAULT: not inside one window. Does not block. */
+int pinfs_range_query(const void *addr, size_t len, struct pinfs_range_info *info);
+
+/* pinfs_pin_label - up to 15 bytes shown by pinfsctl pins. -EINVAL: NULL. */
+int pinfs_pin_label(struct pinfs_pin *pin, const char *label);
+
+/**
+ * pinfs_device - a new descriptor of the device behind a mapping, for a DMA engine
+ * @addr: inside a window
+ *
+ * The sg_doff of pinfs_pin_sg() are offsets in it. Close it when done; it stays usable as long as it is open, and
+ * while it is, no other daemon will serve the device. Returns the descriptor, or -EFAULT, -EMFILE, -EOPNOTSUPP.
+ */
+int pinfs_device(const void *addr);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

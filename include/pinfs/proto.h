@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * proto.h - the session between a client and the daemon: FUSE framing on a unix stream socket.
+ *
+ * A request is struct fuse_in_header + body, an answer struct fuse_out_header + body, as in
+ * <linux/fuse.h>; unique pairs them. A message with unique 0 from the daemon is a notify, its code in
+ * `error` (as on /dev/fuse). Host byte order: both ends are on one machine. PROTOCOL.md explains.
+ *
+ * ORDER. The daemon's messages on one socket are meant to be obeyed in the order of arrival: a
+ * mapping that was granted before an invalidate arrives before it. A client therefore handles
+ * answers to FUSE_SETUPMAPPING and notifies in one thread and needs no generation numbers.
+ *
+ * Session set-up:
+ *   connect -> FUSE_INIT (fuse_init_in / fuse_init_out, map_alignment = 12) -> PF_P_HELLO
+ *   (answer pf_p_hello_out with SCM_RIGHTS: [0] device, [1] ledger) -> PF_P_ATTACH per file.
+ * A peer that may not open the device gets EACCES for HELLO and may still send PF_P_REPORT.
+ */
+#ifndef PINFS_PROTO_H
+#define PINFS_PROTO_H
+
+#include <linux/fuse.h>
+#include <stdint.h>
+#include <pinfs/compiler.h>
+
+#define PF_P_MSG_MAX (UINT32_C(1) << 20)	/* header and body; a longer one ends the session */
+#define PF_P_EXT_MAX 512U			/* extents in one answer: a chunk has 512 pages */
+
+enum pf_p_opcode {		/* besides FUSE_INIT, FUSE_SETUPMAPPING and FUSE_REMOVEMAPPING */
+	PF_P_HELLO = 0x5000,	/* pf_p_hello_in -> pf_p_hello_out + 2 descriptors */
+	PF_P_ATTACH = 0x5001,	/* pf_p_attach_in -> pf_p_attach_out */
+	PF_P_DETACH = 0x5002,	/* pf_p_detach_in -> header: drops the handle; its slots go by REMOVEMAPPING */
+	PF_P_PIN = 0x5003,	/* pf_p_pin_in -> pf_p_map_out: slow path, the daemon counts in the ledger */
+	PF_P_KICK = 0x5004,	/* pf_p_kick_in -> no answer: counters of a frozen slot went down */
+	PF_P_INVAL_ACK = 0x5005,/* pf_p_ack_in -> no answer */
+	PF_P_SYNC = 0x5006,	/* pf_p_sync_in -> header: make stores through windows durable */
+	PF_P_REPORT = 0x5007,	/* pf_p_report_in -> JSON text (not terminated); any peer that may see the mount */
+	PF_P_FORGET_WAIT = 0x5008, /* pf_p_cancel_in -> no answer: a waiting PIN answers EINTR */
+};
+
+enum pf_p_notify {		/* positive, in fuse_out_header.error with unique 0 */
+	PF_P_NOTIFY_INVAL = 0x5100,	/* pf_p_inval; must be acknowledged */
+};
+
+struct pf_p_hello_in {
+	uint32_t hi_major;	/* PINFS_PROTO_MAJOR; another one: EPROTO */
+	uint32_t hi_minor;
+	uint32_t hi_pid;	/* for show; the socket's credentials decide */
+	uint32_t hi_pad;
+	char hi_comm[16];
+};
+PF_MEDIA_SIZE(struct pf_p_hello_in, 32);
+
+struct pf_p_hello_out {
+	uint32_t ho_major;
+	uint32_t ho_minor;
+	uint64_t ho_session;
+	uint64_t ho_dev_bytes;
+	uint64_t ho_fsid;
+	uint32_t ho_nslot;	/* window budget, 2 MiB slots */
+	uint32_t ho_flags;	/* PF_HO_* */
+};
+PF_MEDIA_SIZE(struct pf_p_hello_out, 40);
+#define PF_HO_RDONLY UINT32_C(1)	/* mounted read-only, the device descriptor too */
+#define PF_HO_MSYNC UINT32_C(2)		/* stores need PF_P_SYNC to be durable: CPU flushes are not enough */
+
+struct pf_p_attach_in {
+	uint64_t ai_cookie[2];	/* from PINFS_IOC_ATTACH */
+};
+struct pf_p_attach_out {
+	uint64_t ao_fh;		/* of this session; good until DETACH */
+	uint64_t ao_ino;
+	uint64_t ao_size;
+	uint32_t ao_write;	/* may map and pin for writing */
+	uint32_t ao_pad;
+};
+struct pf_p_detach_in {
+	uint64_t di_fh;
+};
+
+/*
+ * FUSE_SETUPMAPPING: the uapi struct, then this.
+ *   fh       from ATTACH (EBADF)
+ *   foffset  multiple of 2 MiB;  len = 2 MiB;  moffset = slot << 21
+ *   flags    READ always; WRITE: the page at mi_fault_foff must be backed and writable in the answer
+ * The client chooses the slot. An empty slot becomes (file, chunk); a slot that already is this chunk
+ * is refreshed; any other use of an occupied slot is EBUSY.
+ * Errors: EBADF, EINVAL, EBUSY, EACCES (write on a read-only handle), ENOSPC, EIO, ESTALE.
+ */
+struct pf_p_map_in {
+	struct fuse_setupmapping_in mi_map;
+	uint64_t mi_fault_foff;	/* page aligned, inside the chunk */
+	uint64_t mi_pad;
+};
+PF_MEDIA_SIZE(struct pf_p_map_in, 56);
+
+/* Answer to SETUPMAPPING and PIN: the whole chunk as it is now. Pages below mo_size that no extent
+ * covers are holes (zeros); pages wholly at or beyond mo_size are SIGBUS. Sorted by e_foff. */
+struct pf_p_extent {
+	uint64_t e_foff;
+	uint64_t e_doff;
+	uint64_t e_len;		/* bytes, multiple of 4096 */
+};
+struct pf_p_map_out {
+	uint64_t mo_ino;
+	uint64_t mo_foff;	/* chunk start */
+	uint64_t mo_size;	/* of the file */
+	uint32_t mo_slot;
+	uint32_t mo_word;	/* ls_word of the slot as of this answer, FROZEN not counted */
+	uint32_t mo_next;	/* number of extents that follow */
+	uint32_t mo_pad;
+};
+PF_MEDIA_SIZE(struct pf_p_map_out, 40);
+
+/*
+ * PIN: count pages of one slot, when the fast path found it frozen. The slot must be set up.
+ * pi_first/pi_npage: pages in the chunk (0..511). WRITE allocates what is missing.
+ * Without WAIT: EAGAIN when a break waits for these pages and this session holds none of the pins it
+ * waits for. With WAIT: the answer comes when that break has ended, and says EAGAIN as well: nothing
+ * was counted, the caller holds nothing and starts again. So a pin never waits while it holds.
+ * On success the daemon has added the counts to the ledger itself.
+ * Errors: EAGAIN, EBADF, EINVAL, EACCES, EFAULT (beyond EOF, or a hole without WRITE), ENOSPC, ESTALE (slot is stale),
+ * EINTR (PF_P_FORGET_WAIT), EBUSY.
+ */
+struct pf_p_pin_in {
+	uint64_t pi_fh;
+	uint32_t pi_slot;
+	uint32_t pi_first;
+	uint32_t pi_npage;
+	uint32_t pi_flags;	/* PF_PI_* */
+};
+#define PF_PI_WRITE UINT32_C(1)
+#define PF_PI_WAIT UINT32_C(2)
+
+struct pf_p_kick_in {
+	uint32_t ki_slot;
+	uint32_t ki_pad;
+};
+struct pf_p_cancel_in {
+	uint64_t ca_unique;	/* of the waiting request */
+};
+struct pf_p_sync_in {
+	uint64_t si_fh;
+	uint64_t si_foff;
+	uint64_t si_len;	/* 0: to the end */
+};
+
+/* Unmap [in_foff, + in_len) of the inode everywhere in the process, atomically, then acknowledge.
+ * in_len UINT64_MAX: to the end. Forget the extents of the range; a later touch faults again.
+ * DEAD: the slot in_slot is stale from now on: never map or pin through it; keep its pin counts; send
+ * REMOVEMAPPING once they are zero (the daemon answers EBUSY as long as they are not). */
+struct pf_p_inval {
+	uint64_t in_id;
+	uint64_t in_ino;
+	uint64_t in_foff;
+	uint64_t in_len;
+	uint32_t in_flags;	/* PF_IN_* */
+	uint32_t in_slot;
+};
+PF_MEDIA_SIZE(struct pf_p_inval, 40);
+#define PF_IN_DEAD UINT32_C(1)
+struct pf_p_ack_in {
+	uint64_t ak_id;
+};
+
+struct pf_p_report_in {
+	uint32_t ri_what;	/* enum pf_report */
+	uint32_t ri_pad;
+};
+enum pf_report { PF_REPORT_STATUS = 0, PF_REPORT_PINS = 1, PF_REPORT_NR };
+
+#endif
