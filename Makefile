@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# pinfs: `make help` lists the targets.
+# pinfs: `make help` lists the targets. Everything is built into $(B)/; V=1 shows the commands.
 
 CC ?= cc
 B := build
@@ -13,76 +13,74 @@ else
 Q :=
 say = @:
 endif
+MAKEFLAGS += --no-print-directory
 
+OPT ?= -O2 -g
+SAN ?=
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wstrict-prototypes -Wmissing-prototypes \
 	-Wcast-qual -Wcast-align -Wwrite-strings -Wundef -Wvla -Wformat=2 -Wswitch-enum -Wpointer-arith \
 	-Wimplicit-fallthrough
-TEST_WARN := $(filter-out -Wconversion -Wsign-conversion,$(WARN))
-OPT ?= -O2 -g
-SAN ?=
-BASE_CFLAGS := -std=c11 -D_GNU_SOURCE -Iinclude $(OPT) $(SAN) -fno-common -fstack-protector-strong -MMD -MP $(EXTRA_CFLAGS)
+BASE_CFLAGS := -std=c11 -D_GNU_SOURCE $(OPT) $(SAN) -fno-common -fstack-protector-strong
 LDFLAGS += $(SAN)
-FUSE_CFLAGS = $(shell pkg-config --cflags fuse3 2>/dev/null)
-FUSE_LIBS = $(shell pkg-config --libs fuse3 2>/dev/null)
-PMEM_LIBS = $(shell pkg-config --libs libpmem 2>/dev/null || echo -lpmem)
+
+# Asked only when a recipe needs the answer, so that `make deps` can install what gives it.
+FUSE_CFLAGS = $(or $(shell pkg-config --cflags fuse3 2>/dev/null),$(error libfuse3 is missing: run 'make deps'))
+FUSE_LIBS = $(shell pkg-config --libs fuse3)
+PMEM_LIBS = $(or $(shell pkg-config --libs libpmem 2>/dev/null),-lpmem)
 CUNIT_LIBS = -lcunit
 
-CORE_LAYERS := base media space share obj op
-CORE_SRC := $(foreach l,$(CORE_LAYERS),$(wildcard fs/$(l)/*.c))
+# What a source file may see and must bear follows from its folder: $(call flags,fs/op/op_name.c).
+top = $(firstword $(subst /, ,$(1)))
+FLAGS_fs = -Iinclude -Ifs $(WARN) $(if $(filter fs/front/%,$(1)),$(FUSE_CFLAGS))
+FLAGS_shim = -Iinclude -Ishim $(WARN) -fvisibility=hidden
+FLAGS_tools = -Iinclude -Ifs -Itools $(WARN)
+FLAGS_tests = -Iinclude -Ifs -Ishim -Itools -Itests $(filter-out -Wconversion -Wsign-conversion,$(WARN)) $(FUSE_CFLAGS)
+flags = $(BASE_CFLAGS) $(call FLAGS_$(call top,$(1)),$(1)) $(CFLAGS) $(EXTRA_CFLAGS)
+
+CORE_SRC := $(foreach l,base media space share obj op,$(wildcard fs/$(l)/*.c))
 FRONT_SRC := $(wildcard fs/front/*.c)
 SHIM_SRC := $(wildcard shim/*.c)
-
-# Programs that link the core, and programs that are clients (the shim's objects inside).
+# tools/<program>.c has main(); tools/<program>/*.c belong to it; tools/lib/*.c to all, tools/dma/*.c are the DMA engine.
 CORE_TOOLS := $(patsubst tools/%.c,%,$(wildcard tools/mkfs.pinfs.c tools/fsck.pinfs.c tools/pinfsdump.c))
 CLIENT_TOOLS := $(patsubst tools/%.c,%,$(wildcard tools/pinfsctl.c tools/pinrun.c tools/dmaemu.c tools/pinbench.c))
-TOOL_MAINS := $(CORE_TOOLS) $(CLIENT_TOOLS)
-# tools/<program>/*.c belong to that program, tools/lib/*.c to all, tools/dma/*.c are the DMA engine.
 TOOL_LIB_SRC := $(wildcard tools/lib/*.c)
 DMA_SRC := $(wildcard tools/dma/*.c)
 
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 picobj = $(patsubst %.c,$(B)/pic/%.o,$(1))
 
-PROGRAMS := $(addprefix $(B)/,$(TOOL_MAINS)) $(if $(FRONT_SRC),$(B)/pinfs) $(if $(SHIM_SRC),$(B)/libpinfs.so)
+PROGRAMS := $(addprefix $(B)/,$(CORE_TOOLS) $(CLIENT_TOOLS)) $(if $(FRONT_SRC),$(B)/pinfs) $(if $(SHIM_SRC),$(B)/libpinfs.so)
 
 .DEFAULT_GOAL := all
 .SECONDARY:
+.SECONDEXPANSION:
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo check lint san bench install uninstall clean
+.PHONY: all help deps demo check check-run lint san bench install uninstall clean
 
-all: $(PROGRAMS) ## build every program and libpinfs.so into build/
+all: $(PROGRAMS) | $(B)/ ## build every program and libpinfs.so into build/
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo; echo '  B=DIR builds elsewhere, V=1 shows commands, T="unit/test_bmap pin" picks tests, DESTDIR and PREFIX place the install.'
+
+# --- compile and link ---
+
+$(B)/:
+	@mkdir -p $@
+
+$(B)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(call flags,$<) -MMD -MP -c -o $@ $<
+
+$(B)/pic/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(call flags,$<) -fPIC -MMD -MP -c -o $@ $<
 
 $(B)/libpinfscore.a: $(call obj,$(CORE_SRC))
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
-
-$(B)/obj/fs/front/%.o: fs/front/%.c
-	@mkdir -p $(@D)
-	$(call say,CC,$<)
-	$(Q)$(CC) $(BASE_CFLAGS) $(WARN) $(CFLAGS) -Ifs $(FUSE_CFLAGS) -c -o $@ $<
-
-$(B)/obj/fs/%.o: fs/%.c
-	@mkdir -p $(@D)
-	$(call say,CC,$<)
-	$(Q)$(CC) $(BASE_CFLAGS) $(WARN) $(CFLAGS) -Ifs -c -o $@ $<
-
-$(B)/pic/shim/%.o: shim/%.c
-	@mkdir -p $(@D)
-	$(call say,CC,$<)
-	$(Q)$(CC) $(BASE_CFLAGS) $(WARN) $(CFLAGS) -fPIC -fvisibility=hidden -Ishim -c -o $@ $<
-
-$(B)/obj/tools/%.o: tools/%.c
-	@mkdir -p $(@D)
-	$(call say,CC,$<)
-	$(Q)$(CC) $(BASE_CFLAGS) $(WARN) $(CFLAGS) -Ifs -Itools -c -o $@ $<
-
-$(B)/obj/tests/%.o: tests/%.c
-	@mkdir -p $(@D)
-	$(call say,CC,$<)
-	$(Q)$(CC) $(BASE_CFLAGS) $(TEST_WARN) $(CFLAGS) -Ifs -Itests -Itools -c -o $@ $<
 
 $(B)/pinfs: $(call obj,$(FRONT_SRC)) $(B)/libpinfscore.a
 	$(call say,LD,$@)
@@ -93,18 +91,64 @@ $(B)/libpinfs.so: $(call picobj,$(SHIM_SRC)) shim/libpinfs.map
 	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libpinfs.so -Wl,--version-script=shim/libpinfs.map -o $@ \
 		$(filter %.o,$^) -ldl -lpthread
 
-.SECONDEXPANSION:
-$(addprefix $(B)/,$(CORE_TOOLS)): $(B)/%: $(B)/obj/tools/%.o $$(call obj,$$(wildcard tools/$$*/*.c)) $(call obj,$(TOOL_LIB_SRC)) $(B)/libpinfscore.a
+own_obj = $(call obj,tools/$(1).c $(wildcard tools/$(1)/*.c) $(TOOL_LIB_SRC))
+
+$(addprefix $(B)/,$(CORE_TOOLS)): $(B)/%: $$(call own_obj,$$*) $(B)/libpinfscore.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(PMEM_LIBS) -lpthread
 
-$(addprefix $(B)/,$(CLIENT_TOOLS)): $(B)/%: $(B)/obj/tools/%.o $$(call obj,$$(wildcard tools/$$*/*.c)) $(call obj,$(TOOL_LIB_SRC) $(DMA_SRC)) $(B)/libpinfs.so
+RPATH = -Wl,-rpath,'$$ORIGIN:$$ORIGIN/../lib'
+$(addprefix $(B)/,$(CLIENT_TOOLS)): $(B)/%: $$(call own_obj,$$*) $(call obj,$(DMA_SRC)) $(B)/libpinfs.so
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -L$(B) -lpinfs -Wl,-rpath,'$$ORIGIN:$$ORIGIN/../lib' -lpthread
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -L$(B) -lpinfs $(RPATH) -lpthread
+
+# --- the targets for people ---
+
+# A fresh make, so that what deps has just installed is seen; with as many jobs as there are processors.
+again = +$(Q)$(MAKE) $(if $(findstring -j,$(MAKEFLAGS)),,-j$$(nproc))
+
+deps: ## install what is missing to build and test (apt-get)
+	$(Q)tools/deps.sh check
+
+demo: ## a minute that shows the problem and the answers
+	$(Q)tools/deps.sh demo
+	$(again) all
+	$(Q)PATH=$(CURDIR)/$(B):$$PATH tests/demo.sh
+
+check: ## build and run every test; T="..." picks some
+	$(Q)tools/deps.sh check
+	$(again) all tests
+	$(Q)tests/run.sh -b $(B) $(T)
+
+lint: ## strict compile with gcc and clang, clang-tidy, cppcheck, layers, headers, man pages
+	$(Q)tools/deps.sh lint
+	$(again) -k lint-run
+
+san: ## tests under ASan + UBSan, and under TSan
+	$(Q)tools/deps.sh san
+	$(again) B=$(B)-asan SAN='$(ASAN)' all tests
+	$(again) B=$(B)-tsan SAN='$(TSAN)' CC='$(TSAN_CC)' tests
+	$(Q)tests/run.sh -b $(B)-asan $(or $(T),unit crash fuzz shim mount) -b $(B)-tsan $(or $(T),unit crash shim)
+
+bench: ## pinbench: windows, pins and the FUSE path beside tmpfs; ARGS="--quick --json"
+	$(Q)tools/deps.sh bench
+	$(again) all
+	$(Q)$(B)/pinbench $(ARGS)
+
+install: all ## into $(DESTDIR)$(PREFIX)
+	$(Q)tools/install.sh install '$(B)' '$(DESTDIR)' '$(PREFIX)'
+
+uninstall: ## remove what install put there
+	$(Q)tools/install.sh uninstall '$(B)' '$(DESTDIR)' '$(PREFIX)'
+
+clean: ## remove what was built
+	$(Q)rm -rf $(B) $(B)-asan $(B)-tsan
+
+ASAN = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+TSAN = -fsanitize=thread
+TSAN_CC = $(CC)
 
 include tests/tests.mk
-
-clean: ## remove build/
-	$(Q)rm -rf $(B)
+include tests/lint/lint.mk
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

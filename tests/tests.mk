@@ -1,15 +1,40 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# tests.mk - the test programs. tests/unit/test_*.c: one CUnit program each, linked with the core.
-# tests/mount/, tests/pin/: programs that run against real mounts.
+# tests.mk - tests/<kind>/test_<what>.c becomes the program $(B)/tests/<kind>/test_<what>; a test_<what>.sh is run as it is.
+#
+#   unit crash fuzz   linked with the core, no mount
+#   shim              linked with the preload library's objects, no mount
+#   mount tools       against real mounts or images, without the preload library (the core is linked for looking at images)
+#   pin               against real mounts, linked with libpinfs.so
+#
+# tests/<kind>/*.c that are not test_* and tests/harness/*.c are shared by the programs of the kind, and by all.
+# A program that needs more libraries says so here: LIBS_test_<what> = -lsomething.
 
-UNIT_TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
+CORE_KINDS := unit crash fuzz mount tools
+test_src = $(wildcard tests/$(1)/test_*.c)
+kind_src = $(filter-out $(call test_src,$(1)),$(wildcard tests/$(1)/*.c))
+test_bin = $(patsubst tests/%.c,$(B)/tests/%,$(foreach k,$(1),$(call test_src,$(k))))
+kind_of = $(call top,$(1))
 HARNESS_SRC := $(wildcard tests/harness/*.c)
 
-$(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(call obj,$(HARNESS_SRC)) $(B)/libpinfscore.a
+$(call test_bin,$(CORE_KINDS)): $(B)/tests/%: $(B)/obj/tests/%.o \
+		$$(call obj,$$(call kind_src,$$(call kind_of,$$*)) $(HARNESS_SRC)) $(B)/libpinfscore.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(CUNIT_LIBS) $(PMEM_LIBS) -lpthread
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_$(@F)) $(CUNIT_LIBS) $(PMEM_LIBS) -lpthread
 
-unit-tests: $(UNIT_TESTS)
-	$(Q)for t in $(UNIT_TESTS); do $$t || exit 1; done
-.PHONY: unit-tests
+$(call test_bin,shim): $(B)/tests/%: $(B)/obj/tests/%.o $$(call obj,$$(call kind_src,shim) $(HARNESS_SRC)) \
+		$(call picobj,$(SHIM_SRC)) $(B)/libpinfscore.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_$(@F)) $(CUNIT_LIBS) $(PMEM_LIBS) -ldl -lpthread
+
+$(call test_bin,pin): $(B)/tests/%: $(B)/obj/tests/%.o $$(call obj,$$(call kind_src,pin) $(HARNESS_SRC) $(DMA_SRC)) \
+		$(B)/libpinfscore.a $(B)/libpinfs.so
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) -L$(B) -lpinfs -Wl,-rpath,'$$ORIGIN/../..' \
+		$(LIBS_$(@F)) $(CUNIT_LIBS) $(PMEM_LIBS) -lpthread
+
+TEST_PROGRAMS := $(call test_bin,$(CORE_KINDS) shim pin)
+.PHONY: tests
+tests: $(TEST_PROGRAMS) ## build the test programs only

@@ -1,0 +1,201 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# run.sh - runs test programs one after another and counts. The last line is "N passed, N failed, N skipped".
+#
+#   tests/run.sh [-b BUILD] [-t SECONDS] [KIND | KIND/NAME] ... [-b BUILD2 ...]
+#
+# A program is $BUILD/tests/KIND/test_NAME, or tests/KIND/test_NAME.sh. It gets PINFS_BUILD (where the programs are) and
+# TMPDIR (an empty directory of its own on /dev/shm). It exits 0, non-zero, or 77 (skipped as a whole), and is counted by
+# its own last summary line, else by CUnit's table; a line "SKIP what: why" is a test that could not run. README.md says more.
+#
+# What a program leaves behind - mounts, processes of this build, files - is a failure. With CI=true so is a skip because
+# of /dev/fuse: a run that tested nothing must not look like one that passed.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+
+build=build
+limit=300
+kinds='unit tools crash fuzz shim mount pin'
+passed=0 failed=0 skipped=0
+bad=
+skips=
+
+scratch=$(mktemp -d "$([ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")/pinfs-check.XXXXXX") || exit 2
+export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
+export TSAN_OPTIONS="${TSAN_OPTIONS:-halt_on_error=1 second_deadlock_stack=1}"
+
+# Mounts below the scratch directory.
+mounts()
+{
+	awk -v dir="$scratch" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo
+}
+
+# Processes whose program lies in the build directory, one pid a line.
+processes()
+{
+	find /proc -maxdepth 2 -name exe -lname "$PINFS_BUILD/*" 2>/dev/null | cut -d/ -f3 | sort
+}
+
+# A daemon that was told to end may need a moment.
+settled()
+{
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
+		[ -z "$(mounts)" ] && [ "$(processes)" = "$procs_before" ] && return 0
+		sleep 0.2
+	done
+	return 1
+}
+
+# Say what is left, and remove it, so that the next program starts clean.
+leftovers()
+{
+	for m in $(mounts); do
+		echo "left mounted: $m"
+		umount -l "$m" 2>/dev/null || fusermount3 -u -z "$m"
+	done
+	for p in $(processes); do
+		echo "$procs_before" | grep -qx "$p" && continue
+		echo "left running: pid $p: $(tr '\0' ' ' 2>/dev/null <"/proc/$p/cmdline")"
+		kill -9 "$p" 2>/dev/null
+	done
+	find "$dir" -mindepth 1 2>/dev/null | sed 's/^/left behind: /'
+}
+
+cleanup()
+{
+	leftovers >/dev/null
+	rm -rf "$scratch"
+}
+dir=$scratch/none
+procs_before=
+PINFS_BUILD=
+trap 'cleanup; exit 130' INT TERM HUP
+
+# Sets p, f and s from the output in $1 and the exit status $2.
+count()
+{
+	line=$(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$1" | tail -n 1)
+	if [ -n "$line" ]; then
+		# shellcheck disable=SC2086
+		set -- "$1" "$2" $line
+		p=$3 f=$5 s=$7
+	else
+		s=$(grep -c '^SKIP ' "$1")
+		# CUnit: "tests  total ran passed failed inactive"
+		table=$(awk '$1 == "tests" && NF == 6 { t = $4 " " $5 } END { print t }' "$1")
+		if [ -n "$table" ]; then
+			p=${table% *} f=${table#* }
+			p=$((p > s ? p - s : 0))
+		elif [ "$2" -eq 0 ]; then
+			p=1 f=0
+		else
+			p=0 f=0
+		fi
+	fi
+	if [ "$2" -eq 77 ] && [ "$f" -eq 0 ]; then
+		p=0
+		[ "$s" -gt 0 ] || s=1
+	elif [ "$2" -ne 0 ] && [ "$f" -eq 0 ]; then
+		f=1
+	elif [ "$((p + f + s))" -eq 0 ]; then
+		echo "run.sh: no test ran" >>"$1"
+		f=1
+	fi
+	if [ "${CI:-}" = true ] && grep -q '^SKIP .*/dev/fuse' "$1"; then
+		echo "run.sh: skipped for want of /dev/fuse: in CI that is a failure" >>"$1"
+		f=$((f + s)) s=0
+	fi
+}
+
+run()	# KIND/test_NAME, the program
+{
+	out=$scratch/out
+	dir=$scratch/$(basename "$1")
+	mkdir -p "$dir"
+	procs_before=$(processes)
+	start=$(date +%s)
+	if [ -x "$2" ]; then
+		# timeout(1) makes a process group and signals all of it; what escaped is found below.
+		TMPDIR=$dir timeout -k 5 "$limit" "$2" >"$out" 2>&1 </dev/null
+		rc=$?
+	else
+		echo "run.sh: $2 was not built" >"$out"
+		rc=127
+	fi
+	secs=$(($(date +%s) - start))
+	count "$out" "$rc"
+	why=
+	case $rc in
+	0 | 77) ;;
+	124 | 137) why="timed out after $limit s" ;;
+	*) why="exit status $rc" ;;
+	esac
+	settled
+	left=$(leftovers)
+	rm -rf "$dir"
+	if [ -n "$left" ]; then
+		echo "$left" >>"$out"
+		f=$((f + 1)) why="${why:+$why, }left something behind"
+	fi
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+	[ "$s" -gt 0 ] && skips="$skips$(sed -n "s|^SKIP |  $1: |p" "$out" | sort | uniq)
+"
+	word=ok
+	[ "$p" -eq 0 ] && word=skip
+	if [ "$f" -gt 0 ]; then
+		word=FAIL
+		bad="$bad $1"
+		sed 's/^/    | /' "$out"
+	fi
+	printf '%-4s %-30s %4d passed %3d failed %3d skipped %4d s%s\n' \
+		"$word" "$1" "$p" "$f" "$s" "$secs" "${why:+  ($why)}"
+}
+
+# Every program of a kind, or the one that is named: "pin", "pin/test_wait", "pin/wait".
+run_kind()
+{
+	PINFS_BUILD=$(cd "$build" 2>/dev/null && pwd) || { echo "run.sh: no directory $build: build first"; exit 2; }
+	export PINFS_BUILD
+	kind=${1%%/*}
+	name=${1#"$kind"}
+	name=${name#/}
+	name=${name#test_}
+	found=0
+	# shellcheck disable=SC2086
+	for src in tests/$kind/test_${name:-*}.c tests/$kind/test_${name:-*}.sh; do
+		[ -e "$src" ] || continue
+		found=1
+		base=$(basename "$src")
+		case $src in
+		*.c) run "$kind/${base%.c}" "$PINFS_BUILD/tests/$kind/${base%.c}" ;;
+		*) run "$kind/${base%.sh}" "$PWD/$src" ;;
+		esac
+	done
+	if [ -n "$name" ] && [ $found -eq 0 ]; then
+		echo "run.sh: no test program $1"
+		failed=$((failed + 1))
+	fi
+}
+
+ran=0
+while [ $# -gt 0 ]; do
+	case $1 in
+	-b) build=$2; shift ;;
+	-t) limit=$2; shift ;;
+	-*) sed -n '5s/^# *//p' "$0" >&2; exit 2 ;;
+	*) ran=1; run_kind "$1" ;;
+	esac
+	shift
+done
+if [ $ran -eq 0 ]; then
+	for k in $kinds; do
+		run_kind "$k"
+	done
+fi
+rm -rf "$scratch"
+
+[ -n "$skips" ] && printf 'skipped:\n%s' "$skips"
+[ -n "$bad" ] && echo "failed:$bad"
+[ $((passed + failed)) -eq 0 ] && echo "nothing was tested" && failed=1
+echo "$passed passed, $failed failed, $skipped skipped" | tee "$build/check.summary"
+[ "$failed" -eq 0 ]

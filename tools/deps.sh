@@ -1,0 +1,84 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# deps.sh - look for what pinfs needs and install only what is missing, with apt-get.
+#
+#   tools/deps.sh [build|demo|check|lint|san|bench]
+#
+# It looks for the thing (a header, a library, a program), not for the package, so it is content on any distribution that has
+# them. Where there is no apt-get, or no right to use it, it says in one line what to install.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+
+what=${1:-check}
+missing=
+compiler=${CC:-cc}
+command -v "$compiler" >/dev/null || compiler=gcc
+
+need()	# PACKAGE, then a command that succeeds when it is there
+{
+	package=$1
+	shift
+	"$@" >/dev/null 2>&1 || missing="$missing $package"
+}
+prog() { command -v "$1"; }
+header() { printf '#include <%s>\n' "$1" | "$compiler" -E ${2:+"$2"} - ; }
+module() { pkg-config --exists "$1"; }
+links() { printf 'int main(void) { return 0; }\n' | "$compiler" -x c - -o /dev/null "$1"; }
+
+need_check()
+{
+	need fuse3 prog fusermount3
+	need libcunit1-dev header CUnit/Basic.h
+	need sqlite3 prog sqlite3
+}
+need_lint()
+{
+	need clang prog clang
+	need clang-tidy prog clang-tidy
+	need cppcheck prog cppcheck
+	need g++ prog g++
+	need mandoc prog mandoc
+	need groff prog groff
+}
+
+look()
+{
+	missing=
+	need pkg-config prog pkg-config
+	need libfuse3-dev module fuse3
+	need libpmem-dev header libpmem.h
+	case $what in
+	build) ;;
+	demo) need fuse3 prog fusermount3 ;;
+	check) need_check ;;
+	lint) need_check; need_lint ;;
+	san) need_check; need libasan8 links -fsanitize=address ;;
+	bench) need fuse3 prog fusermount3; need bindfs prog bindfs ;;
+	*) echo "usage: tools/deps.sh [build|demo|check|lint|san|bench]" >&2; exit 2 ;;
+	esac
+}
+
+look
+[ -z "$missing" ] && exit 0
+
+give_up() { echo "deps: please install:$missing ($1)" >&2; exit 1; }
+
+command -v apt-get >/dev/null || give_up "there is no apt-get here"
+sudo=
+if [ "$(id -u)" -ne 0 ]; then
+	sudo -n true 2>/dev/null || give_up "needs root, or sudo without a password"
+	sudo='sudo -n'
+fi
+apt() { $sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120 "$@"; }
+
+log=$(mktemp) || exit 2
+trap 'rm -f "$log"' EXIT
+echo "deps: installing$missing"
+# Lists may be absent (a fresh container) or too old for the archive: try, refresh, try again.
+# shellcheck disable=SC2086
+if ! apt install --no-install-recommends $missing >"$log" 2>&1; then
+	apt update >>"$log" 2>&1
+	apt install --no-install-recommends $missing >>"$log" 2>&1 || { tail -n 5 "$log" >&2; give_up "apt-get failed"; }
+fi
+look
+[ -z "$missing" ] || give_up "apt-get succeeded, but they are still not found"
