@@ -23,6 +23,7 @@ list()
 		section=${page##*.}
 		echo "644 $page share/man/man$section/$(basename "$page")"
 		# A page that describes several calls is found by each of their names.
+		# shellcheck disable=SC2013
 		for name in $(awk '/^\.Sh/ { n = /NAME/ } n && /^\.Nm/ { print $2 }' "$page"); do
 			[ "$name.$section" = "$(basename "$page")" ] ||
 				echo "->$(basename "$page") share/man/man$section/$name.$section"

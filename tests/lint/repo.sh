@@ -10,7 +10,7 @@ files=$(git ls-files --cached --others --exclude-standard 2>/dev/null)
 [ -n "$files" ] || files=$(find . -type f -not -path './build*' -not -path './.git/*' | sed 's|^\./||')
 text=$(for f in $files; do [ -f "$f" ] && [ "$f" != tests/lint/repo.sh ] && grep -Il . "$f"; done)
 code=$(echo "$text" | grep -E '\.[ch]$')
-# shellcheck disable=SC2086
+# shellcheck disable=SC2086,SC2046
 {
 	fault "$(grep -L 'SPDX-License-Identifier: BSD-3-Clause' $code $(echo "$text" | grep -E '\.(sh|mk)$|Makefile'))" "no SPDX line"
 	fault "$(grep -nE '[[:space:]]+$' $text | cut -c1-100)" "blanks at the end"
