@@ -22,6 +22,9 @@ $(call test_bin,$(CORE_KINDS)): $(B)/tests/%: $(B)/obj/tests/%.o \
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_$(@F)) $(CUNIT_LIBS) $(PMEM_LIBS) -lpthread
 
+# The engine's core without window.c: needs neither libpinfs nor a mount.
+$(B)/tests/unit/test_dma: $(call obj,tools/dma/engine.c tools/dma/pattern.c)
+
 $(call test_bin,shim): $(B)/tests/%: $(B)/obj/tests/%.o $$(call obj,$$(call kind_src,shim) $(HARNESS_SRC)) \
 		$(call picobj,$(SHIM_SRC)) $(B)/libpinfscore.a
 	@mkdir -p $(@D)

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * dma.h - an emulated DMA engine: slow, exact, and able to recognise its own bytes anywhere.
+ *
+ * The engine moves bytes between memory (or a self-describing pattern) and *blocks of the device*, through a mapping of its
+ * own of the device file, never through the mapping of the program that submitted the transfer. So it behaves
+ * as hardware does: once it has an address it writes there, whoever owns the block by then. What keeps that from being a
+ * disaster is the pin, which is held from submission to completion (DMA_PIN) or, to show the disaster, is not (DMA_RAW).
+ *
+ * Three parts: pattern.c (what the bytes say), engine.c (queue, thread, time), window.c (from a mapping of a pinfs file
+ * to addresses; the only one that needs libpinfs). Directions are named as in Linux: DMA_FROM_DEVICE changes the file's blocks.
+ *
+ * Every function returns 0 or a negative errno unless it says otherwise. All are thread-safe.
+ */
+#ifndef TOOLS_DMA_H
+#define TOOLS_DMA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <pinfs/pin.h>
+
+/*
+ * The pattern. Each 64-byte line of the file (at file offsets divisible by 64) is one record that says which transfer
+ * wrote it, which file and offset it was meant for, and ends in a checksum. All of it follows from struct dma_pat and the
+ * offset, so any byte of it can be produced or checked alone.
+ */
+#define DMA_LINE 64U
+#define DMA_LABEL 16U
+
+struct dma_pat {
+	uint64_t dp_id;			/* of the transfer */
+	uint64_t dp_ino;		/* of the file that it was meant for */
+	uint64_t dp_foff;		/* file offset where the transfer begins; sequence numbers count from its line */
+	char dp_label[DMA_LABEL];	/* NUL padded, for people who read a hex dump */
+};
+
+/* Consecutive pattern lines of one transfer, found somewhere. */
+struct dma_run {
+	uint64_t dr_pos;		/* where: byte position in what was searched */
+	uint64_t dr_len;		/* bytes, a multiple of 64 */
+	uint64_t dr_id, dr_ino;
+	uint64_t dr_foff;		/* where the first line was meant to go: file offset */
+	uint64_t dr_seq;		/* its sequence number */
+	char dr_label[DMA_LABEL + 1];
+};
+
+/* Why a byte is not what a pattern says. */
+struct dma_miss {
+	uint64_t dm_foff;		/* the first wrong byte */
+	uint8_t dm_want, dm_got;
+	bool dm_foreign;		/* the line there is whole, but another transfer's or another place's: dm_line */
+	struct dma_run dm_line;
+};
+
+/* The bytes that @pat puts at file offset @foff, any alignment. */
+void dma_pat_fill(const struct dma_pat *pat, uint64_t foff, void *buf, size_t len);
+/* True if @buf holds just that; otherwise *miss (optional) says where and what it is not. */
+bool dma_pat_check(const struct dma_pat *pat, uint64_t foff, const void *buf, size_t len, struct dma_miss *miss);
+/* Label, cut to DMA_LABEL bytes. */
+void dma_pat_label(struct dma_pat *pat, const char *label);
+
+/*
+ * Find pattern lines. @fn sees each run in order of position and returns false to stop the search. @pos is added to positions.
+ * Lines are looked for at every eighth byte, so a copy at another alignment is found as well. Returns the bytes found.
+ */
+typedef bool (*dma_run_fn)(void *arg, const struct dma_run *run);
+uint64_t dma_scan(const void *buf, size_t len, uint64_t pos, dma_run_fn fn, void *arg);
+/* The same for a whole open file, by pread; lines must lie at multiples of 64. *found (optional) gets the bytes. */
+int dma_scan_fd(int fd, dma_run_fn fn, void *arg, uint64_t *found);
+
+enum dma_mode { DMA_PIN, DMA_RAW, DMA_MODE_NR };
+enum dma_dir { DMA_FROM_DEVICE, DMA_TO_DEVICE, DMA_DIR_NR };
+enum dma_state { DMA_QUEUED, DMA_MOVING, DMA_DONE, DMA_STATE_NR };
+extern const char *const dma_mode_name[DMA_MODE_NR];
+extern const char *const dma_dir_name[DMA_DIR_NR];
+extern const char *const dma_state_name[DMA_STATE_NR];
+
+struct dma_engine;
+struct dma_dev;
+struct dma_xfer;
+
+struct dma_stat {
+	enum dma_state ds_state;
+	int ds_err;			/* DONE: 0 or -errno; -EBADMSG: a check failed, see ds_miss; -ECANCELED */
+	uint64_t ds_len, ds_moved;	/* bytes; moved < len after success only by stop_at */
+	uint64_t ds_submit_ns, ds_start_ns, ds_end_ns;	/* CLOCK_MONOTONIC; 0: not yet */
+	struct dma_miss ds_miss;
+};
+
+#define DMA_NEVER UINT64_MAX
+#define DMA_BURST 4096U
+
+struct dma_desc {
+	const struct pinfs_sg *sg;	/* device ranges in file order; copied */
+	size_t nsg;
+	enum dma_dir dir;
+	void *buf;			/* sum of sg_len bytes, the caller's until completion. NULL: the pattern is written or checked */
+	struct dma_pat pat;
+	uint64_t delay_ns;		/* between submission and the first byte */
+	uint64_t rate;			/* bytes per second; 0: as fast as memory goes */
+	uint64_t burst;			/* bytes moved at once; 0: DMA_BURST. Between bursts other transfers get their turn */
+	uint64_t stop_at;		/* end with success after this many bytes; DMA_NEVER */
+	uint64_t error_at;		/* end with `error` after this many bytes; DMA_NEVER */
+	int error;			/* negative errno */
+	/* Both optional, called in this order by the engine's thread, no lock held, after the last byte. Neither may wait for
+	 * the transfer. `release` gives back what holds the addresses (a pin); the transfer counts as done only after both. */
+	void (*release)(void *hold);
+	void *hold;
+	void (*done)(void *arg, const struct dma_stat *st);
+	void *arg;
+};
+
+/* A descriptor with everything off: no delay, no limit, no error. */
+struct dma_desc dma_desc_init(enum dma_dir dir);
+
+/* Starts the thread. */
+int dma_engine_start(struct dma_engine **out);
+/* Ends every transfer with -ECANCELED, waits for that, frees. NULL is fine. */
+void dma_engine_stop(struct dma_engine *e);
+
+/* Map the device behind @fd, which stays the caller's, or find it mapped already. The reference is dropped by dma_dev_put();
+ * transfers hold their own. Read-only descriptors give a device that only DMA_TO_DEVICE can use. */
+int dma_dev_get(struct dma_engine *e, int fd, struct dma_dev **out);
+void dma_dev_put(struct dma_dev *d);
+uint64_t dma_dev_bytes(const struct dma_dev *d);
+
+/*
+ * Queue a transfer. -EINVAL: no ranges, a range off the device, an unknown direction; -EACCES: read-only device; -ENOMEM. On
+ * failure neither callback is called and what `hold` names is still the caller's. *out (optional) is a reference for
+ * dma_xfer_put().
+ */
+int dma_submit(struct dma_engine *e, struct dma_dev *d, const struct dma_desc *desc, struct dma_xfer **out);
+
+/*
+ * Submit for [addr, addr + len) of a mapping of a pinfs file: pin, take the addresses, queue. Fills in sg, release, hold
+ * and, for the pattern, dp_ino and dp_foff. DMA_PIN keeps the pin until the transfer has ended; DMA_RAW gives it back
+ * before this returns. The mapping may go at once. Errors: those of pinfs_pin_sg(), pinfs_device() and dma_submit().
+ */
+int dma_submit_window(struct dma_engine *e, void *addr, size_t len, enum dma_mode mode, const struct dma_desc *desc,
+		      struct dma_xfer **out);
+
+/* 0: the transfer has ended; -ETIMEDOUT. @timeout_ns: DMA_NEVER waits for good. */
+int dma_xfer_wait(struct dma_xfer *x, uint64_t timeout_ns);
+/* End it with -ECANCELED at the next burst boundary; no effect on one that has ended. Does not wait. */
+void dma_xfer_cancel(struct dma_xfer *x);
+void dma_xfer_stat(struct dma_xfer *x, struct dma_stat *st);
+/* Drops the caller's reference; the transfer goes on. */
+void dma_xfer_put(struct dma_xfer *x);
+
+uint64_t dma_now_ns(void);		/* CLOCK_MONOTONIC */
+
+#endif
