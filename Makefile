@@ -27,6 +27,7 @@ LDFLAGS += $(SAN)
 FUSE_CFLAGS = $(or $(shell pkg-config --cflags fuse3 2>/dev/null),$(error libfuse3 is missing: run 'make deps'))
 FUSE_LIBS = $(shell pkg-config --libs fuse3)
 PMEM_LIBS = $(or $(shell pkg-config --libs libpmem 2>/dev/null),-lpmem)
+JSON_LIBS = $(or $(shell pkg-config --libs json-c),-ljson-c)
 CUNIT_LIBS = -lcunit
 
 # What a source file may see and must bear follows from its folder: $(call flags,fs/op/op_name.c).
@@ -100,7 +101,9 @@ $(addprefix $(B)/,$(CORE_TOOLS)): $(B)/%: $$(call own_obj,$$*) $(B)/libpinfscore
 RPATH = -Wl,-rpath,'$$ORIGIN:$$ORIGIN/../lib'
 $(addprefix $(B)/,$(CLIENT_TOOLS)): $(B)/%: $$(call own_obj,$$*) $(call obj,$(DMA_SRC)) $(B)/libpinfs.so
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -L$(B) -lpinfs $(RPATH) -lpthread
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -L$(B) -lpinfs $(RPATH) $(LIBS_$(@F)) -lpthread
+LIBS_pinfsctl = $(JSON_LIBS)
+LIBS_dmaemu = $(JSON_LIBS)
 
 # --- the targets for people ---
 

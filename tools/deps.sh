@@ -47,6 +47,7 @@ look()
 	need pkg-config prog pkg-config
 	need libfuse3-dev module fuse3
 	need libpmem-dev header libpmem.h
+	need libjson-c-dev header json-c/json.h
 	case $what in
 	build) ;;
 	demo) need fuse3 prog fusermount3 ;;

@@ -511,7 +511,7 @@ int main(void)
 	CU_basic_set_mode(CU_BRM_NORMAL);
 	CU_basic_run_tests();
 	failed = CU_get_number_of_tests_failed();
-	printf("test_dma: %u passed, %u failed, 0 skipped\n", CU_get_number_of_tests_run() - failed, failed);
+	printf("%u passed, %u failed, 0 skipped\n", CU_get_number_of_tests_run() - failed, failed);
 	CU_cleanup_registry();
 	return failed != 0;
 }
