@@ -53,10 +53,13 @@ unsigned int pf_tx_room(const struct pf_tx *tx);
 /* Call @fn(arg, committed) at the end of commit or abort, in reverse order, after the last drain: releases locks
  * that a module holds for this transaction, moves blocks to and from the allocator. */
 int pf_tx_at_end(struct pf_tx *tx, void (*fn)(void *arg, bool committed), void *arg) PF_MUST_CHECK;
-/* Module data for space/alloc: called by commit before sealing, to turn block deltas into map shadows. */
+/* A slot for space/alloc's data: the blocks that this transaction takes and gives. */
 struct pf_tx_blocks;
 struct pf_tx_blocks **pf_tx_blocks(struct pf_tx *tx);
 struct pf_fs *pf_tx_fs(struct pf_tx *tx);
+/* Commit calls @fn before it seals; it may still pf_tx_get() and pf_tx_at_end(); an error aborts the transaction. */
+typedef int (*pf_tx_prepare_fn)(struct pf_tx *tx);
+void pf_jnl_on_commit(struct pf_fs *fs, pf_tx_prepare_fn fn);
 
 /* Both end the transaction. Commit fails only with -EIO (medium), -EFBIG, -ENOMEM, -EUCLEAN (map block), and then nothing happened. */
 int pf_tx_commit(struct pf_tx *tx) PF_MUST_CHECK;

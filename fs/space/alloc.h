@@ -51,6 +51,7 @@ int pf_tx_alloc_meta(struct pf_tx *tx, uint64_t goal, uint64_t *dblk) PF_MUST_CH
 int pf_alloc_park(struct pf_fs *fs, struct pf_run run) PF_MUST_CHECK;
 void pf_alloc_unpark(struct pf_fs *fs, struct pf_run run);
 
-/* Commit's half (called by journal.c through the table that pf_alloc_init() registers). */
+/* pf_tx_room() less the map blocks that commit will have to add for the blocks taken and given so far. */
+unsigned int pf_tx_space_room(struct pf_tx *tx);
 
 #endif

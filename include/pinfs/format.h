@@ -102,7 +102,7 @@ PF_MEDIA_SIZE(struct pf_d_map, 4096);
 
 /* Tree record. Data tree: pages [key, key + len) of the file lie at block dblk. Directory tree: the
  * leaf at dblk holds the names whose key is >= key and < the next record's key; len is 1, the
- * first key is 0. In a node above level 0: key = lowest key below the child, dblk = child, len 0. */
+ * first key is 0. In a node above level 0: key = exactly the lowest key below the child, dblk = child, len 0. */
 #define PF_REC_UNWRITTEN UINT32_C(1)	/* allocated, reads as zeros */
 struct pf_d_rec {
 	pf_le64 r_key;
