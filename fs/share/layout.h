@@ -70,8 +70,9 @@ struct pf_brk {
 	uint64_t pin_foff, pin_len;		/* CUT: pages whose pins count; a superset of the above */
 	const char *what;			/* "truncate", "punch", ... for reports; static */
 	pid_t pid, tid;				/* who asked */
-	/* Optional: called when the break reaches the head of its queue, to set the ranges from the file's size as it is now.
-	 * An error ends the break with it. len 0 and pin_len 0: nothing to break, straight to b_work. */
+	/* Optional: called with the gate closed, each time the break starts from the top (again after a wait: the file may have
+	 * grown meanwhile), to set the ranges from the file's size as it is now. An error ends the break with it. len 0 and
+	 * pin_len 0: nothing to break, straight to b_work. */
 	int (*b_prepare)(struct pf_brk *b);
 	/* Optional: called at most once, before pf_lay_submit() returns with the break unfinished: copy what the caller's stack or
 	 * buffer holds. An error (-ENOMEM) ends the break. */

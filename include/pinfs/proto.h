@@ -65,7 +65,9 @@ PF_MEDIA_SIZE(struct pf_p_hello_out, 40);
 
 struct pf_p_attach_in {
 	uint64_t ai_cookie[2];	/* from PINFS_IOC_ATTACH */
+	char ai_path[256];	/* for reports only: what the client calls the file; NUL padded, may be empty */
 };
+PF_MEDIA_SIZE(struct pf_p_attach_in, 272);
 struct pf_p_attach_out {
 	uint64_t ao_fh;		/* of this session; good until DETACH */
 	uint64_t ao_ino;
