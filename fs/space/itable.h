@@ -21,7 +21,7 @@ int pf_itab_grow(struct pf_fs *fs) PF_MUST_CHECK;
 int pf_itab_free(struct pf_tx *tx, uint64_t ino) PF_MUST_CHECK;
 /* Where @ino lies. -ESTALE: no such inode in use. -EUCLEAN. */
 int pf_itab_where(struct pf_fs *fs, uint64_t ino, uint64_t *doff) PF_MUST_CHECK;
-/* Inodes in use and room for (statfs): from counters kept in memory, clusters not visited yet estimated by their header. */
+/* Inodes in use and free in the clusters there are (statfs). The first call after mount reads every cluster's header. */
 void pf_itab_stat(struct pf_fs *fs, uint64_t *used, uint64_t *room);
 
 #endif
