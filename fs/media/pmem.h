@@ -11,6 +11,7 @@
 #ifndef PF_MEDIA_PMEM_H
 #define PF_MEDIA_PMEM_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <pinfs/compiler.h>
 #include "base/fs.h"
@@ -42,8 +43,15 @@ struct pf_pm {
  */
 int pf_pm_open(const char *path, enum pf_pmem_mode mode, bool ro, bool excl, struct pf_pm **out) PF_MUST_CHECK;
 void pf_pm_close(struct pf_pm *pm);
+/* Why the calling thread's last pf_pm_open() failed: one phrase, static. */
+const char *pf_pm_why(void);
 
-/* "pid 12 (comm), pid 14 (comm)" of the processes that hold @path open, at most @len bytes. */
+/* Turn the exclusive flock into a shared one, which lives side by side with the shared locks on the descriptors that
+ * clients get. Another daemon or writing tool is still refused. -EBUSY when somebody slipped in between: give up. */
+int pf_pm_share(struct pf_pm *pm) PF_MUST_CHECK;
+
+/* "pid 12 (comm), pid 14 (comm)" of the processes that hold @path open, the caller left out, at most @len bytes with the NUL;
+ * empty when none is visible to the caller. Reads /proc: slow. */
 void pf_pm_holders(const char *path, char *buf, size_t len);
 
 static inline void *pf_pm_at(const struct pf_pm *pm, uint64_t doff) { return pm->base + doff; }
