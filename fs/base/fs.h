@@ -47,6 +47,7 @@ struct pf_fs {
 	uint64_t ngroup;
 	uint64_t lane_blk, map_blk, iclu0_blk;
 	uint32_t nlane, lane_nblk;
+	bool clean;			/* as found: unmounted in order */
 	uint8_t uuid[16];
 	char label[33];
 	uint8_t hash_key[16];

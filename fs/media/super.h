@@ -6,12 +6,21 @@
 #include "base/fs.h"
 #include "media/pmem.h"
 
+#define PF_LANE_BLKS 32U		/* 128 KiB a lane */
+#define PF_LANES_MAX 32U
+
+/* Where mkfs puts the areas of a device of @nblk blocks. The number of lanes is a choice, the rest follows from it. */
+struct pf_sb_geom { uint32_t nlane; uint64_t ngroup, map_blk, iclu0_blk; };
+void pf_sb_geometry(uint64_t nblk, struct pf_sb_geom *g);
+
+uint32_t pf_sb_sum(const struct pf_d_super *sb);
+
 /* Reason in one phrase, or NULL. @bytes: of the device. */
 const char *pf_sb_check(const struct pf_d_super *sb, uint64_t bytes);
 
 /*
  * Find a sound superblock (first, else the copy) and fill the constant part of @fs from it. On failure *why is a
- * phrase for people ("not a pinfs image", "version 3, this is 1", "block size 512", "truncated: ...", "unknown feature ..."). Errors: -EINVAL
+ * phrase for people ("not a pinfs image", "another major version of the format", "truncated: ...", "unknown incompatible feature"). Errors: -EINVAL
  * (no pinfs, wrong version or block size), -EUCLEAN (both copies damaged), -EOPNOTSUPP (features), -EROFS.
  */
 int pf_sb_load(struct pf_fs *fs, const char **why) PF_MUST_CHECK;

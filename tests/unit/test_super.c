@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* test_super.c - mkfs makes what the verifiers accept; superblocks survive damage to one copy; each bad field is named. */
+#include "harness/unit.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "harness/mem.h"
+#include "media/mkfs.h"
+#include "media/super.h"
+#include "media/verify.h"
+
+#define MIB (UINT64_C(1) << 20)
+
+static int load(struct pf_pm *pm, const char **why)
+{
+	struct pf_fs fs = { .pm = pm };
+
+	return pf_sb_load(&fs, why);
+}
+
+static void fresh_is_sound(void)
+{
+	static const uint64_t sizes[] = { 16, 17, 125, 126, 127, 256, 1024, 3000 };
+
+	for (size_t i = 0; i < PF_ARRAY_LEN(sizes); i++) {
+		struct pf_mkfs m = { .label = "test" };
+		struct pf_fs fs = { .pm = mem_open(sizes[i] * MIB) };
+		const char *why = NULL;
+		const struct pf_d_map *map;
+		uint64_t freeblk = 0;
+
+		CU_ASSERT_EQUAL_FATAL(pf_mkfs(fs.pm, &m), 0);
+		CU_ASSERT_EQUAL_FATAL(pf_sb_load(&fs, &why), 0);
+		CU_ASSERT_PTR_NULL(why);
+		CU_ASSERT_STRING_EQUAL(fs.label, "test");
+		CU_ASSERT(fs.clean);
+		for (uint64_t g = 0; g < fs.ngroup; g++) {
+			map = pf_pm_at(fs.pm, (fs.map_blk + g) * PF_BLK_SIZE);
+			CU_ASSERT_PTR_NULL(pf_md_check(&fs, PF_MD_MAP, map, (fs.map_blk + g) * PF_BLK_SIZE, g));
+			freeblk += pf_get32(map->m_hdr.h_free);
+		}
+		CU_ASSERT_EQUAL(freeblk, m.free);
+		CU_ASSERT_EQUAL(freeblk, fs.nblk - fs.iclu0_blk - PF_ICLU_BLKS - 1);
+		CU_ASSERT_PTR_NULL(pf_md_check(&fs, PF_MD_ICLU, pf_pm_at(fs.pm, fs.iclu0_blk * PF_BLK_SIZE),
+					       fs.iclu0_blk * PF_BLK_SIZE, 0));
+		for (uint64_t ino = PF_INO_ITABLE; ino <= PF_INO_ROOT; ino++) {
+			uint64_t doff = fs.iclu0_blk * PF_BLK_SIZE + ino * PF_INODE_SIZE;
+
+			CU_ASSERT_PTR_NULL(pf_md_check(&fs, PF_MD_INODE, pf_pm_at(fs.pm, doff), doff, ino));
+		}
+		mem_close(fs.pm);
+	}
+}
+
+static void one_copy_is_enough(void)
+{
+	struct pf_pm *pm = mem_open(16 * MIB);
+	struct pf_mkfs m = { .label = "" };
+	const char *why;
+
+	CU_ASSERT_EQUAL_FATAL(pf_mkfs(pm, &m), 0);
+	pm->base[100] ^= 1;
+	CU_ASSERT_EQUAL(load(pm, &why), 0);
+	memset(pm->base, 0, PF_BLK_SIZE);
+	CU_ASSERT_EQUAL(load(pm, &why), 0);
+	/* Twin: with the copy damaged as well there is nothing to load. */
+	pm->base[pm->bytes - 100] ^= 1;
+	CU_ASSERT_EQUAL(load(pm, &why), -EINVAL);
+	CU_ASSERT_STRING_EQUAL(why, "not a pinfs image");
+	mem_close(pm);
+}
+
+static void marks(void)
+{
+	struct pf_fs fs = { .pm = mem_open(16 * MIB) };
+	struct pf_mkfs m = { .label = "" };
+	const struct pf_d_super *sb = pf_pm_at(fs.pm, 0);
+	const char *why;
+
+	CU_ASSERT_EQUAL_FATAL(pf_mkfs(fs.pm, &m), 0);
+	CU_ASSERT_EQUAL_FATAL(pf_sb_load(&fs, &why), 0);
+	CU_ASSERT_EQUAL(pf_sb_mark_mounted(&fs), 0);
+	CU_ASSERT_EQUAL(pf_sb_load(&fs, &why), 0);
+	CU_ASSERT_FALSE(fs.clean);
+	CU_ASSERT_EQUAL(pf_get64(sb->sb_mount_count), 1);
+	CU_ASSERT_EQUAL(memcmp(sb, pf_pm_at(fs.pm, fs.pm->bytes - PF_BLK_SIZE), sizeof *sb), 0);
+	CU_ASSERT_EQUAL(pf_sb_mark_clean(&fs), 0);
+	CU_ASSERT_EQUAL(pf_sb_load(&fs, &why), 0);
+	CU_ASSERT(fs.clean);
+	mem_close(fs.pm);
+}
+
+/* Change one field in both copies, with a right checksum, and see it refused. */
+#define REFUSED(field, value, want_err, want_why)                                                  \
+	do {                                                                                       \
+		struct pf_pm *pm_ = mem_open(16 * MIB);                                            \
+		struct pf_mkfs m_ = { .label = "" };                                               \
+		struct pf_d_super *a_ = pf_pm_at(pm_, 0), *b_ = pf_pm_at(pm_, pm_->bytes - PF_BLK_SIZE); \
+		const char *why_ = NULL;                                                           \
+                                                                                                   \
+		CU_ASSERT_EQUAL_FATAL(pf_mkfs(pm_, &m_), 0);                                       \
+		a_->field = value;                                                                 \
+		a_->sb_crc = pf_put32(pf_sb_sum(a_));                                              \
+		*b_ = *a_;                                                                         \
+		CU_ASSERT_EQUAL(load(pm_, &why_), want_err);                                       \
+		CU_ASSERT_PTR_NOT_NULL_FATAL(why_);                                                \
+		CU_ASSERT_PTR_NOT_NULL(strstr(why_, want_why));                                    \
+		mem_close(pm_);                                                                    \
+	} while (0)
+
+static void bad_fields(void)
+{
+	REFUSED(sb_magic, pf_put64(1), -EINVAL, "not a pinfs image");
+	REFUSED(sb_major, pf_put16(3), -EINVAL, "major version");
+	REFUSED(sb_blk_size, pf_put32(512), -EINVAL, "block size");
+	REFUSED(sb_incompat, pf_put64(4), -EOPNOTSUPP, "incompatible feature");
+	REFUSED(sb_ro_compat, pf_put64(4), -EROFS, "only read");
+	REFUSED(sb_nblk, pf_put64(5000), -EUCLEAN, "truncated");
+	REFUSED(sb_nblk, pf_put64(7), -EUCLEAN, "number of blocks");
+	REFUSED(sb_nlane, pf_put32(0), -EUCLEAN, "lanes");
+	REFUSED(sb_nlane, pf_put32(UINT32_MAX), -EUCLEAN, "lanes");
+	REFUSED(sb_lane_nblk, pf_put32(64), -EUCLEAN, "lane size");
+	REFUSED(sb_map_blk, pf_put64(2), -EUCLEAN, "areas");
+	REFUSED(sb_iclu0_blk, pf_put64(UINT64_MAX), -EUCLEAN, "areas");
+	REFUSED(sb_ngroup, pf_put64(9), -EUCLEAN, "areas");
+	REFUSED(sb_root_ino, pf_put64(11), -EUCLEAN, "root");
+}
+
+static int try_open(const char *path, uint64_t bytes)
+{
+	struct pf_pm *pm = NULL;
+	int err;
+
+	if (truncate(path, (off_t)bytes) != 0)
+		return -errno;
+	err = pf_pm_open(path, PF_PMEM_AUTO, false, true, &pm);
+	if (err == 0)
+		pf_pm_close(pm);
+	return err;
+}
+
+static void devices(void)
+{
+	const char *tmp = getenv("TMPDIR");
+	char path[256], names[256];
+	struct pf_pm *pm = NULL, *second = NULL;
+	int fd;
+
+	(void)snprintf(path, sizeof path, "%s/pinfs-super-XXXXXX", tmp != NULL ? tmp : "/dev/shm");
+	fd = mkstemp(path);
+
+	CU_ASSERT_FATAL(fd >= 0);
+	(void)close(fd);
+	CU_ASSERT_EQUAL(try_open(path, 16 * MIB), 0);
+	CU_ASSERT_EQUAL(try_open(path, 16 * MIB - PF_BLK_SIZE), -EINVAL);
+	CU_ASSERT_STRING_EQUAL(pf_pm_why(), "smaller than 16 MiB");
+	CU_ASSERT_EQUAL(try_open(path, 16 * MIB + 1), -EINVAL);
+	CU_ASSERT_EQUAL(try_open(path, PF_DEV_MAX + PF_BLK_SIZE), -EINVAL);
+	CU_ASSERT_EQUAL(try_open("/dev/null", 0), -EINVAL);
+	CU_ASSERT_EQUAL(pf_pm_open("/dev/null", PF_PMEM_AUTO, false, true, &pm), -EINVAL);
+	CU_ASSERT_EQUAL(pf_pm_open("/dev/shm", PF_PMEM_AUTO, true, true, &pm), -EINVAL);
+	CU_ASSERT_EQUAL(pf_pm_open("/nonexistent/x", PF_PMEM_AUTO, false, true, &pm), -ENOENT);
+
+	CU_ASSERT_EQUAL(try_open(path, 16 * MIB), 0);
+	CU_ASSERT_EQUAL_FATAL(pf_pm_open(path, PF_PMEM_CPU, false, true, &pm), 0);
+	CU_ASSERT_EQUAL((uintptr_t)pm->base % PF_CHUNK_SIZE, 0);
+	CU_ASSERT_EQUAL(pf_pm_open(path, PF_PMEM_AUTO, false, true, &second), -EBUSY);
+	CU_ASSERT_EQUAL(pf_pm_share(pm), 0);
+	CU_ASSERT_EQUAL(pf_pm_open(path, PF_PMEM_AUTO, false, true, &second), -EBUSY);
+	CU_ASSERT_EQUAL(pf_pm_open(path, PF_PMEM_MSYNC, true, false, &second), 0);
+	pf_pm_close(second);
+
+	/* A child that only maps the device is a holder too. */
+	int ready[2];
+	CU_ASSERT_EQUAL_FATAL(pipe(ready), 0);
+	pid_t child = fork();
+	if (child == 0) {
+		(void)close(pm->fd);
+		(void)write(ready[1], "x", 1);
+		(void)pause();
+		_exit(0);
+	}
+	char c, want[32];
+	CU_ASSERT_EQUAL(read(ready[0], &c, 1), 1);
+	(void)snprintf(want, sizeof want, "pid %d (", child);
+	pf_pm_holders(path, names, sizeof names);
+	CU_ASSERT_PTR_NOT_NULL(strstr(names, want));
+	pf_pm_holders(path, names, 8);
+	CU_ASSERT(strlen(names) < 8);
+	(void)kill(child, SIGKILL);
+	(void)waitpid(child, NULL, 0);
+	(void)close(ready[0]);
+	(void)close(ready[1]);
+	pf_pm_close(pm);
+	(void)unlink(path);
+}
+
+int main(void)
+{
+	static const struct unit_case cases[] = {
+		{ "a fresh filesystem is sound", fresh_is_sound },
+		{ "one superblock of two is enough", one_copy_is_enough },
+		{ "mounted and clean marks", marks },
+		{ "each bad field is named", bad_fields },
+		{ "devices: sizes, locks, holders", devices },
+	};
+
+	return unit_main("super", cases, PF_ARRAY_LEN(cases));
+}
