@@ -25,15 +25,18 @@
 #include "media/verify.h"
 
 struct pf_tx;
+#define PF_TX_ENDS 32U
 
 int pf_jnl_init(struct pf_fs *fs) PF_MUST_CHECK;
 void pf_jnl_fini(struct pf_fs *fs);
-/* Replay committed lanes of an image that was not unmounted in order. Number of transactions, or -errno. */
+/* Replay committed lanes of an image that was not unmounted in order. Number of transactions, or -errno: -EUCLEAN (a sealed
+ * lane that makes no sense), -EROFS (there is something to replay, and the mount is read-only), -EIO. */
 int pf_jnl_replay(struct pf_fs *fs) PF_MUST_CHECK;
 /* The same without writing: how many lanes hold a transaction (fsck -n). */
 int pf_jnl_pending(struct pf_fs *fs) PF_MUST_CHECK;
 
-/* Take a lane. Blocks (shortly: a lane is held for one commit) while all are busy. Errors: -ENOMEM, -EROFS. */
+/* Take a lane. Blocks (shortly: a lane is held for one commit) while all are busy. The same thread ends it. Errors: -ENOMEM, -EROFS,
+ * -EIO (the journal has stopped). */
 int pf_tx_begin(struct pf_fs *fs, struct pf_tx **out) PF_MUST_CHECK;
 
 /* A writable shadow of the object at @doff, verified; the same pointer each time in one transaction; good until
@@ -50,8 +53,8 @@ void pf_tx_drop(struct pf_tx *tx, uint64_t dblk);
 /* Whole 4 KiB objects that still fit into the lane in the worst case. Long work (truncate) commits and begins anew. */
 unsigned int pf_tx_room(const struct pf_tx *tx);
 
-/* Call @fn(arg, committed) at the end of commit or abort, in reverse order, after the last drain: releases locks
- * that a module holds for this transaction, moves blocks to and from the allocator. */
+/* Call @fn(arg, committed) at the end of commit or abort, in reverse order, after the last drain: releases locks that a
+ * module holds for this transaction, moves blocks to and from the allocator. -ENOMEM after PF_TX_ENDS of them. */
 int pf_tx_at_end(struct pf_tx *tx, void (*fn)(void *arg, bool committed), void *arg) PF_MUST_CHECK;
 /* A slot for space/alloc's data: the blocks that this transaction takes and gives. */
 struct pf_tx_blocks;
@@ -61,7 +64,11 @@ struct pf_fs *pf_tx_fs(struct pf_tx *tx);
 typedef int (*pf_tx_prepare_fn)(struct pf_tx *tx);
 void pf_jnl_on_commit(struct pf_fs *fs, pf_tx_prepare_fn fn);
 
-/* Both end the transaction. Commit fails only with -EIO (medium), -EFBIG, -ENOMEM, -EUCLEAN (map block), and then nothing happened. */
+/*
+ * Both end the transaction. Commit fails only with -EIO (medium), -EFBIG, -ENOMEM, -EUCLEAN (map block), and then nothing happened. When the medium
+ * fails, the journal stops: this and every later transaction gets -EIO, and what had reached a sealed lane before
+ * counts as committed; it is on the media after the next mount.
+ */
 int pf_tx_commit(struct pf_tx *tx) PF_MUST_CHECK;
 void pf_tx_abort(struct pf_tx *tx);
 

@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * journal.c - transactions: shadows, what differs, a lane, and the three drains of a commit.
+ *
+ * Owns the lanes and, while a transaction lives, its shadows. Locks: a lane is rank TXN from begin to the end; the list
+ * of idle lanes is a LEAF mutex. Replay is recover.c's.
+ */
+#include "media/journal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/crc32c.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "media/pmem.h"
+
+#define BUCKETS 64U
+
+struct shadow {
+	struct shadow *hash_next;
+	struct shadow *next, *prev;	/* in order of creation */
+	uint64_t doff;
+	enum pf_md type;
+	bool fresh;			/* nobody refers to the block yet: written home before the lane */
+	uint8_t *obj;			/* pf_md_size(type) bytes, line aligned */
+};
+
+struct end_call { void (*fn)(void *arg, bool committed); void *arg; };
+
+struct pf_tx {
+	struct pf_fs *fs;
+	struct pf_tx *idle_next;
+	uint32_t lane;
+	uint8_t *buf;			/* the lane as it will be on the media: header and body */
+	uint32_t nrec;
+	uint64_t len;			/* bytes of body in buf */
+	uint64_t claimed;		/* bytes of body that this transaction may need at worst */
+	struct shadow *bucket[BUCKETS];
+	struct shadow *head, *tail;
+	struct pf_tx_blocks *blocks;
+	struct end_call end[PF_TX_ENDS];
+	unsigned int nend;
+};
+
+struct pf_jnl {
+	struct pf_mutex lock;		/* LEAF: idle */
+	pthread_cond_t some_idle;
+	struct pf_tx *idle;
+	struct pf_tx *tx;		/* one for each lane */
+	pf_tx_prepare_fn on_commit;
+	uint64_t lane_bytes;
+	_Atomic uint64_t seq;
+	_Atomic bool stopped;		/* the medium failed */
+};
+
+/* What one object adds to a lane at worst: a record that holds all of it. Two records are shorter, as the line between is missing. */
+static uint64_t worst(enum pf_md type)
+{
+	return sizeof(struct pf_d_jrec) + pf_md_size(type);
+}
+
+static uint64_t lane_doff(const struct pf_fs *fs, uint32_t lane)
+{
+	return (fs->lane_blk + (uint64_t)lane * fs->lane_nblk) << PF_BLK_SHIFT;
+}
+
+int pf_jnl_init(struct pf_fs *fs)
+{
+	struct pf_jnl *j = calloc(1, sizeof *j);
+
+	if (j == NULL)
+		return -ENOMEM;
+	j->tx = calloc(fs->nlane, sizeof *j->tx);
+	if (j->tx == NULL) {
+		free(j);
+		return -ENOMEM;
+	}
+	pf_mutex_init(&j->lock, PF_RANK_LEAF);
+	if (pthread_cond_init(&j->some_idle, NULL) != 0)
+		abort();
+	j->lane_bytes = (uint64_t)fs->lane_nblk << PF_BLK_SHIFT;
+	atomic_init(&j->seq, 1);
+	for (uint32_t i = fs->nlane; i-- > 0;) {
+		j->tx[i].fs = fs;
+		j->tx[i].lane = i;
+		j->tx[i].idle_next = j->idle;
+		j->idle = &j->tx[i];
+	}
+	fs->jnl = j;
+	return 0;
+}
+
+void pf_jnl_fini(struct pf_fs *fs)
+{
+	struct pf_jnl *j = fs->jnl;
+
+	if (j == NULL)
+		return;
+	for (uint32_t i = 0; i < fs->nlane; i++)
+		free(j->tx[i].buf);
+	free(j->tx);
+	(void)pthread_cond_destroy(&j->some_idle);
+	pf_mutex_fini(&j->lock);
+	free(j);
+	fs->jnl = NULL;
+}
+
+void pf_jnl_on_commit(struct pf_fs *fs, pf_tx_prepare_fn fn)
+{
+	fs->jnl->on_commit = fn;
+}
+
+/* ---- begin and end ---- */
+
+static struct pf_tx *take_lane(struct pf_jnl *j)
+{
+	struct pf_tx *tx;
+
+	pf_mutex_lock(&j->lock);
+	while (j->idle == NULL)
+		(void)pthread_cond_wait(&j->some_idle, &j->lock.m);
+	tx = j->idle;
+	j->idle = tx->idle_next;
+	pf_mutex_unlock(&j->lock);
+	return tx;
+}
+
+static void give_lane(struct pf_jnl *j, struct pf_tx *tx)
+{
+	pf_mutex_lock(&j->lock);
+	tx->idle_next = j->idle;
+	j->idle = tx;
+	(void)pthread_cond_signal(&j->some_idle);
+	pf_mutex_unlock(&j->lock);
+}
+
+int pf_tx_begin(struct pf_fs *fs, struct pf_tx **out)
+{
+	struct pf_jnl *j = fs->jnl;
+	struct pf_tx *tx;
+
+	if (fs->opts.ro)
+		return -EROFS;
+	if (atomic_load(&j->stopped))
+		return -EIO;
+	pf_rank_enter(PF_RANK_TXN);
+	tx = take_lane(j);
+	/* A lane's buffer is made at its first use: most mounts never have 32 writers at once. */
+	if (tx->buf == NULL)
+		tx->buf = aligned_alloc(PF_LINE, j->lane_bytes);
+	if (tx->buf == NULL) {
+		give_lane(j, tx);
+		pf_rank_exit(PF_RANK_TXN);
+		return -ENOMEM;
+	}
+	*out = tx;
+	return 0;
+}
+
+static void free_shadow(struct shadow *s)
+{
+	free(s->obj);
+	free(s);
+}
+
+static void finish(struct pf_tx *tx, bool committed)
+{
+	struct pf_jnl *j = tx->fs->jnl;
+	struct shadow *s, *next;
+
+	while (tx->nend > 0) {
+		struct end_call *e = &tx->end[--tx->nend];
+
+		e->fn(e->arg, committed);
+	}
+	for (s = tx->head; s != NULL; s = next) {
+		next = s->next;
+		free_shadow(s);
+	}
+	tx->head = tx->tail = NULL;
+	memset(tx->bucket, 0, sizeof tx->bucket);
+	tx->claimed = 0;
+	tx->blocks = NULL;
+	give_lane(j, tx);
+	pf_rank_exit(PF_RANK_TXN);
+}
+
+struct pf_fs *pf_tx_fs(struct pf_tx *tx)
+{
+	return tx->fs;
+}
+
+struct pf_tx_blocks **pf_tx_blocks(struct pf_tx *tx)
+{
+	return &tx->blocks;
+}
+
+int pf_tx_at_end(struct pf_tx *tx, void (*fn)(void *arg, bool committed), void *arg)
+{
+	if (tx->nend == PF_TX_ENDS)
+		return -ENOMEM;
+	tx->end[tx->nend++] = (struct end_call){ .fn = fn, .arg = arg };
+	return 0;
+}
+
+/* ---- room ---- */
+
+static uint64_t capacity(const struct pf_tx *tx)
+{
+	return tx->fs->jnl->lane_bytes - sizeof(struct pf_d_lane);
+}
+
+static int claim(struct pf_tx *tx, uint64_t bytes)
+{
+	if (bytes > capacity(tx) - tx->claimed)
+		return -EFBIG;
+	tx->claimed += bytes;
+	return 0;
+}
+
+unsigned int pf_tx_room(const struct pf_tx *tx)
+{
+	return (unsigned int)((capacity(tx) - tx->claimed) / worst(PF_MD_NODE));
+}
+
+/* ---- shadows ---- */
+
+static struct shadow **bucket_of(struct pf_tx *tx, uint64_t doff)
+{
+	return &tx->bucket[(doff / PF_INODE_SIZE * UINT64_C(0x9e3779b97f4a7c15)) >> 58];
+}
+_Static_assert(BUCKETS == 1 << (64 - 58), "bucket_of() takes the top bits");
+
+static struct shadow *find(struct pf_tx *tx, uint64_t doff)
+{
+	struct shadow *s = *bucket_of(tx, doff);
+
+	while (s != NULL && s->doff != doff)
+		s = s->hash_next;
+	return s;
+}
+
+static int add(struct pf_tx *tx, enum pf_md type, uint64_t doff, bool fresh, struct shadow **out)
+{
+	struct shadow *s, **b = bucket_of(tx, doff);
+	int err;
+
+	err = fresh ? 0 : claim(tx, worst(type));
+	if (err != 0)
+		return err;
+	s = calloc(1, sizeof *s);
+	if (s != NULL)
+		s->obj = aligned_alloc(PF_LINE, pf_md_size(type));
+	if (s == NULL || s->obj == NULL) {
+		free(s);
+		tx->claimed -= fresh ? 0 : worst(type);
+		return -ENOMEM;
+	}
+	s->doff = doff;
+	s->type = type;
+	s->fresh = fresh;
+	s->hash_next = *b;
+	*b = s;
+	s->prev = tx->tail;
+	if (tx->tail != NULL)
+		tx->tail->next = s;
+	else
+		tx->head = s;
+	tx->tail = s;
+	*out = s;
+	return 0;
+}
+
+static void remove_shadow(struct pf_tx *tx, struct shadow *s)
+{
+	struct shadow **p = bucket_of(tx, s->doff);
+
+	while (*p != s)
+		p = &(*p)->hash_next;
+	*p = s->hash_next;
+	*(s->prev != NULL ? &s->prev->next : &tx->head) = s->next;
+	*(s->next != NULL ? &s->next->prev : &tx->tail) = s->prev;
+	if (!s->fresh)
+		tx->claimed -= worst(s->type);
+	free_shadow(s);
+}
+
+int pf_tx_get(struct pf_tx *tx, enum pf_md type, uint64_t doff, uint64_t owner, void **out)
+{
+	struct shadow *s = find(tx, doff);
+	const void *home;
+	int err;
+
+	if (s == NULL) {
+		err = pf_md_get(tx->fs, type, doff, owner, &home);
+		if (err == 0)
+			err = add(tx, type, doff, false, &s);
+		if (err != 0)
+			return err;
+		memcpy(s->obj, home, pf_md_size(type));
+	} else if (s->type != type) {
+		return -EUCLEAN;	/* two objects of a damaged image claim one block */
+	}
+	*out = s->obj;
+	return 0;
+}
+
+int pf_tx_new(struct pf_tx *tx, enum pf_md type, uint64_t doff, uint64_t owner, uint32_t gen, void **out)
+{
+	struct shadow *s = find(tx, doff);
+	int err;
+
+	if (s != NULL && s->type != type)
+		return -EUCLEAN;
+	if (s == NULL) {
+		err = add(tx, type, doff, type != PF_MD_INODE, &s);
+		if (err != 0)
+			return err;
+	}
+	pf_md_format(tx->fs, type, s->obj, doff, owner, gen);
+	*out = s->obj;
+	return 0;
+}
+
+int pf_tx_peek(struct pf_fs *fs, struct pf_tx *tx, enum pf_md type, uint64_t doff, uint64_t owner, const void **out)
+{
+	struct shadow *s = tx != NULL ? find(tx, doff) : NULL;
+
+	if (s == NULL)
+		return pf_md_get(fs, type, doff, owner, out);
+	if (s->type != type)
+		return -EUCLEAN;
+	*out = s->obj;
+	return 0;
+}
+
+void pf_tx_drop(struct pf_tx *tx, uint64_t dblk)
+{
+	struct shadow *s;
+
+	for (uint64_t off = 0; off < PF_BLK_SIZE; off += PF_INODE_SIZE) {
+		s = find(tx, (dblk << PF_BLK_SHIFT) + off);
+		if (s != NULL)
+			remove_shadow(tx, s);
+	}
+}
+
+/* ---- commit ---- */
+
+static struct pf_d_jrec *open_rec(struct pf_tx *tx, uint64_t doff)
+{
+	struct pf_d_jrec *rec = (void *)(tx->buf + sizeof(struct pf_d_lane) + tx->len);
+
+	*rec = (struct pf_d_jrec){ .j_doff = pf_put64(doff) };
+	tx->len += sizeof *rec;
+	tx->nrec++;
+	return rec;
+}
+
+/* Append the lines of @s that differ from the media: a record for each unbroken run of them. */
+static int diff(struct pf_tx *tx, const struct shadow *s)
+{
+	const uint8_t *home = pf_pm_at(tx->fs->pm, s->doff);
+	const uint32_t size = pf_md_size(s->type);
+	struct pf_d_jrec *rec = NULL;
+
+	for (uint32_t off = 0; off < size; off += PF_LINE) {
+		if (memcmp(home + off, s->obj + off, PF_LINE) == 0) {
+			rec = NULL;
+			continue;
+		}
+		if (capacity(tx) - tx->len < sizeof *rec + PF_LINE)
+			return -EFBIG;
+		if (rec == NULL)
+			rec = open_rec(tx, s->doff + off);
+		memcpy(tx->buf + sizeof(struct pf_d_lane) + tx->len, s->obj + off, PF_LINE);
+		tx->len += PF_LINE;
+		rec->j_len = pf_put32(pf_get32(rec->j_len) + PF_LINE);
+	}
+	return 0;
+}
+
+/* Seal the shadows and fill the lane's buffer. *fresh: there are new objects. */
+static int build(struct pf_tx *tx, bool *fresh)
+{
+	int err;
+
+	tx->len = 0;
+	tx->nrec = 0;
+	*fresh = false;
+	for (struct shadow *s = tx->head; s != NULL; s = s->next) {
+		pf_md_seal(s->type, s->obj);
+		if (s->fresh) {
+			*fresh = true;
+			continue;
+		}
+		err = diff(tx, s);
+		if (err != 0)
+			return err;
+	}
+	return 0;
+}
+
+static void seal_lane(struct pf_tx *tx)
+{
+	struct pf_d_lane *l = (void *)tx->buf;
+
+	*l = (struct pf_d_lane){
+		.l_magic = pf_put32(PF_MAGIC_LANE),
+		.l_fsid = pf_put64(tx->fs->fsid),
+		.l_seq = pf_put64(atomic_fetch_add(&tx->fs->jnl->seq, 1)),
+		.l_index = pf_put32(tx->lane),
+		.l_nrec = pf_put32(tx->nrec),
+		.l_len = pf_put32((uint32_t)tx->len),
+	};
+	l->l_crc = pf_put32(pf_crc32c_hole(tx->buf, sizeof *l + tx->len, offsetof(struct pf_d_lane, l_crc)));
+}
+
+static void write_home(struct pf_tx *tx)
+{
+	const uint8_t *p = tx->buf + sizeof(struct pf_d_lane), *end = p + tx->len;
+
+	while (p < end) {
+		const struct pf_d_jrec *rec = (const void *)p;
+
+		p += sizeof *rec;
+		pf_pm_write(tx->fs->pm, pf_get64(rec->j_doff), p, pf_get32(rec->j_len));
+		p += pf_get32(rec->j_len);
+	}
+}
+
+/* One aligned store of 8 bytes, so the lane is either whole or empty. */
+static void empty_lane(struct pf_fs *fs, uint32_t lane)
+{
+	const pf_le64 none = pf_put64(0);
+
+	pf_pm_write(fs->pm, lane_doff(fs, lane) + offsetof(struct pf_d_lane, l_seq), &none, sizeof none);
+}
+
+static void stop(struct pf_jnl *j)
+{
+	if (!atomic_exchange(&j->stopped, true))
+		pf_err("the device failed: no more changes until it is mounted anew");
+}
+
+/*
+ * Invariants, in order: a fresh object is durable before the lane that makes it reachable; the lane is durable before the first
+ * changed line goes home; every line is home before the lane is emptied; the lane is empty before a lock is dropped.
+ */
+static int persist(struct pf_tx *tx)
+{
+	struct pf_fs *fs = tx->fs;
+	struct pf_pm *pm = fs->pm;
+
+	for (struct shadow *s = tx->head; s != NULL; s = s->next)
+		if (s->fresh)
+			pf_pm_write(pm, s->doff, s->obj, pf_md_size(s->type));
+	seal_lane(tx);
+	pf_pm_write(pm, lane_doff(fs, tx->lane), tx->buf, sizeof(struct pf_d_lane) + tx->len);
+	if (pf_pm_drain(pm) != 0) {
+		stop(fs->jnl);
+		empty_lane(fs, tx->lane);
+		(void)pf_pm_drain(pm);
+		return -EIO;
+	}
+
+	/* Committed. What fails from here on is repaired by the replay at the next mount. */
+	write_home(tx);
+	if (pf_pm_drain(pm) != 0) {
+		stop(fs->jnl);
+		return 0;
+	}
+	empty_lane(fs, tx->lane);
+	if (pf_pm_drain(pm) != 0)
+		stop(fs->jnl);
+	return 0;
+}
+
+int pf_tx_commit(struct pf_tx *tx)
+{
+	bool fresh = false;
+	int err = 0;
+
+	if (tx->fs->jnl->on_commit != NULL)
+		err = tx->fs->jnl->on_commit(tx);
+	if (err == 0)
+		err = build(tx, &fresh);
+	if (err == 0 && atomic_load(&tx->fs->jnl->stopped))
+		err = -EIO;
+	if (err == 0 && (tx->nrec > 0 || fresh))
+		err = persist(tx);
+	finish(tx, err == 0);
+	return err;
+}
+
+void pf_tx_abort(struct pf_tx *tx)
+{
+	finish(tx, false);
+}
