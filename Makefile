@@ -43,7 +43,9 @@ FRONT_SRC := $(wildcard fs/front/*.c)
 SHIM_SRC := $(wildcard shim/*.c)
 # tools/<program>.c has main(); tools/<program>/*.c belong to it; tools/lib/*.c to all, tools/dma/*.c are the DMA engine.
 CORE_TOOLS := $(patsubst tools/%.c,%,$(wildcard tools/mkfs.pinfs.c tools/fsck.pinfs.c tools/pinfsdump.c))
-CLIENT_TOOLS := $(patsubst tools/%.c,%,$(wildcard tools/pinfsctl.c tools/pinrun.c tools/dmaemu.c tools/pinbench.c))
+CLIENT_TOOLS := $(patsubst tools/%.c,%,$(wildcard tools/pinfsctl.c tools/pinrun.c $(if $(SHIM_SRC),tools/dmaemu.c tools/pinbench.c)))
+# Of the client tools, those that map and pin; the others talk to the daemon or run a program, and need no libpinfs.
+PIN_TOOLS := $(filter dmaemu pinbench,$(CLIENT_TOOLS))
 TOOL_LIB_SRC := $(wildcard tools/lib/*.c)
 DMA_SRC := $(wildcard tools/dma/*.c)
 
@@ -99,9 +101,13 @@ $(addprefix $(B)/,$(CORE_TOOLS)): $(B)/%: $$(call own_obj,$$*) $(B)/libpinfscore
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(PMEM_LIBS) -lpthread
 
 RPATH = -Wl,-rpath,'$$ORIGIN:$$ORIGIN/../lib'
-$(addprefix $(B)/,$(CLIENT_TOOLS)): $(B)/%: $$(call own_obj,$$*) $(call obj,$(DMA_SRC)) $(B)/libpinfs.so
+$(addprefix $(B)/,$(PIN_TOOLS)): $(B)/%: $$(call own_obj,$$*) $(call obj,$(DMA_SRC)) $(B)/libpinfs.so
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -L$(B) -lpinfs $(RPATH) $(LIBS_$(@F)) -lpthread
+
+$(addprefix $(B)/,$(filter-out $(PIN_TOOLS),$(CLIENT_TOOLS))): $(B)/%: $$(call own_obj,$$*)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_$(@F)) -lpthread
 LIBS_pinfsctl = $(JSON_LIBS)
 LIBS_dmaemu = $(JSON_LIBS)
 

@@ -145,6 +145,8 @@ int dma_xfer_wait(struct dma_xfer *x, uint64_t timeout_ns);
 /* End it with -ECANCELED at the next burst boundary; no effect on one that has ended. Does not wait. */
 void dma_xfer_cancel(struct dma_xfer *x);
 void dma_xfer_stat(struct dma_xfer *x, struct dma_stat *st);
+/* Where it goes: *n ranges, valid as long as the reference. */
+const struct pinfs_sg *dma_xfer_sg(const struct dma_xfer *x, size_t *n);
 /* Drops the caller's reference; the transfer goes on. */
 void dma_xfer_put(struct dma_xfer *x);
 

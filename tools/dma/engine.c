@@ -588,3 +588,9 @@ void dma_xfer_stat(struct dma_xfer *x, struct dma_stat *st)
 	*st = x->st;
 	(void)pthread_mutex_unlock(&x->e->lock);
 }
+
+const struct pinfs_sg *dma_xfer_sg(const struct dma_xfer *x, size_t *n)
+{
+	*n = x->d.nsg;
+	return x->sg;
+}
