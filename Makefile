@@ -28,6 +28,7 @@ FUSE_CFLAGS = $(or $(shell pkg-config --cflags fuse3 2>/dev/null),$(error libfus
 FUSE_LIBS = $(shell pkg-config --libs fuse3)
 PMEM_LIBS = $(or $(shell pkg-config --libs libpmem 2>/dev/null),-lpmem)
 JSON_LIBS = $(or $(shell pkg-config --libs json-c),-ljson-c)
+BLKID_LIBS = $(or $(shell pkg-config --libs blkid 2>/dev/null),-lblkid)
 CUNIT_LIBS = -lcunit
 
 # What a source file may see and must bear follows from its folder: $(call flags,fs/op/op_name.c).
@@ -98,7 +99,8 @@ own_obj = $(call obj,tools/$(1).c $(wildcard tools/$(1)/*.c) $(TOOL_LIB_SRC))
 
 $(addprefix $(B)/,$(CORE_TOOLS)): $(B)/%: $$(call own_obj,$$*) $(B)/libpinfscore.a
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(PMEM_LIBS) -lpthread
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_$(@F)) $(PMEM_LIBS) -lpthread
+LIBS_mkfs.pinfs = $(BLKID_LIBS)
 
 RPATH = -Wl,-rpath,'$$ORIGIN:$$ORIGIN/../lib'
 $(addprefix $(B)/,$(PIN_TOOLS)): $(B)/%: $$(call own_obj,$$*) $(call obj,$(DMA_SRC)) $(B)/libpinfs.so

@@ -48,6 +48,7 @@ look()
 	need libfuse3-dev module fuse3
 	need libpmem-dev header libpmem.h
 	need libjson-c-dev header json-c/json.h
+	need libblkid-dev header blkid/blkid.h
 	case $what in
 	build) ;;
 	demo) need fuse3 prog fusermount3 ;;
