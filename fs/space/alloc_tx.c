@@ -48,6 +48,9 @@ static void finish(void *arg, bool committed)
 	struct pf_alloc *a = fs->alloc;
 
 	unlock_stripes(a, b->locked);
+	for (size_t i = 0; i < b->n && committed; i++)
+		if (!b->d[i].take)
+			pf_md_forget(fs, b->d[i].run.dblk, b->d[i].run.nblk);
 	pf_mutex_lock(&a->lock);
 	for (size_t i = 0; i < b->n; i++) {
 		if (b->d[i].take)
