@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * pinfsctl.c - what a mounted pinfs is doing: policy, space and sessions; each pin and who holds it; each operation that waits.
+ *
+ * Exit status: 0, 1 (no pinfs there, or its daemon does not answer), 2 (bad use).
+ */
+#include "pinfsctl/pinfsctl.h"
+
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <pinfs/version.h>
+
+static const struct verb {
+	const char *name;
+	enum pf_report what;
+	int (*show)(const char *json);
+} verbs[] = {
+	{ "status", PF_REPORT_STATUS, show_status },
+	{ "pins", PF_REPORT_PINS, show_pins },
+};
+
+int complain(const char *fmt, ...)
+{
+	va_list ap;
+
+	(void)fputs("pinfsctl: ", stderr);
+	va_start(ap, fmt);
+	(void)vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	(void)fputc('\n', stderr);
+	return 1;
+}
+
+static int usage(FILE *f, int status)
+{
+	(void)fputs("usage: pinfsctl status|pins [--json] MOUNT\n"
+		    "  status      policy, space, sessions, counters of the pinfs mounted at MOUNT\n"
+		    "  pins        each pin with its holder; each operation that waits, and for whom\n"
+		    "  -j, --json  the daemon's report as it is (pinfsctl(8) names the document that describes it)\n"
+		    "  -h, --help, --version\n", f);
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	enum { OPT_VERSION = 256 };
+	static const struct option opts[] = {
+		{ "json", no_argument, NULL, 'j' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, OPT_VERSION },
+		{ NULL, 0, NULL, 0 },
+	};
+	const struct verb *v = NULL;
+	bool as_json = false;
+	char *json;
+	int c, status;
+
+	while ((c = getopt_long(argc, argv, "jh", opts, NULL)) != -1) {
+		switch (c) {
+		case 'j':
+			as_json = true;
+			break;
+		case 'h':
+			return usage(stdout, 0);
+		case OPT_VERSION:
+			(void)puts("pinfsctl (pinfs) " PINFS_VERSION);
+			return 0;
+		default:
+			return usage(stderr, 2);
+		}
+	}
+	if (argc - optind != 2)
+		return usage(stderr, 2);
+	for (size_t i = 0; i < PF_ARRAY_LEN(verbs); i++)
+		v = strcmp(argv[optind], verbs[i].name) == 0 ? &verbs[i] : v;
+	if (v == NULL) {
+		(void)complain("%s: no such verb; try pinfsctl --help", argv[optind]);
+		return 2;
+	}
+	if (session_report(argv[optind + 1], v->what, &json) != 0)
+		return 1;
+	status = as_json ? (puts(json) < 0) : v->show(json);
+	free(json);
+	if (fflush(stdout) != 0)
+		status = complain("standard output: write error");
+	return status;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pinfsctl.h - asking a mount's daemon for a report, and showing it to people. */
+#ifndef TOOLS_PINFSCTL_H
+#define TOOLS_PINFSCTL_H
+
+#include <stddef.h>
+#include <pinfs/compiler.h>
+#include <pinfs/proto.h>
+
+/* One line on standard error; returns 1, the status of every failure but bad usage. */
+int complain(const char *fmt, ...) PF_PRINTF(1, 2);
+
+/*
+ * The JSON text of a report from the daemon behind any path of a pinfs mount, NUL terminated; free() it. 0, or 1 having said
+ * why. Waits at most ten seconds for the daemon.
+ */
+int session_report(const char *path, enum pf_report what, char **json);
+
+/* Tables. 0, or 1 having said that the text makes no sense. */
+int show_status(const char *json);
+int show_pins(const char *json);
+
+#endif
