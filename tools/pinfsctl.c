@@ -40,7 +40,7 @@ static int usage(FILE *f, int status)
 	(void)fputs("usage: pinfsctl status|pins [--json] MOUNT\n"
 		    "  status      policy, space, sessions, counters of the pinfs mounted at MOUNT\n"
 		    "  pins        each pin with its holder; each operation that waits, and for whom\n"
-		    "  -j, --json  the daemon's report as it is (pinfsctl(8) names the document that describes it)\n"
+		    "  -j, --json  the daemon's report as it is (pinfsctl(1) names the document that describes it)\n"
 		    "  -h, --help, --version\n", f);
 	return status;
 }
