@@ -320,6 +320,8 @@ int pf_tx_new(struct pf_tx *tx, enum pf_md type, uint64_t doff, uint64_t owner, 
 		if (err != 0)
 			return err;
 	}
+	if (s->fresh)
+		pf_md_forget(tx->fs, doff >> PF_BLK_SHIFT, 1);
 	pf_md_format(tx->fs, type, s->obj, doff, owner, gen);
 	*out = s->obj;
 	return 0;
@@ -341,6 +343,7 @@ void pf_tx_drop(struct pf_tx *tx, uint64_t dblk)
 {
 	struct shadow *s;
 
+	pf_md_forget(tx->fs, dblk, 1);
 	for (uint64_t off = 0; off < PF_BLK_SIZE; off += PF_INODE_SIZE) {
 		s = find(tx, (dblk << PF_BLK_SHIFT) + off);
 		if (s != NULL)

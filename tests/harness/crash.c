@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * crash.c - power loss: the recorder behind the ops table. Owns a memfd with what is durable, and the list of lines
+ * that are not. One mutex of its own, outside the lock table, as it is taken below everything.
+ */
+#include "harness/crash.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "harness/mem.h"
+
+struct stored {
+	uint64_t line;			/* number of the 64-byte line */
+	pthread_t by;
+	uint8_t bytes[PF_LINE];		/* the whole line after the store */
+};
+
+struct crash {
+	struct pf_pm *pm;
+	const struct pf_pm_ops *ops;	/* of pm, to be put back */
+	void *priv;
+	pthread_mutex_t lock;
+	int fd;				/* memfd: what is durable */
+	uint8_t *durable;
+	struct stored *st;
+	size_t n, room;
+	crash_fn fn;
+	void *arg;
+	unsigned int subsets;
+	uint64_t seed;
+	unsigned int fence, skip, fail;
+};
+
+/* xorshift64*: the images of a seed are the same everywhere. */
+static uint64_t rnd(struct crash *c)
+{
+	c->seed ^= c->seed >> 12;
+	c->seed ^= c->seed << 25;
+	c->seed ^= c->seed >> 27;
+	return c->seed * UINT64_C(0x2545f4914f6cdd1d);
+}
+
+static void record(struct crash *c, uint64_t doff, uint64_t len)
+{
+	if (len == 0)
+		return;
+	(void)pthread_mutex_lock(&c->lock);
+	for (uint64_t line = doff / PF_LINE; line <= (doff + len - 1) / PF_LINE; line++) {
+		if (c->n == c->room) {
+			c->room = c->room ? 2 * c->room : 256;
+			c->st = realloc(c->st, c->room * sizeof *c->st);
+			if (c->st == NULL)
+				abort();
+		}
+		c->st[c->n].line = line;
+		c->st[c->n].by = pthread_self();
+		memcpy(c->st[c->n].bytes, c->pm->base + line * PF_LINE, PF_LINE);
+		c->n++;
+	}
+	(void)pthread_mutex_unlock(&c->lock);
+}
+
+static void rec_write(struct pf_pm *pm, uint64_t doff, const void *src, uint64_t len)
+{
+	memcpy(pf_pm_at(pm, doff), src, len);
+	record(pm->priv, doff, len);
+}
+
+static void rec_zero(struct pf_pm *pm, uint64_t doff, uint64_t len)
+{
+	memset(pf_pm_at(pm, doff), 0, len);
+	record(pm->priv, doff, len);
+}
+
+static void rec_flush(struct pf_pm *pm, uint64_t doff, uint64_t len)
+{
+	record(pm->priv, doff, len);
+}
+
+/* A private view of what is durable; its pages are copied when written to. */
+static struct pf_pm *image_of(struct crash *c)
+{
+	struct pf_pm *image = mem_open(c->pm->bytes);
+
+	if (mmap(image->base, image->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, c->fd, 0) == MAP_FAILED)
+		abort();
+	return image;
+}
+
+static void put_line(struct pf_pm *image, const struct stored *s, uint8_t words)
+{
+	for (unsigned int w = 0; w < 8; w++)
+		if (words & 1U << w)
+			memcpy(image->base + s->line * PF_LINE + 8 * w, s->bytes + 8 * w, 8);
+}
+
+static void offer(struct crash *c, uint64_t choice, bool random)
+{
+	struct pf_pm *image = image_of(c);
+
+	for (size_t i = 0; i < c->n; i++) {
+		uint8_t words = 0;
+
+		if (!random)
+			words = choice >> (i < 63 ? i : 63) & 1 ? 0xff : 0;
+		else if (rnd(c) % 8 == 0)
+			words = (uint8_t)rnd(c);	/* torn */
+		else
+			words = rnd(c) % 2 ? 0xff : 0;
+		put_line(image, &c->st[i], words);
+	}
+	c->fn(c->arg, image, c->fence);
+	mem_close(image);
+}
+
+static void offer_all(struct crash *c)
+{
+	if (c->n <= 6) {
+		for (uint64_t choice = 0; choice < UINT64_C(1) << c->n; choice++)
+			offer(c, choice, false);
+		return;
+	}
+	offer(c, 0, false);
+	offer(c, UINT64_MAX, false);
+	for (unsigned int i = 0; i < c->subsets; i++)
+		offer(c, 0, true);
+}
+
+/* Only what the calling thread has stored: a fence on one processor says nothing about another's stores. */
+static void settle(struct crash *c)
+{
+	size_t left = 0;
+
+	for (size_t i = 0; i < c->n; i++) {
+		if (pthread_equal(c->st[i].by, pthread_self()))
+			memcpy(c->durable + c->st[i].line * PF_LINE, c->st[i].bytes, PF_LINE);
+		else
+			c->st[left++] = c->st[i];
+	}
+	c->n = left;
+}
+
+static int rec_drain(struct pf_pm *pm)
+{
+	struct crash *c = pm->priv;
+	int err = 0;
+
+	(void)pthread_mutex_lock(&c->lock);
+	if (c->fence >= c->fail) {
+		err = -EIO;
+	} else if (c->fence != c->skip) {
+		offer_all(c);
+		settle(c);
+	}
+	c->fence++;
+	(void)pthread_mutex_unlock(&c->lock);
+	return err;
+}
+
+static const struct pf_pm_ops rec_ops = { .write = rec_write, .zero = rec_zero, .flush = rec_flush, .drain = rec_drain };
+
+/* Copy what is not zero, so that a large empty device costs nothing. */
+static void copy_sparse(uint8_t *to, const uint8_t *from, uint64_t bytes)
+{
+	static const uint8_t zero[PF_BLK_SIZE];
+
+	for (uint64_t off = 0; off < bytes; off += PF_BLK_SIZE)
+		if (memcmp(from + off, zero, PF_BLK_SIZE) != 0)
+			memcpy(to + off, from + off, PF_BLK_SIZE);
+}
+
+struct crash *crash_attach(struct pf_pm *pm, crash_fn fn, void *arg, unsigned int subsets, uint64_t seed)
+{
+	struct crash *c = calloc(1, sizeof *c);
+
+	if (c == NULL)
+		abort();
+	c->pm = pm;
+	c->ops = pm->ops;
+	c->priv = pm->priv;
+	c->fn = fn;
+	c->arg = arg;
+	c->subsets = subsets;
+	c->seed = seed ? seed : 1;
+	c->skip = c->fail = UINT32_MAX;
+	if (pthread_mutex_init(&c->lock, NULL) != 0)
+		abort();
+	c->fd = memfd_create("crash", MFD_CLOEXEC);
+	if (c->fd < 0 || ftruncate(c->fd, (off_t)pm->bytes) != 0)
+		abort();
+	c->durable = mmap(NULL, pm->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, c->fd, 0);
+	if (c->durable == MAP_FAILED)
+		abort();
+	copy_sparse(c->durable, pm->base, pm->bytes);
+	pm->ops = &rec_ops;
+	pm->priv = c;
+	return c;
+}
+
+void crash_detach(struct crash *c)
+{
+	c->pm->ops = c->ops;
+	c->pm->priv = c->priv;
+	(void)munmap(c->durable, c->pm->bytes);
+	(void)close(c->fd);
+	(void)pthread_mutex_destroy(&c->lock);
+	free(c->st);
+	free(c);
+}
+
+unsigned int crash_fences(struct crash *c)
+{
+	return c->fence;
+}
+
+void crash_skip_drain(struct crash *c, unsigned int fence)
+{
+	c->skip = fence;
+}
+
+void crash_fail_drain(struct crash *c, unsigned int fence)
+{
+	c->fail = fence;
+}
+
+struct pf_pm *crash_image_now(struct crash *c)
+{
+	return image_of(c);
+}
+
+void crash_image_free(struct pf_pm *image)
+{
+	mem_close(image);
+}
+
+int crash_image_save(const struct pf_pm *image, const char *path)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), err = 0;
+	uint8_t *to;
+
+	if (fd < 0)
+		return -errno;
+	to = MAP_FAILED;
+	if (ftruncate(fd, (off_t)image->bytes) == 0)
+		to = mmap(NULL, image->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (to == MAP_FAILED) {
+		err = -errno;
+	} else {
+		copy_sparse(to, image->base, image->bytes);
+		(void)munmap(to, image->bytes);
+	}
+	(void)close(fd);
+	return err;
+}
