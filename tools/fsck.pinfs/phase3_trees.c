@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * phase3_trees.c - phase 3: which blocks each inode owns, whether that is what it says, and whether nobody else owns them.
+ *
+ * Finding out who the other owner is takes a second walk over everything, made only when there is one.
+ */
+#include "fsck.pinfs/fsck.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <string.h>
+
+struct tally {
+	const char *what;	/* the records' blocks are */
+	uint64_t owned;
+	uint64_t end_key;	/* written blocks must lie below: the file's pages */
+	bool dir;
+};
+
+static void tally_rec(struct fsck_walk *w, uint64_t key, uint64_t dblk, uint64_t len, uint32_t flags, uint64_t next_key)
+{
+	struct tally *t = w->arg;
+
+	(void)next_key;
+	(void)fsck_claim(w->f, w->pass, w->ino, t->what, dblk, len);
+	t->owned += len;
+	if (w->pass != FSCK_CLAIM)
+		return;
+	if (t->dir && (len != 1 || flags != 0))
+		fsck_problem(w->f, 3, "inode %" PRIu64 ": directory record of key %" PRIu64 " has a length or flags", w->ino, key);
+	/* Unwritten ones may lie there: fallocate with KEEP_SIZE. Written ones would come to light when the file grows. */
+	if (!t->dir && (flags & PF_REC_UNWRITTEN) == 0 && key + len > t->end_key)
+		fsck_problem(w->f, 3, "inode %" PRIu64 ": written blocks at page %" PRIu64 "+%" PRIu64 ", but its size ends at page %"
+			     PRIu64, w->ino, key, len, t->end_key);
+}
+
+/* Pages that may hold data. While a truncate is under way, those above the new size still lie there. */
+static uint64_t end_of_data(const struct pf_d_inode *di)
+{
+	if (pf_get32(di->i_intent) == PF_INTENT_TRUNC)
+		return UINT64_MAX;
+	return PF_DIV_UP(pf_get64(di->i_size), PF_BLK_SIZE);
+}
+
+static void check_tree(struct fsck *f, enum fsck_pass pass, uint64_t ino, const struct pf_d_inode *di, const char *what)
+{
+	struct tally t = { .what = what, .end_key = end_of_data(di) };
+	struct fsck_walk w = {
+		.f = f, .pass = pass, .phase = 3, .ino = ino, .gen = pf_get32(di->i_gen), .fn = tally_rec, .arg = &t,
+	};
+
+	t.dir = strcmp(what, "directory leaf") == 0;
+	fsck_walk_tree(&w, &di->i_root);
+	if (pass == FSCK_CLAIM && w.skipped == 0 && t.owned + w.nodes != pf_get64(di->i_nblk))
+		fsck_problem(f, 3, "inode %" PRIu64 ": i_nblk %" PRIu64 ", found %" PRIu64, ino, pf_get64(di->i_nblk),
+			     t.owned + w.nodes);
+}
+
+static void check_one(struct fsck *f, enum fsck_pass pass, uint64_t ino, const struct fsck_ino *fi, const struct pf_d_inode *di)
+{
+	if (fsck_has_tree(di))
+		check_tree(f, pass, ino, di, fi->type == DT_DIR ? "directory leaf" : "data");
+}
+
+static int claim_inode(struct fsck *f, uint64_t ino, struct fsck_ino *fi, const struct pf_d_inode *di)
+{
+	check_one(f, FSCK_CLAIM, ino, fi, di);
+	return 0;
+}
+
+static int name_inode(struct fsck *f, uint64_t ino, struct fsck_ino *fi, const struct pf_d_inode *di)
+{
+	check_one(f, FSCK_NAME, ino, fi, di);
+	return 0;
+}
+
+static void claim_orphan_file(struct fsck *f, enum fsck_pass pass)
+{
+	const struct pf_d_inode *di = fsck_internal(f, PF_INO_ORPHAN);
+
+	if (di != NULL)
+		check_tree(f, pass, PF_INO_ORPHAN, di, "orphan block");
+}
+
+int fsck_phase3(struct fsck *f)
+{
+	int err;
+
+	claim_orphan_file(f, FSCK_CLAIM);
+	err = fsck_each_inode(f, claim_inode);
+	if (err != 0 || f->nr_dup == 0)
+		return err;
+
+	/* The same claims in the same order. */
+	fsck_pass_begin(f);
+	fsck_claim_fixed(f, FSCK_NAME);
+	err = fsck_walk_itable(f, FSCK_NAME);
+	claim_orphan_file(f, FSCK_NAME);
+	if (err == 0)
+		err = fsck_each_inode(f, name_inode);
+	fsck_report_dups(f);
+	return err;
+}
