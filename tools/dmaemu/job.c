@@ -18,6 +18,7 @@
 #include <json-c/json.h>
 #include <pinfs/ioctl.h>
 #include <pinfs/types.h>
+#include "lib/cli.h"
 #include "lib/units.h"
 
 #define ERRNO_MAX 200
@@ -31,7 +32,7 @@ const char *err_name(int err)
 
 int parse_size(const char *opt, const char *text, uint64_t *out)
 {
-	int err = units_parse_bytes(text, out);
+	int err = cli_parse_bytes(text, out);
 
 	return err == 0 ? EX_OK : complain(EX_USE, "--%s %s: not a size", opt, text);
 }

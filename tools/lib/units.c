@@ -1,49 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* units.c - sizes and times on the command line, and for people. Pure functions. */
+/* units.c - times on the command line, and times and sizes for people. Pure functions. */
 #include "lib/units.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <pinfs/compiler.h>
-
-/* Digits first: strtod would also take "inf", "0x10" and a sign. */
-static bool is_number(const char *text)
-{
-	return strspn(text, "0123456789.") != 0 && strpbrk(text, "xXeE") == NULL;
-}
-
-int units_parse_bytes(const char *text, uint64_t *bytes)
-{
-	static const char letters[] = "KMGTPE";
-	unsigned int shift = 0;
-	const char *letter;
-	char *end;
-	double v;
-
-	if (strspn(text, "0123456789") == strlen(text) && text[0] != '\0') {
-		errno = 0;
-		*bytes = strtoull(text, NULL, 10);	/* exact, which a double is not */
-		return errno == 0 ? 0 : -ERANGE;
-	}
-	if (!is_number(text))
-		return -EINVAL;
-	v = strtod(text, &end);
-	letter = *end != '\0' ? strchr(letters, *end >= 'a' ? *end - 'a' + 'A' : *end) : NULL;
-	if (end == text || letter == NULL)
-		return -EINVAL;
-	shift = 10 * (unsigned int)(letter - letters + 1);
-	if (end[1] != '\0' && strcmp(end + 1, "B") != 0 && strcmp(end + 1, "iB") != 0)
-		return -EINVAL;
-	v *= (double)(UINT64_C(1) << shift);
-	if (v >= (double)(UINT64_C(1) << 63))
-		return -ERANGE;
-	*bytes = (uint64_t)v;
-	return 0;
-}
 
 int units_parse_ns(const char *text, uint64_t *ns)
 {
@@ -53,7 +17,8 @@ int units_parse_ns(const char *text, uint64_t *ns)
 	char *end;
 	double v;
 
-	if (!is_number(text))
+	/* Digits first: strtod would also take "inf", "0x10" and a sign. */
+	if (strspn(text, "0123456789.") == 0 || strpbrk(text, "xXeE") != NULL)
 		return -EINVAL;
 	v = strtod(text, &end);
 	if (end == text)

@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* units.h - sizes and times on the command line, and for people. */
+/* units.h - times on the command line, and times and sizes for people (sizes on the command line: cli.h). */
 #ifndef TOOLS_LIB_UNITS_H
 #define TOOLS_LIB_UNITS_H
 
 #include <stddef.h>
 #include <stdint.h>
-
-/* "4096", "64K", "1.5G", "2MiB": powers of 1024. 0, -EINVAL, -ERANGE (2^63 and more). */
-int units_parse_bytes(const char *text, uint64_t *bytes);
 
 /* "250ms", "1.5s", "2m", "10us", "7ns"; a bare number is seconds. 0, -EINVAL, -ERANGE (over 10^9 s). */
 int units_parse_ns(const char *text, uint64_t *ns);
