@@ -124,7 +124,7 @@ deps: ## install what is missing to build and test (apt-get)
 demo: ## a minute that shows the problem and the answers
 	$(Q)tools/deps.sh demo
 	$(again) all
-	$(Q)PATH=$(CURDIR)/$(B):$$PATH tests/demo.sh
+	$(Q)PATH=$(CURDIR)/$(B):$$PATH tools/demo.sh
 
 check: ## build and run every test; T="..." picks some
 	$(Q)tools/deps.sh check
