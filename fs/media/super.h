@@ -6,7 +6,7 @@
 #include "base/fs.h"
 #include "media/pmem.h"
 
-#define PF_LANE_BLKS 32U		/* 128 KiB a lane */
+#define PF_LANE_BLKS ((uint32_t)(PF_LANE_BYTES / PF_BLK_SIZE))
 #define PF_LANES_MAX 32U
 
 /* Where mkfs puts the areas of a device of @nblk blocks. The number of lanes is a choice, the rest follows from it. */
