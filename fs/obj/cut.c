@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * cut.c - blocks that leave an inode: truncate, punch, and the end of an inode without links.
+ *
+ * A cut that one transaction cannot hold is recorded first (i_intent, and the orphan file), then done piece by piece; a crash in
+ * between is finished by the next mount, a failed call by the next one that changes the file's blocks. Takes the inode's lock for
+ * eviction only; otherwise the caller has it.
+ */
+#include "obj/inode.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include "base/log.h"
+#include "media/pmem.h"
+#include "obj/orphan.h"
+#include "space/itable.h"
+
+#define KEY_END (UINT64_C(1) << 63)	/* behind every page and every name key */
+
+/* Unmap pages [key, end) as far as this transaction goes. */
+static int cut(struct pf_tx *tx, struct pf_inode *ip, uint64_t key, uint64_t end, uint64_t *done_to)
+{
+	struct pf_bm bm = pf_inode_bm(ip, tx);
+	uint64_t freed = 0;
+	int err;
+
+	*done_to = end;
+	if (key >= end)
+		return 0;
+	err = pf_bm_remove(&bm, key, end - key, false, done_to, &freed);
+	if (err == 0)
+		pf_inode_blocks(ip, bm.node_delta - (int64_t)freed);
+	return err;
+}
+
+/* What is left of a recorded cut. */
+static void intent_range(const struct pf_d_inode *di, uint64_t *key, uint64_t *end)
+{
+	*key = PF_DIV_UP(pf_get64(di->i_intent_off), PF_BLK_SIZE);
+	*end = pf_get32(di->i_intent) == PF_INTENT_TRUNC ? KEY_END :
+		(pf_get64(di->i_intent_off) + pf_get64(di->i_intent_len)) >> PF_BLK_SHIFT;
+}
+
+static void clear_intent(struct pf_d_inode *di)
+{
+	di->i_intent = pf_put32(PF_INTENT_NONE);
+	di->i_intent_off = pf_put64(0);
+	di->i_intent_len = pf_put64(0);
+}
+
+int pf_inode_settle(struct pf_inode *ip)
+{
+	uint64_t key, end, done_to = 0;
+	struct pf_d_inode *di;
+	struct pf_tx *tx;
+	int err = 0;
+
+	while (err == 0 && pf_get32(ip->d.i_intent) != PF_INTENT_NONE) {
+		intent_range(&ip->d, &key, &end);
+		err = pf_tx_begin(ip->fs, &tx);
+		if (err != 0)
+			break;
+		err = pf_inode_edit(tx, ip, &di);
+		if (err == 0)
+			err = cut(tx, ip, key, end, &done_to);
+		if (err == 0 && done_to >= end) {
+			clear_intent(di);
+			/* An unlinked inode stays on the list. */
+			if (pf_get32(di->i_nlink) > 0)
+				err = pf_orph_del(tx, ip);
+		}
+		if (err == 0)
+			err = pf_tx_commit(tx);
+		else
+			pf_tx_abort(tx);
+	}
+	return err;
+}
+
+struct cutting {
+	enum pf_d_intent what;
+	bool unwrite;			/* keep the blocks: mark them unwritten */
+	uint64_t foff, len;
+	const struct pf_also *also;
+};
+
+/* Part of the work, in @tx, from *done_to on. */
+static int some(struct pf_tx *tx, struct pf_inode *ip, const struct cutting *c, uint64_t end, uint64_t *done_to)
+{
+	struct pf_bm bm;
+	int err;
+
+	if (!c->unwrite)
+		return cut(tx, ip, *done_to, end, done_to);
+	bm = pf_inode_bm(ip, tx);
+	err = pf_bm_mark(&bm, *done_to, end - *done_to, PF_REC_UNWRITTEN, done_to);
+	if (err == 0)
+		pf_inode_blocks(ip, bm.node_delta);
+	return err;
+}
+
+/* The first transaction of a cut: with everything in it, if it fits; else with the intent. */
+static int start_cut(struct pf_inode *ip, const struct cutting *c, uint64_t *done_to)
+{
+	uint64_t end;
+	struct pf_d_inode *di;
+	struct pf_tx *tx;
+	int err;
+
+	for (;;) {
+		err = pf_tx_begin(ip->fs, &tx);
+		if (err != 0)
+			return err;
+		err = pf_inode_edit(tx, ip, &di);
+		if (err != 0)
+			break;
+		di->i_intent = pf_put32(c->what);
+		di->i_intent_off = pf_put64(c->foff);
+		di->i_intent_len = pf_put64(c->len);
+		if (c->what == PF_INTENT_TRUNC)
+			di->i_size = pf_put64(c->foff);
+		pf_set_mtime(di, pf_now());
+		pf_set_ctime(di, pf_now());
+		if (c->also != NULL)
+			c->also->fn(di, c->also->arg);
+		intent_range(di, done_to, &end);
+		err = some(tx, ip, c, end, done_to);
+		if (err != 0)
+			break;
+		if (*done_to >= end) {
+			clear_intent(di);
+			return pf_tx_commit(tx);
+		}
+		err = pf_orph_add(tx, ip);
+		if (err == 0)
+			return pf_tx_commit(tx);
+		if (err != -EAGAIN)
+			break;
+		pf_tx_abort(tx);
+		err = pf_orph_grow(ip->fs);
+		if (err != 0)
+			return err;
+	}
+	pf_tx_abort(tx);
+	return err;
+}
+
+/* Bytes behind the end of file in its last page must read as zeros once the file has grown over them. */
+int pf_inode_zero_tail(struct pf_inode *ip, uint64_t size)
+{
+	struct pf_bm bm = pf_inode_bm(ip, NULL);
+	uint64_t in_page = size % PF_BLK_SIZE, fblk = size >> PF_BLK_SHIFT;
+	struct pf_ext e;
+	int err;
+
+	if (in_page == 0)
+		return 0;
+	err = pf_bm_lookup(&bm, fblk, &e);
+	if (err != 0 || e.len == 0 || e.key > fblk || (e.flags & PF_REC_UNWRITTEN))
+		return err;
+	pf_pm_zero(ip->fs->pm, ((e.dblk + (fblk - e.key)) << PF_BLK_SHIFT) + in_page, PF_BLK_SIZE - in_page);
+	return pf_pm_drain(ip->fs->pm);
+}
+
+/* The cut has happened, for everybody and for good; what remains is to free its blocks, and that can wait. */
+static void finish(struct pf_inode *ip)
+{
+	int err = pf_inode_settle(ip);
+
+	if (err != 0)
+		pf_warn("inode %" PRIu64 ": blocks behind a cut are still to be freed: %s", ip->ino, strerror(-err));
+}
+
+int pf_inode_truncate(struct pf_inode *ip, uint64_t size, const struct pf_also *also)
+{
+	const struct cutting c = { .what = PF_INTENT_TRUNC, .foff = size, .also = also };
+	uint64_t done_to;
+	int err;
+
+	assert(size <= pf_inode_size(ip));
+	err = pf_inode_settle(ip);
+	if (err == 0)
+		err = start_cut(ip, &c, &done_to);
+	/* After the size: before, a crash would leave zeros in a file that was not cut. */
+	if (err == 0)
+		err = pf_inode_zero_tail(ip, size);
+	if (err == 0)
+		finish(ip);
+	return err;
+}
+
+int pf_inode_punch(struct pf_inode *ip, uint64_t foff, uint64_t len)
+{
+	const struct cutting c = { .what = PF_INTENT_PUNCH, .foff = foff, .len = len };
+	uint64_t done_to;
+	int err;
+
+	err = pf_inode_settle(ip);
+	if (err == 0)
+		err = start_cut(ip, &c, &done_to);
+	if (err == 0)
+		finish(ip);
+	return err;
+}
+
+/*
+ * A range that one transaction cannot mark has the intent PUNCH meanwhile: whoever finds it after a crash frees
+ * the blocks, which reads the same.
+ */
+int pf_inode_unwrite(struct pf_inode *ip, uint64_t foff, uint64_t len)
+{
+	const struct cutting c = { .what = PF_INTENT_PUNCH, .unwrite = true, .foff = foff, .len = len };
+	const uint64_t end = (foff + len) >> PF_BLK_SHIFT;
+	struct pf_d_inode *di;
+	uint64_t done_to = 0;
+	struct pf_tx *tx;
+	int err;
+
+	err = pf_inode_settle(ip);
+	if (err == 0)
+		err = start_cut(ip, &c, &done_to);
+	while (err == 0 && pf_get32(ip->d.i_intent) != PF_INTENT_NONE) {
+		err = pf_tx_begin(ip->fs, &tx);
+		if (err != 0)
+			break;
+		err = pf_inode_edit(tx, ip, &di);
+		if (err == 0)
+			err = some(tx, ip, &c, end, &done_to);
+		if (err == 0 && done_to >= end) {
+			clear_intent(di);
+			if (pf_get32(di->i_nlink) > 0)
+				err = pf_orph_del(tx, ip);
+		}
+		if (err == 0)
+			err = pf_tx_commit(tx);
+		else
+			pf_tx_abort(tx);
+	}
+	return err;
+}
+
+/* Inline symbolic links and device nodes have no tree where others have one. */
+static bool has_tree(const struct pf_inode *ip)
+{
+	return pf_inode_isreg(ip) || pf_inode_isdir(ip) ||
+	       (ip->fmt == S_IFLNK && pf_inode_size(ip) > PF_SYMLINK_INLINE);
+}
+
+int pf_inode_evict(struct pf_inode *ip)
+{
+	uint64_t done_to = 0;
+	struct pf_d_inode *di;
+	struct pf_tx *tx;
+	int err;
+
+	assert(pf_rank_none());
+	pf_rwlock_wrlock(&ip->lock);
+	do {
+		err = pf_tx_begin(ip->fs, &tx);
+		if (err != 0)
+			break;
+		err = pf_inode_edit(tx, ip, &di);
+		if (err == 0 && has_tree(ip))
+			err = cut(tx, ip, done_to, KEY_END, &done_to);
+		else
+			done_to = KEY_END;
+		/* Clusters before orphan blocks: the order of their locks. */
+		if (err == 0 && done_to >= KEY_END)
+			err = pf_itab_free(tx, ip->ino);
+		if (err == 0 && done_to >= KEY_END)
+			err = pf_orph_del(tx, ip);
+		if (err == 0)
+			err = pf_tx_commit(tx);
+		else
+			pf_tx_abort(tx);
+	} while (err == 0 && done_to < KEY_END);
+	pf_rwlock_unlock(&ip->lock);
+	return err;
+}
