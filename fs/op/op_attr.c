@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * op_attr.c - attributes: stat, chmod, chown, times, and the size, which is a break of the layout.
+ *
+ * Takes INODE. A truncate that shrinks cuts the layout from the page of the new end on (its tail is zeroed); one that
+ * grows cuts the last page when the old end is inside it (the same), and shows new pages. All that one request changes becomes
+ * visible in one transaction.
+ */
+#include <errno.h>
+
+#include "op/areq.h"
+
+static void set_time(struct pf_d_inode *di, void (*set)(struct pf_d_inode *, struct pf_when), const struct timespec *ts,
+		     bool now)
+{
+	set(di, now ? pf_now() : (struct pf_when){ (uint64_t)ts->tv_sec, (uint32_t)ts->tv_nsec });
+}
+
+/* Everything but the size, into the shadow. */
+static void apply(struct pf_d_inode *di, unsigned int set, const struct stat *st)
+{
+	uint32_t mode = pf_get32(di->i_mode);
+
+	if (set & PF_SET_MODE)
+		di->i_mode = pf_put32((mode & S_IFMT) | (st->st_mode & 07777));
+	if (set & PF_SET_UID)
+		di->i_uid = pf_put32(st->st_uid);
+	if (set & PF_SET_GID)
+		di->i_gid = pf_put32(st->st_gid);
+	if ((set & PF_SET_KILL_SGID) || ((set & (PF_SET_UID | PF_SET_GID)) && !(set & PF_SET_MODE)))
+		pf_kill_priv(di);
+	if (set & (PF_SET_ATIME | PF_SET_ATIME_NOW))
+		set_time(di, pf_set_atime, &st->st_atim, set & PF_SET_ATIME_NOW);
+	if (set & (PF_SET_MTIME | PF_SET_MTIME_NOW))
+		set_time(di, pf_set_mtime, &st->st_mtim, set & PF_SET_MTIME_NOW);
+	else if (set & PF_SET_SIZE)
+		pf_set_mtime(di, pf_now());
+	set_time(di, pf_set_ctime, &st->st_ctim, !(set & PF_SET_CTIME));
+}
+
+/* Lock held exclusively: one transaction for the attributes and for a size that does not shrink. */
+static int commit_attrs(struct pf_inode *ip, unsigned int set, const struct stat *st)
+{
+	struct pf_d_inode *di;
+	struct pf_tx *tx;
+	int err = pf_tx_begin(ip->fs, &tx);
+
+	if (err)
+		return err;
+	err = pf_inode_edit(tx, ip, &di);
+	if (err) {
+		pf_tx_abort(tx);
+		return err;
+	}
+	if (set & PF_SET_SIZE)
+		di->i_size = pf_put64((uint64_t)st->st_size);
+	apply(di, set, st);
+	return pf_tx_commit(tx);
+}
+
+/* The rest of the request, in the transaction that makes a cut visible. */
+static void apply_also(struct pf_d_inode *di, void *arg)
+{
+	struct pf_areq *r = arg;
+
+	apply(di, r->setattr.set, &r->setattr.st);
+}
+
+static int change(struct pf_areq *r, struct pf_inode *ip)
+{
+	const struct pf_also also = { apply_also, r };
+	unsigned int set = r->setattr.set;
+	uint64_t size, want = (uint64_t)r->setattr.st.st_size;
+	int err = 0;
+
+	pf_rwlock_wrlock(&ip->lock);
+	size = pf_inode_size(ip);
+	if ((set & PF_SET_SIZE) && want < size)
+		err = pf_inode_truncate(ip, want, &also);
+	else if ((set & PF_SET_SIZE) && want > size)
+		err = pf_inode_zero_tail(ip, size);
+	if (!err && !((set & PF_SET_SIZE) && want < size))
+		err = commit_attrs(ip, set, &r->setattr.st);
+	if (!err)
+		pf_inode_stat(ip, &r->setattr.st);
+	pf_rwlock_unlock(&ip->lock);
+	return err;
+}
+
+static int prepare(struct pf_brk *b)
+{
+	struct pf_areq *r = pf_areq_of(b);
+	struct pf_inode *ip = r->inode;
+	uint64_t want = (uint64_t)r->setattr.st.st_size, size;
+
+	pf_rwlock_rdlock(&ip->lock);
+	size = pf_inode_size(ip);
+	pf_rwlock_unlock(&ip->lock);
+	if (want < size)
+		pf_areq_cut(r, want, UINT64_MAX);
+	else
+		pf_areq_cut(r, size, want - size);	/* pins: only the page in which the file ends now can have any */
+	return 0;
+}
+
+static int work(struct pf_brk *b)
+{
+	struct pf_areq *r = pf_areq_of(b);
+
+	return change(r, r->inode);
+}
+
+int pf_op_setattr_init(struct pf_areq *r)
+{
+	struct pf_inode *ip = r->inode;
+	int err;
+
+	if (r->op == PF_AOP_TRUNC_OPEN) {
+		r->setattr.set = PF_SET_SIZE | (r->setattr.set & PF_SET_KILL_SGID);
+		r->setattr.st.st_size = 0;
+	}
+	if (!(r->setattr.set & PF_SET_SIZE)) {
+		err = change(r, ip);
+		return err ? err : 1;
+	}
+	if (!pf_inode_isreg(ip))
+		return pf_inode_isdir(ip) ? -EISDIR : -EINVAL;
+	if (r->setattr.st.st_size < 0)
+		return -EINVAL;
+	if ((uint64_t)r->setattr.st.st_size > PF_FILE_MAX)
+		return -EFBIG;
+	r->brk.kind = PF_BRK_CUT;
+	r->brk.what = "truncate";
+	r->brk.b_prepare = prepare;
+	r->brk.b_work = work;
+	return 0;
+}
+
+int pf_op_getattr(struct pf_fs *fs, uint64_t ino, struct stat *st)
+{
+	struct pf_inode *ip;
+	int err = pf_inode_get(fs, ino, &ip);
+
+	if (err)
+		return err;
+	pf_rwlock_rdlock(&ip->lock);
+	pf_inode_stat(ip, st);
+	pf_rwlock_unlock(&ip->lock);
+	pf_inode_put(ip);
+	return 0;
+}
