@@ -5,10 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <signal.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 #include "harness/mem.h"
 #include "media/mkfs.h"
 #include "media/super.h"
@@ -131,75 +127,6 @@ static void bad_fields(void)
 	REFUSED(sb_root_ino, pf_put64(11), -EUCLEAN, "root");
 }
 
-static int try_open(const char *path, uint64_t bytes)
-{
-	struct pf_pm *pm = NULL;
-	int err;
-
-	if (truncate(path, (off_t)bytes) != 0)
-		return -errno;
-	err = pf_pm_open(path, PF_PMEM_AUTO, false, true, &pm);
-	if (err == 0)
-		pf_pm_close(pm);
-	return err;
-}
-
-static void devices(void)
-{
-	const char *tmp = getenv("TMPDIR");
-	char path[256], names[256];
-	struct pf_pm *pm = NULL, *second = NULL;
-	int fd;
-
-	(void)snprintf(path, sizeof path, "%s/pinfs-super-XXXXXX", tmp != NULL ? tmp : "/dev/shm");
-	fd = mkstemp(path);
-
-	CU_ASSERT_FATAL(fd >= 0);
-	(void)close(fd);
-	CU_ASSERT_EQUAL(try_open(path, 16 * MIB), 0);
-	CU_ASSERT_EQUAL(try_open(path, 16 * MIB - PF_BLK_SIZE), -EINVAL);
-	CU_ASSERT_STRING_EQUAL(pf_pm_why(), "smaller than 16 MiB");
-	CU_ASSERT_EQUAL(try_open(path, 16 * MIB + 1), -EINVAL);
-	CU_ASSERT_EQUAL(try_open(path, PF_DEV_MAX + PF_BLK_SIZE), -EINVAL);
-	CU_ASSERT_EQUAL(try_open("/dev/null", 0), -EINVAL);
-	CU_ASSERT_EQUAL(pf_pm_open("/dev/null", PF_PMEM_AUTO, false, true, &pm), -EINVAL);
-	CU_ASSERT_EQUAL(pf_pm_open("/dev/shm", PF_PMEM_AUTO, true, true, &pm), -EINVAL);
-	CU_ASSERT_EQUAL(pf_pm_open("/nonexistent/x", PF_PMEM_AUTO, false, true, &pm), -ENOENT);
-
-	CU_ASSERT_EQUAL(try_open(path, 16 * MIB), 0);
-	CU_ASSERT_EQUAL_FATAL(pf_pm_open(path, PF_PMEM_CPU, false, true, &pm), 0);
-	CU_ASSERT_EQUAL((uintptr_t)pm->base % PF_CHUNK_SIZE, 0);
-	CU_ASSERT_EQUAL(pf_pm_open(path, PF_PMEM_AUTO, false, true, &second), -EBUSY);
-	CU_ASSERT_EQUAL(pf_pm_share(pm), 0);
-	CU_ASSERT_EQUAL(pf_pm_open(path, PF_PMEM_AUTO, false, true, &second), -EBUSY);
-	CU_ASSERT_EQUAL(pf_pm_open(path, PF_PMEM_MSYNC, true, false, &second), 0);
-	pf_pm_close(second);
-
-	/* A child that only maps the device is a holder too. */
-	int ready[2];
-	CU_ASSERT_EQUAL_FATAL(pipe(ready), 0);
-	pid_t child = fork();
-	if (child == 0) {
-		(void)close(pm->fd);
-		(void)write(ready[1], "x", 1);
-		(void)pause();
-		_exit(0);
-	}
-	char c, want[32];
-	CU_ASSERT_EQUAL(read(ready[0], &c, 1), 1);
-	(void)snprintf(want, sizeof want, "pid %d (", child);
-	pf_pm_holders(path, names, sizeof names);
-	CU_ASSERT_PTR_NOT_NULL(strstr(names, want));
-	pf_pm_holders(path, names, 8);
-	CU_ASSERT(strlen(names) < 8);
-	(void)kill(child, SIGKILL);
-	(void)waitpid(child, NULL, 0);
-	(void)close(ready[0]);
-	(void)close(ready[1]);
-	pf_pm_close(pm);
-	(void)unlink(path);
-}
-
 int main(void)
 {
 	static const struct unit_case cases[] = {
@@ -207,7 +134,6 @@ int main(void)
 		{ "one superblock of two is enough", one_copy_is_enough },
 		{ "mounted and clean marks", marks },
 		{ "each bad field is named", bad_fields },
-		{ "devices: sizes, locks, holders", devices },
 	};
 
 	return unit_main("super", cases, PF_ARRAY_LEN(cases));
