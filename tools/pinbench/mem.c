@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * mem.c - cases of mapped files: loads, stores, copies, first touches.
+ *
+ * The same code runs over a pinfs window, a tmpfs mapping and the peer's mapping.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "pinbench/pinbench.h"
+
+#define PAGE ((size_t)4096)
+#define CHUNK ((size_t)2 << 20)
+
+static size_t map_bytes(const struct pb_env *e)
+{
+	return e->quick ? 16 * CHUNK : 64 * CHUNK;
+}
+
+static void touch_all(uint8_t *p, size_t len)
+{
+	for (size_t off = 0; off < len; off += PAGE)
+		*(volatile uint8_t *)(p + off) = (uint8_t)off;
+}
+
+static int setup_warm(const struct pb_env *e, enum pb_subject s, struct pb_state *st)
+{
+	int rc = pb_file_make(e, s, "map", map_bytes(e), st);
+
+	if (rc == 0)
+		rc = pb_file_map(st);
+	if (rc != 0)
+		return rc;
+	st->buf = malloc(st->len);
+	if (st->buf == NULL)
+		return -ENOMEM;
+	memset(st->buf, 1, st->len);
+	touch_all(st->map, st->len);
+	return 0;
+}
+
+/*
+ * One pass over the mapping takes milliseconds, and anything else on the machine can only slow it down: the fastest of a
+ * few passes is what the memory does.
+ */
+#define PASSES 5
+
+typedef void pass_fn(struct pb_state *st);
+
+static double fastest(struct pb_state *st, pass_fn *pass)
+{
+	uint64_t best = UINT64_MAX;
+
+	for (int i = 0; i < PASSES; i++) {
+		uint64_t t = pb_now_ns();
+
+		pass(st);
+		__asm__ volatile("" : : : "memory");
+		t = pb_now_ns() - t;
+		best = t < best ? t : best;
+	}
+	return (double)best / 1e9;
+}
+
+static void pass_load(struct pb_state *st)
+{
+	const uint64_t *p = (const void *)st->map;
+	volatile uint64_t sink;
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < st->len / sizeof *p; i++)
+		sum += p[i];
+	sink = sum;
+	(void)sink;
+}
+
+static void pass_store(struct pb_state *st)
+{
+	uint64_t *p = (void *)st->map;
+
+	st->serial++;
+	for (size_t i = 0; i < st->len / sizeof *p; i++)
+		p[i] = i + st->serial;
+}
+
+static void pass_copy_in(struct pb_state *st)
+{
+	memcpy(st->map, st->buf, st->len);
+}
+
+static void pass_copy_out(struct pb_state *st)
+{
+	memcpy(st->buf, st->map, st->len);
+}
+
+/* One cache line here and there: a stream of TLB misses, where page size and page-table shape show. */
+static void pass_scatter(struct pb_state *st)
+{
+	const size_t lines = st->len / 64;
+	uint64_t x = 88172645463325252U;
+
+	for (size_t i = 0; i < lines; i++) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		*(volatile uint64_t *)(void *)(st->map + x % lines * 64) = x;
+	}
+}
+
+static int mib_per_s(struct pb_state *st, pass_fn *pass, double *out)
+{
+	*out = (double)st->len / (1024.0 * 1024.0) / fastest(st, pass);
+	return 0;
+}
+
+static int run_load(const struct pb_env *e, enum pb_subject s, struct pb_state *st, double *out)
+{
+	(void)e;
+	(void)s;
+	return mib_per_s(st, pass_load, out);
+}
+
+static int run_store(const struct pb_env *e, enum pb_subject s, struct pb_state *st, double *out)
+{
+	(void)e;
+	(void)s;
+	return mib_per_s(st, pass_store, out);
+}
+
+static int run_copy_in(const struct pb_env *e, enum pb_subject s, struct pb_state *st, double *out)
+{
+	(void)e;
+	(void)s;
+	return mib_per_s(st, pass_copy_in, out);
+}
+
+static int run_copy_out(const struct pb_env *e, enum pb_subject s, struct pb_state *st, double *out)
+{
+	(void)e;
+	(void)s;
+	return mib_per_s(st, pass_copy_out, out);
+}
+
+static int run_scatter(const struct pb_env *e, enum pb_subject s, struct pb_state *st, double *out)
+{
+	(void)e;
+	(void)s;
+	*out = (double)(st->len / 64) / fastest(st, pass_scatter);
+	return 0;
+}
+
+static int setup_cold(const struct pb_env *e, enum pb_subject s, struct pb_state *st)
+{
+	return pb_file_make(e, s, "touch", map_bytes(e), st);
+}
+
+/* A fresh mapping of a file whose blocks exist; each chunk's first store, or all its 512 pages. Mean of the chunks. */
+static int touch(struct pb_state *st, bool whole, double *out)
+{
+	uint64_t t;
+	int rc = pb_file_map(st);
+
+	if (rc != 0)
+		return rc;
+	t = pb_now_ns();
+	for (size_t off = 0; off < st->len; off += CHUNK)
+		touch_all(st->map + off, whole ? CHUNK : PAGE);
+	t = pb_now_ns() - t;
+	(void)munmap(st->map, st->len);
+	st->map = NULL;
+	*out = (double)t / 1e3 * (double)CHUNK / (double)st->len;
+	return 0;
+}
+
+static int run_touch_first(const struct pb_env *e, enum pb_subject s, struct pb_state *st, double *out)
+{
+	(void)e;
+	(void)s;
+	return touch(st, false, out);
+}
+
+static int run_touch_chunk(const struct pb_env *e, enum pb_subject s, struct pb_state *st, double *out)
+{
+	(void)e;
+	(void)s;
+	return touch(st, true, out);
+}
+
+#define WARM(n, w, u, subj, f) { .name = (n), .what = (w), .unit = (u), .subjects = (subj), .aim = PB_AIM_RATIO_MIN, \
+	.limit = 0.98, .setup = setup_warm, .run = (f), .clean = pb_file_drop }
+
+const struct pb_case pb_mem_cases[] = {
+	WARM("window.load", "8-byte loads, in sequence", PB_MIBS, PB_ALL, run_load),
+	WARM("window.store", "8-byte stores, in sequence", PB_MIBS, PB_ALL, run_store),
+	/* Not on the peer: its page cache write-protects pages again and again, and a round would take minutes. */
+	WARM("window.scatter", "8-byte stores, one random line after another", PB_OPS, PB_TWO, run_scatter),
+	WARM("window.copy_in", "memcpy into the mapping", PB_MIBS, PB_ALL, run_copy_in),
+	WARM("window.copy_out", "memcpy out of the mapping", PB_MIBS, PB_ALL, run_copy_out),
+	{ .name = "touch.chunk", .what = "first touch of 2 MiB, every page", .unit = PB_US, .subjects = PB_ALL,
+	  .aim = PB_AIM_RATIO_MAX, .limit = 1, .setup = setup_cold, .run = run_touch_chunk, .clean = pb_file_drop },
+	{ .name = "touch.first", .what = "first touch of 2 MiB, one page only", .unit = PB_US, .subjects = PB_ALL,
+	  .setup = setup_cold, .run = run_touch_first, .clean = pb_file_drop },
+};
+const size_t pb_mem_count = sizeof pb_mem_cases / sizeof pb_mem_cases[0];
