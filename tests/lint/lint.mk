@@ -2,6 +2,8 @@
 # lint.mk - `make lint`. One stamp for each file and tool below $(B)/lint, so a second run looks only at what changed.
 
 LINT_SRC := $(shell find fs shim tools tests -name '*.c' 2>/dev/null)
+# cppcheck looks at the product only: in CUnit's macros it sees faults that are not there.
+CPPCHECK_SRC := $(filter-out tests/%,$(LINT_SRC))
 LINT := $(B)/lint
 LINT_GCC ?= gcc
 LINT_CLANG ?= clang
@@ -30,12 +32,12 @@ $(LINT)/tidy/%.ok: %.c $(LINT)/clang/%.o .clang-tidy
 	$(Q)clang-tidy --quiet --warnings-as-errors='*' $< -- $(call flags,$<) >$@.log 2>$@.err || { cat $@.log; exit 1; }
 	$(Q)touch $@
 
-$(LINT)/cppcheck.ok: $(LINT_SRC) tests/lint/cppcheck.txt
+$(LINT)/cppcheck.ok: $(CPPCHECK_SRC) tests/lint/cppcheck.txt
 	@mkdir -p $(LINT)/cppcheck
-	$(call say,CPPCHK,'$(words $(LINT_SRC)) files')
+	$(call say,CPPCHK,'$(words $(CPPCHECK_SRC)) files')
 	$(Q)cppcheck --quiet --enable=warning,portability --inline-suppr --error-exitcode=1 --std=c11 -j2 \
 		--cppcheck-build-dir=$(LINT)/cppcheck --suppressions-list=tests/lint/cppcheck.txt \
-		-D_GNU_SOURCE -Iinclude -Ifs -Ishim -Itools -Itests $(LINT_SRC)
+		-D_GNU_SOURCE -Iinclude -Ifs -Ishim -Itools $(CPPCHECK_SRC)
 	$(Q)touch $@
 
 $(addprefix lint-,$(LINT_SCRIPTS)): lint-%:

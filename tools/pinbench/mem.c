@@ -147,7 +147,7 @@ static int run_scatter(const struct pb_env *e, enum pb_subject s, struct pb_stat
 {
 	(void)e;
 	(void)s;
-	*out = (double)(st->len / 64) / fastest(st, pass_scatter);
+	*out = (double)st->len / 64 / fastest(st, pass_scatter);
 	return 0;
 }
 
