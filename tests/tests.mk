@@ -25,6 +25,9 @@ $(call test_bin,$(CORE_KINDS)): $(B)/tests/%: $(B)/obj/tests/%.o \
 # The engine's core without window.c: needs neither libpinfs nor a mount.
 $(B)/tests/unit/test_dma: $(call obj,tools/dma/engine.c tools/dma/pattern.c)
 
+# What is checked, without the program around it.
+$(B)/tests/unit/test_fsck: $(call obj,$(wildcard tools/fsck.pinfs/*.c)) | $(B)/fsck.pinfs
+
 $(call test_bin,shim): $(B)/tests/%: $(B)/obj/tests/%.o $$(call obj,$$(call kind_src,shim) $(HARNESS_SRC)) \
 		$(call picobj,$(SHIM_SRC)) $(B)/libpinfscore.a
 	@mkdir -p $(@D)

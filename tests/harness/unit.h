@@ -13,7 +13,7 @@ struct unit_case { const char *name; void (*fn)(void); };
 static inline int unit_main(const char *suite_name, const struct unit_case *cases, size_t n)
 {
 	CU_pSuite suite;
-	unsigned int failed = 1;
+	unsigned int failed = 1, idle;
 
 	if (CU_initialize_registry() != CUE_SUCCESS)
 		return 1;
@@ -26,7 +26,9 @@ static inline int unit_main(const char *suite_name, const struct unit_case *case
 	CU_basic_set_mode(CU_BRM_VERBOSE);
 	if (CU_basic_run_tests() != CUE_SUCCESS)
 		goto out;
-	failed = CU_get_number_of_failures();
+	failed = CU_get_number_of_tests_failed();
+	idle = CU_get_number_of_tests_inactive();
+	(void)printf("%u passed, %u failed, %u skipped\n", CU_get_number_of_tests_run() - failed, failed, idle);
 out:
 	CU_cleanup_registry();
 	return failed != 0;

@@ -133,7 +133,7 @@ static void check_inode(struct fsck *f, struct fsck_cluster *c, unsigned int slo
 		return;
 	}
 	fi->state |= FSCK_I_SOUND;
-	fi->type = IFTODT(pf_get32(di->i_mode));
+	fi->type = (uint8_t)IFTODT(pf_get32(di->i_mode));
 	if (ino < PF_INO_ROOT)
 		return;
 	f->files++;
@@ -219,9 +219,16 @@ int fsck_walk_itable(struct fsck *f, enum fsck_pass pass)
 	w.gen = pf_get32(di->i_gen);
 	fsck_walk_tree(&w, &di->i_root);
 	nblk = w.nodes + f->nr_clu * PF_ICLU_BLKS;
-	if (pass == FSCK_CLAIM && err == 0 && w.skipped == 0 && nblk != pf_get64(di->i_nblk))
+	if (pass != FSCK_CLAIM || err != 0 || w.skipped != 0)
+		return err;
+	if (nblk != pf_get64(di->i_nblk))
 		fsck_problem(f, 2, "inode table: i_nblk %" PRIu64 ", found %" PRIu64, pf_get64(di->i_nblk), nblk);
-	return err;
+	/* A mount reads as many clusters as the size says, from 0 on without gaps. */
+	if (f->nr_clu * PF_ICLU_BLKS * PF_BLK_SIZE != pf_get64(di->i_size) ||
+	    (f->nr_clu != 0 && f->clu[f->nr_clu - 1].nr != f->nr_clu - 1))
+		fsck_problem(f, 2, "inode table: size %" PRIu64 ", found %" PRIu64 " clusters, the last is number %" PRIu64,
+			     pf_get64(di->i_size), f->nr_clu, f->nr_clu == 0 ? 0 : f->clu[f->nr_clu - 1].nr);
+	return 0;
 }
 
 static void check_root(struct fsck *f)

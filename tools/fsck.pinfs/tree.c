@@ -88,6 +88,10 @@ static void walk_node(struct fsck_walk *w, uint64_t dblk, unsigned int level, ui
 			 dblk, pf_get16(node->n_hdr.h_level), pf_get32(node->n_hdr.h_owner_gen), level, w->gen);
 		return;
 	}
+	/* The verifier sees to it that there is a first record. */
+	if (pf_get64(node->n_rec[0].r_key) != low)
+		complain(w, "inode %" PRIu64 ": tree node at block %" PRIu64 ": begins with key %" PRIu64 ", its parent says %" PRIu64,
+			 w->ino, dblk, pf_get64(node->n_rec[0].r_key), low);
 	walk_recs(w, node->n_rec, pf_get16(node->n_hdr.h_count), level, low, high);
 }
 

@@ -1,0 +1,677 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_fsck.c - fsck names every class of damage, and a sound image has none. Each case breaks one thing of an image that
+ * has one of everything, mends the checksums in front of it, and must be told what it broke.
+ */
+#include "harness/unit.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "base/crc32c.h"
+#include "base/siphash.h"
+#include "fsck.pinfs/fsck.h"
+#include "fsck_img.h"
+#include "harness/mem.h"
+
+static struct img *im;
+
+/* A copy of the image, and what fsck says of it. */
+struct copy {
+	struct pf_pm *pm;
+	char *text;
+	int rc;
+};
+
+static struct copy copy_make(void)
+{
+	struct copy c = { .pm = mem_open(IMG_BYTES) };
+	static const uint8_t zero[PF_BLK_SIZE];
+
+	for (uint64_t off = 0; off < IMG_BYTES; off += PF_BLK_SIZE)
+		if (memcmp(im->fs->pm->base + off, zero, PF_BLK_SIZE) != 0)
+			memcpy(c.pm->base + off, im->fs->pm->base + off, PF_BLK_SIZE);
+	return c;
+}
+
+static void copy_check(struct copy *c)
+{
+	struct fsck f = { 0 };
+	size_t len;
+
+	f.out = open_memstream(&c->text, &len);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(f.out);
+	c->rc = fsck_check(&f, c->pm, "img");
+	(void)fclose(f.out);
+}
+
+static void copy_free(struct copy *c)
+{
+	mem_close(c->pm);
+	free(c->text);
+}
+
+/* ---- damage ---- */
+
+#define INODE(nr) img_inode(im, b, nr)
+#define ROOT_ENTRY(name) img_entry(img_blk(b, im->root_leaf), name)
+
+static struct pf_d_node *a_node(uint8_t *b) { return img_blk(b, im->a_node); }
+static struct pf_d_map *map0(uint8_t *b) { return img_blk(b, im->fs->map_blk); }
+static struct pf_d_orphan *orphan(uint8_t *b) { return img_blk(b, im->orph_dblk); }
+static struct pf_d_iclu *clu0(uint8_t *b) { return img_blk(b, im->fs->iclu0_blk); }
+static uint64_t last_blk(void) { return im->fs->nblk - 1; }
+
+static void flip(void *p) { *(uint8_t *)p ^= 0x10; }
+static void add16(pf_le16 *v, int d) { *v = pf_put16((uint16_t)(pf_get16(*v) + d)); }
+static void add32(pf_le32 *v, int d) { *v = pf_put32(pf_get32(*v) + (uint32_t)d); }
+static void add64(pf_le64 *v, int d) { *v = pf_put64(pf_get64(*v) + (uint64_t)(int64_t)d); }
+static void seal_ino(uint8_t *b, uint64_t ino) { img_seal_inode(INODE(ino)); }
+static void seal_root_leaf(uint8_t *b) { img_seal_blk(img_blk(b, im->root_leaf)); }
+
+/* superblocks and journal */
+static void d_super(uint8_t *b) { flip(b + 200); }
+static void d_super_copy(uint8_t *b) { flip((uint8_t *)img_blk(b, last_blk()) + 200); }
+static void d_super_both(uint8_t *b) { d_super(b); d_super_copy(b); }
+static void d_super_differ(uint8_t *b)
+{
+	((struct pf_d_super *)img_blk(b, last_blk()))->sb_label[0] = '!';
+	img_seal_super(b, last_blk());
+}
+static void d_super_clean(uint8_t *b)
+{
+	((struct pf_d_super *)img_blk(b, 0))->sb_state = pf_put32(PF_SB_CLEAN);
+	img_seal_super(b, 0);
+}
+static void d_lane_clean(uint8_t *b)
+{
+	d_super_clean(b);
+	((struct pf_d_lane *)img_blk(b, im->fs->lane_blk))->l_seq = pf_put64(5);
+}
+
+/* A sealed lane that stores @line at @doff. */
+static void seal_lane(uint8_t *b, uint64_t doff, const uint8_t *line)
+{
+	struct pf_d_lane *l = img_blk(b, im->fs->lane_blk + im->fs->lane_nblk);
+	struct pf_d_jrec *r = (void *)(l + 1);
+
+	*r = (struct pf_d_jrec){ .j_doff = pf_put64(doff), .j_len = pf_put32(PF_LINE) };
+	memcpy(r + 1, line, PF_LINE);
+	*l = (struct pf_d_lane){
+		.l_magic = pf_put32(PF_MAGIC_LANE), .l_fsid = pf_put64(im->fs->fsid), .l_seq = pf_put64(9),
+		.l_index = pf_put32(1), .l_nrec = pf_put32(1), .l_len = pf_put32(sizeof *r + PF_LINE),
+	};
+	l->l_crc = pf_put32(pf_crc32c_hole(l, sizeof *l + sizeof *r + PF_LINE, offsetof(struct pf_d_lane, l_crc)));
+}
+static void d_lane_nonsense(uint8_t *b) { seal_lane(b, 0, b); }
+
+/* inode table and inodes */
+static void d_itable(uint8_t *b) { flip(&INODE(PF_INO_ITABLE)->i_mtime); }
+static void d_itable_nblk(uint8_t *b) { add64(&INODE(PF_INO_ITABLE)->i_nblk, 1); seal_ino(b, PF_INO_ITABLE); }
+static void d_itable_size(uint8_t *b) { add64(&INODE(PF_INO_ITABLE)->i_size, 4096); seal_ino(b, PF_INO_ITABLE); }
+static void d_itable_rec(uint8_t *b) { add64(&INODE(PF_INO_ITABLE)->i_root.t_rec[1].r_key, 1); seal_ino(b, PF_INO_ITABLE); }
+static void d_itable_gap(uint8_t *b) { add64(&INODE(PF_INO_ITABLE)->i_root.t_rec[1].r_key, 64); seal_ino(b, PF_INO_ITABLE); }
+static void d_itable_move(uint8_t *b)
+{
+	INODE(PF_INO_ITABLE)->i_root.t_rec[0].r_dblk = pf_put64(im->clu1_dblk);
+	seal_ino(b, PF_INO_ITABLE);
+}
+static void d_cluster(uint8_t *b) { flip(img_blk(b, im->clu1_dblk)); }
+static void d_cluster_count(uint8_t *b) { add32(&clu0(b)->c_hdr.h_free, 1); img_seal_blk(clu0(b)); }
+static void d_root_unused(uint8_t *b)
+{
+	clu0(b)->c_used[1] &= (uint8_t)~4U;
+	add32(&clu0(b)->c_hdr.h_free, 1);
+	img_seal_blk(clu0(b));
+}
+static void d_orphan_unused(uint8_t *b)
+{
+	clu0(b)->c_used[1] &= (uint8_t)~2U;
+	add32(&clu0(b)->c_hdr.h_free, 1);
+	img_seal_blk(clu0(b));
+}
+static void d_root_type(uint8_t *b)
+{
+	struct pf_d_inode *di = INODE(PF_INO_ROOT);
+
+	di->i_mode = pf_put32(S_IFREG | 0644);
+	di->i_nent = di->i_parent = pf_put64(0);
+	seal_ino(b, PF_INO_ROOT);
+}
+static void d_inode(uint8_t *b) { flip(&INODE(im->a)->i_mtime); }
+static void d_inode_fsid(uint8_t *b) { flip(&INODE(im->a)->i_fsid); seal_ino(b, im->a); }
+static void d_inode_nr(uint8_t *b) { add64(&INODE(im->a)->i_ino, 1); seal_ino(b, im->a); }
+static void d_inode_type(uint8_t *b) { INODE(im->a)->i_mode = pf_put32(0644); seal_ino(b, im->a); }
+static void d_inode_rdev(uint8_t *b) { INODE(im->a)->i_rdev = pf_put64(259); seal_ino(b, im->a); }
+static void d_inode_parent(uint8_t *b) { INODE(im->a)->i_parent = pf_put64(10); seal_ino(b, im->a); }
+static void d_dev_size(uint8_t *b) { INODE(im->n)->i_size = pf_put64(9); seal_ino(b, im->n); }
+static void d_dev_nblk(uint8_t *b) { INODE(im->n)->i_nblk = pf_put64(9); seal_ino(b, im->n); }
+static void d_symlink(uint8_t *b) { add64(&INODE(im->l)->i_size, 1); seal_ino(b, im->l); }
+static void d_symlink_long(uint8_t *b) { INODE(im->ll)->i_size = pf_put64(4096); seal_ino(b, im->ll); }
+static void d_intent_align(uint8_t *b) { add64(&INODE(im->x)->i_intent_len, 1); seal_ino(b, im->x); }
+static void d_intent_unknown(uint8_t *b) { INODE(im->x)->i_intent = pf_put32(9); seal_ino(b, im->x); }
+static void d_intent_dev(uint8_t *b) { INODE(im->n)->i_intent = pf_put32(PF_INTENT_TRUNC); seal_ino(b, im->n); }
+static void d_root_deep(uint8_t *b) { INODE(im->a)->i_root.t_level = pf_put16(200); seal_ino(b, im->a); }
+static void d_root_count(uint8_t *b) { INODE(im->a)->i_root.t_count = pf_put16(11); seal_ino(b, im->a); }
+static void d_rec_outside(uint8_t *b) { INODE(im->b)->i_root.t_rec[0].r_dblk = pf_put64(im->fs->nblk - 2); seal_ino(b, im->b); }
+static void d_rec_meta(uint8_t *b) { INODE(im->b)->i_root.t_rec[0].r_dblk = pf_put64(im->fs->map_blk); seal_ino(b, im->b); }
+
+/* trees */
+static void d_node(uint8_t *b) { flip(&a_node(b)->n_rec[3]); }
+static void d_node_owner(uint8_t *b) { add64(&a_node(b)->n_hdr.h_owner, 1); img_seal_blk(a_node(b)); }
+static void d_node_self(uint8_t *b) { add64(&a_node(b)->n_hdr.h_self, 1); img_seal_blk(a_node(b)); }
+static void d_node_gen(uint8_t *b) { add32(&a_node(b)->n_hdr.h_owner_gen, 1); img_seal_blk(a_node(b)); }
+static void d_node_level(uint8_t *b)
+{
+	a_node(b)->n_hdr.h_level = pf_put16(1);
+	for (unsigned int i = 0; i < PF_NODE_RECS; i++)
+		a_node(b)->n_rec[i].r_len = pf_put32(0);
+	img_seal_blk(a_node(b));
+}
+static void d_node_count(uint8_t *b) { a_node(b)->n_hdr.h_count = pf_put16(169); img_seal_blk(a_node(b)); }
+static void d_node_order(uint8_t *b) { a_node(b)->n_rec[2].r_key = pf_put64(1); img_seal_blk(a_node(b)); }
+static void d_node_low(uint8_t *b) { INODE(im->a)->i_root.t_rec[0].r_key = pf_put64(1); seal_ino(b, im->a); }
+static void d_node_key(uint8_t *b)
+{
+	/* A second child, which begins where the first one still goes on. */
+	struct pf_d_node *n = img_blk(b, last_blk() - 1);
+	struct pf_d_root *r = &INODE(im->a)->i_root;
+
+	*n = *a_node(b);
+	n->n_hdr.h_self = pf_put64(last_blk() - 1);
+	n->n_hdr.h_count = pf_put16(1);
+	n->n_rec[0].r_key = pf_put64(30);
+	img_seal_blk(n);
+	r->t_rec[1] = (struct pf_d_rec){ .r_key = pf_put64(30), .r_dblk = pf_put64(last_blk() - 1) };
+	r->t_count = pf_put16(2);
+	seal_ino(b, im->a);
+}
+static void d_node_twice(uint8_t *b)
+{
+	struct pf_d_root *r = &INODE(im->a)->i_root;
+
+	r->t_rec[1] = r->t_rec[0];
+	r->t_rec[1].r_key = pf_put64(100000);
+	r->t_count = pf_put16(2);
+	seal_ino(b, im->a);
+}
+static void d_node_itself(uint8_t *b)
+{
+	/* A node whose child it is itself. */
+	INODE(im->a)->i_root.t_level = pf_put16(2);
+	seal_ino(b, im->a);
+	d_node_level(b);
+	a_node(b)->n_hdr.h_count = pf_put16(1);
+	a_node(b)->n_rec[0] = (struct pf_d_rec){ .r_dblk = pf_put64(im->a_node) };
+	img_seal_blk(a_node(b));
+}
+static void d_shared_data(uint8_t *b) { INODE(im->b)->i_root.t_rec[0].r_dblk = pf_put64(im->a_dblk); seal_ino(b, im->b); }
+static void d_shared_cluster(uint8_t *b) { INODE(im->b)->i_root.t_rec[0].r_dblk = pf_put64(im->clu1_dblk + 5); seal_ino(b, im->b); }
+static void d_shared_leaf(uint8_t *b) { INODE(im->gone)->i_root.t_rec[0].r_dblk = pf_put64(im->d_leaf[1]); seal_ino(b, im->gone); }
+static void d_nblk(uint8_t *b) { add64(&INODE(im->a)->i_nblk, -1); seal_ino(b, im->a); }
+static void d_dir_nblk(uint8_t *b) { add64(&INODE(im->d)->i_nblk, 1); seal_ino(b, im->d); }
+static void d_beyond_eof(uint8_t *b) { INODE(im->b)->i_size = pf_put64(3 * PF_BLK_SIZE); seal_ino(b, im->b); }
+static void d_beyond_kept(uint8_t *b) { INODE(im->b)->i_root.t_rec[1].r_flags = pf_put32(0); seal_ino(b, im->b); }
+
+/* names */
+static void d_leaf(uint8_t *b) { flip((uint8_t *)img_blk(b, im->d_leaf[1]) + 80); }
+static void d_leaf_gen(uint8_t *b)
+{
+	add32(&((struct pf_d_hdr *)img_blk(b, im->d_leaf[1]))->h_owner_gen, 3);
+	img_seal_blk(img_blk(b, im->d_leaf[1]));
+}
+static void d_leaf_count(uint8_t *b)
+{
+	add16(&((struct pf_d_hdr *)img_blk(b, im->root_leaf))->h_count, 1);
+	seal_root_leaf(b);
+}
+static void d_entry_len(uint8_t *b) { add16(&ROOT_ENTRY("c")->de_reclen, 2); seal_root_leaf(b); }
+static void d_entry_key(uint8_t *b) { add64(&ROOT_ENTRY("c")->de_key, 256); seal_root_leaf(b); }
+static void d_entry_collision(uint8_t *b) { (void)b; add64(&ROOT_ENTRY("c")->de_key, 7); seal_root_leaf(b); }
+static void d_leaf_swap(uint8_t *b)
+{
+	/* Two leaves of /d change places: all their names are in the wrong one. */
+	struct pf_d_rec *r = INODE(im->d)->i_root.t_rec;
+	pf_le64 dblk = r[1].r_dblk;
+
+	r[1].r_dblk = r[2].r_dblk;
+	r[2].r_dblk = dblk;
+	seal_ino(b, im->d);
+}
+static void rename_entry(uint8_t *b, const char *from, const char *to, unsigned int collision)
+{
+	struct pf_d_dirent *de = ROOT_ENTRY(from);
+
+	CU_ASSERT_EQUAL_FATAL(strlen(from), strlen(to));
+	memcpy((char *)de + offsetof(struct pf_d_dirent, de_name), to, strlen(to));
+	de->de_key = pf_put64(pf_name_key(im->fs->hash_key, to, strlen(to)) | collision);
+	seal_root_leaf(b);
+}
+static void d_same_name(uint8_t *b) { rename_entry(b, "c", "b", 1); }
+static void d_same_key(uint8_t *b) { rename_entry(b, "c", "b", 0); }
+static void d_dot(uint8_t *b) { rename_entry(b, "c", ".", 0); }
+static void d_dotdot(uint8_t *b) { rename_entry(b, "ll", "..", 0); }
+static void d_slash(uint8_t *b) { rename_entry(b, "c", "/", 0); }
+static void d_dangling(uint8_t *b) { ROOT_ENTRY("n")->de_ino = pf_put64(400); seal_root_leaf(b); }
+static void d_dangling_far(uint8_t *b) { ROOT_ENTRY("n")->de_ino = pf_put64(1 << 30 | 9); seal_root_leaf(b); }
+static void d_dangling_slot(uint8_t *b) { ROOT_ENTRY("n")->de_ino = pf_put64(512 + 3); seal_root_leaf(b); }
+static void d_type(uint8_t *b) { ROOT_ENTRY("b")->de_type = DT_LNK; seal_root_leaf(b); }
+static void d_nent(uint8_t *b) { add64(&INODE(im->d)->i_nent, 1); seal_ino(b, im->d); }
+static void d_dir_size(uint8_t *b) { add64(&INODE(im->d)->i_size, 4096); seal_ino(b, im->d); }
+static void d_nlink(uint8_t *b) { add32(&INODE(im->a)->i_nlink, 1); seal_ino(b, im->a); }
+static void d_dir_nlink(uint8_t *b) { add32(&INODE(im->d)->i_nlink, -1); seal_ino(b, im->d); }
+static void d_root_nlink(uint8_t *b) { add32(&INODE(PF_INO_ROOT)->i_nlink, 1); seal_ino(b, PF_INO_ROOT); }
+static void d_no_name(uint8_t *b) { add64(&ROOT_ENTRY("b")->de_ino, (int)(im->a - im->b)); seal_root_leaf(b); }
+static void d_parent(uint8_t *b) { INODE(im->e)->i_parent = pf_put64(PF_INO_ROOT); seal_ino(b, im->e); }
+static void d_root_parent(uint8_t *b) { INODE(PF_INO_ROOT)->i_parent = pf_put64(im->d); seal_ino(b, PF_INO_ROOT); }
+static void name_dir(uint8_t *b, const char *entry, uint64_t dir)
+{
+	ROOT_ENTRY(entry)->de_ino = pf_put64(dir);
+	ROOT_ENTRY(entry)->de_type = DT_DIR;
+	seal_root_leaf(b);
+}
+static void d_dir_twice(uint8_t *b) { name_dir(b, "b", im->d); }
+static void d_names_root(uint8_t *b) { name_dir(b, "b", PF_INO_ROOT); }
+static struct pf_d_dirent *some_d_entry(uint8_t *b, struct pf_d_hdr **leaf)
+{
+	*leaf = img_blk(b, im->d_leaf[1]);
+	return (struct pf_d_dirent *)(void *)(*leaf + 1);
+}
+static void d_cycle(uint8_t *b)
+{
+	/* /d becomes a link to the file, and /d's inode is found in itself; all counts right. */
+	struct pf_d_hdr *leaf;
+	struct pf_d_dirent *de = some_d_entry(b, &leaf);
+
+	CU_ASSERT_EQUAL_FATAL(pf_get64(de->de_ino), im->c);
+	de->de_ino = pf_put64(im->d);
+	de->de_type = DT_DIR;
+	img_seal_blk(leaf);
+	ROOT_ENTRY("d")->de_ino = pf_put64(im->c);
+	ROOT_ENTRY("d")->de_type = DT_REG;
+	seal_root_leaf(b);
+	INODE(im->d)->i_parent = pf_put64(im->d);
+	add32(&INODE(im->d)->i_nlink, 1);
+	seal_ino(b, im->d);
+	add32(&INODE(PF_INO_ROOT)->i_nlink, -1);
+	seal_ino(b, PF_INO_ROOT);
+}
+static void d_names_internal(uint8_t *b) { ROOT_ENTRY("b")->de_ino = pf_put64(PF_INO_ORPHAN); seal_root_leaf(b); }
+
+/* orphans and space */
+static void d_orphan_blk(uint8_t *b) { flip(&orphan(b)->o_ino[9]); }
+static void d_orphan_inode(uint8_t *b) { flip(&INODE(PF_INO_ORPHAN)->i_mtime); }
+static void set_orphan(uint8_t *b, unsigned int slot, uint64_t ino)
+{
+	if (pf_get64(orphan(b)->o_ino[slot]) == 0)
+		add16(&orphan(b)->o_hdr.h_count, 1);
+	orphan(b)->o_ino[slot] = pf_put64(ino);
+	img_seal_blk(orphan(b));
+}
+static void d_orphan_free(uint8_t *b) { set_orphan(b, 20, 400); }
+static void d_orphan_internal(uint8_t *b) { set_orphan(b, 20, PF_INO_ROOT); }
+static void d_orphan_twice(uint8_t *b) { set_orphan(b, 20, im->gone); }
+static void d_orphan_linked(uint8_t *b) { set_orphan(b, 20, im->a); }
+static void d_orphan_unlisted(uint8_t *b) { set_orphan(b, 7, im->x); }
+static void d_intent_unlisted(uint8_t *b) { set_orphan(b, 3, im->gone); }
+static void d_map(uint8_t *b) { flip(&map0(b)->m_bits[60][3]); }
+static void d_map_count(uint8_t *b) { add32(&map0(b)->m_hdr.h_free, 1); img_seal_blk(map0(b)); }
+static void d_map_end(uint8_t *b)
+{
+	map0(b)->m_bits[62][63] &= 0x7f;
+	add32(&map0(b)->m_hdr.h_free, 1);
+	img_seal_blk(map0(b));
+}
+static void set_map(uint8_t *b, uint64_t dblk, bool used)
+{
+	uint8_t *byte = &map0(b)->m_bits[0][0] + dblk / 8, bit = (uint8_t)(1U << (dblk % 8));
+
+	CU_ASSERT_EQUAL_FATAL((*byte & bit) != 0, !used);
+	*byte ^= bit;
+	add32(&map0(b)->m_hdr.h_free, used ? -1 : 1);
+	img_seal_blk(map0(b));
+}
+static void d_leak(uint8_t *b) { set_map(b, last_blk() - 1, true); }
+static void d_free_used(uint8_t *b) { set_map(b, im->b_dblk + 2, false); }
+static void d_free_copy(uint8_t *b) { set_map(b, last_blk(), false); }
+
+/* @expect: what must be said. "%a", "%b", ...: the inode's number. @rc: exit code. */
+struct damage { const char *name; void (*fn)(uint8_t *b); const char *expect; int rc; };
+
+#define D(fn, expect) { #fn, fn, expect, FSCK_UNCORRECTED }
+static const struct damage damages[] = {
+	D(d_super, "phase 1: superblock: superblock checksum"),
+	D(d_super_copy, "phase 1: superblock copy: superblock checksum"),
+	D(d_super_both, "phase 1: superblock: superblock checksum"),
+	D(d_super_differ, "phase 1: superblock copy: differs"),
+	D(d_super_clean, "phase 1: superblock copy: not marked clean"),
+	D(d_super_clean, "phase 5: orphan file: not empty, though unmounted clean"),
+	D(d_lane_clean, "phase 1: journal lane 0: not empty"),
+	D(d_lane_nonsense, "phase 1: journal: a transaction cannot be replayed"),
+	D(d_itable, "phase 2: inode table: inode 8 is damaged"),
+	D(d_itable_nblk, "phase 2: inode table: i_nblk 129, found 128"),
+	D(d_itable_size, "phase 2: inode table: size"),
+	D(d_itable_rec, "phase 2: inode table: record of cluster"),
+	D(d_itable_gap, "the last is number 2"),
+	D(d_itable_move, "phase 2: inode table: cluster 0 is not at block"),
+	D(d_cluster, "phase 2: inode cluster 1 at block %1: magic"),
+	D(d_cluster_count, "phase 2: inode cluster 0 at block %0: count of free inodes"),
+	D(d_root_unused, "phase 2: root directory: its inode is not in use"),
+	D(d_orphan_unused, "phase 2: inode 9: internal inode is not in use"),
+	D(d_root_type, "phase 2: root directory: its inode is a file"),
+	D(d_inode, "phase 2: inode %a: checksum"),
+	D(d_inode_fsid, "phase 2: inode %a: fsid"),
+	D(d_inode_nr, "phase 2: inode %a: inode number"),
+	D(d_inode_type, "phase 2: inode %a: file type"),
+	D(d_inode_rdev, "phase 2: inode %a: device number"),
+	D(d_inode_parent, "phase 2: inode %a: fields of a directory"),
+	D(d_dev_size, "phase 2: inode %n: size on an inode without content"),
+	D(d_dev_nblk, "phase 2: inode %n: i_nblk 9"),
+	D(d_symlink, "phase 2: inode %l: symbolic link's length"),
+	D(d_symlink_long, "phase 2: inode %L: symlink of 4096 bytes"),
+	D(d_intent_align, "phase 2: inode %x: intent to punch 0+4097"),
+	D(d_intent_unknown, "phase 2: inode %x: unknown intent"),
+	D(d_intent_dev, "phase 2: inode %n: intent on an inode without blocks"),
+	D(d_root_deep, "phase 2: inode %a: tree too deep"),
+	D(d_root_count, "phase 2: inode %a: too many records"),
+	D(d_rec_outside, "phase 2: inode %b: block outside the data area"),
+	D(d_rec_meta, "phase 2: inode %b: block outside the data area"),
+	D(d_node, "phase 3: inode %a: tree node at block %N: checksum"),
+	D(d_node_owner, "phase 3: inode %a: tree node at block %N: owner"),
+	D(d_node_self, "phase 3: inode %a: tree node at block %N: own block number"),
+	D(d_node_gen, "phase 3: inode %a: tree node at block %N: level 0, generation 2; expected 0, 1"),
+	D(d_node_level, "phase 3: inode %a: tree node at block %N: level 1, generation 1; expected 0, 1"),
+	D(d_node_count, "phase 3: inode %a: tree node at block %N: record count"),
+	D(d_node_order, "phase 3: inode %a: tree node at block %N: records overlap or are out of order"),
+	D(d_node_low, "phase 3: inode %a: tree node at block %N: begins with key 0, its parent says 1"),
+	D(d_node_key, "phase 3: inode %a: key 30+2 outside the range of its tree node"),
+	D(d_node_twice, "phase 3: block %N: owned by inode %a (tree node) and by inode %a (tree node)"),
+	D(d_node_itself, "phase 3: block %N: owned by inode %a (tree node) and by inode %a (tree node)"),
+	D(d_shared_data, "owned by inode %a (data) and by inode %b (data)"),
+	D(d_shared_cluster, "owned by inode 8 (inode cluster) and by inode %b (data)"),
+	D(d_shared_leaf, "owned by inode %d (directory leaf) and by inode %g (data)"),
+	D(d_nblk, "phase 3: inode %a: i_nblk"),
+	D(d_dir_nblk, "phase 3: inode %d: i_nblk 4, found 3"),
+	D(d_beyond_eof, "phase 3: inode %b: written blocks at page 0+4, but its size ends at page 3"),
+	D(d_beyond_kept, "phase 3: inode %b: written blocks at page 100+8"),
+	D(d_leaf, "phase 4: directory %d: leaf at block %F: checksum"),
+	D(d_leaf_gen, "phase 4: directory %d: leaf at block %F: of another generation"),
+	D(d_leaf_count, "phase 4: directory 10: leaf at block %R: count of entries"),
+	D(d_entry_len, "phase 4: directory 10: leaf at block %R: entry length"),
+	D(d_entry_key, "phase 4: directory 10: entry \"c\": key"),
+	D(d_entry_collision, "img: clean"),
+	D(d_leaf_swap, "does not belong into its leaf"),
+	D(d_same_name, "phase 4: directory 10: entry \"b\" is there twice"),
+	D(d_same_key, "is not its own"),
+	D(d_dot, "phase 4: directory 10: entry \".\" is stored"),
+	D(d_dotdot, "phase 4: directory 10: entry \"..\" is stored"),
+	D(d_slash, "phase 4: directory 10: leaf at block %R: name with a NUL or a slash"),
+	D(d_dangling, "phase 4: directory 10: entry \"n\" names inode 400, which is not in use"),
+	D(d_dangling_far, "phase 4: directory 10: entry \"n\" names inode 1073741833, which is not in use"),
+	D(d_dangling_slot, "phase 4: directory 10: entry \"n\" names inode 515, which is not in use"),
+	D(d_type, "phase 4: directory 10: entry \"b\" says symlink, inode %b is a file"),
+	D(d_nent, "phase 4: directory %d: i_nent 62, found 61"),
+	D(d_dir_size, "phase 4: directory %d: size 16384, found 3 leaves"),
+	D(d_nlink, "phase 4: inode %a (file): i_nlink 3, found 2"),
+	D(d_dir_nlink, "phase 4: inode %d (directory): i_nlink 2, found 3"),
+	D(d_root_nlink, "phase 4: inode 10 (directory): i_nlink 4, found 3"),
+	D(d_no_name, "phase 4: inode %b (file): i_nlink 1, found 0"),
+	D(d_parent, "phase 4: directory %e: entry \"e\" leads to it, but its parent is 10"),
+	D(d_root_parent, "phase 4: root directory: its parent is %d"),
+	D(d_dir_twice, "is a second name of directory %d"),
+	D(d_names_root, "phase 4: directory 10: entry \"b\" names the root"),
+	D(d_cycle, "phase 4: directory %d: not reachable from the root"),
+	D(d_cycle, "phase 4: directory %e: not reachable from the root"),
+	D(d_names_internal, "phase 4: directory 10: leaf at block %R: inode number of an entry"),
+	D(d_orphan_blk, "phase 5: orphan block at block %O: checksum"),
+	D(d_orphan_inode, "phase 2: inode 9: checksum"),
+	D(d_orphan_free, "phase 5: orphan file: names inode 400, which is not in use"),
+	D(d_orphan_internal, "phase 5: orphan file: names inode 10, which is not in use"),
+	D(d_orphan_twice, "phase 5: orphan file: names inode %g twice"),
+	D(d_orphan_linked, "phase 5: orphan file: names inode %a, which has links and nothing left to do"),
+	D(d_orphan_unlisted, "phase 5: inode %g: no links, but the orphan file does not name it"),
+	D(d_intent_unlisted, "phase 5: inode %x: unfinished work, but the orphan file does not name it"),
+	D(d_map, "phase 5: free-space map: group 0: checksum"),
+	D(d_map_count, "phase 5: free-space map: group 0: count of free blocks"),
+	D(d_map_end, "phase 5: free-space map: group 0: free block past the end of the device"),
+	D(d_leak, "phase 5: free-space map: blocks 4094-4094 in use by nobody"),
+	D(d_free_used, "marked free, but in use"),
+	D(d_free_copy, "phase 5: free-space map: blocks 4095-4095 marked free, but in use"),
+};
+
+/* Write the numbers of this image into what is expected. */
+static void expand(char *to, size_t size, const char *from)
+{
+	size_t n = 0;
+
+	for (; *from != '\0' && n < size - 24; from++) {
+		uint64_t v = 0;
+
+		if (*from != '%') {
+			to[n++] = *from;
+			continue;
+		}
+		switch (*++from) {
+		case 'a': v = im->a; break;
+		case 'b': v = im->b; break;
+		case 'd': v = im->d; break;
+		case 'e': v = im->e; break;
+		case 'g': v = im->gone; break;
+		case 'l': v = im->l; break;
+		case 'L': v = im->ll; break;
+		case 'n': v = im->n; break;
+		case 'x': v = im->x; break;
+		case 'F': v = im->d_leaf[1]; break;
+		case 'N': v = im->a_node; break;
+		case 'O': v = im->orph_dblk; break;
+		case 'R': v = im->root_leaf; break;
+		case '0': v = im->fs->iclu0_blk; break;
+		case '1': v = im->clu1_dblk; break;
+		default: abort();
+		}
+		n += (size_t)snprintf(to + n, size - n, "%" PRIu64, v);
+	}
+	to[n] = '\0';
+}
+
+static void test_clean(void)
+{
+	struct copy c = copy_make();
+
+	copy_check(&c);
+	CU_ASSERT_EQUAL(c.rc, FSCK_OK);
+	if (c.rc != FSCK_OK)
+		(void)printf("%s\n", c.text);
+	CU_ASSERT_PTR_NOT_NULL(strstr(c.text, "img: clean, 11 files, "));
+	CU_ASSERT_PTR_NOT_NULL(strstr(c.text, "2 orphans to finish"));
+	copy_free(&c);
+}
+
+static void test_damage(void)
+{
+	char expect[256];
+
+	for (size_t i = 0; i < PF_ARRAY_LEN(damages); i++) {
+		const struct damage *d = &damages[i];
+		struct copy c = copy_make();
+
+		expand(expect, sizeof expect, d->expect);
+		d->fn(c.pm->base);
+		copy_check(&c);
+		if (strstr(c.text, expect) == NULL || (c.rc != d->rc && strcmp(d->expect, "img: clean") != 0)) {
+			(void)printf("%s: expected \"%s\", got exit code %d and\n%s\n", d->name, expect, c.rc, c.text);
+			CU_FAIL("damage was not named");
+		}
+		CU_PASS(d->name);
+		copy_free(&c);
+	}
+}
+
+/* Two inodes claim one long run: both named, one line. */
+static void test_long_conflict(void)
+{
+	struct copy c = copy_make();
+	uint8_t *b = c.pm->base;
+	char expect[128];
+
+	INODE(im->x)->i_root.t_rec[0].r_dblk = pf_put64(im->b_dblk + 1);
+	seal_ino(b, im->x);
+	copy_check(&c);
+	(void)snprintf(expect, sizeof expect,
+		       "phase 3: blocks %" PRIu64 "-%" PRIu64 ": owned by inode %" PRIu64 " (data) and by inode %" PRIu64 " (data)",
+		       im->b_dblk + 1, im->b_dblk + 2, im->b, im->x);
+	CU_ASSERT_PTR_NOT_NULL(strstr(c.text, expect));
+	copy_free(&c);
+}
+
+/* The journal holds the line that is broken at home: the image is sound, as its next mount will find it. */
+static void test_replay(void)
+{
+	struct copy c = copy_make();
+	struct pf_d_inode *di = img_inode(im, c.pm->base, im->a);
+	uint8_t line[PF_LINE];
+
+	memcpy(line, di, sizeof line);
+	add32(&di->i_nlink, 1);
+	copy_check(&c);
+	CU_ASSERT_EQUAL(c.rc, FSCK_UNCORRECTED);
+	free(c.text);
+	seal_lane(c.pm->base, (uint64_t)((uint8_t *)di - c.pm->base), line);
+	copy_check(&c);
+	CU_ASSERT_EQUAL(c.rc, FSCK_OK);
+	CU_ASSERT_PTR_NOT_NULL(strstr(c.text, ", 1 transactions to replay"));
+	copy_free(&c);
+}
+
+/* 168 extents that all cover the whole device: it ends, and says so. */
+static void test_many_conflicts(void)
+{
+	struct copy c = copy_make();
+	uint8_t *b = c.pm->base;
+	struct pf_d_node *n = a_node(b);
+	uint64_t first = im->fs->iclu0_blk + PF_ICLU_BLKS;
+
+	n->n_hdr.h_count = pf_put16(168);
+	for (unsigned int i = 0; i < 168; i++)
+		n->n_rec[i] = (struct pf_d_rec){
+			.r_key = pf_put64(i * 10000), .r_dblk = pf_put64(first), .r_len = pf_put32((uint32_t)(last_blk() - first)),
+		};
+	img_seal_blk(n);
+	copy_check(&c);
+	CU_ASSERT_EQUAL(c.rc, FSCK_UNCORRECTED);
+	CU_ASSERT_PTR_NOT_NULL(strstr(c.text, "and by inode"));
+	copy_free(&c);
+}
+
+/* ---- the program ---- */
+
+static int run(char *out, size_t size, const char *args)
+{
+	const char *build = getenv("PINFS_BUILD");
+	char cmd[512];
+	size_t n;
+	FILE *p;
+	int status;
+
+	(void)snprintf(cmd, sizeof cmd, "%s/fsck.pinfs %s 2>&1", build != NULL ? build : "build", args);
+	p = popen(cmd, "r");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(p);
+	n = fread(out, 1, size - 1, p);
+	out[n] = '\0';
+	status = pclose(p);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void save(const char *path, const uint8_t *base, uint64_t bytes)
+{
+	FILE *f = fopen(path, "we");
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(f);
+	CU_ASSERT_EQUAL(fwrite(base, 1, bytes, f), bytes);
+	(void)fclose(f);
+}
+
+static void test_program(void)
+{
+	const char *tmp = getenv("TMPDIR");
+	char path[256], args[300], out[4096];
+	struct copy c = copy_make();
+	struct pf_d_inode *di = img_inode(im, c.pm->base, im->a);
+	uint8_t line[PF_LINE], *after;
+	FILE *f;
+	int fd;
+
+	(void)snprintf(path, sizeof path, "%s/fsck-test-%d.img", tmp != NULL ? tmp : "/dev/shm", (int)getpid());
+	(void)snprintf(args, sizeof args, "-n %s", path);
+
+	/* A transaction to replay: told, checked, and not one byte of the file changed. */
+	memcpy(line, di, sizeof line);
+	add32(&di->i_nlink, 1);
+	seal_lane(c.pm->base, (uint64_t)((uint8_t *)di - c.pm->base), line);
+	save(path, c.pm->base, IMG_BYTES);
+	CU_ASSERT_EQUAL(run(out, sizeof out, args), FSCK_OK);
+	CU_ASSERT_PTR_NOT_NULL(strstr(out, "clean, 11 files"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(out, "1 transactions to replay"));
+	after = malloc(IMG_BYTES);
+	f = fopen(path, "re");
+	CU_ASSERT_FATAL(after != NULL && f != NULL);
+	CU_ASSERT_EQUAL(fread(after, 1, IMG_BYTES, f), IMG_BYTES);
+	CU_ASSERT_EQUAL(memcmp(after, c.pm->base, IMG_BYTES), 0);
+	(void)fclose(f);
+	free(after);
+
+	/* In use: refused, the holder named; -F looks nevertheless. */
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	CU_ASSERT_EQUAL_FATAL(flock(fd, LOCK_SH), 0);
+	CU_ASSERT_EQUAL(run(out, sizeof out, args), FSCK_ERROR);
+	(void)snprintf(args, sizeof args, "pid %d (", (int)getpid());
+	CU_ASSERT_PTR_NOT_NULL(strstr(out, args));
+	(void)snprintf(args, sizeof args, "-n -F %s", path);
+	CU_ASSERT_EQUAL(run(out, sizeof out, args), FSCK_OK);
+	(void)close(fd);
+
+	/* Damage, and what is no pinfs at all. */
+	di = img_inode(im, c.pm->base, im->b);
+	flip(&di->i_mtime);
+	save(path, c.pm->base, IMG_BYTES);
+	CU_ASSERT_EQUAL(run(out, sizeof out, args), FSCK_UNCORRECTED);
+	memset(c.pm->base, 0, IMG_BYTES);
+	save(path, c.pm->base, IMG_BYTES);
+	CU_ASSERT_EQUAL(run(out, sizeof out, args), FSCK_ERROR);
+	CU_ASSERT_PTR_NOT_NULL(strstr(out, "not a pinfs image"));
+	save(path, c.pm->base, 12345);
+	CU_ASSERT_EQUAL(run(out, sizeof out, args), FSCK_ERROR);
+	(void)unlink(path);
+	CU_ASSERT_EQUAL(run(out, sizeof out, args), FSCK_ERROR);
+
+	CU_ASSERT_EQUAL(run(out, sizeof out, "-p x"), FSCK_USAGE);
+	CU_ASSERT_EQUAL(run(out, sizeof out, "-y x"), FSCK_USAGE);
+	CU_ASSERT_EQUAL(run(out, sizeof out, ""), FSCK_USAGE);
+	CU_ASSERT_EQUAL(run(out, sizeof out, "-n a b"), FSCK_USAGE);
+	CU_ASSERT_EQUAL(run(out, sizeof out, "-V"), FSCK_OK);
+	copy_free(&c);
+}
+
+int main(void)
+{
+	static const struct unit_case cases[] = {
+		{ "a sound image is clean", test_clean },
+		{ "each damage is named", test_damage },
+		{ "a run with two owners", test_long_conflict },
+		{ "journal replayed in memory", test_replay },
+		{ "conflicts without end", test_many_conflicts },
+		{ "the program", test_program },
+	};
+	int rc;
+
+	im = img_make();
+	rc = unit_main("fsck", cases, PF_ARRAY_LEN(cases));
+	img_free(im);
+	return rc;
+}
