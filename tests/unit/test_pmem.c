@@ -119,7 +119,7 @@ static void stores(void)
 		uint8_t *model = calloc(1, 2 * MIB), src[9000], got[4096];
 
 		CU_ASSERT_PTR_NOT_NULL_FATAL(pm);
-		CU_ASSERT_EQUAL(pm->mode, mode);
+		CU_ASSERT_EQUAL(pm->mode, (enum pf_pmem_mode)mode);
 		srand(7);
 		for (int i = 0; i < 3000; i++) {
 			uint64_t len = (uint64_t)rand() % sizeof src, off = (uint64_t)rand() % (2 * MIB - len);
