@@ -51,6 +51,10 @@ static void finish(void *arg, bool committed)
 	for (size_t i = 0; i < b->n && committed; i++)
 		if (!b->d[i].take)
 			pf_md_forget(fs, b->d[i].run.dblk, b->d[i].run.nblk);
+	/* A node that was trusted must be checked anew should a damaged tree still point there. */
+	for (size_t i = 0; i < b->n; i++)
+		if (committed && !b->d[i].take)
+			pf_md_forget(fs, b->d[i].run.dblk, b->d[i].run.nblk);
 	pf_mutex_lock(&a->lock);
 	for (size_t i = 0; i < b->n; i++) {
 		if (b->d[i].take)
