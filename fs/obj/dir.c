@@ -18,20 +18,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
-#include "obj/siphash.h"
+#include "base/siphash.h"
 
 #define COLLISIONS 256U
 #define LEAF_BYTES (PF_BLK_SIZE - sizeof(struct pf_d_hdr))
 #define MERGE_BELOW (LEAF_BYTES / 4)		/* live bytes that make a leaf sparse */
 #define MERGE_UPTO (LEAF_BYTES * 3 / 4)		/* so that a merged leaf is not split at once */
 #define NAME_OFF offsetof(struct pf_d_dirent, de_name)
-
-uint64_t pf_dir_key(const struct pf_fs *fs, const char *name, size_t len)
-{
-	uint64_t h = pf_siphash(fs->hash_key, name, len) & ((UINT64_C(1) << 55) - 1);
-
-	return (h != 0 ? h : 1) << 8;
-}
 
 static unsigned int need_of(size_t namelen)
 {
@@ -210,7 +203,7 @@ static int scan(struct pf_inode *dir, struct pf_tx *tx, const struct pf_ext *ext
 
 static int search(struct pf_inode *dir, struct pf_tx *tx, const char *name, size_t len, struct spot *spot)
 {
-	const uint64_t base = pf_dir_key(dir->fs, name, len);
+	const uint64_t base = pf_name_key(dir->fs->hash_key, name, len);
 	struct pf_bm bm = pf_inode_bm(dir, tx);
 	uint64_t key = base | 0xff;
 	struct pf_ext ext;
@@ -426,7 +419,7 @@ int pf_dir_add(struct pf_tx *tx, struct pf_inode *dir, const char *name, uint64_
 		nr++;
 	if (nr == COLLISIONS)
 		return -ENOSPC;
-	key = pf_dir_key(dir->fs, name, len) | nr;
+	key = pf_name_key(dir->fs->hash_key, name, len) | nr;
 	err = roomy_leaf(tx, dir, key, len, &leaf);
 	if (err != 0)
 		return err;

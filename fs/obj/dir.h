@@ -12,9 +12,6 @@
 
 struct pf_dirent { uint64_t key, ino; uint8_t type; };	/* type: DT_* */
 
-/* Key of a name, without its collision number: bits 8..62, never below 256. */
-uint64_t pf_dir_key(const struct pf_fs *fs, const char *name, size_t len);
-
 /* -ENOENT. @tx: NULL, or the transaction that may have changed the directory already. */
 int pf_dir_find(struct pf_inode *dir, struct pf_tx *tx, const char *name, struct pf_dirent *out) PF_MUST_CHECK;
 /* The name must not exist. -ENOSPC: no block for a leaf, or 256 names of one hash. Keeps i_nent, i_size, i_nblk. */

@@ -30,6 +30,7 @@ struct shard {
 };
 
 struct pf_icache {
+	struct pf_mutex name;		/* NAME */
 	struct shard shard[SHARDS];
 };
 
@@ -55,6 +56,7 @@ int pf_icache_init(struct pf_fs *fs)
 
 	if (c == NULL)
 		return -ENOMEM;
+	pf_mutex_init(&c->name, PF_RANK_NAME);
 	for (unsigned int i = 0; i < SHARDS; i++) {
 		pf_mutex_init(&c->shard[i].lock, PF_RANK_REGISTRY);
 		if (pthread_cond_init(&c->shard[i].loaded, NULL) != 0)
@@ -62,6 +64,11 @@ int pf_icache_init(struct pf_fs *fs)
 	}
 	fs->icache = c;
 	return 0;
+}
+
+struct pf_mutex *pf_icache_name_lock(struct pf_fs *fs)
+{
+	return &fs->icache->name;
 }
 
 /* ---- one inode in memory ---- */
@@ -360,6 +367,7 @@ void pf_icache_fini(struct pf_fs *fs)
 		(void)pthread_cond_destroy(&s->loaded);
 		pf_mutex_fini(&s->lock);
 	}
+	pf_mutex_fini(&c->name);
 	free(c);
 	fs->icache = NULL;
 }

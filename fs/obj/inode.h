@@ -47,6 +47,9 @@ int pf_icache_init(struct pf_fs *fs) PF_MUST_CHECK;
 /* Drops every inode, also those that the kernel never forgot. Nobody else uses the filesystem any more. */
 void pf_icache_fini(struct pf_fs *fs);
 
+/* NAME: held while a name moves from one directory to another. */
+struct pf_mutex *pf_icache_name_lock(struct pf_fs *fs);
+
 /* A reference to a linked (or unlinked but still used) inode. Blocks shortly. -ESTALE, -EUCLEAN, -ENOMEM. */
 int pf_inode_get(struct pf_fs *fs, uint64_t ino, struct pf_inode **out) PF_MUST_CHECK;
 /* The same for a number out of the orphan file: links do not matter. Mount only. */

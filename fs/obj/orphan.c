@@ -344,3 +344,13 @@ int pf_orph_unreadable(struct pf_fs *fs, bool *yes)
 	*yes = false;
 	return for_each(fs, check_one, yes);
 }
+
+bool pf_orph_none(struct pf_fs *fs)
+{
+	struct pf_orph *o = fs->orph;
+
+	for (uint32_t i = 0; i < atomic_load(&o->nblk); i++)
+		if (atomic_load(&o->blk[i]->nfree) != BLK_SLOTS)
+			return false;
+	return true;
+}

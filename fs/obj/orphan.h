@@ -25,4 +25,7 @@ int pf_orph_process(struct pf_fs *fs, uint64_t *n) PF_MUST_CHECK;
 /* Read-only mount: does any inode on the list have a half-done punch, so that its file cannot be read? */
 int pf_orph_unreadable(struct pf_fs *fs, bool *yes) PF_MUST_CHECK;
 
+/* Is the list empty? */
+bool pf_orph_none(struct pf_fs *fs);
+
 #endif

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * op_attr.c - attributes: stat, chmod, chown, times, and the size, which is a break of the layout.
+ * op_attr.c - attributes: stat, access, chmod, chown, times, statfs, and the size, which is a break of the layout.
  *
  * Takes INODE. A truncate that shrinks cuts the layout from the page of the new end on (its tail is zeroed); one that
  * grows cuts the last page when the old end is inside it (the same), and shows new pages. All that one request changes becomes
  * visible in one transaction.
  */
 #include <errno.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "op/areq.h"
+#include "op/atime.h"
+#include "space/itable.h"
 
 static void set_time(struct pf_d_inode *di, void (*set)(struct pf_d_inode *, struct pf_when), const struct timespec *ts,
 		     bool now)
@@ -77,8 +81,11 @@ static int change(struct pf_areq *r, struct pf_inode *ip)
 	size = pf_inode_size(ip);
 	if ((set & PF_SET_SIZE) && want < size)
 		err = pf_inode_truncate(ip, want, &also);
-	else if ((set & PF_SET_SIZE) && want > size)
-		err = pf_inode_zero_tail(ip, size);
+	else if ((set & PF_SET_SIZE) && want > size) {
+		err = pf_inode_settle(ip);
+		if (!err)
+			err = pf_inode_zero_tail(ip, size);
+	}
 	if (!err && !((set & PF_SET_SIZE) && want < size))
 		err = commit_attrs(ip, set, &r->setattr.st);
 	if (!err)
@@ -147,5 +154,94 @@ int pf_op_getattr(struct pf_fs *fs, uint64_t ino, struct stat *st)
 	pf_inode_stat(ip, st);
 	pf_rwlock_unlock(&ip->lock);
 	pf_inode_put(ip);
+	return 0;
+}
+
+/* The classic nine bits. Supplementary groups are unknown here; the kernel, which knows them, checks first. */
+static bool allowed(const struct pf_inode *ip, const struct pf_cred *c, int mask)
+{
+	uint32_t mode = pf_get32(ip->d.i_mode);
+
+	if (c->uid == 0)
+		return !(mask & X_OK) || pf_inode_isdir(ip) || (mode & 0111) != 0;
+	if (c->uid == pf_get32(ip->d.i_uid))
+		mode >>= 6;
+	else if (c->gid == pf_get32(ip->d.i_gid))
+		mode >>= 3;
+	return ((uint32_t)mask & ~mode & 7) == 0;
+}
+
+int pf_op_access(struct pf_fs *fs, const struct pf_cred *c, uint64_t ino, int mask)
+{
+	struct pf_inode *ip;
+	int err;
+
+	err = pf_inode_get(fs, ino, &ip);
+	if (err != 0)
+		return err;
+	pf_rwlock_rdlock(&ip->lock);
+	if (!allowed(ip, c, mask & (R_OK | W_OK | X_OK)))
+		err = -EACCES;
+	else if ((mask & W_OK) && fs->opts.ro)
+		err = -EROFS;
+	pf_rwlock_unlock(&ip->lock);
+	pf_inode_put(ip);
+	return err;
+}
+
+bool pf_atime_due(const struct pf_inode *ip)
+{
+	const struct pf_d_inode *d = &ip->d;
+	int64_t a = (int64_t)pf_get64(d->i_atime), m = (int64_t)pf_get64(d->i_mtime), c = (int64_t)pf_get64(d->i_ctime);
+	uint32_t ans = pf_get32(d->i_atime_ns);
+
+	if (ip->fs->opts.ro || pf_inode_nlink(ip) == 0)
+		return false;
+	return a < m || (a == m && ans <= pf_get32(d->i_mtime_ns)) || a < c || (a == c && ans <= pf_get32(d->i_ctime_ns)) ||
+	       (int64_t)pf_now().sec - a >= 24 * 3600;
+}
+
+void pf_atime_update(struct pf_inode *ip)
+{
+	struct pf_d_inode *di;
+	struct pf_tx *tx;
+	bool due;
+
+	pf_rwlock_rdlock(&ip->lock);
+	due = pf_atime_due(ip);
+	pf_rwlock_unlock(&ip->lock);
+	if (!due)
+		return;
+	pf_rwlock_wrlock(&ip->lock);
+	if (pf_tx_begin(ip->fs, &tx) == 0) {
+		if (pf_inode_edit(tx, ip, &di) == 0) {
+			pf_set_atime(di, pf_now());
+			(void)!pf_tx_commit(tx);
+		} else {
+			pf_tx_abort(tx);
+		}
+	}
+	pf_rwlock_unlock(&ip->lock);
+}
+
+int pf_op_statfs(struct pf_fs *fs, struct statvfs *st)
+{
+	uint64_t used, room;
+	struct pf_space sp;
+
+	pf_alloc_stat(fs, &sp);
+	pf_itab_stat(fs, &used, &room);
+	memset(st, 0, sizeof *st);
+	st->f_bsize = PF_BLK_SIZE;
+	st->f_frsize = PF_BLK_SIZE;
+	st->f_blocks = sp.total;
+	st->f_bfree = sp.free + sp.kept;	/* the kept ones are free, but not for files */
+	st->f_bavail = sp.free;
+	/* The table grows, so the free blocks are room for inodes as well. */
+	st->f_ffree = room + sp.free / PF_ICLU_BLKS * (PF_ICLU_SLOTS - PF_ICLU_FIRST);
+	st->f_favail = st->f_ffree;
+	st->f_files = used + st->f_ffree;
+	st->f_fsid = fs->fsid;
+	st->f_namemax = PF_NAME_MAX;
 	return 0;
 }

@@ -1,300 +1,226 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * op_read.c - looking at a file's data: read, holes, sync, and what the session side needs of an inode.
+ * op_read.c - reading without copying: read_begin/read_end, lseek, fsync.
  *
- * Takes INODE shared (exclusively to allocate pages). A read hands out pointers into the device and keeps the lock until
- * pf_op_read_end(), so the blocks under them stay the file's until the answer has been copied out.
+ * A read points at the device and holds INODE shared until its reply has been sent, so no truncate takes the blocks away under it.
  */
 #include <errno.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "media/pmem.h"
-#include "op/areq.h"
+#include "op/atime.h"
+#include "op/op.h"
 
-#define DAY 86400U
+/* What holes and unwritten extents look like. Never written; in .bss it costs one shared page of zeros per page. */
+#define ZEROS (UINT64_C(256) << 10)
+static uint8_t zeros[ZEROS];
 
-static uint8_t zeros[65536];	/* never written; not const only because struct iovec is not */
+/* Add a piece; joined to the one before when it goes on there. False: no room. */
+static bool add_piece(struct pf_rd *rd, uint8_t *at, size_t len)
+{
+	struct iovec *last = rd->n > 0 ? &rd->iov[rd->n - 1] : NULL;
+
+	if (last != NULL && at != zeros && (uint8_t *)last->iov_base + last->iov_len == at) {
+		last->iov_len += len;
+	} else {
+		if (rd->n == PF_RD_IOV)
+			return false;
+		rd->iov[rd->n++] = (struct iovec){ .iov_base = at, .iov_len = len };
+	}
+	rd->got += len;
+	return true;
+}
+
+static bool add_zeros(struct pf_rd *rd, uint64_t len)
+{
+	while (len > 0) {
+		size_t n = (size_t)pf_min64(len, ZEROS);
+
+		if (!add_piece(rd, zeros, n))
+			return false;
+		len -= n;
+	}
+	return true;
+}
+
+static int gather(struct pf_inode *ip, uint64_t off, uint64_t end, struct pf_rd *rd)
+{
+	struct pf_bm bm = pf_inode_bm(ip, NULL);
+	struct pf_ext e;
+	uint64_t stop;
+	bool room = true;
+	int err = 0;
+
+	while (off < end && room) {
+		err = pf_bm_lookup(&bm, off >> PF_BLK_SHIFT, &e);
+		if (err != 0)
+			break;
+		if (e.len == 0 || e.key > off >> PF_BLK_SHIFT) {
+			stop = e.len == 0 ? end : pf_min64(end, e.key << PF_BLK_SHIFT);
+			room = add_zeros(rd, stop - off);
+		} else {
+			stop = pf_min64(end, (e.key + e.len) << PF_BLK_SHIFT);
+			if (e.flags & PF_REC_UNWRITTEN)
+				room = add_zeros(rd, stop - off);
+			else
+				room = add_piece(rd, (uint8_t *)pf_pm_at(ip->fs->pm, e.dblk << PF_BLK_SHIFT) +
+						 (off - (e.key << PF_BLK_SHIFT)), (size_t)(stop - off));
+		}
+		off = stop;
+	}
+	return err;
+}
 
 int pf_op_read_begin(struct pf_fs *fs, uint64_t ino, uint64_t off, size_t len, struct pf_rd *rd)
 {
 	struct pf_inode *ip;
-	uint64_t size, end;
-	struct pf_bm bm;
-	struct pf_ext e = { 0 };
-	int err = pf_inode_get(fs, ino, &ip);
+	uint64_t size;
+	int err;
 
-	if (err)
+	err = pf_inode_get(fs, ino, &ip);
+	if (err != 0)
 		return err;
 	if (!pf_inode_isreg(ip)) {
-		pf_inode_put(ip);
-		return pf_inode_isdir(ip) ? -EISDIR : -EINVAL;
+		err = pf_inode_isdir(ip) ? -EISDIR : -EINVAL;
+		goto out_put;
 	}
-	pf_rwlock_rdlock(&ip->lock);
-	rd->inode = ip;
 	rd->n = 0;
 	rd->got = 0;
+	rd->inode = ip;
+	pf_rwlock_rdlock(&ip->lock);
 	size = pf_inode_size(ip);
-	end = off < size ? off + pf_min64(len, size - off) : off;
-	bm = pf_inode_bm(ip, NULL);
-	while (off < end && rd->n < PF_RD_IOV) {
-		uint64_t fblk = off >> PF_BLK_SHIFT, stop = end;
-		uint8_t *from = zeros;
-
-		if (e.len == 0 || fblk >= e.key + e.len) {
-			err = pf_bm_lookup(&bm, fblk, &e);
-			if (err)
-				break;
-		}
-		if (e.len != 0 && e.key <= fblk) {
-			stop = pf_min64(end, (e.key + e.len) << PF_BLK_SHIFT);
-			if (!(e.flags & PF_REC_UNWRITTEN))
-				from = pf_pm_at(fs->pm, (e.dblk << PF_BLK_SHIFT) + (off - (e.key << PF_BLK_SHIFT)));
-		} else if (e.len != 0) {
-			stop = pf_min64(end, e.key << PF_BLK_SHIFT);
-		}
-		if (from == zeros)
-			stop = pf_min64(stop, off + sizeof zeros);
-		rd->iov[rd->n++] = (struct iovec){ from, (size_t)(stop - off) };
-		rd->got += (size_t)(stop - off);
-		off = stop;
-	}
-	if (err && rd->got == 0) {
-		pf_rwlock_unlock(&ip->lock);
-		pf_inode_put(ip);
-		return err;
-	}
-	return 0;
-}
-
-/* relatime: the access time follows when it is behind the last change, or a day old. */
-static bool atime_due(const struct pf_d_inode *di, struct pf_when now)
-{
-	uint64_t a = pf_get64(di->i_atime), m = pf_get64(di->i_mtime), c = pf_get64(di->i_ctime);
-	uint32_t ans = pf_get32(di->i_atime_ns);
-
-	return (int64_t)a < (int64_t)m || (a == m && ans <= pf_get32(di->i_mtime_ns)) || (int64_t)a < (int64_t)c ||
-	       (a == c && ans <= pf_get32(di->i_ctime_ns)) || now.sec - a >= DAY;
-}
-
-static void touch_atime(struct pf_inode *ip)
-{
-	struct pf_when now = pf_now();
-	struct pf_d_inode *di;
-	struct pf_tx *tx;
-
-	pf_rwlock_wrlock(&ip->lock);
-	if (atime_due(&ip->d, now) && pf_tx_begin(ip->fs, &tx) == 0) {
-		if (pf_inode_edit(tx, ip, &di) == 0) {
-			pf_set_atime(di, now);
-			/* An access time that could not be stored is not an error of the read. */
-			(void)!pf_tx_commit(tx);
-		} else {
-			pf_tx_abort(tx);
-		}
-	}
+	if (off < size)
+		err = gather(ip, off, off + pf_min64(len, size - off), rd);
+	if (err == 0)
+		return 0;
 	pf_rwlock_unlock(&ip->lock);
+out_put:
+	pf_inode_put(ip);
+	return err;
 }
 
 void pf_op_read_end(struct pf_fs *fs, struct pf_rd *rd)
 {
 	struct pf_inode *ip = rd->inode;
-	bool due = !fs->opts.ro && rd->got != 0 && atime_due(&ip->d, pf_now());
+	bool due = pf_atime_due(ip);
 
+	(void)fs;
 	pf_rwlock_unlock(&ip->lock);
 	if (due)
-		touch_atime(ip);
+		pf_atime_update(ip);
 	pf_inode_put(ip);
+}
+
+/* ---- seek ---- */
+
+/* The first byte at or behind @off that is data (@data) or a hole. An unwritten extent reads as zeros: a hole. */
+static int seek(struct pf_inode *ip, uint64_t off, bool data, uint64_t *out)
+{
+	struct pf_bm bm = pf_inode_bm(ip, NULL);
+	const uint64_t size = pf_inode_size(ip);
+	struct pf_ext e;
+	int err;
+
+	while (off < size) {
+		uint64_t fblk = off >> PF_BLK_SHIFT, stop;
+		bool is_data;
+
+		err = pf_bm_lookup(&bm, fblk, &e);
+		if (err != 0)
+			return err;
+		is_data = e.len != 0 && e.key <= fblk && !(e.flags & PF_REC_UNWRITTEN);
+		if (is_data == data)
+			break;
+		if (e.len == 0)
+			stop = size;
+		else
+			stop = (e.key > fblk ? e.key : e.key + e.len) << PF_BLK_SHIFT;
+		off = stop;
+	}
+	if (off >= size && data)
+		return -ENXIO;
+	*out = pf_min64(off, size);
+	return 0;
 }
 
 int pf_op_lseek(struct pf_fs *fs, uint64_t ino, uint64_t off, int whence, uint64_t *out)
 {
 	struct pf_inode *ip;
-	uint64_t size, at = off >> PF_BLK_SHIFT;
-	bool data = whence == SEEK_DATA;
-	struct pf_bm bm;
 	int err;
 
 	if (whence != SEEK_DATA && whence != SEEK_HOLE)
 		return -EINVAL;
 	err = pf_inode_get(fs, ino, &ip);
-	if (err)
+	if (err != 0)
 		return err;
 	pf_rwlock_rdlock(&ip->lock);
-	size = pf_inode_size(ip);
-	bm = pf_inode_bm(ip, NULL);
-	if (off >= size)
+	if (!pf_inode_isreg(ip))
+		err = -EINVAL;
+	else if (off >= pf_inode_size(ip))
 		err = -ENXIO;
-	while (!err) {
-		struct pf_ext e;
-		bool is_data;
-
-		err = pf_bm_lookup(&bm, at, &e);
-		if (err)
-			break;
-		is_data = e.len != 0 && e.key <= at && !(e.flags & PF_REC_UNWRITTEN);
-		if (is_data == data) {
-			*out = pf_max64(off, at << PF_BLK_SHIFT);
-			break;
-		}
-		if (e.len == 0) {		/* one hole up to the end */
-			err = -ENXIO;
-			break;
-		}
-		at = e.key > at ? e.key : e.key + e.len;
-		if (at << PF_BLK_SHIFT >= size) {
-			if (data)
-				err = -ENXIO;
-			else
-				*out = size;	/* the hole behind the end of every file */
-			break;
-		}
-	}
+	else
+		err = seek(ip, off, whence == SEEK_DATA, out);
 	pf_rwlock_unlock(&ip->lock);
 	pf_inode_put(ip);
 	return err;
 }
 
-/* The session side ------------------------------------------------------------------------------------------------ */
+/* ---- durability of stores through windows ---- */
 
-int pf_op_iget(struct pf_fs *fs, uint64_t ino, uint32_t gen, struct pf_inode **out)
+/* Flush the written blocks of [foff, foff + len) and wait for the medium. Lock shared. */
+static int flush(struct pf_inode *ip, uint64_t foff, uint64_t len)
 {
-	struct pf_inode *ip;
-	int err = pf_inode_get(fs, ino, &ip);
-
-	if (err)
-		return err;
-	if (ip->gen != gen) {
-		pf_inode_put(ip);
-		return -ESTALE;
-	}
-	*out = ip;
-	return 0;
-}
-
-void pf_op_iput(struct pf_fs *fs, struct pf_inode *ip)
-{
-	(void)fs;
-	pf_inode_put(ip);
-}
-
-struct pf_lobj *pf_inode_lobj(struct pf_inode *ip)
-{
-	return &ip->lobj;
-}
-
-uint64_t pf_inode_ino(const struct pf_inode *ip)
-{
-	return ip->ino;
-}
-
-int pf_op_extents(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint64_t len, struct pf_dext *ext, unsigned int *n,
-		  uint64_t *size)
-{
-	uint64_t fblk = foff >> PF_BLK_SHIFT, end = (foff + len) >> PF_BLK_SHIFT;
-	unsigned int room = *n, k = 0;
-	struct pf_bm bm;
-	int err = 0;
-
-	(void)fs;
-	pf_rwlock_rdlock(&ip->lock);
-	bm = pf_inode_bm(ip, NULL);
-	*size = pf_inode_size(ip);
-	end = pf_min64(end, PF_DIV_UP(*size, PF_BLK_SIZE));
-	while (fblk < end && k < room) {
-		uint64_t from, to;
-		struct pf_ext e;
-
-		err = pf_bm_lookup(&bm, fblk, &e);
-		if (err || e.len == 0 || e.key >= end)
-			break;
-		from = pf_max64(e.key, fblk);
-		to = pf_min64(e.key + e.len, end);
-		fblk = to;
-		if (!(e.flags & PF_REC_UNWRITTEN))
-			ext[k++] = (struct pf_dext){ from << PF_BLK_SHIFT, (e.dblk + (from - e.key)) << PF_BLK_SHIFT,
-						     (to - from) << PF_BLK_SHIFT };
-	}
-	pf_rwlock_unlock(&ip->lock);
-	*n = k;
-	return err;
-}
-
-/* Lock held exclusively. True when the whole chunk of @fblk is one hole below the end of file. */
-static bool chunk_is_hole(struct pf_inode *ip, uint64_t fblk)
-{
-	uint64_t first = pf_round_down(fblk, PF_CHUNK_BLKS);
 	struct pf_bm bm = pf_inode_bm(ip, NULL);
+	uint64_t end = pf_min64(len > UINT64_MAX - foff ? UINT64_MAX : foff + len, pf_inode_size(ip));
+	uint64_t fblk = foff >> PF_BLK_SHIFT, last = PF_DIV_UP(end, PF_BLK_SIZE);
 	struct pf_ext e;
-
-	return (first + PF_CHUNK_BLKS) << PF_BLK_SHIFT <= pf_inode_size(ip) && pf_bm_lookup(&bm, first, &e) == 0 &&
-	       (e.len == 0 || e.key >= first + PF_CHUNK_BLKS);
-}
-
-/* Unwritten pages of [fblk, end) become zeroed, written ones, a transaction each extent. */
-static int write_zeros(struct pf_inode *ip, uint64_t fblk, uint64_t end)
-{
-	int err = 0;
-
-	while (fblk < end && !err) {
-		struct pf_bm bm = pf_inode_bm(ip, NULL);
-		uint64_t to, done_to = 0;
-		struct pf_d_inode *di;
-		struct pf_tx *tx;
-		struct pf_ext e;
-
-		err = pf_bm_lookup(&bm, fblk, &e);
-		if (err || e.len == 0 || e.key >= end)
-			break;
-		to = pf_min64(e.key + e.len, end);
-		fblk = pf_max64(fblk, e.key);
-		if (!(e.flags & PF_REC_UNWRITTEN)) {
-			fblk = to;
-			continue;
-		}
-		pf_pm_zero(ip->fs->pm, (e.dblk + (fblk - e.key)) << PF_BLK_SHIFT, (to - fblk) << PF_BLK_SHIFT);
-		err = pf_tx_begin(ip->fs, &tx);
-		if (err)
-			break;
-		err = pf_inode_edit(tx, ip, &di);
-		if (!err) {
-			bm = pf_inode_bm(ip, tx);
-			err = pf_bm_mark(&bm, fblk, to - fblk, 0, &done_to);
-		}
-		if (err) {
-			pf_tx_abort(tx);
-			break;
-		}
-		pf_inode_blocks(ip, bm.node_delta);
-		pf_set_mtime(di, pf_now());
-		pf_set_ctime(di, pf_now());
-		err = pf_tx_commit(tx);
-		fblk = done_to;
-	}
-	return err;
-}
-
-int pf_op_alloc_pages(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint64_t len)
-{
-	uint64_t fblk = foff >> PF_BLK_SHIFT, end = (foff + len + PF_BLK_SIZE - 1) >> PF_BLK_SHIFT;
-	uint64_t first = pf_round_down(fblk, PF_CHUNK_BLKS);
-	struct pf_space sp;
 	int err;
 
-	pf_rwlock_wrlock(&ip->lock);
-	if (end > PF_DIV_UP(pf_inode_size(ip), PF_BLK_SIZE)) {
-		err = -EFAULT;
-	} else {
-		pf_alloc_stat(fs, &sp);
-		/* As the kernel's PMD fault: a chunk that is one hole is filled with one aligned chunk, space permitting. */
-		if (chunk_is_hole(ip, fblk) && sp.free >= 2 * PF_CHUNK_BLKS) {
-			fblk = pf_min64(fblk, first);
-			end = pf_max64(end, first + PF_CHUNK_BLKS);
-		}
-		err = pf_fill_holes(ip, fblk, end - fblk, 0, 0);
-		if (!err)
-			err = write_zeros(ip, fblk, end);
+	while (fblk < last) {
+		uint64_t a, b;
+
+		err = pf_bm_lookup(&bm, fblk, &e);
+		if (err != 0)
+			return err;
+		if (e.len == 0)
+			break;
+		a = pf_max64(fblk, e.key);
+		b = pf_min64(last, e.key + e.len);
+		if (a < b && !(e.flags & PF_REC_UNWRITTEN))
+			pf_pm_flush(ip->fs->pm, (e.dblk + (a - e.key)) << PF_BLK_SHIFT, (b - a) << PF_BLK_SHIFT);
+		fblk = e.key + e.len;
 	}
+	return pf_pm_drain(ip->fs->pm);
+}
+
+int pf_op_sync_range(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint64_t len)
+{
+	int err;
+
+	(void)fs;
+	pf_rwlock_rdlock(&ip->lock);
+	err = flush(ip, foff, len);
 	pf_rwlock_unlock(&ip->lock);
+	return err;
+}
+
+/* What write(2) stored is durable already; here it is about windows. */
+int pf_op_fsync(struct pf_fs *fs, uint64_t ino, bool datasync)
+{
+	uint64_t foff, len;
+	struct pf_inode *ip;
+	int err;
+
+	(void)datasync;		/* size and times are durable with every call that changes them */
+	err = pf_inode_get(fs, ino, &ip);
+	if (err != 0)
+		return err;
+	/* Taken before the look at the sessions: a grant in between notes its range anew. */
+	pf_inode_take_dirty(ip, &foff, &len);
+	if (len != 0 && !pf_lay_unshared(&ip->lobj))
+		pf_inode_dirtied(ip, foff, len);
+	if (len != 0 && !fs->opts.ro)
+		err = pf_op_sync_range(fs, ip, foff, len);
+	pf_inode_put(ip);
 	return err;
 }

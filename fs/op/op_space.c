@@ -99,8 +99,10 @@ static int allocate(struct pf_inode *ip, uint64_t off, uint64_t len, uint64_t si
 static int zero_range(struct pf_inode *ip, uint64_t off, uint64_t len, uint64_t size)
 {
 	uint64_t from, to;
-	int err = zero_edges(ip, off, len);
+	int err = check_room(ip, off >> PF_BLK_SHIFT, PF_DIV_UP(off + len, PF_BLK_SIZE));
 
+	if (!err)
+		err = zero_edges(ip, off, len);
 	inner(off, len, &from, &to);
 	if (!err && from < to)
 		err = pf_inode_unwrite(ip, from, to - from);

@@ -57,7 +57,8 @@ int pf_write_in_place(struct pf_inode *ip, uint64_t off, size_t len, bool *yes)
 	struct pf_ext e;
 
 	*yes = false;
-	if (off + len > pf_inode_size(ip))
+	/* A half-done cut must be finished first, and that may turn pages into holes. */
+	if (off + len > pf_inode_size(ip) || pf_get32(ip->d.i_intent) != PF_INTENT_NONE)
 		return 0;
 	while (fblk < end) {
 		int err = pf_bm_lookup(&bm, fblk, &e);
@@ -126,8 +127,10 @@ static int commit_some(struct pf_inode *ip, struct plan *pl, uint64_t end, bool 
 	struct pf_bm bm;
 	struct pf_tx *tx;
 	uint64_t covered;
-	int err = pf_tx_begin(ip->fs, &tx);
+	int err = pf_pm_drain(ip->fs->pm);	/* the data, before a lane can say that it is there */
 
+	if (!err)
+		err = pf_tx_begin(ip->fs, &tx);
 	if (err)
 		return err;
 	err = pf_inode_edit(tx, ip, &di);
@@ -287,8 +290,10 @@ static int commit_pieces(struct pf_inode *ip, struct plan *pl, uint64_t size)
 	struct pf_bm bm;
 	struct pf_tx *tx;
 	unsigned int i;
-	int err = pf_tx_begin(ip->fs, &tx);
+	int err = pf_pm_drain(ip->fs->pm);
 
+	if (!err)
+		err = pf_tx_begin(ip->fs, &tx);
 	if (err)
 		return err;
 	err = pf_inode_edit(tx, ip, &di);

@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * op_name.c - finding and making names: lookup, mknod, mkdir, symlink, link, readlink.
+ *
+ * Each call is one transaction. Takes INODE: the directory exclusively, then the linked inode. Removing names is op_remove.c's,
+ * moving them op_rename.c's.
+ */
+#include "op/name.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <string.h>
+#include "base/log.h"
+#include "media/pmem.h"
+#include "obj/orphan.h"
+#include "space/itable.h"
+
+/* Blocks that nobody but unlink and truncate may take: making names stops a little before. */
+#define SPARE_BLKS 4U
+
+int pf_name_check(const char *name)
+{
+	size_t len = strnlen(name, PF_NAME_MAX + 1);
+
+	if (len > PF_NAME_MAX)
+		return -ENAMETOOLONG;
+	if (len == 0 || strchr(name, '/') != NULL || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+		return -EINVAL;
+	return 0;
+}
+
+int pf_dir_check(const struct pf_inode *dir, bool alive)
+{
+	if (!pf_inode_isdir(dir))
+		return -ENOTDIR;
+	return alive && pf_inode_nlink(dir) == 0 ? -ENOENT : 0;
+}
+
+int pf_name_inode(struct pf_inode *dir, const struct pf_dirent *de, struct pf_inode **out)
+{
+	int err;
+
+	err = de->ino == dir->ino ? -ESTALE : pf_inode_get(dir->fs, de->ino, out);
+	if (err != -ESTALE)
+		return err;
+	pf_err("directory %" PRIu64 " names inode %" PRIu64 ", which is not in use", dir->ino, de->ino);
+	return -EUCLEAN;
+}
+
+void pf_entry_give(struct pf_inode *ip, struct pf_entry *out)
+{
+	out->ino = ip->ino;
+	out->gen = ip->gen;
+	pf_rwlock_rdlock(&ip->lock);
+	pf_inode_stat(ip, &out->st);
+	pf_rwlock_unlock(&ip->lock);
+	pf_inode_told(ip);
+}
+
+int pf_link_drop(struct pf_tx *tx, struct pf_inode *ip, unsigned int links)
+{
+	struct pf_d_inode *di;
+	uint32_t n;
+	int err;
+
+	err = pf_inode_edit(tx, ip, &di);
+	if (err != 0)
+		return err;
+	n = pf_get32(di->i_nlink);
+	n -= n < links ? n : links;
+	di->i_nlink = pf_put32(n);
+	pf_set_ctime(di, pf_now());
+	return n == 0 ? pf_orph_add(tx, ip) : 0;
+}
+
+void pf_dir_changed(struct pf_d_inode *dir, int subdirs)
+{
+	dir->i_nlink = pf_put32(pf_get32(dir->i_nlink) + (uint32_t)subdirs);
+	pf_set_mtime(dir, pf_now());
+	pf_set_ctime(dir, pf_now());
+}
+
+int pf_op_lookup(struct pf_fs *fs, uint64_t dir, const char *name, struct pf_entry *out)
+{
+	struct pf_inode *dp, *ip = NULL;
+	struct pf_dirent de;
+	int err;
+
+	err = strlen(name) > PF_NAME_MAX ? -ENAMETOOLONG : pf_inode_get(fs, dir, &dp);
+	if (err != 0)
+		return err;
+	pf_rwlock_rdlock(&dp->lock);
+	err = pf_dir_check(dp, false);
+	if (err == 0)
+		err = pf_dir_find(dp, NULL, name, &de);
+	if (err == 0)
+		err = pf_name_inode(dp, &de, &ip);
+	pf_rwlock_unlock(&dp->lock);
+	if (err == 0)
+		pf_entry_give(ip, out);
+	pf_inode_put(dp);
+	return err;
+}
+
+void pf_op_forget(struct pf_fs *fs, uint64_t ino, uint64_t n)
+{
+	pf_inode_forget(fs, ino, n);
+}
+
+/* ---- making inodes ---- */
+
+struct recipe {
+	const struct pf_cred *cred;
+	mode_t mode;			/* with the type */
+	dev_t rdev;
+	const char *target;		/* symbolic links */
+};
+
+static int put_target(struct pf_tx *tx, struct pf_d_inode *di, uint64_t ino, const char *target)
+{
+	struct pf_fs *fs = pf_tx_fs(tx);
+	size_t len = strlen(target);
+	struct pf_run run;
+	struct pf_bm bm;
+	int err;
+
+	di->i_size = pf_put64(len);
+	if (len <= PF_SYMLINK_INLINE) {
+		memcpy(di->i_symlink, target, len + 1);
+		return 0;
+	}
+	err = pf_alloc_reserve(fs, 1, 1, 0, 0, &run);
+	if (err != 0)
+		return err;
+	pf_pm_write(fs->pm, run.dblk << PF_BLK_SHIFT, target, len);
+	pf_pm_zero(fs->pm, (run.dblk << PF_BLK_SHIFT) + len, PF_BLK_SIZE - len);
+	err = pf_pm_drain(fs->pm);
+	if (err != 0) {
+		pf_alloc_unreserve(fs, run);
+		return err;
+	}
+	err = pf_tx_use(tx, run);
+	if (err != 0)
+		return err;
+	bm = (struct pf_bm){ .fs = fs, .tx = tx, .root = &di->i_root, .owner = ino, .gen = pf_get32(di->i_gen) };
+	di->i_nblk = pf_put64(1);
+	return pf_bm_insert(&bm, &(struct pf_ext){ .key = 0, .dblk = run.dblk, .len = 1 });
+}
+
+static int fill_inode(struct pf_tx *tx, struct pf_d_inode *di, uint64_t ino, const struct pf_inode *dir,
+		      const struct recipe *r)
+{
+	const bool setgid = pf_get32(dir->d.i_mode) & S_ISGID;
+	struct pf_when now = pf_now();
+	mode_t mode = r->mode;
+
+	if (!S_ISLNK(mode))
+		mode &= ~(r->cred->umask & 0777);
+	if (setgid && S_ISDIR(mode))
+		mode |= S_ISGID;
+	di->i_mode = pf_put32(mode);
+	di->i_uid = pf_put32(r->cred->uid);
+	di->i_gid = setgid ? dir->d.i_gid : pf_put32(r->cred->gid);
+	di->i_nlink = pf_put32(S_ISDIR(mode) ? 2 : 1);
+	di->i_rdev = pf_put64(r->rdev);
+	di->i_parent = pf_put64(S_ISDIR(mode) ? dir->ino : 0);
+	pf_set_atime(di, now);
+	pf_set_mtime(di, now);
+	pf_set_ctime(di, now);
+	di->i_btime = pf_put64(now.sec);
+	di->i_btime_ns = pf_put32(now.ns);
+	return S_ISLNK(mode) ? put_target(tx, di, ino, r->target) : 0;
+}
+
+/* One attempt. -EAGAIN: there was no free inode number. The directory is locked and has no such name. */
+static int make_tx(struct pf_inode *dir, const char *name, const struct recipe *r, uint64_t *ino)
+{
+	struct pf_d_inode *dd;
+	struct pf_tx *tx;
+	uint64_t doff;
+	uint32_t gen;
+	void *di;
+	int err;
+
+	err = pf_tx_begin(dir->fs, &tx);
+	if (err != 0)
+		return err;
+	err = pf_inode_edit(tx, dir, &dd);
+	if (err == 0)
+		err = pf_itab_alloc(tx, dir->ino, ino, &gen, &doff);
+	if (err == 0)
+		err = pf_tx_new(tx, PF_MD_INODE, doff, *ino, gen, &di);
+	if (err == 0)
+		err = fill_inode(tx, di, *ino, dir, r);
+	if (err == 0)
+		err = pf_dir_add(tx, dir, name, *ino, (uint8_t)IFTODT(r->mode));
+	if (err != 0) {
+		pf_tx_abort(tx);
+		return err;
+	}
+	pf_dir_changed(dd, S_ISDIR(r->mode) ? 1 : 0);
+	return pf_tx_commit(tx);
+}
+
+/* The name is free and there is space for it. Lock held. */
+static int may_make(struct pf_inode *dir, const char *name, bool subdir)
+{
+	struct pf_dirent de;
+	struct pf_space sp;
+	int err;
+
+	err = pf_dir_check(dir, true);
+	if (err != 0)
+		return err;
+	err = pf_dir_find(dir, NULL, name, &de);
+	if (err != -ENOENT)
+		return err == 0 ? -EEXIST : err;
+	if (subdir && pf_inode_nlink(dir) >= PF_LINK_MAX)
+		return -EMLINK;
+	pf_alloc_stat(dir->fs, &sp);
+	return sp.free < SPARE_BLKS ? -ENOSPC : 0;
+}
+
+static int make(struct pf_fs *fs, uint64_t dir, const char *name, const struct recipe *r, struct pf_entry *out)
+{
+	struct pf_inode *dp, *ip = NULL, *spare;
+	uint64_t ino;
+	int err;
+
+	if (fs->opts.ro)
+		return -EROFS;
+	err = pf_name_check(name);
+	if (err == 0)
+		err = pf_inode_get(fs, dir, &dp);
+	if (err != 0)
+		return err;
+	spare = pf_inode_spare(fs);
+	if (spare == NULL) {
+		err = -ENOMEM;
+		goto out_put;
+	}
+	pf_rwlock_wrlock(&dp->lock);
+	err = may_make(dp, name, S_ISDIR(r->mode));
+	while (err == 0) {
+		err = make_tx(dp, name, r, &ino);
+		if (err != -EAGAIN)
+			break;
+		err = pf_itab_grow(fs);
+	}
+	if (err == 0)
+		err = pf_inode_get_new(fs, ino, &spare, &ip);
+	pf_rwlock_unlock(&dp->lock);
+	if (err == 0)
+		pf_entry_give(ip, out);
+	pf_inode_spare_free(spare);
+out_put:
+	pf_inode_put(dp);
+	return err;
+}
+
+int pf_op_mknod(struct pf_fs *fs, const struct pf_cred *c, uint64_t dir, const char *name, mode_t mode, dev_t rdev,
+		struct pf_entry *out)
+{
+	struct recipe r = { .cred = c, .mode = mode & (S_IFMT | 07777) };
+
+	switch (mode & S_IFMT) {
+	case 0:
+		r.mode |= S_IFREG;
+		break;
+	case S_IFCHR:
+	case S_IFBLK:
+		r.rdev = rdev;
+		break;
+	case S_IFREG:
+	case S_IFIFO:
+	case S_IFSOCK:
+		break;
+	default:
+		return -EINVAL;
+	}
+	return make(fs, dir, name, &r, out);
+}
+
+int pf_op_mkdir(struct pf_fs *fs, const struct pf_cred *c, uint64_t dir, const char *name, mode_t mode, struct pf_entry *out)
+{
+	const struct recipe r = { .cred = c, .mode = S_IFDIR | (mode & 07777) };
+
+	return make(fs, dir, name, &r, out);
+}
+
+int pf_op_symlink(struct pf_fs *fs, const struct pf_cred *c, uint64_t dir, const char *name, const char *target,
+		  struct pf_entry *out)
+{
+	const struct recipe r = { .cred = c, .mode = S_IFLNK | 0777, .target = target };
+	size_t len = strnlen(target, PATH_MAX);
+
+	if (len == 0)
+		return -ENOENT;
+	if (len >= PATH_MAX)
+		return -ENAMETOOLONG;
+	return make(fs, dir, name, &r, out);
+}
+
+int pf_op_readlink(struct pf_fs *fs, uint64_t ino, char *buf, size_t size)
+{
+	struct pf_inode *ip;
+	struct pf_ext e;
+	struct pf_bm bm;
+	uint64_t len;
+	int err;
+
+	err = pf_inode_get(fs, ino, &ip);
+	if (err != 0)
+		return err;
+	pf_rwlock_rdlock(&ip->lock);
+	len = pf_inode_size(ip);
+	if (ip->fmt != S_IFLNK) {
+		err = -EINVAL;
+	} else if (len >= size || len >= PF_BLK_SIZE) {
+		err = -EUCLEAN;
+	} else if (len <= PF_SYMLINK_INLINE) {
+		memcpy(buf, ip->d.i_symlink, len);
+	} else {
+		bm = pf_inode_bm(ip, NULL);
+		err = pf_bm_lookup(&bm, 0, &e);
+		if (err == 0 && (e.len == 0 || e.key != 0))
+			err = -EUCLEAN;
+		if (err == 0)
+			memcpy(buf, pf_pm_at(fs->pm, e.dblk << PF_BLK_SHIFT), len);
+	}
+	if (err == 0)
+		buf[len] = '\0';
+	pf_rwlock_unlock(&ip->lock);
+	pf_inode_put(ip);
+	return err;
+}
+
+/* ---- hard links ---- */
+
+static int link_tx(struct pf_inode *ip, struct pf_inode *dir, const char *name)
+{
+	struct pf_d_inode *di, *dd;
+	struct pf_tx *tx;
+	int err;
+
+	err = pf_tx_begin(dir->fs, &tx);
+	if (err != 0)
+		return err;
+	err = pf_inode_edit(tx, dir, &dd);
+	if (err == 0)
+		err = pf_inode_edit(tx, ip, &di);
+	if (err == 0)
+		err = pf_dir_add(tx, dir, name, ip->ino, (uint8_t)IFTODT(ip->fmt));
+	if (err != 0) {
+		pf_tx_abort(tx);
+		return err;
+	}
+	di->i_nlink = pf_put32(pf_get32(di->i_nlink) + 1);
+	pf_set_ctime(di, pf_now());
+	pf_dir_changed(dd, 0);
+	return pf_tx_commit(tx);
+}
+
+int pf_op_link(struct pf_fs *fs, uint64_t ino, uint64_t dir, const char *name, struct pf_entry *out)
+{
+	struct pf_inode *v[2] = { NULL, NULL };		/* the directory, the inode */
+	int err;
+
+	if (fs->opts.ro)
+		return -EROFS;
+	err = pf_name_check(name);
+	if (err == 0)
+		err = pf_inode_get(fs, dir, &v[0]);
+	if (err == 0)
+		err = pf_inode_get(fs, ino, &v[1]);
+	if (err != 0)
+		goto out_put;
+	if (pf_inode_isdir(v[1])) {
+		err = -EPERM;
+		goto out_put;
+	}
+	pf_inode_lock_many(v, 2);
+	err = may_make(v[0], name, false);
+	if (err == 0 && pf_inode_nlink(v[1]) == 0)
+		err = -ENOENT;
+	if (err == 0 && pf_inode_nlink(v[1]) >= PF_LINK_MAX)
+		err = -EMLINK;
+	if (err == 0)
+		err = link_tx(v[1], v[0], name);
+	pf_inode_unlock_many(v, 2);
+	if (err == 0) {
+		pf_entry_give(v[1], out);
+		v[1] = NULL;
+	}
+out_put:
+	pf_inode_put(v[1]);
+	pf_inode_put(v[0]);
+	return err;
+}

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * op_window.c - what the session side needs of a file: a reference, its extents, blocks under a page.
+ *
+ * Takes and drops INODE itself. Gates, grants and pins are op_map's and op_pin's.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "media/pmem.h"
+#include "op/areq.h"
+
+int pf_op_iget(struct pf_fs *fs, uint64_t ino, uint32_t gen, struct pf_inode **out)
+{
+	struct pf_inode *ip;
+	int err;
+
+	err = pf_inode_get(fs, ino, &ip);
+	if (err != 0)
+		return err;
+	if (ip->gen != gen) {
+		pf_inode_put(ip);
+		return -ESTALE;
+	}
+	*out = ip;
+	return 0;
+}
+
+void pf_op_iput(struct pf_fs *fs, struct pf_inode *ip)
+{
+	(void)fs;
+	pf_inode_put(ip);
+}
+
+struct pf_lobj *pf_inode_lobj(struct pf_inode *ip)
+{
+	return &ip->lobj;
+}
+
+uint64_t pf_inode_ino(const struct pf_inode *ip)
+{
+	return ip->ino;
+}
+
+/* Add an extent, joined to the one before when both offsets go on there. False: no room. */
+static bool add_dext(struct pf_dext *ext, unsigned int *n, unsigned int room, struct pf_dext e)
+{
+	struct pf_dext *last = *n > 0 ? &ext[*n - 1] : NULL;
+
+	if (last != NULL && last->foff + last->len == e.foff && last->doff + last->len == e.doff) {
+		last->len += e.len;
+		return true;
+	}
+	if (*n == room)
+		return false;
+	ext[(*n)++] = e;
+	return true;
+}
+
+int pf_op_extents(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint64_t len, struct pf_dext *ext, unsigned int *n,
+		  uint64_t *size)
+{
+	const unsigned int room = *n;
+	unsigned int used = 0;
+	uint64_t fblk, last;
+	struct pf_ext e;
+	struct pf_bm bm;
+	int err = 0;
+
+	(void)fs;
+	pf_rwlock_rdlock(&ip->lock);
+	bm = pf_inode_bm(ip, NULL);
+	*size = pf_inode_size(ip);
+	fblk = foff >> PF_BLK_SHIFT;
+	last = PF_DIV_UP(pf_min64(len > UINT64_MAX - foff ? UINT64_MAX : foff + len, *size), PF_BLK_SIZE);
+	while (fblk < last) {
+		uint64_t a, b;
+
+		err = pf_bm_lookup(&bm, fblk, &e);
+		if (err != 0 || e.len == 0)
+			break;
+		a = pf_max64(fblk, e.key);
+		b = pf_min64(last, e.key + e.len);
+		if (a < b && !(e.flags & PF_REC_UNWRITTEN) &&
+		    !add_dext(ext, &used, room, (struct pf_dext){ .foff = a << PF_BLK_SHIFT,
+								  .doff = (e.dblk + (a - e.key)) << PF_BLK_SHIFT,
+								  .len = (b - a) << PF_BLK_SHIFT }))
+			break;
+		fblk = e.key + e.len;
+	}
+	pf_rwlock_unlock(&ip->lock);
+	if (err == 0)
+		*n = used;
+	return err;
+}
+
+/* Lock held exclusively. True when the whole chunk of @fblk is one hole below the end of file. */
+static bool chunk_is_hole(struct pf_inode *ip, uint64_t fblk)
+{
+	uint64_t first = pf_round_down(fblk, PF_CHUNK_BLKS);
+	struct pf_bm bm = pf_inode_bm(ip, NULL);
+	struct pf_ext e;
+
+	return (first + PF_CHUNK_BLKS) << PF_BLK_SHIFT <= pf_inode_size(ip) && pf_bm_lookup(&bm, first, &e) == 0 &&
+	       (e.len == 0 || e.key >= first + PF_CHUNK_BLKS);
+}
+
+/* Unwritten pages of [fblk, end) become zeroed, written ones, a transaction each extent. */
+static int write_zeros(struct pf_inode *ip, uint64_t fblk, uint64_t end)
+{
+	int err = 0;
+
+	while (fblk < end && !err) {
+		struct pf_bm bm = pf_inode_bm(ip, NULL);
+		uint64_t to, done_to = 0;
+		struct pf_d_inode *di;
+		struct pf_tx *tx;
+		struct pf_ext e;
+
+		err = pf_bm_lookup(&bm, fblk, &e);
+		if (err || e.len == 0 || e.key >= end)
+			break;
+		to = pf_min64(e.key + e.len, end);
+		fblk = pf_max64(fblk, e.key);
+		if (!(e.flags & PF_REC_UNWRITTEN)) {
+			fblk = to;
+			continue;
+		}
+		pf_pm_zero(ip->fs->pm, (e.dblk + (fblk - e.key)) << PF_BLK_SHIFT, (to - fblk) << PF_BLK_SHIFT);
+		err = pf_pm_drain(ip->fs->pm);
+		if (!err)
+			err = pf_tx_begin(ip->fs, &tx);
+		if (err)
+			break;
+		err = pf_inode_edit(tx, ip, &di);
+		if (!err) {
+			bm = pf_inode_bm(ip, tx);
+			err = pf_bm_mark(&bm, fblk, to - fblk, 0, &done_to);
+		}
+		if (err) {
+			pf_tx_abort(tx);
+			break;
+		}
+		pf_inode_blocks(ip, bm.node_delta);
+		pf_set_mtime(di, pf_now());
+		pf_set_ctime(di, pf_now());
+		err = pf_tx_commit(tx);
+		fblk = done_to;
+	}
+	return err;
+}
+
+int pf_op_alloc_pages(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint64_t len)
+{
+	uint64_t fblk = foff >> PF_BLK_SHIFT, end = (foff + len + PF_BLK_SIZE - 1) >> PF_BLK_SHIFT;
+	uint64_t first = pf_round_down(fblk, PF_CHUNK_BLKS);
+	struct pf_space sp;
+	int err;
+
+	pf_rwlock_wrlock(&ip->lock);
+	if (end > PF_DIV_UP(pf_inode_size(ip), PF_BLK_SIZE)) {
+		err = -EFAULT;
+	} else {
+		pf_alloc_stat(fs, &sp);
+		/* As the kernel's PMD fault: a chunk that is one hole is filled with one aligned chunk, space permitting. */
+		if (chunk_is_hole(ip, fblk) && sp.free >= 2 * PF_CHUNK_BLKS) {
+			fblk = pf_min64(fblk, first);
+			end = pf_max64(end, first + PF_CHUNK_BLKS);
+		}
+		err = pf_fill_holes(ip, fblk, end - fblk, 0, 0);
+		if (!err)
+			err = write_zeros(ip, fblk, end);
+	}
+	pf_rwlock_unlock(&ip->lock);
+	return err;
+}
