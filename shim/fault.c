@@ -1,0 +1,493 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * fault.c - what watch and serve do: page faults, the daemon's answers to them, and invalidations. serve is the only thread
+ * here that changes slots; it takes sh.lock for each step and never waits for the daemon.
+ *
+ *   fault -> want -> slot of (file, chunk)
+ *                      LIVE, page known      map it, wake
+ *                      page not known        SETUPMAPPING; wants of the chunk queue behind it
+ *                      no slot free          send an idle one away; wants queue in the session
+ *
+ * A want that an answer did not satisfy because somebody else's page was asked for is simply served again.
+ */
+#include "sh.h"
+
+#include <errno.h>
+#include <linux/userfaultfd.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#define POISON_MS 50			/* how long a failed page stays SIGBUS before it may be tried again */
+
+struct poison {
+	struct poison *next;
+	uint64_t addr;
+	uint64_t until_ns;
+};
+static struct poison *poisons;		/* serve only; oldest last */
+
+static void serve_want(struct sh_want *w);
+
+/* ---- watch ---- */
+
+void sh_want_push(struct sh_want *w)
+{
+	w->next = atomic_load(&sh.faults);
+	while (!atomic_compare_exchange_weak(&sh.faults, &w->next, w))
+		;
+}
+
+void *sh_watch_main(void *arg)
+{
+	struct uffd_msg m[16];
+	struct timespec ms = { .tv_nsec = 1000000 };
+
+	sh_is_crew = true;
+	for (;;) {
+		long r = sh_sys(SYS_read, sh.uffd, m, sizeof m);
+
+		for (size_t i = 0; r > 0 && i < (size_t)r / sizeof m[0]; i++) {
+			struct sh_want *w;
+
+			if (m[i].event != UFFD_EVENT_PAGEFAULT)
+				continue;	/* REMAP: reading it is what lets mremap return */
+			w = sh_alloc(sizeof *w);
+			if (w == NULL) {
+				/* It will fault again; by then there may be memory. */
+				(void)sh_sys(SYS_nanosleep, &ms, NULL);
+				sh_uffd_wake(pf_round_down(m[i].arg.pagefault.address, SH_PAGE), SH_PAGE);
+				continue;
+			}
+			w->addr = pf_round_down(m[i].arg.pagefault.address, SH_PAGE);
+			w->write = (m[i].arg.pagefault.flags & (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP)) != 0;
+			sh_want_push(w);
+		}
+		sh_serve_bell();
+	}
+	return arg;
+}
+
+/* ---- ends of a want ---- */
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_nsec;
+}
+
+/* The page gives SIGBUS, as a kernel fault that fails; unlike it we cannot see whether it was delivered, so the page is
+ * made an ordinary missing one again a little later. A thread that comes late asks the daemon once more. */
+static void poison(struct sh_vma *v, uint64_t addr)
+{
+	struct poison *p = sh_alloc(sizeof *p);
+
+	sh_map_sigbus(v, addr, addr + SH_PAGE);
+	if (p == NULL)
+		return;
+	p->addr = addr;
+	p->until_ns = now_ns() + POISON_MS * UINT64_C(1000000);
+	p->next = poisons;
+	poisons = p;
+}
+
+void sh_fault_forget(void)
+{
+	poisons = NULL;
+}
+
+int sh_serve_timeout_ms(void)
+{
+	return poisons ? POISON_MS / 2 : -1;
+}
+
+void sh_serve_timer(void)
+{
+	struct poison **p = &poisons, *due;
+	struct sh_vma *v;
+	sh_sigs old;
+
+	if (poisons == NULL)
+		return;
+	while (*p != NULL && (*p)->until_ns > now_ns())
+		p = &(*p)->next;
+	due = *p;
+	*p = NULL;
+	sh_lock(&old);
+	while (due != NULL) {
+		struct poison *next = due->next;
+
+		v = sh_vma_find(due->addr);
+		if (v != NULL && !atomic_load(&v->map->file->ses->lost))
+			sh_zap(v, sh_vma_foff(v, due->addr), SH_PAGE);
+		sh_free(due, sizeof *due);
+		due = next;
+	}
+	sh_unlock(&old);
+}
+
+static void want_end(struct sh_want *w, int err)
+{
+	struct sh_vma *v;
+
+	if (w->waiter != NULL) {
+		sh_wake(w->waiter, err);
+	} else if (err) {
+		v = sh_vma_find(w->addr);
+		if (v == NULL)
+			sh_uffd_wake(w->addr, SH_PAGE);
+		else if (err == -ENOTCONN)
+			sh_map_sigbus(v, v->lo, v->hi);
+		else
+			poison(v, w->addr);
+		sh_log(SH_DEBUG, "fault at %#llx: error %d", (unsigned long long)w->addr, -err);
+	}
+	sh_free(w, sizeof *w);
+}
+
+/* ---- a want, step by step; lock held ---- */
+
+static void queue_on(struct sh_slot *sl, struct sh_want *w)
+{
+	w->next = NULL;
+	if (sl->sl_wants == NULL)
+		sl->sl_wants = w;
+	else
+		sl->sl_wtail->next = w;
+	sl->sl_wtail = w;
+}
+
+static void ask(struct sh_slot *sl, struct sh_want *w, uint64_t foff)
+{
+	struct sh_file *f = sl->sl_file;
+	struct pf_p_map_in in = {
+		.mi_map = { .fh = f->fh, .foffset = sl->sl_chunk << PF_CHUNK_SHIFT, .len = PF_CHUNK_SIZE,
+			    .flags = FUSE_SETUPMAPPING_FLAG_READ | (w->write ? FUSE_SETUPMAPPING_FLAG_WRITE : 0),
+			    .moffset = (uint64_t)sl->sl_idx << PF_CHUNK_SHIFT },
+		.mi_fault_foff = foff,
+	};
+	struct sh_req *r = sh_alloc(sizeof *r);
+	int err = -ENOMEM;
+
+	sl->sl_state = SH_SETTING;
+	if (r != NULL) {
+		r->slot = sl;
+		r->cause = w;
+		err = sh_send(f->ses, r, FUSE_SETUPMAPPING, &in, sizeof in);
+	}
+	if (err) {
+		sl->sl_state = SH_LIVE;		/* of unknown pages: as good as none */
+		sh_free(r, sizeof *r);
+		want_end(w, err);
+	}
+}
+
+static void starve(struct sh_session *s, struct sh_want *w)
+{
+	/* One slot is sent away per want that waits for one. */
+	if (!sh_slot_reclaim(s) && s->removing == 0) {
+		want_end(w, -EBUSY);
+		return;
+	}
+	w->next = NULL;
+	*s->starved_tail = w;
+	s->starved_tail = &w->next;
+}
+
+/* Kernel mappings are limited (vm.max_map_count); fragmented files use many. Give all of them back and begin anew. */
+static int map_hard(struct sh_vma *v, struct sh_slot *sl, uint64_t addr)
+{
+	int err = sh_map_page(v, sl, addr);
+
+	if (err != -ENOMEM)
+		return err;
+	for (struct sh_vma *o = sh_vma_next(0); o != NULL; o = sh_vma_next(o->hi)) {
+		if (!atomic_load(&o->map->file->ses->lost))
+			sh_zap(o, 0, UINT64_MAX);
+	}
+	return sh_map_page(v, sl, addr);
+}
+
+static void serve_fault(struct sh_want *w, struct sh_vma *v, struct sh_slot *sl, uint64_t pg)
+{
+	int err;
+
+	if (sh_pg_here(pg) || pg == SH_PG_EOF)
+		err = map_hard(v, sl, w->addr);
+	else
+		err = sh_map_zero(v, sl, w->addr);
+	want_end(w, err);
+}
+
+static void serve_want(struct sh_want *w)
+{
+	struct sh_vma *v = NULL;
+	struct sh_file *f = w->file;
+	struct sh_slot *sl;
+	uint64_t pg;
+
+	if (w->waiter == NULL) {
+		v = sh_vma_find(w->addr);
+		if (v == NULL) {
+			/* Unmapped meanwhile: the thread finds out itself. */
+			sh_uffd_wake(w->addr, SH_PAGE);
+			want_end(w, 0);
+			return;
+		}
+		f = v->map->file;
+		w->foff = sh_vma_foff(v, w->addr);
+	}
+	if (atomic_load(&f->ses->lost)) {
+		want_end(w, -ENOTCONN);
+		return;
+	}
+	sl = sh_slot_find(f, w->foff >> PF_CHUNK_SHIFT);
+	if (sl == NULL) {
+		sl = sh_slot_new(f, w->foff >> PF_CHUNK_SHIFT);
+		if (sl == NULL)
+			starve(f->ses, w);
+		else
+			ask(sl, w, w->foff);
+		return;
+	}
+	if (sl->sl_state != SH_LIVE) {
+		queue_on(sl, w);
+		return;
+	}
+	pg = atomic_load_explicit(&sl->sl_page[w->foff / SH_PAGE % SH_CHUNK_PAGES], memory_order_relaxed);
+	if (pg == SH_PG_UNKNOWN || (pg == SH_PG_HOLE && w->write))
+		ask(sl, w, w->foff);
+	else if (v != NULL)
+		serve_fault(w, v, sl, pg);
+	else if ((atomic_load(&sl->sl_led->ls_word) & ~PF_SLOT_FROZEN) != atomic_load(&sl->sl_word))
+		ask(sl, w, w->foff);	/* a pin needs page addresses of the present generation */
+	else
+		want_end(w, sh_pg_here(pg) ? 0 : -EFAULT);
+}
+
+static void serve_list(struct sh_want *w)
+{
+	struct sh_want *next;
+
+	for (; w != NULL; w = next) {
+		next = w->next;
+		serve_want(w);
+	}
+}
+
+void sh_serve_faults(void)
+{
+	struct sh_want *w = atomic_exchange(&sh.faults, NULL), *list = NULL, *next;
+	sh_sigs old;
+
+	for (; w != NULL; w = next) {
+		next = w->next;
+		w->next = list;
+		list = w;
+	}
+	for (; list != NULL; list = next) {
+		next = list->next;
+		atomic_fetch_add(&sh.nfault, 1);
+		sh_lock(&old);
+		serve_want(list);
+		sh_unlock(&old);
+	}
+}
+
+static void serve_starved(struct sh_session *s)
+{
+	struct sh_want *w = s->starved;
+
+	s->starved = NULL;
+	s->starved_tail = &s->starved;
+	serve_list(w);
+}
+
+/* ---- answers ---- */
+
+static int parse(const struct sh_slot *sl, const void *body, size_t len, struct pf_p_map_out *mo)
+{
+	if (len < sizeof *mo)
+		return -EPROTO;
+	memcpy(mo, body, sizeof *mo);
+	if (mo->mo_next > PF_P_EXT_MAX || len - sizeof *mo < mo->mo_next * sizeof(struct pf_p_extent) ||
+	    mo->mo_slot != sl->sl_idx || mo->mo_foff != sl->sl_chunk << PF_CHUNK_SHIFT)
+		return -EPROTO;
+	return 0;
+}
+
+/*
+ * Take an answer over. Where the chunk was shown differently before and no invalidation came for it (our own write fault filled
+ * a hole), the other mappings of the chunk still have the old picture: zeros, write-protected, so nothing is lost by replacing them.
+ */
+static int take(struct sh_slot *sl, const void *body, size_t len)
+{
+	struct pf_p_map_out mo;
+	const struct pf_p_extent *ext = (const void *)((const char *)body + sizeof mo);
+	int err = parse(sl, body, len, &mo);
+	unsigned int changed;
+
+	if (err)
+		return err;
+	changed = sh_slot_fill(sl, &mo, ext);
+	if (changed & SH_CHANGED)
+		sh_zap_file(sl->sl_file, sl->sl_chunk << PF_CHUNK_SHIFT, PF_CHUNK_SIZE);
+	for (struct sh_vma *v = sl->sl_file->vmas; changed == SH_FILLED && v != NULL; v = v->fnext)
+		sh_map_filled(v, sl);
+	return 0;
+}
+
+void sh_serve_mapped(struct sh_req *r, int err, const void *body, size_t len)
+{
+	struct sh_slot *sl = r->slot;
+	struct sh_want *w = r->cause, *list;
+	struct sh_file *f;
+	uint64_t pg;
+	sh_sigs old;
+
+	sh_lock(&old);
+	list = sl->sl_wants;
+	sl->sl_wants = NULL;
+	f = sl->sl_file;
+	if (sl->sl_state == SH_DEAD) {
+		/* Killed while we asked: ask again, for another slot. */
+		sl->sl_dead_wait = false;
+		serve_want(w);
+		sh_slot_bury(sl);
+	} else if (err == -EBUSY || err == -ESTALE) {
+		sh_log(SH_DEBUG, "slot %u is refused: error %d", sl->sl_idx, -err);
+		sh_slot_kill(sl);
+		if (++w->tries > 3)
+			want_end(w, err);
+		else
+			serve_want(w);
+	} else {
+		sl->sl_state = SH_LIVE;
+		if (!err)
+			err = take(sl, body, len);
+		pg = atomic_load_explicit(&sl->sl_page[w->foff / SH_PAGE % SH_CHUNK_PAGES], memory_order_relaxed);
+		if (!err && (pg == SH_PG_UNKNOWN || (pg == SH_PG_HOLE && w->write)))
+			err = -EIO;		/* it said yes and gave nothing */
+		if (err)
+			want_end(w, err);
+		else
+			serve_want(w);
+	}
+	serve_list(list);
+	if (f != NULL && f->refs == 0 && sl->sl_file == f)
+		sh_crew_kick(sl);		/* sh_file_idle() has been waiting for this answer */
+	sh_unlock(&old);
+}
+
+int sh_serve_pinned(struct sh_req *r, const void *body, size_t len)
+{
+	struct sh_slot *sl = r->slot;
+	sh_sigs old;
+	int err = 0;
+
+	sh_lock(&old);
+	if (len > r->out_bytes) {
+		err = -EPROTO;
+	} else {
+		memcpy(r->out, body, len);
+		if (sl->sl_state == SH_LIVE || sl->sl_state == SH_SETTING)
+			err = take(sl, body, len);
+	}
+	sh_unlock(&old);
+	return err;
+}
+
+void sh_serve_removed(struct sh_req *r, int err)
+{
+	struct sh_slot *sl = r->slot;
+	struct sh_session *s = sl->sl_ses;
+	struct sh_want *list;
+	sh_sigs old;
+
+	sh_lock(&old);
+	list = sl->sl_wants;
+	sl->sl_wants = NULL;
+	if (sl->sl_state == SH_REMOVING)
+		s->removing--;
+	sl->sl_dead_wait = false;
+	if (err == -EBUSY && sl->sl_file != NULL) {
+		sl->sl_state = SH_LIVE;
+	} else if (err == -EBUSY) {
+		sl->sl_state = SH_DEAD;
+		atomic_store(&sl->sl_watch, 1);
+		if (!sh_slot_pinned(sl))
+			sh_crew_kick(sl);	/* the unpin was before the watch */
+	} else {
+		sh_slot_free(sl);
+	}
+	serve_list(list);
+	serve_starved(s);
+	sh_unlock(&old);
+}
+
+/* The blocks under the slot have left the file, pins stay: another slot takes over for the chunk. */
+static void dead(struct sh_slot *sl)
+{
+	struct sh_want *list;
+
+	if (sl->sl_state == SH_SETTING || sl->sl_state == SH_REMOVING) {
+		/* The answer under way finds it dead; wants wait for that. */
+		if (sl->sl_state == SH_REMOVING)
+			sl->sl_ses->removing--;
+		sl->sl_dead_wait = true;
+		list = NULL;
+	} else {
+		list = sl->sl_wants;
+		sl->sl_wants = NULL;
+	}
+	sh_slot_kill(sl);
+	serve_list(list);
+}
+
+void sh_serve_inval(struct sh_session *s, const struct pf_p_inval *in)
+{
+	struct pf_p_ack_in ack = { .ak_id = in->in_id };
+	struct sh_slot *sl, *next;
+	struct sh_file *f;
+	sh_sigs old;
+
+	sh_lock(&old);
+	f = sh_file_by_ino(s, in->in_ino);
+	if (f != NULL) {
+		for (sl = f->slots; sl != NULL; sl = next) {
+			next = sl->sl_fnext;
+			sh_slot_forget(sl, in->in_foff, in->in_len);
+			if ((in->in_flags & PF_IN_DEAD) && sl->sl_idx == in->in_slot)
+				dead(sl);
+		}
+		sh_zap_file(f, in->in_foff, in->in_len);
+	}
+	sh_unlock(&old);
+	(void)sh_send(s, NULL, PF_P_INVAL_ACK, &ack, sizeof ack);
+}
+
+/* The session is over: every window of it is SIGBUS, as a mapping whose device went away. */
+void sh_serve_lost(struct sh_session *s)
+{
+	sh_sigs old;
+
+	sh_lock(&old);
+	for (unsigned int i = 0; i < SH_FILES; i++) {
+		for (struct sh_file *f = s->files[i]; f != NULL; f = f->next) {
+			for (struct sh_vma *v = f->vmas; v != NULL; v = v->fnext)
+				sh_map_sigbus(v, v->lo, v->hi);
+		}
+	}
+	serve_starved(s);
+	for (uint32_t i = 0; i < s->fresh_slots; i++) {
+		struct sh_want *list = s->slots[i].sl_wants;
+
+		if (s->slots[i].sl_state == SH_SETTING || s->slots[i].sl_state == SH_REMOVING)
+			continue;	/* with its request */
+		s->slots[i].sl_wants = NULL;
+		serve_list(list);
+	}
+	sh_unlock(&old);
+}

@@ -1,0 +1,701 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * hooks_map.c - mmap, munmap, mremap, mprotect, msync, madvise, mlockall as the program sees them. Calls that touch no window go
+ * to the real ones unchanged; a range that holds windows and foreign memory is served in one piece under sh.lock.
+ */
+#include "sh.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+#ifndef MAP_SYNC
+#define MAP_SYNC 0x80000
+#endif
+
+/* A vfork() child runs in our memory with somebody else's descriptors: it gets the real calls and no service. */
+static bool ours(void)
+{
+	return sh.ready && !sh.disabled && !sh_is_crew && (pid_t)sh_sys(SYS_getpid) == sh.pid;
+}
+
+static bool any_window(void)
+{
+	return atomic_load(&sh.nvma) != 0 && ours();
+}
+
+static int fail(int err)
+{
+	errno = -err;
+	return -1;
+}
+
+/* [addr, addr + len) rounded up to pages, as the kernel does; false when it wraps. */
+static bool span(const void *addr, size_t len, uint64_t *lo, uint64_t *hi)
+{
+	*lo = sh_addr(addr);
+	if (len > UINT64_MAX - SH_PAGE - *lo)
+		return false;
+	*hi = *lo + pf_round_up(len, SH_PAGE);
+	return true;
+}
+
+/* ---- the real calls ---- */
+
+static void *real_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+{
+	void *p;
+
+	if (sh_real.mmap != NULL)
+		return sh_real.mmap(addr, len, prot, flags, fd, off);
+	p = sh_mmap(addr, len, prot, flags, fd, (uint64_t)off);
+	if (sh_mmap_err(p)) {
+		errno = -sh_mmap_err(p);
+		return MAP_FAILED;
+	}
+	return p;
+}
+
+static int real_munmap(void *addr, size_t len)
+{
+	long r;
+
+	if (sh_real.munmap != NULL)
+		return sh_real.munmap(addr, len);
+	r = sh_sys(SYS_munmap, addr, len);
+	return r < 0 ? fail((int)r) : 0;
+}
+
+static int real_mprotect(void *addr, size_t len, int prot)
+{
+	long r;
+
+	if (sh_real.mprotect != NULL)
+		return sh_real.mprotect(addr, len, prot);
+	r = sh_sys(SYS_mprotect, addr, len, prot);
+	return r < 0 ? fail((int)r) : 0;
+}
+
+static int real_madvise(void *addr, size_t len, int advice)
+{
+	long r;
+
+	if (sh_real.madvise != NULL)
+		return sh_real.madvise(addr, len, advice);
+	r = sh_sys(SYS_madvise, addr, len, advice);
+	return r < 0 ? fail((int)r) : 0;
+}
+
+static int real_msync(void *addr, size_t len, int flags)
+{
+	long r;
+
+	if (sh_real.msync != NULL)
+		return sh_real.msync(addr, len, flags);
+	r = sh_sys(SYS_msync, addr, len, flags);
+	return r < 0 ? fail((int)r) : 0;
+}
+
+/* ---- mmap ---- */
+
+/* Memory with the 2 MiB colour of the file offset, so that a contiguous chunk can be one huge page. */
+static int reserve(uint64_t addr, uint64_t len, int prot, int flags, uint64_t foff, void **out)
+{
+	uint64_t colour = foff % PF_CHUNK_SIZE, at;
+	void *probe;
+	int err;
+
+	if (addr != 0 || len < PF_CHUNK_SIZE)
+		return sh_fresh(addr, len, prot, flags & MAP_FIXED_NOREPLACE, out);
+	probe = sh_mmap(NULL, len + PF_CHUNK_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	err = sh_mmap_err(probe);
+	if (err)
+		return err;
+	at = pf_round_down(sh_addr(probe), PF_CHUNK_SIZE) + colour;
+	if (at < sh_addr(probe))
+		at += PF_CHUNK_SIZE;
+	err = sh_fresh_over(at, len, prot);
+	if (err) {
+		(void)sh_sys(SYS_munmap, probe, len + PF_CHUNK_SIZE);
+		return err;
+	}
+	if (at > sh_addr(probe))
+		(void)sh_sys(SYS_munmap, probe, at - sh_addr(probe));
+	if (at + len < sh_addr(probe) + len + PF_CHUNK_SIZE)
+		(void)sh_sys(SYS_munmap, at + len, sh_addr(probe) + PF_CHUNK_SIZE - at);
+	*out = sh_ptr(at);
+	return 0;
+}
+
+int sh_window_make(struct sh_file *f, uint64_t addr, uint64_t len, int prot, int flags, uint64_t foff, bool write,
+		   void **out)
+{
+	bool fixed = (flags & MAP_FIXED) != 0 && (flags & MAP_FIXED_NOREPLACE) == 0;
+	struct sh_file *drop = NULL;
+	void *p = sh_ptr(addr);
+	sh_sigs old;
+	int err;
+
+	if (fixed && addr % SH_PAGE)
+		return -EINVAL;
+	sh_lock(&old);
+	if (fixed) {
+		err = sh_vma_cut(addr, addr + len);
+		if (!err)
+			err = sh_fresh_over(addr, len, prot);
+		if (!err)
+			sh_vma_forget(addr, addr + len, &drop);
+	} else {
+		err = reserve(addr, len, prot, flags, foff, &p);
+	}
+	if (!err) {
+		err = sh_vma_add(f, sh_addr(p), len, foff, prot, write);
+		if (err)
+			(void)sh_sys(SYS_munmap, p, len);
+	}
+	sh_unlock(&old);
+	sh_file_drop(drop);
+	if (!err)
+		*out = p;
+	return err;
+}
+
+/* -ENOTTY: the kernel may have it. */
+static int map_window(void *addr, size_t len, int prot, int flags, int fd, uint64_t off, void **out)
+{
+	long acc = sh_sys(SYS_fcntl, fd, F_GETFL);
+	struct sh_file *f;
+	bool write;
+	int err;
+
+	/* What the kernel would refuse it shall refuse in its own words. */
+	if (acc < 0 || (acc & O_PATH) || (acc & O_ACCMODE) == O_WRONLY)
+		return -ENOTTY;
+	write = (acc & O_ACCMODE) == O_RDWR;
+	if (!write && (prot & PROT_WRITE))
+		return -ENOTTY;
+	if (sh_file_get(fd, write, &f))
+		return -ENOTTY;
+	if (len > UINT64_MAX - SH_PAGE || pf_round_up(len, SH_PAGE) > (uint64_t)INT64_MAX - off) {
+		err = -EOVERFLOW;
+	} else {
+		len = pf_round_up(len, SH_PAGE);
+		err = sh_window_make(f, sh_addr(addr), len, prot, flags, off, write, out);
+	}
+	sh_file_put(f);
+	if (err)
+		return err;
+	sh_log(SH_DEBUG, "window %p + %#zx of inode %llu", *out, len, (unsigned long long)f->ino);
+	if (flags & MAP_LOCKED)
+		(void)sh_sys(SYS_mlock, *out, len);
+	else if ((flags & MAP_POPULATE) && !(flags & MAP_NONBLOCK))
+		(void)sh_sys(SYS_madvise, *out, len, MADV_POPULATE_READ);
+	return 0;
+}
+
+/* A mapping of something else on top of windows. */
+static void *map_over(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+{
+	struct sh_file *drop = NULL;
+	void *p = MAP_FAILED;
+	uint64_t lo, hi;
+	sh_sigs old;
+	int err;
+
+	if (!span(addr, len, &lo, &hi) || lo % SH_PAGE)
+		return real_mmap(addr, len, prot, flags, fd, off);
+	sh_lock(&old);
+	err = sh_vma_cut(lo, hi);
+	if (!err) {
+		p = real_mmap(addr, len, prot, flags, fd, off);
+		if (p != MAP_FAILED)
+			sh_vma_forget(lo, hi, &drop);
+	}
+	sh_unlock(&old);
+	sh_file_drop(drop);
+	if (err)
+		errno = -err;
+	return p;
+}
+
+PF_EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+{
+	int type = flags & MAP_TYPE, saved = errno, err;
+	void *p;
+
+	if ((type == MAP_SHARED || type == MAP_SHARED_VALIDATE) && !(flags & MAP_ANONYMOUS) && fd >= 0 && len != 0 &&
+	    off >= 0 && (uint64_t)off % SH_PAGE == 0 && ours()) {
+		err = map_window(addr, len, prot, flags, fd, (uint64_t)off, &p);
+		errno = saved;
+		if (err == 0)
+			return p;
+		if (err != -ENOTTY) {
+			errno = -err;
+			return MAP_FAILED;
+		}
+	}
+	if ((flags & MAP_FIXED) && any_window())
+		return map_over(addr, len, prot, flags, fd, off);
+	return real_mmap(addr, len, prot, flags, fd, off);
+}
+
+PF_EXPORT void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_t off)
+{
+	return mmap(addr, len, prot, flags, fd, off);
+}
+
+/* ---- munmap ---- */
+
+static int unmap_locked(uint64_t lo, uint64_t hi, struct sh_file **drop)
+{
+	int err = sh_vma_cut(lo, hi);
+
+	if (err)
+		return err;
+	if (real_munmap(sh_ptr(lo), hi - lo))
+		return -errno;
+	sh_vma_forget(lo, hi, drop);
+	return 0;
+}
+
+PF_EXPORT int munmap(void *addr, size_t len)
+{
+	struct sh_file *drop = NULL;
+	int saved = errno, err;
+	uint64_t lo, hi;
+	sh_sigs old;
+
+	if (len == 0 || !span(addr, len, &lo, &hi) || lo % SH_PAGE || !any_window())
+		return real_munmap(addr, len);
+	sh_lock(&old);
+	if (!sh_vma_any(lo, hi)) {
+		sh_unlock(&old);
+		return real_munmap(addr, len);
+	}
+	err = unmap_locked(lo, hi, &drop);
+	sh_unlock(&old);
+	sh_file_drop(drop);
+	errno = saved;
+	return err ? fail(err) : 0;
+}
+
+/* ---- mremap: the contents are the file's, so moving is mapping elsewhere and unmapping here ---- */
+
+struct move {
+	uint64_t lo, old_len, new_len, to;
+	int flags;
+	struct sh_file *drop;
+};
+
+/* The window that all of [lo, lo + old_len) is a part of: neighbours that continue each other count as one. */
+static int whole(const struct move *m, struct sh_vma **out)
+{
+	uint64_t hi = m->lo + (m->old_len ? m->old_len : SH_PAGE);
+	struct sh_vma *first = sh_vma_find(m->lo), *v = first;
+
+	while (v != NULL && v->hi < hi) {
+		struct sh_vma *n = sh_vma_find(v->hi);
+
+		if (n == NULL || n->map->file != v->map->file || n->map->base != v->map->base || n->prot != v->prot)
+			return -EFAULT;
+		v = n;
+	}
+	*out = first;
+	return v == NULL ? -EFAULT : 0;
+}
+
+/* Grow in place: the memory behind must be free. */
+static int grow(struct move *m, struct sh_vma *v, uint64_t foff)
+{
+	uint64_t at = m->lo + m->old_len, n = m->new_len - m->old_len;
+	void *p;
+	int err = sh_fresh(at, n, v->prot, MAP_FIXED_NOREPLACE, &p);
+
+	if (err)
+		return err;
+	if (sh_addr(p) != at)
+		err = -EEXIST;		/* a kernel that takes the address for a hint */
+	else
+		err = sh_vma_add(v->map->file, at, n, foff + m->old_len, v->prot, v->map->write);
+	if (err)
+		(void)sh_sys(SYS_munmap, p, n);
+	return err;
+}
+
+static int move_away(struct move *m, struct sh_vma *v, uint64_t foff)
+{
+	struct sh_file *f = v->map->file;
+	bool write = v->map->write;
+	int prot = v->prot, err;
+	void *p;
+
+	f->refs++;
+	if (m->flags & MREMAP_FIXED) {
+		err = m->to % SH_PAGE ? -EINVAL : 0;
+		if (!err && pf_range_overlap(m->lo, m->old_len, m->to, m->new_len))
+			err = -EINVAL;
+		if (!err)
+			err = sh_vma_cut(m->to, m->to + m->new_len);
+		if (!err)
+			err = sh_fresh_over(m->to, m->new_len, prot);
+		if (!err)
+			sh_vma_forget(m->to, m->to + m->new_len, &m->drop);
+	} else {
+		err = reserve(0, m->new_len, prot, 0, foff, &p);
+		if (!err)
+			m->to = sh_addr(p);
+	}
+	if (!err) {
+		err = sh_vma_add(f, m->to, m->new_len, foff, prot, write);
+		if (err)
+			(void)sh_sys(SYS_munmap, m->to, m->new_len);
+	}
+	if (!err && m->old_len != 0 && !(m->flags & MREMAP_DONTUNMAP))
+		err = unmap_locked(m->lo, m->lo + m->old_len, &m->drop);
+	sh_file_unref(f, &m->drop);
+	return err;
+}
+
+static int remap_locked(struct move *m)
+{
+	struct sh_vma *v;
+	uint64_t foff;
+	int err = whole(m, &v);
+
+	if (err)
+		return err;
+	foff = sh_vma_foff(v, m->lo);
+	if (m->new_len > (uint64_t)INT64_MAX - foff)
+		return -EINVAL;
+	if (m->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) {
+		if (!(m->flags & MREMAP_MAYMOVE) || ((m->flags & MREMAP_DONTUNMAP) && m->new_len != m->old_len))
+			return -EINVAL;
+		return move_away(m, v, foff);
+	}
+	m->to = m->lo;
+	if (m->old_len == 0)
+		return m->flags & MREMAP_MAYMOVE ? move_away(m, v, foff) : -EINVAL;
+	if (m->new_len < m->old_len)
+		return unmap_locked(m->lo + m->new_len, m->lo + m->old_len, &m->drop);
+	if (m->new_len == m->old_len)
+		return 0;
+	if (!sh_vma_any(m->lo + m->old_len, m->lo + m->new_len) && grow(m, v, foff) == 0)
+		return 0;
+	return m->flags & MREMAP_MAYMOVE ? move_away(m, v, foff) : -ENOMEM;
+}
+
+PF_EXPORT void *mremap(void *addr, size_t old_len, size_t new_len, int flags, ...)
+{
+	struct move m = { .lo = sh_addr(addr), .flags = flags };
+	struct sh_file *drop = NULL;
+	int saved = errno, err;
+	uint64_t hi, to_hi = 0;
+	void *to = NULL, *p;
+	va_list ap;
+	sh_sigs old;
+
+	if (flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) {
+		va_start(ap, flags);
+		to = va_arg(ap, void *);
+		va_end(ap);
+	}
+	m.to = sh_addr(to);
+	if (!any_window() || m.lo % SH_PAGE || new_len == 0 || !span(addr, old_len, &m.lo, &hi) ||
+	    !span(to, new_len, &m.to, &to_hi))
+		goto real;
+	m.old_len = hi - m.lo;
+	m.new_len = to_hi - m.to;
+	sh_lock(&old);
+	if (sh_vma_find(m.lo) != NULL) {
+		err = remap_locked(&m);
+		sh_unlock(&old);
+		sh_file_drop(m.drop);
+		errno = saved;
+		if (err)
+			errno = -err;
+		return err ? MAP_FAILED : sh_ptr(m.to);
+	}
+	if ((flags & MREMAP_FIXED) && sh_vma_any(m.to, to_hi)) {
+		/* Foreign memory moves over windows. */
+		p = MAP_FAILED;
+		err = sh_vma_cut(m.to, to_hi);
+		if (!err) {
+			p = sh_real.mremap(addr, old_len, new_len, flags, to);
+			err = -errno;
+			if (p != MAP_FAILED)
+				sh_vma_forget(m.to, to_hi, &drop);
+		}
+		sh_unlock(&old);
+		sh_file_drop(drop);
+		errno = p == MAP_FAILED ? -err : saved;
+		return p;
+	}
+	sh_unlock(&old);
+real:
+	if (sh_real.mremap != NULL)
+		return sh_real.mremap(addr, old_len, new_len, flags, to);
+	p = sh_ptr((uint64_t)sh_sys(SYS_mremap, addr, old_len, new_len, flags, to));
+	if (sh_mmap_err(p)) {
+		errno = -sh_mmap_err(p);
+		return MAP_FAILED;
+	}
+	return p;
+}
+
+/* ---- mprotect ---- */
+
+static int protect_locked(uint64_t lo, uint64_t hi, int prot)
+{
+	struct sh_vma *v;
+	int err;
+
+	for (v = sh_vma_next(lo); v != NULL && v->lo < hi; v = sh_vma_next(v->hi)) {
+		if ((prot & PROT_WRITE) && !v->map->write)
+			return -EACCES;
+	}
+	err = sh_vma_cut(lo, hi);
+	if (err)
+		return err;
+	err = real_mprotect(sh_ptr(lo), hi - lo, prot) ? -errno : 0;
+	for (v = sh_vma_next(lo); v != NULL && v->lo < hi; v = sh_vma_next(v->hi)) {
+		if (!err)
+			v->prot = prot;
+		else	/* a gap in the range: the kernel may have got this far or not; windows stay as they were */
+			(void)sh_sys(SYS_mprotect, v->lo, v->hi - v->lo, v->prot);
+	}
+	atomic_fetch_add(&sh.vgen, 1);
+	return err;
+}
+
+PF_EXPORT int mprotect(void *addr, size_t len, int prot)
+{
+	int saved = errno, err;
+	uint64_t lo, hi;
+	sh_sigs old;
+
+	if (len == 0 || !span(addr, len, &lo, &hi) || lo % SH_PAGE || !any_window() ||
+	    (prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC)))
+		return real_mprotect(addr, len, prot);
+	sh_lock(&old);
+	if (!sh_vma_any(lo, hi)) {
+		sh_unlock(&old);
+		return real_mprotect(addr, len, prot);
+	}
+	err = protect_locked(lo, hi, prot);
+	sh_unlock(&old);
+	errno = saved;
+	return err ? fail(err) : 0;
+}
+
+/* ---- msync ---- */
+
+struct sync_call {
+	struct sh_session *ses;
+	struct pf_p_sync_in in;
+};
+
+static int sync_in_crew(void *arg)
+{
+	struct sync_call *c = arg;
+
+	return sh_rpc(c->ses, PF_P_SYNC, &c->in, sizeof c->in, NULL, 0);
+}
+
+/*
+ * Stores through a window are in CPU caches or on the device. Pages that this process has not touched have nothing to flush,
+ * and a cache line is flushed for all processors by its address, so any mapping of the block will do: a read-only one of the
+ * device, which cannot fault under us.
+ */
+static void flush_vma(struct sh_vma *v, uint64_t lo, uint64_t hi)
+{
+	struct sh_session *s = v->map->file->ses;
+
+	for (uint64_t at = lo; at < hi && s->dev_flush != NULL;) {
+		uint64_t foff = sh_vma_foff(v, at), n = pf_min64(hi - at, PF_CHUNK_SIZE - foff % PF_CHUNK_SIZE);
+		struct sh_slot *sl = sh_slot_find(v->map->file, foff >> PF_CHUNK_SHIFT);
+
+		for (uint64_t o = 0; sl != NULL && o < n; o += SH_PAGE) {
+			uint64_t pg = atomic_load_explicit(&sl->sl_page[(foff + o) / SH_PAGE % SH_CHUNK_PAGES],
+							   memory_order_relaxed);
+
+			if (sh_pg_here(pg))
+				sh_cpu_flush(s->dev_flush + pg, SH_PAGE);
+		}
+		at += n;
+	}
+}
+
+static int sync_vma(struct sh_vma *v, uint64_t lo, uint64_t hi, sh_sigs *old)
+{
+	struct sh_file *f = v->map->file;
+	struct sync_call c;
+	int err;
+
+	if (!f->ses->msync) {
+		flush_vma(v, lo, hi);
+		return 0;
+	}
+	if (!v->map->write)
+		return 0;
+	c.ses = f->ses;
+	c.in = (struct pf_p_sync_in){ .si_fh = f->fh, .si_foff = sh_vma_foff(v, lo), .si_len = hi - lo };
+	f->refs++;
+	sh_unlock(old);			/* the daemon may take its time */
+	err = sh_crew_call(sync_in_crew, &c);
+	sh_file_put(f);
+	sh_lock(old);
+	return err;
+}
+
+PF_EXPORT int msync(void *addr, size_t len, int flags)
+{
+	int saved = errno, err = 0;
+	uint64_t lo, hi, at;
+	struct sh_vma *v;
+	bool gap = false;
+	sh_sigs old;
+
+	if (!span(addr, len, &lo, &hi) || lo % SH_PAGE || (flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC)) ||
+	    ((flags & MS_ASYNC) && (flags & MS_SYNC)) || lo == hi || !any_window())
+		return real_msync(addr, len, flags);
+	sh_lock(&old);
+	if (!sh_vma_any(lo, hi)) {
+		sh_unlock(&old);
+		return real_msync(addr, len, flags);
+	}
+	for (at = lo; at < hi && !err;) {
+		uint64_t end;
+
+		v = sh_vma_next(at);
+		if (v == NULL || v->lo > at) {
+			/* Foreign memory, or none, up to the next window. */
+			end = v == NULL ? hi : pf_min64(hi, v->lo);
+			sh_unlock(&old);
+			if (real_msync(sh_ptr(at), end - at, flags)) {
+				if (errno == ENOMEM)
+					gap = true;
+				else
+					err = -errno;
+			}
+			sh_lock(&old);
+		} else {
+			end = pf_min64(hi, v->hi);
+			/* MS_ASYNC promises nothing that is not true of a store already. */
+			if (flags & MS_SYNC)
+				err = sync_vma(v, at, end, &old);
+		}
+		at = end;
+	}
+	sh_unlock(&old);
+	if (flags & MS_SYNC)
+		sh_cpu_fence();
+	errno = saved;
+	return err ? fail(err == -ENOTCONN ? -EIO : err) : gap ? fail(-ENOMEM) : 0;
+}
+
+/* ---- madvise ---- */
+
+struct punch {
+	struct sh_file *f;
+	uint64_t foff, len;
+};
+
+static int punch(void *arg)
+{
+	struct punch *p = arg;
+
+	return (int)sh_sys(SYS_fallocate, p->f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, p->foff, p->len);
+}
+
+/*
+ * MADV_REMOVE is a hole in the *file*. The punch may have to wait for pins, which the crew must not, and a descriptor lent to
+ * this thread would, when closed, take the process's POSIX locks on the file with it: so it gets a thread of its own there.
+ */
+static int remove_range(uint64_t lo, uint64_t hi)
+{
+	struct punch p;
+	struct sh_vma *v;
+	sh_sigs old;
+	int err;
+
+	while (lo < hi) {
+		sh_lock(&old);
+		v = sh_vma_find(lo);
+		err = v == NULL ? -ENOMEM : !v->map->write ? -EACCES : 0;
+		if (!err) {
+			p = (struct punch){ .f = v->map->file, .foff = sh_vma_foff(v, lo), .len = pf_min64(hi, v->hi) - lo };
+			p.f->refs++;
+		}
+		sh_unlock(&old);
+		if (err)
+			return err;
+		err = sh_crew_call_long(punch, &p);
+		sh_file_put(p.f);
+		if (err)
+			return err;
+		lo += p.len;
+	}
+	return 0;
+}
+
+PF_EXPORT int madvise(void *addr, size_t len, int advice)
+{
+	int saved = errno, err;
+	uint64_t lo, hi;
+	bool mine;
+	sh_sigs old;
+
+	if (advice != MADV_REMOVE && advice != MADV_DOFORK && advice != MADV_FREE && advice != MADV_WIPEONFORK)
+		return real_madvise(addr, len, advice);
+	if (!span(addr, len, &lo, &hi) || lo % SH_PAGE || lo == hi || !any_window())
+		return real_madvise(addr, len, advice);
+	sh_lock(&old);
+	mine = sh_vma_any(lo, hi);
+	sh_unlock(&old);
+	if (!mine)
+		return real_madvise(addr, len, advice);
+	switch (advice) {
+	case MADV_REMOVE:		/* on the device's own mapping it would punch the image */
+		err = remove_range(lo, hi);
+		break;
+	case MADV_DOFORK:		/* a child gets windows of its own, never copies of ours */
+		err = 0;
+		break;
+	default:			/* as for any shared file mapping */
+		err = -EINVAL;
+		break;
+	}
+	errno = saved;
+	return err ? fail(err) : 0;
+}
+
+/* ---- mlockall: sh_fresh() has to know ---- */
+
+PF_EXPORT int mlockall(int flags)
+{
+	int r = sh_real.mlockall != NULL ? sh_real.mlockall(flags) : (int)sh_sys(SYS_mlockall, flags);
+
+	if (r == 0)
+		atomic_store(&sh.mcl_future, (flags & MCL_FUTURE) != 0);
+	return r;
+}
+
+PF_EXPORT int munlockall(void)
+{
+	int r = sh_real.munlockall != NULL ? sh_real.munlockall() : (int)sh_sys(SYS_munlockall);
+
+	if (r == 0)
+		atomic_store(&sh.mcl_future, false);
+	return r;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * init.c - how the library comes to life. Before the constructor has run, every interposed call goes to the kernel directly; nothing
+ * is started until the first mmap(MAP_SHARED) of a pinfs file. sh.h says what there is.
+ *
+ *   PINFS_DISABLE=1   be a library of real calls
+ *   PINFS_LOG=...     see log.c
+ */
+#include "sh.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct sh_state sh = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static bool env_on(const char *name)
+{
+	const char *v = secure_getenv(name);
+
+	return v != NULL && *v != '\0' && strcmp(v, "0") != 0;
+}
+
+__attribute__((constructor)) static void start(void)
+{
+	sh.pid = getpid();
+	sh_log_init();
+	sh_real_init();
+	sh_tls_init();
+	sh_fork_init();
+	sh.disabled = env_on("PINFS_DISABLE");
+	sh.zap_unsafe = env_on("PINFS_TEST_UNSAFE_ZAP");
+	sh.ready = true;
+}

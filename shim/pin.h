@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pin.h - a pin object, shared by the fast path (pin.c) and the slow one (pinslow.c). */
+#ifndef SH_PIN_H
+#define SH_PIN_H
+
+#include "sh.h"
+
+struct sh_piece {
+	struct sh_slot *slot;
+	uint32_t first, n;		/* pages of the chunk */
+};
+
+#define SH_PIECES 3U			/* without memory of its own: up to 4 MiB anywhere */
+
+/* Pin i of a session owns ledger record i; pins beyond the records have none, which only hides them from pinfsctl. */
+struct pinfs_pin {
+	struct sh_session *ses;
+	struct pf_l_rec *rec;
+	uint32_t epoch;			/* of the process that made it */
+	uint32_t live;
+	uint32_t flags;
+	uint32_t npiece;
+	uint64_t ino, foff, len, start_ns;	/* whole pages */
+	uint64_t room;			/* of piece[], when it is not own[] */
+	struct sh_piece *piece, own[SH_PIECES];
+	struct pinfs_pin *next;		/* free list */
+};
+
+/* Scatter list under construction. need counts what there is no room for as well. */
+struct sh_sgs {
+	struct pinfs_sg *sg;
+	size_t room, need;
+	struct pinfs_sg last;
+};
+
+/* What one pinfs_pin() call wants. Byte range; the pages are those it touches. */
+struct sh_ask {
+	uint64_t addr, len;
+	unsigned int flags;
+	struct sh_sgs *sgs;		/* or NULL */
+};
+
+void sh_sg_add(struct sh_sgs *l, uint64_t doff, uint64_t foff, uint64_t len);
+/* Add to the counters. The caller checks the word before and after. */
+void sh_count(struct sh_slot *sl, uint32_t first, uint32_t n);
+void sh_uncount(struct sh_slot *sl, uint32_t first, uint32_t n);
+struct pinfs_pin *sh_pin_take(struct sh_tls *t, struct sh_session *s);	/* NULL: no memory */
+void sh_pin_give(struct sh_tls *t, struct pinfs_pin *p);
+void sh_pin_publish(struct sh_tls *t, struct pinfs_pin *p, uint64_t ino, uint64_t foff, uint64_t len);
+int sh_pin_slow(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **out);
+
+#endif

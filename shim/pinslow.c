@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * pinslow.c - pins that the fast path could not make: first touch, several chunks, holes, and pages whose layout is being broken.
+ * Waits hold no count: what was counted is given back before anything waits, and all starts again from the top.
+ */
+#include "pin.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#define SPINS 1000U			/* of "look again" without any progress, before we say EBUSY */
+
+/* One chunk's part of the range, as of now. Filled under the lock; holds a reference to the file. */
+struct part {
+	struct sh_file *file;
+	uint64_t foff;			/* page aligned; */
+	uint32_t first, n;
+	struct sh_vma view;		/* lo, hi, prot, map write: for the cache */
+	uint64_t base;
+	uint32_t vgen;
+	bool can_write;
+};
+
+static bool continues(const struct sh_vma *v, const struct sh_vma *n)
+{
+	return n != NULL && n->map->file == v->map->file && n->map->base == v->map->base;
+}
+
+/* The window at @addr, if [addr, addr + len) lies in it entirely. Lock held. */
+static int window_of(uint64_t addr, uint64_t len, unsigned int flags, struct sh_vma **out)
+{
+	struct sh_vma *first = sh_vma_find(addr), *v = first;
+
+	for (;;) {
+		if (v == NULL)
+			return sh.refused && sh.sessions == NULL ? -EOPNOTSUPP : -EFAULT;
+		if (v->prot == PROT_NONE)
+			return -EFAULT;
+		if ((flags & PINFS_PIN_WRITE) && !(v->prot & PROT_WRITE))
+			return -EACCES;
+		if (v->hi - addr >= len)
+			break;
+		if (!continues(v, sh_vma_find(v->hi)))
+			return -EFAULT;
+		v = sh_vma_find(v->hi);
+	}
+	*out = first;
+	return 0;
+}
+
+/* Have serve bring the page in. Nothing is held. */
+static int bring(struct sh_file *f, uint64_t foff, bool write)
+{
+	struct sh_want *w = sh_alloc(sizeof *w);
+	struct sh_waiter wait;
+
+	if (w == NULL)
+		return -ENOMEM;
+	sh_wait_init(&wait);
+	w->file = f;
+	w->foff = foff;
+	w->write = write;
+	w->waiter = &wait;
+	sh_want_ring(w);
+	return sh_wait(&wait);
+}
+
+/* ---- PF_P_PIN ---- */
+
+struct pin_call {
+	struct sh_session *ses;
+	struct sh_req *req;
+	struct pf_p_pin_in in;
+	uint64_t unique;
+};
+
+static int send_pin(void *arg)
+{
+	struct pin_call *c = arg;
+
+	return sh_send(c->ses, c->req, PF_P_PIN, &c->in, sizeof c->in);
+}
+
+static int send_cancel(void *arg)
+{
+	struct pin_call *c = arg;
+	struct pf_p_cancel_in in = { .ca_unique = c->unique };
+
+	return sh_send(c->ses, NULL, PF_P_FORGET_WAIT, &in, sizeof in);
+}
+
+/* Ask the daemon to count. 0: it did, and @pages has the addresses. A signal ends a wait with -EINTR. */
+static int pin_remote(struct sh_slot *sl, const struct part *pt, uint32_t pi_flags, uint64_t *pages)
+{
+	size_t room = sizeof(struct pf_p_map_out) + PF_P_EXT_MAX * sizeof(struct pf_p_extent);
+	struct pin_call c = { .ses = pt->file->ses };
+	struct sh_waiter w;
+	void *body = sh_alloc(room);
+	bool cancelled = false;
+	int err = -ENOMEM;
+
+	c.req = sh_alloc(sizeof *c.req);
+	if (c.req == NULL || body == NULL) {
+		sh_free(c.req, sizeof *c.req);
+		goto out;
+	}
+	sh_wait_init(&w);
+	*c.req = (struct sh_req){ .slot = sl, .waiter = &w, .out = body, .out_bytes = room, .told = &c.unique };
+	c.in = (struct pf_p_pin_in){ .pi_fh = pt->file->fh, .pi_slot = sl->sl_idx, .pi_first = pt->first,
+				     .pi_npage = pt->n, .pi_flags = pi_flags };
+	err = sh_crew_call(send_pin, &c);
+	if (err) {
+		sh_free(c.req, sizeof *c.req);
+		goto out;
+	}
+	while ((err = sh_wait_intr(&w)) == -EINTR && atomic_load(&w.done) == 0) {
+		if (!cancelled)
+			(void)sh_crew_call(send_cancel, &c);
+		cancelled = true;
+	}
+	if (!err)
+		err = sh_pages_of(sl, body, room, pages);
+out:
+	sh_free(body, room);
+	return err;
+}
+
+/* ---- one chunk ---- */
+
+enum step { STEP_DONE, STEP_AGAIN, STEP_RESTART, STEP_FAIL };
+
+struct slow {
+	struct sh_tls *t;
+	const struct sh_ask *a;
+	struct pinfs_pin *p;		/* pieces counted so far */
+	uint64_t *pages;		/* [512], addresses of the piece at hand */
+	uint64_t at;			/* address of the piece at hand */
+	uint64_t ino, foff0;
+	int err;
+};
+
+static void unwind(struct slow *s)
+{
+	struct pinfs_pin *p = s->p;
+
+	while (p->npiece > 0) {
+		p->npiece--;
+		sh_uncount(p->piece[p->npiece].slot, p->piece[p->npiece].first, p->piece[p->npiece].n);
+	}
+	s->at = s->a->addr;
+	if (s->a->sgs != NULL)
+		s->a->sgs->need = 0;
+}
+
+static void cache_put(struct sh_tls *t, const struct part *pt, struct sh_slot *sl, uint32_t seq)
+{
+	uint64_t clo = pt->base + pf_round_down(pt->foff, PF_CHUNK_SIZE);
+	struct sh_pcache *c = &t->pc[(pt->base + pt->foff) >> PF_CHUNK_SHIFT & (SH_PCACHE - 1)];
+
+	c->hi = 0;
+	c->base = pt->base;
+	c->slot = sl;
+	c->ino = pt->file->ino;
+	c->vgen = pt->vgen;
+	c->seq = seq;
+	c->write = pt->can_write;
+	c->lo = pf_max64(clo, pt->view.lo);
+	c->hi = pf_min64(clo + PF_CHUNK_SIZE, pt->view.hi);
+}
+
+/* Try the handshake on a slot whose pages are known. */
+static bool count_here(struct slow *s, const struct part *pt, struct sh_slot *sl, uint32_t seq, uint32_t word)
+{
+	if (atomic_load(&sl->sl_led->ls_word) != word)
+		return false;
+	sh_count(sl, pt->first, pt->n);
+	if (atomic_load(&sl->sl_led->ls_word) == word && atomic_load(&sl->sl_seq) == seq) {
+		cache_put(s->t, pt, sl, seq);
+		return true;
+	}
+	sh_uncount(sl, pt->first, pt->n);
+	return false;
+}
+
+static enum step failed(struct slow *s, int err)
+{
+	s->err = err;
+	return STEP_FAIL;
+}
+
+/* A break of these pages is in progress: let go of everything, wait until it is over, begin again. */
+static enum step wait_break(struct slow *s, const struct part *pt, struct sh_slot *sl, uint32_t fl)
+{
+	int err;
+
+	unwind(s);
+	err = pin_remote(sl, pt, fl | PF_PI_WAIT, s->pages);
+	if (err == 0)
+		sh_uncount(sl, pt->first, pt->n);	/* it was over already; earlier parts come first */
+	if (err && err != -EAGAIN && err != -ESTALE && err != -EBADF)
+		return failed(s, err);
+	return STEP_RESTART;
+}
+
+/* The daemon counts, because the slot is frozen or blocks are missing. */
+static enum step by_daemon(struct slow *s, const struct part *pt, struct sh_slot *sl)
+{
+	uint32_t fl = s->a->flags & PINFS_PIN_WRITE ? PF_PI_WRITE : 0;
+	int err = pin_remote(sl, pt, fl, s->pages);
+
+	if (err == 0)
+		return STEP_DONE;
+	if (err == -ESTALE || err == -EBADF)
+		return STEP_AGAIN;	/* the slot was taken away meanwhile */
+	if (err == -EAGAIN && !(s->a->flags & PINFS_PIN_NOWAIT))
+		return wait_break(s, pt, sl, fl);
+	return failed(s, err);
+}
+
+static enum step pin_part(struct slow *s, struct part *pt, struct sh_slot **out)
+{
+	bool write = (s->a->flags & PINFS_PIN_WRITE) != 0;
+	uint64_t missing = UINT64_MAX, unknown = UINT64_MAX;
+	bool eof = false, live;
+	struct sh_slot *sl;
+	uint32_t seq = 0, word = 0;
+	sh_sigs old;
+	int err;
+
+	sh_lock(&old);
+	sl = sh_slot_find(pt->file, pt->foff >> PF_CHUNK_SHIFT);
+	live = sl != NULL && sl->sl_state == SH_LIVE;
+	if (live) {
+		seq = atomic_load(&sl->sl_seq);
+		word = atomic_load(&sl->sl_word);
+		for (uint32_t i = 0; i < pt->n; i++) {
+			uint64_t pg = atomic_load(&sl->sl_page[pt->first + i]);
+
+			s->pages[pt->first + i] = pg;
+			if (pg == SH_PG_UNKNOWN && unknown == UINT64_MAX)
+				unknown = pt->foff + i * SH_PAGE;
+			if (pg == SH_PG_HOLE && missing == UINT64_MAX)
+				missing = pt->foff + i * SH_PAGE;
+			eof |= pg == SH_PG_EOF;
+		}
+	}
+	sh_unlock(&old);
+	*out = sl;
+	if (atomic_load(&pt->file->ses->lost))
+		return failed(s, -ENOTCONN);
+	if (!live || unknown != UINT64_MAX) {
+		err = bring(pt->file, unknown != UINT64_MAX ? unknown : pt->foff, write);
+		return err ? failed(s, err) : STEP_AGAIN;
+	}
+	if (eof || (missing != UINT64_MAX && !write))
+		return failed(s, -EFAULT);
+	if (missing != UINT64_MAX)
+		return by_daemon(s, pt, sl);
+	if (count_here(s, pt, sl, seq, word))
+		return STEP_DONE;
+	if (atomic_load(&sl->sl_led->ls_word) & PF_SLOT_FROZEN)
+		return by_daemon(s, pt, sl);
+	err = bring(pt->file, pt->foff, write);		/* a new generation: new addresses */
+	return err ? failed(s, err) : STEP_AGAIN;
+}
+
+/* ---- the whole range ---- */
+
+static int locate(struct slow *s, struct part *pt)
+{
+	uint64_t left = s->a->addr + s->a->len - s->at, end;
+	struct sh_vma *v;
+	sh_sigs old;
+	int err;
+
+	sh_lock(&old);
+	err = window_of(s->at, left, s->a->flags, &v);
+	if (!err && s->p != NULL && (v->map->file->ino != s->ino || v->map->file->ses != s->p->ses))
+		err = -EFAULT;			/* remapped under our feet */
+	if (!err) {
+		pt->file = v->map->file;
+		pt->file->refs++;
+		pt->base = v->map->base;
+		pt->view = *v;
+		pt->can_write = (v->prot & PROT_WRITE) != 0;
+		pt->vgen = atomic_load(&sh.vgen);
+		pt->foff = pf_round_down(sh_vma_foff(v, s->at), SH_PAGE);
+		end = pf_min64(sh_vma_foff(v, s->at) + left, pf_round_down(pt->foff, PF_CHUNK_SIZE) + PF_CHUNK_SIZE);
+		pt->first = (uint32_t)(pt->foff / SH_PAGE % SH_CHUNK_PAGES);
+		pt->n = (uint32_t)PF_DIV_UP(end - pt->foff, SH_PAGE);
+	}
+	sh_unlock(&old);
+	return err;
+}
+
+static void add_sg(struct slow *s, const struct part *pt)
+{
+	uint64_t from = pf_max64(pt->foff, s->at - pt->base), to = s->a->addr + s->a->len - pt->base;
+
+	for (uint32_t i = 0; i < pt->n; i++) {
+		uint64_t page = pt->foff + i * SH_PAGE, a = pf_max64(page, from), b = pf_min64(page + SH_PAGE, to);
+
+		sh_sg_add(s->a->sgs, s->pages[pt->first + i] + (a - page), a, b - a);
+	}
+}
+
+static int first_part(struct slow *s, const struct part *pt)
+{
+	uint64_t end = pt->foff % PF_CHUNK_SIZE + (s->a->addr - pt->base - pt->foff) + s->a->len;
+	uint64_t n = PF_DIV_UP(end, PF_CHUNK_SIZE);
+
+	s->p = sh_pin_take(s->t, pt->file->ses);
+	if (s->p == NULL)
+		return -ENOMEM;
+	s->p->npiece = 0;
+	s->p->live = 0;
+	s->p->piece = n <= SH_PIECES ? s->p->own : sh_alloc(n * sizeof *s->p->piece);
+	if (s->p->piece == NULL)
+		return -ENOMEM;
+	s->p->room = n;
+	s->ino = pt->file->ino;
+	s->foff0 = pt->foff;
+	return 0;
+}
+
+static int pin_range(struct slow *s)
+{
+	unsigned int spins = 0;
+	struct sh_slot *sl;
+	struct part pt;
+	enum step st;
+	int err;
+
+	while (s->at < s->a->addr + s->a->len) {
+		err = locate(s, &pt);
+		if (err)
+			return err;
+		if (s->p == NULL)
+			err = first_part(s, &pt);
+		st = err ? failed(s, err) : pin_part(s, &pt, &sl);
+		if (st == STEP_DONE) {
+			s->p->piece[s->p->npiece++] = (struct sh_piece){ .slot = sl, .first = pt.first, .n = pt.n };
+			if (s->a->sgs != NULL)
+				add_sg(s, &pt);
+			s->at = pt.base + pt.foff + pt.n * SH_PAGE;
+		}
+		sh_file_put(pt.file);
+		if (st == STEP_FAIL)
+			return s->err;
+		if (st == STEP_AGAIN && ++spins > SPINS)
+			return -EBUSY;
+	}
+	return 0;
+}
+
+int sh_pin_slow(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **out)
+{
+	struct slow s = { .t = t, .a = a, .at = a->addr };
+	int err;
+
+	if (a->sgs != NULL)
+		a->sgs->need = 0;
+	s.pages = sh_alloc(SH_CHUNK_PAGES * sizeof *s.pages);
+	if (s.pages == NULL)
+		return -ENOMEM;
+	err = pin_range(&s);
+	sh_free(s.pages, SH_CHUNK_PAGES * sizeof *s.pages);
+	if (!err && a->sgs != NULL && a->sgs->need > a->sgs->room) {
+		size_t need = a->sgs->need;
+
+		unwind(&s);
+		a->sgs->need = need;
+		err = -E2BIG;
+	}
+	if (err) {
+		if (s.p != NULL) {
+			size_t need = a->sgs != NULL ? a->sgs->need : 0;
+
+			unwind(&s);
+			if (a->sgs != NULL)
+				a->sgs->need = need;
+			if (s.p->piece != NULL && s.p->piece != s.p->own)
+				sh_free(s.p->piece, s.p->room * sizeof *s.p->piece);
+			sh_pin_give(t, s.p);
+		}
+		return err;
+	}
+	s.p->flags = a->flags & PINFS_PIN_WRITE;
+	sh_pin_publish(t, s.p, s.ino, s.foff0, pf_round_up(a->addr + a->len, SH_PAGE) - pf_round_down(a->addr, SH_PAGE));
+	*out = s.p;
+	return 0;
+}
+
+/* ---- in the crew: the last unpin of a slot that somebody looks at ---- */
+
+void sh_slot_kicked(struct sh_slot *sl)
+{
+	struct pf_p_kick_in in = { .ki_slot = sl->sl_idx };
+	struct sh_file *f = NULL;
+	sh_sigs old;
+
+	if (atomic_load(&sl->sl_led->ls_word) & PF_SLOT_FROZEN)
+		(void)sh_send(sl->sl_ses, NULL, PF_P_KICK, &in, sizeof in);
+	if (!atomic_load(&sl->sl_watch))
+		return;
+	sh_lock(&old);
+	if (sl->sl_state == SH_DEAD)
+		sh_slot_bury(sl);
+	else if (sl->sl_file != NULL && sl->sl_file->refs == 0 && !sl->sl_file->idling)
+		f = sl->sl_file;
+	if (f != NULL)
+		f->idling = true;
+	sh_unlock(&old);
+	if (f != NULL)
+		(void)sh_file_idle(f);
+}
+
+/* ---- queries ---- */
+
+PF_EXPORT int pinfs_range_query(const void *addr, size_t len, struct pinfs_range_info *info)
+{
+	uint64_t at = sh_addr(addr), end, lo, hi;
+	struct sh_vma *v;
+	sh_sigs old;
+	int err;
+
+	if (info == NULL || len == 0)
+		return -EINVAL;
+	if (len > UINT64_MAX - at)
+		return -EOVERFLOW;
+	sh_lock(&old);
+	err = window_of(at, len, 0, &v);
+	if (!err) {
+		lo = pf_round_down(sh_vma_foff(v, at), SH_PAGE);
+		hi = pf_round_up(sh_vma_foff(v, at) + len, SH_PAGE);
+		*info = (struct pinfs_range_info){ .ri_ino = v->map->file->ino, .ri_foff = sh_vma_foff(v, at),
+						   .ri_pages = (hi - lo) / SH_PAGE };
+		for (; lo < hi; lo = end) {
+			struct sh_slot *sl = sh_slot_find(v->map->file, lo >> PF_CHUNK_SHIFT);
+
+			end = pf_min64(hi, pf_round_down(lo, PF_CHUNK_SIZE) + PF_CHUNK_SIZE);
+			for (uint64_t o = lo; sl != NULL && o < end; o += SH_PAGE)
+				info->ri_pinned += atomic_load(&sl->sl_led->ls_whole) != 0 ||
+						   atomic_load(&sl->sl_led->ls_page[o / SH_PAGE % SH_CHUNK_PAGES]) != 0;
+		}
+	}
+	sh_unlock(&old);
+	return err;
+}
+
+static int pick_device(void *arg)
+{
+	struct sh_session *s = arg;
+
+	return s->devfd;
+}
+
+PF_EXPORT int pinfs_device(const void *addr)
+{
+	struct sh_session *s = NULL;
+	struct sh_vma *v;
+	sh_sigs old;
+	int fd, err;
+
+	sh_lock(&old);
+	v = sh_vma_find(sh_addr(addr));
+	if (v != NULL)
+		s = v->map->file->ses;
+	sh_unlock(&old);
+	if (s == NULL)
+		return sh.refused && sh.sessions == NULL ? -EOPNOTSUPP : -EFAULT;
+	err = sh_crew_lend(&fd, pick_device, s);
+	return err ? err : fd;
+}

@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * session.c - the socket to one daemon: set-up, requests, and taking answers apart. Owns tx, pend_lock and the receive buffer
+ * (serve only). Messages are obeyed in the order of arrival (proto.h), hence one reader.
+ */
+#include "sh.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define SETUP_TIMEOUT_S 10
+
+/* ---- set-up, by the crew, before serve knows the socket ---- */
+
+static int send_all(int fd, const struct iovec *iov, int niov)
+{
+	struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)niov };
+	struct iovec rest[2];
+	long r;
+
+	for (;;) {
+		r = sh_sys(SYS_sendmsg, fd, &m, MSG_NOSIGNAL);
+		if (r == -EINTR)
+			continue;
+		if (r < 0)
+			return (int)r;
+		/* What is left, if anything: at most two pieces. */
+		int n = 0;
+		for (size_t i = 0; i < m.msg_iovlen; i++) {
+			size_t skip = (size_t)r < m.msg_iov[i].iov_len ? (size_t)r : m.msg_iov[i].iov_len;
+
+			r -= (long)skip;
+			if (skip < m.msg_iov[i].iov_len)
+				rest[n++] = (struct iovec){ .iov_base = (char *)m.msg_iov[i].iov_base + skip,
+							    .iov_len = m.msg_iov[i].iov_len - skip };
+		}
+		if (n == 0)
+			return 0;
+		m.msg_iov = rest;
+		m.msg_iovlen = (size_t)n;
+	}
+}
+
+static int put(struct sh_session *s, uint32_t op, uint64_t unique, const void *body, size_t len)
+{
+	struct fuse_in_header h = {
+		.len = (uint32_t)(sizeof h + len), .opcode = op, .unique = unique, .pid = (uint32_t)sh.pid,
+	};
+	struct iovec iov[2] = {
+		{ .iov_base = &h, .iov_len = sizeof h },
+		{ .iov_base = (void *)(uintptr_t)body, .iov_len = len },
+	};
+
+	return send_all(s->fd, iov, len ? 2 : 1);
+}
+
+static int get(int fd, void *buf, size_t len)
+{
+	char *p = buf;
+	long r;
+
+	while (len > 0) {
+		r = sh_sys(SYS_read, fd, p, len);
+		if (r == -EINTR)
+			continue;
+		if (r <= 0)
+			return r == 0 ? -ECONNRESET : (int)r;
+		p += r;
+		len -= (size_t)r;
+	}
+	return 0;
+}
+
+static int get_answer(int fd, uint64_t unique, void *body, size_t min, size_t room, int fds[2])
+{
+	union {
+		struct cmsghdr h;
+		char room[CMSG_SPACE(2 * sizeof(int))];
+	} c;
+	struct fuse_out_header h;
+	struct iovec iov = { .iov_base = &h, .iov_len = sizeof h };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof c };
+	struct cmsghdr *cm;
+	long r;
+	int err;
+
+	do
+		r = sh_sys(SYS_recvmsg, fd, &m, MSG_CMSG_CLOEXEC);
+	while (r == -EINTR);
+	if (r <= 0)
+		return r == 0 ? -ECONNRESET : (int)r;
+	cm = CMSG_FIRSTHDR(&m);
+	if (cm != NULL && cm->cmsg_level == SOL_SOCKET && cm->cmsg_type == SCM_RIGHTS && fds != NULL &&
+	    cm->cmsg_len == CMSG_LEN(2 * sizeof(int)))
+		memcpy(fds, CMSG_DATA(cm), 2 * sizeof(int));
+	err = get(fd, (char *)&h + r, sizeof h - (size_t)r);
+	if (err)
+		return err;
+	if (h.unique != unique || h.len < sizeof h)
+		return -EPROTO;
+	if (h.error)
+		return h.error < 0 && h.error > -4096 ? h.error : -EPROTO;
+	if (h.len - sizeof h < min || h.len - sizeof h > room)
+		return -EPROTO;
+	return get(fd, body, h.len - sizeof h);
+}
+
+/* The name of the program, not of this thread. */
+static void read_comm(char comm[16])
+{
+	char path[40];
+	long fd, n;
+
+	(void)snprintf(path, sizeof path, "/proc/%d/comm", (int)sh.pid);
+	fd = sh_sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	n = sh_sys(SYS_read, fd, comm, 15);
+	if (n > 0)
+		comm[comm[n - 1] == '\n' ? n - 1 : n] = '\0';
+	(void)sh_sys(SYS_close, fd);
+}
+
+static int greet(struct sh_session *s, struct pf_p_hello_out *ho, int fds[2])
+{
+	struct fuse_init_in in = { .major = FUSE_KERNEL_VERSION, .minor = FUSE_KERNEL_MINOR_VERSION,
+				   .flags = FUSE_MAP_ALIGNMENT };
+	struct pf_p_hello_in hi = { .hi_major = PINFS_PROTO_MAJOR, .hi_minor = PINFS_PROTO_MINOR,
+				    .hi_pid = (uint32_t)sh.pid };
+	struct fuse_init_out out;
+	char comm[16] = "";
+	int err;
+
+	memset(&out, 0, sizeof out);
+	err = put(s, FUSE_INIT, atomic_fetch_add(&s->unique, 2), &in, sizeof in);
+	if (!err)
+		err = get_answer(s->fd, atomic_load(&s->unique) - 2, &out, FUSE_COMPAT_22_INIT_OUT_SIZE, sizeof out, NULL);
+	if (err)
+		return err;
+	if (out.map_alignment > PF_CHUNK_SHIFT)
+		return -EPROTO;
+	read_comm(comm);
+	memcpy(hi.hi_comm, comm, sizeof hi.hi_comm);
+	err = put(s, PF_P_HELLO, atomic_fetch_add(&s->unique, 2), &hi, sizeof hi);
+	if (!err)
+		err = get_answer(s->fd, atomic_load(&s->unique) - 2, ho, sizeof *ho, sizeof *ho, fds);
+	if (!err && (ho->ho_major != PINFS_PROTO_MAJOR || fds[0] < 0 || fds[1] < 0))
+		err = -EPROTO;
+	return err;
+}
+
+static int map_ledger(struct sh_session *s, int fd, uint32_t nslot)
+{
+	struct stat st;
+	struct pf_l_hdr *h;
+	long r = sh_sys(SYS_fstat, fd, &st);
+	void *p;
+
+	if (r < 0)
+		return (int)r;
+	if (nslot == 0 || nslot > PF_WINDOW_MAX / PF_CHUNK_SIZE || (uint64_t)st.st_size < sizeof *h)
+		return -EPROTO;
+	p = sh_mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (sh_mmap_err(p))
+		return sh_mmap_err(p);
+	(void)sh_sys(SYS_madvise, p, (size_t)st.st_size, MADV_DONTFORK);
+	h = p;
+	if (h->lh_magic != PF_LEDGER_MAGIC || h->lh_major != PINFS_PROTO_MAJOR || h->lh_nslot != nslot ||
+	    !pf_range_ok(h->lh_slot_off, nslot * sizeof(struct pf_l_slot), (uint64_t)st.st_size) ||
+	    !pf_range_ok(h->lh_rec_off, h->lh_nrec * sizeof(struct pf_l_rec), (uint64_t)st.st_size) ||
+	    h->lh_slot_off % PF_LINE || h->lh_rec_off % PF_LINE) {
+		(void)sh_sys(SYS_munmap, p, (size_t)st.st_size);
+		return -EPROTO;
+	}
+	s->ledger = p;
+	s->ledger_bytes = (uint64_t)st.st_size;
+	s->nslot = nslot;
+	s->nrec = h->lh_nrec;
+	s->lslots = (struct pf_l_slot *)(void *)((char *)p + h->lh_slot_off);
+	s->lrecs = (struct pf_l_rec *)(void *)((char *)p + h->lh_rec_off);
+	return 0;
+}
+
+static int connect_to(const char *sock)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	struct timeval tv = { .tv_sec = SETUP_TIMEOUT_S };
+	size_t n = strnlen(sock, sizeof un.sun_path - 1);
+	long fd, r;
+
+	memcpy(un.sun_path + 1, sock, n);
+	fd = sh_sys(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return (int)fd;
+	(void)sh_sys(SYS_setsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
+	r = sh_sys(SYS_connect, fd, &un, offsetof(struct sockaddr_un, sun_path) + 1 + n);
+	if (r < 0) {
+		(void)sh_sys(SYS_close, fd);
+		return (int)r;
+	}
+	return (int)fd;
+}
+
+static int session_open(const char *sock, struct sh_session **out)
+{
+	struct sh_session *s = sh_alloc(sizeof *s);
+	struct pf_p_hello_out ho;
+	struct timeval never = { 0 };
+	int fds[2] = { -1, -1 }, err = -ENOMEM;
+	void *p;
+
+	if (s == NULL)
+		return -ENOMEM;
+	(void)snprintf(s->sock, sizeof s->sock, "%s", sock);
+	pthread_mutex_init(&s->tx, NULL);
+	pthread_mutex_init(&s->pend_lock, NULL);
+	pthread_mutex_init(&s->pin_lock, NULL);
+	atomic_store(&s->unique, 2);
+	s->starved_tail = &s->starved;
+	s->rx = sh_anon(SH_RX_BYTES);
+	if (s->rx == NULL)
+		goto out_free;
+	s->fd = connect_to(sock);
+	err = s->fd;
+	if (err < 0)
+		goto out_rx;
+	err = greet(s, &ho, fds);
+	if (err)
+		goto out_close;
+	err = map_ledger(s, fds[1], ho.ho_nslot);
+	if (err)
+		goto out_close;
+	s->devfd = fds[0];
+	s->rdonly = (ho.ho_flags & PF_HO_RDONLY) != 0;
+	s->msync = (ho.ho_flags & PF_HO_MSYNC) != 0;
+	s->dev_bytes = ho.ho_dev_bytes;
+	p = sh_mmap(NULL, (size_t)s->dev_bytes, PROT_READ, MAP_SHARED | MAP_NORESERVE, s->devfd, 0);
+	if (sh_mmap_err(p) == 0) {
+		(void)sh_sys(SYS_madvise, p, (size_t)s->dev_bytes, MADV_DONTFORK);
+		s->dev_flush = p;
+	}
+	err = sh_slots_init(s);
+	if (!err)
+		err = sh_pins_init(s);
+	if (err)
+		goto out_unmap;
+	(void)sh_sys(SYS_setsockopt, s->fd, SOL_SOCKET, SO_RCVTIMEO, &never, sizeof never);
+	(void)sh_sys(SYS_close, fds[1]);
+	*out = s;
+	return 0;
+
+out_unmap:
+	if (s->dev_flush != NULL)
+		(void)sh_sys(SYS_munmap, s->dev_flush, (size_t)s->dev_bytes);
+	(void)sh_sys(SYS_munmap, s->ledger, (size_t)s->ledger_bytes);
+out_close:
+	for (int i = 0; i < 2; i++) {
+		if (fds[i] >= 0)
+			(void)sh_sys(SYS_close, fds[i]);
+	}
+	(void)sh_sys(SYS_close, s->fd);
+out_rx:
+	(void)sh_sys(SYS_munmap, s->rx, SH_RX_BYTES);
+out_free:
+	sh_free(s, sizeof *s);
+	return err;
+}
+
+int sh_session_get(const char *sock, struct sh_session **out)
+{
+	struct sh_session *s;
+	sh_sigs old;
+	int err;
+
+	sh_lock(&old);
+	for (s = sh.sessions; s != NULL; s = s->next) {
+		if (!atomic_load(&s->lost) && strcmp(s->sock, sock) == 0)
+			break;
+	}
+	sh_unlock(&old);
+	if (s != NULL) {
+		*out = s;
+		return 0;
+	}
+	err = session_open(sock, &s);
+	if (err) {
+		sh.refused = true;
+		sh_log(err == -EACCES ? SH_INFO : SH_WARN, "no session with @%s: error %d (plain mmap is used)", sock, -err);
+		return err;
+	}
+	sh_lock(&old);
+	s->next = sh.sessions;
+	sh.sessions = s;
+	sh_unlock(&old);
+	sh_serve_bell();
+	*out = s;
+	return 0;
+}
+
+/* ---- requests ---- */
+
+static void pend_add(struct sh_session *s, struct sh_req *r)
+{
+	struct sh_req **b = &s->pend[(r->unique >> 1) % SH_PEND];
+
+	r->next = *b;
+	*b = r;
+}
+
+static struct sh_req *pend_take(struct sh_session *s, uint64_t unique)
+{
+	struct sh_req **b = &s->pend[(unique >> 1) % SH_PEND], *r;
+
+	pthread_mutex_lock(&s->pend_lock);
+	while (*b != NULL && (*b)->unique != unique)
+		b = &(*b)->next;
+	r = *b;
+	if (r != NULL)
+		*b = r->next;
+	pthread_mutex_unlock(&s->pend_lock);
+	return r;
+}
+
+/* After 0 the request belongs to serve, which finishes it with the answer or with the session. */
+int sh_send(struct sh_session *s, struct sh_req *r, uint32_t op, const void *body, size_t len)
+{
+	uint64_t unique = atomic_fetch_add(&s->unique, 2);
+	bool lost;
+	int err;
+
+	pthread_mutex_lock(&s->pend_lock);
+	lost = atomic_load(&s->lost);
+	if (!lost && r != NULL) {
+		r->unique = unique;
+		r->opcode = op;
+		if (r->told != NULL)
+			*r->told = unique;
+		pend_add(s, r);
+	}
+	pthread_mutex_unlock(&s->pend_lock);
+	if (lost)
+		return -ENOTCONN;
+	pthread_mutex_lock(&s->tx);
+	err = put(s, op, unique, body, len);
+	pthread_mutex_unlock(&s->tx);
+	if (err)
+		(void)sh_sys(SYS_shutdown, s->fd, SHUT_RDWR);	/* serve sees the end and finishes what is pending */
+	return 0;
+}
+
+int sh_rpc(struct sh_session *s, uint32_t op, const void *in, size_t len, void *out, size_t out_len)
+{
+	struct sh_req *r = sh_alloc(sizeof *r);
+	struct sh_waiter w;
+	int err;
+
+	if (r == NULL)
+		return -ENOMEM;
+	sh_wait_init(&w);
+	r->waiter = &w;
+	r->out = out;
+	r->out_bytes = out_len;
+	err = sh_send(s, r, op, in, len);
+	if (err) {
+		sh_free(r, sizeof *r);
+		return err;
+	}
+	return sh_wait(&w);
+}
+
+/* ---- answers, by serve ---- */
+
+/* Ends @r: it is freed here, and so is what its handler does not pass on. */
+static void finish(struct sh_req *r, int err, const void *body, size_t len)
+{
+	struct sh_waiter *w = r->waiter;
+
+	if (r->opcode == FUSE_SETUPMAPPING) {
+		sh_serve_mapped(r, err, body, len);
+	} else if (r->opcode == FUSE_REMOVEMAPPING) {
+		sh_serve_removed(r, err);
+	} else {
+		if (!err && r->opcode == PF_P_PIN)
+			err = sh_serve_pinned(r, body, len);
+		else if (!err && len < r->out_bytes)
+			err = -EPROTO;
+		else if (!err && r->out != NULL)
+			memcpy(r->out, body, r->out_bytes);
+		sh_free(r, sizeof *r);
+		if (w != NULL)
+			sh_wake(w, err);
+		return;
+	}
+	sh_free(r, sizeof *r);
+}
+
+void sh_session_lose(struct sh_session *s, const char *why)
+{
+	struct sh_req *list = NULL, *r;
+
+	pthread_mutex_lock(&s->pend_lock);
+	atomic_store(&s->lost, true);
+	for (unsigned int i = 0; i < SH_PEND; i++) {
+		while ((r = s->pend[i]) != NULL) {
+			s->pend[i] = r->next;
+			r->next = list;
+			list = r;
+		}
+	}
+	pthread_mutex_unlock(&s->pend_lock);
+	sh_log(SH_ERR, "lost the daemon of @%s (%s): its windows give SIGBUS from now on", s->sock, why);
+	sh_serve_lost(s);
+	while ((r = list) != NULL) {
+		list = r->next;
+		finish(r, -ENOTCONN, NULL, 0);
+	}
+	(void)sh_sys(SYS_shutdown, s->fd, SHUT_RDWR);
+}
+
+static bool message(struct sh_session *s, const struct fuse_out_header *h, const void *body, size_t len)
+{
+	struct pf_p_inval in;
+	struct sh_req *r;
+
+	if (h->unique == 0) {
+		if (h->error != PF_P_NOTIFY_INVAL)
+			return true;		/* a newer daemon's; minor versions may add notifies */
+		if (len < sizeof in)
+			return false;
+		memcpy(&in, body, sizeof in);
+		sh_serve_inval(s, &in);
+		return true;
+	}
+	if (h->error > 0 || h->error <= -4096)
+		return false;
+	r = pend_take(s, h->unique);
+	if (r != NULL)
+		finish(r, h->error, body, len);
+	return true;
+}
+
+void sh_session_input(struct sh_session *s)
+{
+	struct fuse_out_header h;
+	size_t at = 0;
+	long r;
+
+	if (atomic_load(&s->lost))
+		return;
+	r = sh_sys(SYS_recvfrom, s->fd, s->rx + s->rx_len, SH_RX_BYTES - s->rx_len, MSG_DONTWAIT, NULL, NULL);
+	if (r == -EAGAIN || r == -EINTR)
+		return;
+	if (r <= 0) {
+		sh_session_lose(s, r == 0 ? "it closed the session" : "the socket failed");
+		return;
+	}
+	s->rx_len += (size_t)r;
+	while (s->rx_len - at >= sizeof h) {
+		memcpy(&h, s->rx + at, sizeof h);
+		if (h.len < sizeof h || h.len > SH_RX_BYTES) {
+			sh_session_lose(s, "it sent nonsense");
+			return;
+		}
+		if (s->rx_len - at < h.len)
+			break;
+		if (!message(s, &h, s->rx + at + sizeof h, h.len - sizeof h)) {
+			sh_session_lose(s, "it sent nonsense");
+			return;
+		}
+		if (atomic_load(&s->lost))
+			return;
+		at += h.len;
+	}
+	memmove(s->rx, s->rx + at, s->rx_len - at);
+	s->rx_len -= at;
+}

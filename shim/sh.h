@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * sh.h - libpinfs.so from inside: its structures, threads and locks. Start reading here, then fault.c and pin.c.
+ *
+ * A *window* is memory that stands for a piece of a pinfs file. It is reserved as anonymous memory registered with userfaultfd;
+ * a fault replaces pieces of it by shared mappings of the device, an invalidation moves fresh registered memory over them.
+ *
+ *   sh_vma    a piece of a window with one protection      tree by address (sh.vmas) and list per file
+ *   sh_map    what one mmap() made: address <-> offset,    shared by the vmas it was split into
+ *             and which pages are mapped at present
+ *   sh_file   one inode, attached to the session           list per session
+ *   sh_slot   one 2 MiB piece of a file in the session's   array per session, hashed by (file, chunk)
+ *             window: device address of each page
+ *   sh_session  one daemon                                 list sh.sessions
+ *
+ * THREADS. All are started with the first window, have every signal blocked, and live in a descriptor table of their own
+ * (close_range(CLOSE_RANGE_UNSHARE)): a program that closes all descriptors, counts them, or holds POSIX locks that any close()
+ * would drop, does not notice ours, and no child process inherits one.
+ *
+ *   watch   reads the userfaultfd, queues page faults. Takes no lock that anybody holds across mremap(): a mremap of registered
+ *           memory returns only when its event has been read.
+ *   serve   owns the sockets' reading side: answers and invalidations in the order of arrival, and the queued faults. The only
+ *           writer of slots. Never waits for the daemon.
+ *   crew    does what needs one of our descriptors on behalf of the program's threads: attach, send, pass a descriptor on.
+ *
+ * LOCKS, in this order.
+ *
+ *   sh.lock          vmas, maps, files, slots. A program's thread holds it with all signals blocked: a handler that touches a
+ *                    window would otherwise wait for serve, which waits for the lock. Nobody touches a window, waits for the
+ *                    daemon or allocates through the program's malloc() under it. May be held across mremap(): see watch.
+ *   ses->tx          one message at a time on the socket
+ *   ses->pend_lock   requests without an answer
+ *   ses->pin_lock    free pins of the session
+ *   mem_lock         the allocator (mem.c)
+ *
+ * The pin fast path takes none of them.
+ *
+ * No malloc() anywhere: the program's allocator may itself live in a window.
+ */
+#ifndef SH_H
+#define SH_H
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include <pinfs/compiler.h>
+#include <pinfs/ioctl.h>
+#include <pinfs/ledger.h>
+#include <pinfs/pin.h>
+#include <pinfs/proto.h>
+#include <pinfs/types.h>
+#include <pinfs/version.h>
+
+#define SH_PAGE PF_BLK_SIZE
+#define SH_CHUNK_PAGES ((unsigned int)PF_CHUNK_BLKS)
+
+/* ---- log.c: raw write(2) to a descriptor of its own; no stdio, no malloc ---- */
+enum sh_level { SH_ERR, SH_WARN, SH_INFO, SH_DEBUG };
+void sh_log_init(void);
+void sh_log(enum sh_level level, const char *fmt, ...) PF_PRINTF(2, 3);
+
+/* ---- real.c: the calls that we stand in front of, and system calls that bypass every interposer ---- */
+struct sh_real {
+	void *(*mmap)(void *, size_t, int, int, int, off_t);
+	int (*munmap)(void *, size_t);
+	void *(*mremap)(void *, size_t, size_t, int, ...);
+	int (*mprotect)(void *, size_t, int);
+	int (*msync)(void *, size_t, int);
+	int (*madvise)(void *, size_t, int);
+	int (*mlockall)(int);
+	int (*munlockall)(void);
+};
+extern struct sh_real sh_real;
+void sh_real_init(void);
+/* sh_sys(number, arguments...): raw system call; result or -errno; errno untouched. */
+long sh_syscall(long nr, long a, long b, long c, long d, long e, long f);
+#define SH_SYS_ALL(nr, a, b, c, d, e, f, ...) \
+	sh_syscall(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+#define sh_sys(...) SH_SYS_ALL(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
+void *sh_mmap(void *addr, size_t len, int prot, int flags, int fd, uint64_t off);	/* MAP_FAILED; see sh_mmap_err */
+int sh_mmap_err(const void *p);		/* -errno of a failed sh_mmap() result, or 0 */
+void *sh_anon(size_t len);		/* zeroed, unreserved, not inherited by fork; NULL */
+static inline void *sh_ptr(uint64_t v) { return (void *)(uintptr_t)v; }
+static inline uint64_t sh_addr(const void *p) { return (uint64_t)(uintptr_t)p; }
+
+/* ---- mem.c: a small allocator of our own ---- */
+void *sh_alloc(size_t bytes) PF_MUST_CHECK;	/* zeroed; NULL */
+void sh_free(void *p, size_t bytes);
+void sh_mem_lock(void);			/* around fork */
+void sh_mem_unlock(void);
+void sh_mem_reinit(void);		/* in the child */
+
+/* ---- the tables ---- */
+struct sh_file;
+struct sh_session;
+
+struct sh_vma {
+	uint64_t lo, hi;			/* addresses, page aligned */
+	int prot;
+	struct sh_map *map;
+	uint64_t prio;				/* treap */
+	struct sh_vma *left, *right;
+	struct sh_vma *fnext, **fprev;		/* of the file */
+};
+
+/* Which pages of a chunk are replaced by a mapping of the device or of the empty file; per map. */
+struct sh_mchunk {
+	uint64_t dev[SH_CHUNK_PAGES / 64];
+	uint64_t touched;			/* anything was put there since the last zap */
+};
+
+struct sh_map {
+	struct sh_file *file;
+	bool write;				/* opened for writing: may become PROT_WRITE */
+	uint64_t base;				/* address of file offset 0, modulo 2^64 */
+	uint64_t chunk0, nchunk;		/* 2 MiB pieces of the file covered */
+	unsigned int refs;			/* vmas */
+	struct sh_mchunk *chunk;
+};
+
+static inline uint64_t sh_vma_foff(const struct sh_vma *v, uint64_t addr) { return addr - v->map->base; }
+
+struct sh_file {
+	struct sh_session *ses;
+	struct sh_file *next;
+	uint64_t ino;
+	uint64_t dev;				/* st_dev, st_ino: how a descriptor is recognised */
+	uint64_t st_ino;
+	uint64_t fh;
+	bool write;				/* fh may write */
+	unsigned int refs;			/* vmas and calls in progress */
+	struct sh_vma *vmas;
+	struct sh_slot *slots;			/* LIVE, SETTING, REMOVING ones */
+	int fd;					/* in the crew's table */
+	void *anchor;				/* keeps the kernel's reference: PROT_NONE page of the file */
+	bool idling;				/* sh_file_idle() has been asked for and has not begun */
+	struct sh_file *drop;			/* list of those */
+	bool sent;				/* fork: the child gets the descriptor, as number `order` */
+	uint32_t order;
+};
+
+enum sh_slot_state { SH_FREE, SH_SETTING, SH_LIVE, SH_REMOVING, SH_DEAD };
+
+/* Value of sl_page[]: a device offset is never below one page, block 0 being the superblock. */
+#define SH_PG_UNKNOWN UINT64_C(0)
+#define SH_PG_HOLE UINT64_C(1)
+#define SH_PG_EOF UINT64_C(2)
+static inline bool sh_pg_here(uint64_t pg) { return pg >= SH_PAGE; }
+
+/*
+ * Written by serve under sh.lock; read by the pin fast path under the sequence count alone. The array is never unmapped and
+ * sl_page never freed while the process lives, so a reader that lost a race reads stale, not foreign, memory.
+ */
+struct sh_slot {
+	_Atomic uint32_t sl_seq;		/* odd while it changes */
+	_Atomic uint32_t sl_word;		/* ls_word that sl_page[] belongs to */
+	_Atomic uint32_t sl_watch;		/* tell the crew when the last pin is gone */
+	_Atomic uint32_t sl_queued;		/* on sh.kicks */
+	struct sh_slot *sl_kick;
+	_Atomic uint64_t *sl_page;		/* [512] */
+	struct pf_l_slot *sl_led;
+	struct sh_session *sl_ses;
+	struct sh_file *sl_file;
+	uint64_t sl_chunk;
+	uint64_t sl_size;			/* of the file, as of the last answer */
+	enum sh_slot_state sl_state;
+	bool sl_dead_wait;			/* DEAD, and REMOVEMAPPING is under way */
+	uint32_t sl_idx;
+	struct sh_slot *sl_hnext;		/* hash chain, or free list */
+	struct sh_slot *sl_fnext, **sl_fprev;	/* of the file */
+	struct sh_want *sl_wants, *sl_wtail;	/* faults that wait for the answer */
+};
+
+/* A page that somebody waits for: a faulting thread (by address) or pinfs_pin() (by waiter). */
+struct sh_want {
+	struct sh_want *next;
+	uint64_t addr;				/* of the fault; 0: a pin's */
+	struct sh_file *file;			/* pin's */
+	uint64_t foff;
+	bool write;
+	unsigned int tries;
+	struct sh_waiter *waiter;
+};
+
+struct sh_waiter {
+	_Atomic uint32_t done;			/* futex */
+	int err;
+};
+void sh_wait_init(struct sh_waiter *w);
+int sh_wait(struct sh_waiter *w);			/* not interruptible; the error */
+int sh_wait_intr(struct sh_waiter *w);			/* -EINTR: not done yet */
+void sh_wake(struct sh_waiter *w, int err);
+
+struct sh_req {
+	uint64_t unique;
+	uint32_t opcode;
+	struct sh_req *next;
+	struct sh_slot *slot;
+	struct sh_want *cause;			/* SETUPMAPPING: the want it was sent for */
+	struct sh_waiter *waiter;		/* sync requests */
+	uint64_t *told;				/* where sh_send() leaves the unique */
+	void *out;				/* sync: where the answer's body goes */
+	size_t out_bytes;
+};
+
+#define SH_PEND 256
+#define SH_FILES 256
+
+struct sh_session {
+	struct sh_session *next;
+	char sock[PINFS_SOCK_MAX];
+	int fd;					/* in the crew's table, like devfd */
+	int devfd;
+	bool rdonly, msync;
+	atomic_bool lost;
+	uint64_t dev_bytes;
+	uint32_t nslot, nrec;
+	const char *dev_flush;			/* the device, PROT_READ: only ever an operand of cache flushes */
+
+	void *ledger;
+	uint64_t ledger_bytes;
+	struct pf_l_slot *lslots;
+	struct pf_l_rec *lrecs;
+
+	struct sh_file *files[SH_FILES];	/* by inode */
+	struct sh_slot *slots;
+	struct sh_slot *free_slots;
+	uint32_t fresh_slots;			/* slots never used yet start here */
+	uint32_t hand;				/* reclaim */
+	uint32_t removing;			/* REMOVEMAPPINGs under way */
+	struct sh_slot **hash;
+	uint32_t hash_mask;
+	struct sh_want *starved, **starved_tail;	/* wait for a slot to become free */
+
+	pthread_mutex_t tx;
+	pthread_mutex_t pend_lock;
+	struct sh_req *pend[SH_PEND];
+	_Atomic uint64_t unique;
+
+	pthread_mutex_t pin_lock;
+	struct pinfs_pin *pins;			/* [nrec], pin i owns record i */
+	struct pinfs_pin *free_pins;
+	uint32_t fresh_pins;
+
+	unsigned char *rx;			/* serve's receive buffer */
+	size_t rx_len;
+};
+
+#define SH_RX_BYTES (UINT32_C(64) << 10)
+
+/* A call that runs in the crew thread for a thread of the program. */
+struct sh_call {
+	struct sh_call *next;
+	int (*fn)(void *arg);
+	void *arg;
+	struct sh_waiter w;
+};
+
+struct sh_state {
+	pid_t pid;
+	uint32_t epoch;				/* counts forks: a pin belongs to one */
+	bool ready;				/* the constructor has run */
+	bool disabled;
+	bool zap_unsafe;			/* tests: invalidate by munmap + mmap, the way that loses stores */
+	atomic_bool mcl_future;
+
+	pthread_mutex_t lock;
+	struct sh_vma *vmas;
+	_Atomic uint64_t nvma;
+	_Atomic uint32_t vgen;			/* any window changed: cached look-ups are void */
+	struct sh_session *sessions;
+
+	atomic_bool running;			/* the threads */
+	bool refused;				/* a daemon did not give us a session */
+	bool user_mode;				/* userfaultfd does not see the kernel's own accesses */
+	int uffd, bell, eof_fd, pidfd;		/* crew's table */
+	int no_engine;				/* -errno why the threads cannot run here; not tried again */
+
+	_Atomic(struct sh_want *) faults;	/* watch and pins -> serve; LIFO, turned round by serve */
+	_Atomic(struct sh_call *) calls;	/* program -> crew */
+	_Atomic(struct sh_slot *) kicks;
+	atomic_bool ring;			/* the crew shall wake serve */
+	_Atomic uint32_t crew_word;		/* futex */
+
+	_Atomic uint64_t nfault, nzap;		/* for tests and the log */
+};
+extern struct sh_state sh;
+
+typedef sigset_t sh_sigs;
+void sh_lock(sh_sigs *old);
+void sh_unlock(const sh_sigs *old);
+void sh_sigs_restore(const sh_sigs *old);
+
+/* ---- tls.c ---- */
+#define SH_PCACHE 8
+struct sh_pcache {			/* look-ups of the pin fast path, by chunk of the address */
+	uint64_t lo, hi;
+	uint64_t base;			/* address -> file offset */
+	struct sh_slot *slot;
+	uint64_t ino;
+	uint32_t vgen, seq;
+	bool write;
+};
+struct sh_tls {
+	struct sh_pcache pc[SH_PCACHE];
+	struct sh_session *mag_ses;
+	struct pinfs_pin *mag;
+	uint32_t nmag, epoch;
+	uint32_t tid;
+};
+extern __thread struct sh_tls *sh_tls_ptr __attribute__((tls_model("initial-exec")));
+extern __thread bool sh_is_crew __attribute__((tls_model("initial-exec")));
+void sh_tls_init(void);
+struct sh_tls *sh_tls_make(void);	/* NULL: no memory */
+void sh_tls_reset(void);		/* fork child */
+static inline struct sh_tls *sh_tls(void) { return sh_tls_ptr ? sh_tls_ptr : sh_tls_make(); }
+
+/* ---- crew.c: the threads, and calls that run among them ---- */
+int sh_engine_start(void);		/* idempotent; -errno */
+int sh_crew_call(int (*fn)(void *), void *arg);	/* program -> crew, waits */
+int sh_crew_call_long(int (*fn)(void *), void *arg);	/* the same in a thread of its own: @fn may block for long */
+void sh_crew_kick(struct sh_slot *sl);	/* does not wait */
+void sh_serve_bell(void);		/* crew's table only */
+int sh_crew_take_fd(int tid, int fd);	/* crew: copy a descriptor of a program's thread; -errno */
+int sh_crew_lend(int *out_fd, int (*pick)(void *), void *arg);	/* program: get a copy of a crew's descriptor */
+#define SH_SEND_FDS 64U
+int sh_crew_send_fds(int sock, const int *fds, unsigned int n);		/* n <= SH_SEND_FDS */
+int sh_recv_fds(int sock, int *fds, unsigned int room);			/* how many; -errno */
+void sh_engine_forget(void);
+
+/* ---- session.c: connection, requests, answers ---- */
+int sh_session_get(const char *sock, struct sh_session **out);	/* crew only */
+/* Crew and serve. r NULL: no answer is expected. */
+int sh_send(struct sh_session *s, struct sh_req *r, uint32_t op, const void *body, size_t len);
+/* Send and wait; crew only (program: through sh_crew_call with a waiter of its own). */
+int sh_rpc(struct sh_session *s, uint32_t op, const void *in, size_t len, void *out, size_t out_len);
+void sh_session_input(struct sh_session *s);		/* serve: the socket is readable */
+void sh_session_lose(struct sh_session *s, const char *why);	/* serve */
+
+/* ---- attach.c: is a descriptor a file of ours? A test replaces it. ---- */
+int sh_attach(int fd, struct pinfs_attach *at);		/* 0, -ENOTTY, -errno */
+
+/* ---- file.c ---- */
+/* Program: the attached file behind @fd with a reference, or -errno (-ENOTTY: not ours). */
+int sh_file_get(int fd, bool write, struct sh_file **out);
+/* @tid -1: @fd is in the crew's table already, and is given away. */
+int sh_file_attach(int tid, int fd, const struct pinfs_attach *at, const struct stat *st, bool write,
+		   struct sh_file **out);	/* crew */
+void sh_file_put(struct sh_file *f);			/* program; may end the attachment */
+void sh_file_unref(struct sh_file *f, struct sh_file **drop);	/* lock held */
+void sh_file_drop(struct sh_file *list);		/* lock not held */
+struct sh_file *sh_file_by_ino(struct sh_session *s, uint64_t ino);	/* lock held */
+int sh_file_idle(void *file);				/* crew; lock not held */
+
+/* ---- vma.c: all with the lock held ---- */
+struct sh_vma *sh_vma_find(uint64_t addr);		/* that contains addr */
+struct sh_vma *sh_vma_next(uint64_t addr);		/* first with hi > addr */
+bool sh_vma_any(uint64_t lo, uint64_t hi);
+int sh_vma_add(struct sh_file *f, uint64_t addr, uint64_t len, uint64_t foff, int prot, bool write);
+int sh_vma_cut(uint64_t lo, uint64_t hi);		/* split so that lo and hi are borders; -ENOMEM */
+/* Forget [lo, hi), borders cut before. Files without a reference left are chained to *drop, for sh_file_drop() later. */
+void sh_vma_forget(uint64_t lo, uint64_t hi, struct sh_file **drop);
+
+/* ---- slot.c: all with the lock held ---- */
+int sh_slots_init(struct sh_session *s);
+struct sh_slot *sh_slot_find(struct sh_file *f, uint64_t chunk);
+struct sh_slot *sh_slot_new(struct sh_file *f, uint64_t chunk);	/* NULL: none free now */
+bool sh_slot_reclaim(struct sh_session *s);		/* serve: send one away; false: all are pinned */
+bool sh_slot_pinned(const struct sh_slot *sl);
+#define SH_FILLED 1U			/* a hole has a block now: what shows it is zeros, write-protected */
+#define SH_CHANGED 2U
+unsigned int sh_slot_fill(struct sh_slot *sl, const struct pf_p_map_out *mo, const struct pf_p_extent *ext);
+/* The addresses in an answer that was checked by sh_slot_fill(), for sl_page[]'s index. */
+int sh_pages_of(const struct sh_slot *sl, const void *body, size_t len, uint64_t *pages);
+void sh_slot_forget(struct sh_slot *sl, uint64_t foff, uint64_t len);
+void sh_slot_free(struct sh_slot *sl);
+void sh_slot_kill(struct sh_slot *sl);			/* -> DEAD */
+void sh_slot_bury(struct sh_slot *sl);			/* DEAD: send it away once no pin holds it */
+void sh_slot_orphan(struct sh_slot *sl);
+int sh_slot_remove(struct sh_slot *sl);			/* send REMOVEMAPPING */
+
+/* ---- fault.c ---- */
+void *sh_watch_main(void *arg);
+void sh_fault_forget(void);				/* fork child */
+void sh_serve_faults(void);				/* serve */
+void sh_want_push(struct sh_want *w);
+void sh_want_ring(struct sh_want *w);			/* program: push and make serve look */
+void sh_serve_mapped(struct sh_req *r, int err, const void *body, size_t len);
+int sh_serve_pinned(struct sh_req *r, const void *body, size_t len);
+void sh_serve_removed(struct sh_req *r, int err);
+void sh_serve_inval(struct sh_session *s, const struct pf_p_inval *in);
+void sh_serve_lost(struct sh_session *s);
+int sh_serve_timeout_ms(void);
+void sh_serve_timer(void);
+
+/* ---- window.c: memory of windows; lock held ---- */
+int sh_fresh(uint64_t at, uint64_t len, int prot, int flags, void **out);	/* registered memory; at, flags: as mmap() */
+int sh_fresh_over(uint64_t at, uint64_t len, int prot);	/* in place of what is there, atomically */
+void sh_zap(struct sh_vma *v, uint64_t foff, uint64_t len);	/* atomically empty again */
+void sh_zap_file(struct sh_file *f, uint64_t foff, uint64_t len);
+int sh_map_page(struct sh_vma *v, struct sh_slot *sl, uint64_t addr);
+void sh_map_filled(struct sh_vma *v, struct sh_slot *sl);	/* blocks over the zeros of former holes */
+void sh_map_sigbus(struct sh_vma *v, uint64_t lo, uint64_t hi);
+int sh_map_zero(struct sh_vma *v, struct sh_slot *sl, uint64_t addr);
+void sh_uffd_wake(uint64_t addr, uint64_t len);
+
+/* ---- hooks_map.c ---- */
+/* Takes the lock. @len is a multiple of the page size. */
+int sh_window_make(struct sh_file *f, uint64_t addr, uint64_t len, int prot, int flags, uint64_t foff, bool write,
+		   void **out);
+
+/* ---- hooks_fork.c ---- */
+void sh_fork_init(void);
+
+/* ---- flush.c ---- */
+void sh_cpu_flush(const void *p, size_t len);
+void sh_cpu_fence(void);
+
+/* ---- pin.c ---- */
+int sh_pins_init(struct sh_session *s);
+void sh_mag_flush(struct sh_tls *t);
+void sh_slot_kicked(struct sh_slot *sl);	/* crew */
+
+#endif
