@@ -49,6 +49,8 @@ static void summary(struct fsck *f)
 	(void)fprintf(f->out, "%s: clean, %" PRIu64 " files, %" PRIu64 "/%" PRIu64 " blocks", f->name, f->files, f->blocks,
 		      f->fs.nblk);
 	/* Not problems: the next mount deals with them. */
+	if (f->torn_super)
+		(void)fprintf(f->out, ", a torn superblock to rewrite");
 	if (f->replayed != 0)
 		(void)fprintf(f->out, ", %d transactions to replay", f->replayed);
 	if (f->orphans != 0)

@@ -55,6 +55,7 @@ struct fsck {
 	const char *name;	/* of the device, for the summary */
 	bool verbose;
 
+	bool torn_super;	/* a crash came while one superblock was written */
 	int replayed;		/* transactions applied to the private view */
 	uint64_t problems;
 	uint64_t files;		/* inodes of users, the root included */

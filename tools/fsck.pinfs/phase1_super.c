@@ -3,7 +3,8 @@
  * phase1_super.c - phase 1: both superblocks, the journal lanes, and the replay of what they hold.
  *
  * Replay goes into the private view, by the code that a mount runs: the phases behind see the image as a mount would. The two
- * superblocks may differ in what a mount changes, as a crash can come between them.
+ * superblocks may differ in what a mount changes, as a crash can come between them; it can also tear one of them, and then
+ * the next mount mends it from the other.
  */
 #include "fsck.pinfs/fsck.h"
 
@@ -26,26 +27,31 @@ static struct pf_d_super constant_part(const struct pf_d_super *sb)
 	return c;
 }
 
+static bool same_constants(const struct pf_d_super *sb, const struct pf_d_super *copy)
+{
+	struct pf_d_super a = constant_part(sb), b = constant_part(copy);
+
+	return memcmp(&a, &b, sizeof a) == 0;
+}
+
 static void check_supers(struct fsck *f)
 {
 	const struct pf_d_super *sb = fsck_at(f, 0);
 	const struct pf_d_super *copy = fsck_at(f, f->fs.nblk - 1);
 	const char *why = pf_sb_check(sb, f->fs.pm->bytes);
 	const char *why_copy = pf_sb_check(copy, f->fs.pm->bytes);
-	struct pf_d_super a, b;
 
+	/* One of them is sound, or there would be no check. */
+	if ((why != NULL || why_copy != NULL) && same_constants(sb, copy)) {
+		f->torn_super = true;
+		return;
+	}
 	if (why != NULL)
 		fsck_problem(f, 1, "superblock: %s", why);
-	if (why_copy != NULL)
+	else if (why_copy != NULL)
 		fsck_problem(f, 1, "superblock copy: %s", why_copy);
-	if (why != NULL || why_copy != NULL)
-		return;
-	a = constant_part(sb);
-	b = constant_part(copy);
-	if (memcmp(&a, &b, sizeof a) != 0)
+	else if (!same_constants(sb, copy))
 		fsck_problem(f, 1, "superblock copy: differs from the superblock");
-	if (f->fs.clean && (pf_get32(copy->sb_state) & PF_SB_CLEAN) == 0)
-		fsck_problem(f, 1, "superblock copy: not marked clean, though the superblock is");
 }
 
 static void check_lane(struct fsck *f, uint32_t i)

@@ -28,6 +28,8 @@ static void tally_rec(struct fsck_walk *w, uint64_t key, uint64_t dblk, uint64_t
 		return;
 	if (t->dir && (len != 1 || flags != 0))
 		fsck_problem(w->f, 3, "inode %" PRIu64 ": directory record of key %" PRIu64 " has a length or flags", w->ino, key);
+	if (!t->dir && key + len > PF_DIV_UP(PF_FILE_MAX, PF_BLK_SIZE))
+		fsck_problem(w->f, 3, "inode %" PRIu64 ": page %" PRIu64 "+%" PRIu64 " is more than a file can have", w->ino, key, len);
 	/* Unwritten ones may lie there: fallocate with KEEP_SIZE. Written ones would come to light when the file grows. */
 	if (!t->dir && (flags & PF_REC_UNWRITTEN) == 0 && key + len > t->end_key)
 		fsck_problem(w->f, 3, "inode %" PRIu64 ": written blocks at page %" PRIu64 "+%" PRIu64 ", but its size ends at page %"
