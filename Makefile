@@ -129,7 +129,7 @@ demo: ## a minute that shows the problem and the answers
 check: ## build and run every test; T="..." picks some
 	$(Q)tools/deps.sh check
 	$(again) all tests
-	$(Q)tests/run.sh -b $(B) $(T)
+	$(Q)tests/run.sh $(if $(filter-out build,$(B)),-b $(B)) $(T)
 
 lint: ## strict compile with gcc and clang, clang-tidy, cppcheck, layers, headers, man pages
 	$(Q)tools/deps.sh lint

@@ -180,7 +180,7 @@ run_kind()
 ran=0
 while [ $# -gt 0 ]; do
 	case $1 in
-	-b) build=$2; shift ;;
+	-b) build=$2; echo "in $build:"; shift ;;
 	-t) limit=$2; shift ;;
 	-*) sed -n '5s/^# *//p' "$0" >&2; exit 2 ;;
 	*) ran=1; run_kind "$1" ;;
