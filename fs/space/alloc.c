@@ -138,7 +138,7 @@ static void read_bits(const struct pf_d_map *m, struct group *gr)
 		for (unsigned int i = 0; i < 8; i++) {
 			uint64_t raw;
 
-			memcpy(&raw, &m->m_bits[c][i * 8], sizeof raw);
+			memcpy(&raw, &m->m_bits[c][(size_t)i * 8], sizeof raw);
 			gr->avail[c][i] = le64toh(raw);
 		}
 		summarise_chunk(gr, c);
@@ -202,7 +202,7 @@ void pf_alloc_flip(struct pf_fs *fs, uint64_t dblk, uint64_t nblk, bool availabl
 			dblk += end - i;
 			nblk -= end - i;
 			while (i < end) {
-				unsigned int stop = (unsigned int)pf_min64(end, (i / 64 + 1) * 64);
+				unsigned int stop = (unsigned int)pf_min64(end, (uint64_t)(i / 64 + 1) * 64);
 				uint64_t mask = (stop - i == 64 ? ~UINT64_C(0) : (UINT64_C(1) << (stop - i)) - 1) << (i % 64);
 
 				assert((gr->avail[c][i / 64] & mask) == (available ? mask : 0));

@@ -99,7 +99,7 @@ static void make(enum pf_md type, struct good *g)
 		pf_md_format(&fs, type, g->obj, g->doff, g->owner, 3);
 		put_name(g, 64, 24, "abc", 20);		/* 20 + 3 -> 24 */
 		put_name(g, 88, 40, "defghij", 21);	/* 20 + 7 -> 32, 8 to spare */
-		((struct pf_d_dirent *)(g->obj + 128))->de_reclen = pf_put16(4096 - 128);
+		((struct pf_d_dirent *)(void *)(g->obj + 128))->de_reclen = pf_put16(4096 - 128);
 		h->h_count = pf_put16(2);
 		h->h_free = pf_put32(4032 - 24 - 32);
 		break;

@@ -130,7 +130,7 @@ uint64_t dma_dev_bytes(const struct dma_dev *d);
  * failure neither callback is called and what `hold` names is still the caller's. *out (optional) is a reference for
  * dma_xfer_put().
  */
-int dma_submit(struct dma_engine *e, struct dma_dev *d, const struct dma_desc *desc, struct dma_xfer **out);
+int dma_submit(struct dma_engine *e, struct dma_dev *dev, const struct dma_desc *d, struct dma_xfer **out);
 
 /*
  * Submit for [addr, addr + len) of a mapping of a pinfs file: pin, take the addresses, queue. Fills in sg, release, hold

@@ -96,7 +96,7 @@ static int get_reply(int sock, struct wire_reply *r)
 static int wait_for(int sock, uint64_t id, uint64_t timeout_ns, bool json)
 {
 	struct wire_req req = { .verb = WIRE_WAIT, .id = id, .timeout_ns = timeout_ns };
-	struct wire_reply r;
+	struct wire_reply r = { 0 };
 	int status = send_req(sock, &req, -1);
 
 	if (status == EX_OK)
@@ -113,7 +113,7 @@ static int wait_for(int sock, uint64_t id, uint64_t timeout_ns, bool json)
 int cmd_submit(int argc, char **argv)
 {
 	struct wire_req req = { .verb = WIRE_SUBMIT };
-	struct wire_reply r;
+	struct wire_reply r = { 0 };
 	struct job_args a;
 	int status = job_parse(argc, argv, false, &a), sock = -1, fd;
 
@@ -173,8 +173,10 @@ static int parse(int argc, char **argv, bool want_id, struct args *out)
 	}
 	if (err != EX_OK)
 		return err;
-	if (a.socket == NULL)
-		return complain(EX_USE, "%s needs --socket", argv[0]);
+	if (a.socket == NULL) {
+		(void)complain(EX_USE, "%s needs --socket", argv[0]);
+		return EX_USE;
+	}
 	if (optind + (want_id ? 1 : 0) != argc)
 		return complain(EX_USE, want_id ? "%s: which transfer?" : "%s takes no arguments", argv[0]);
 	if (want_id)
@@ -185,8 +187,8 @@ static int parse(int argc, char **argv, bool want_id, struct args *out)
 
 int cmd_wait(int argc, char **argv)
 {
-	struct args a;
-	int sock, status = parse(argc, argv, true, &a);
+	struct args a = { 0 };
+	int sock = -1, status = parse(argc, argv, true, &a);
 
 	if (status == EX_OK)
 		status = dial(a.socket, &sock);
@@ -200,8 +202,8 @@ int cmd_wait(int argc, char **argv)
 int cmd_cancel(int argc, char **argv)
 {
 	struct wire_req req = { .verb = WIRE_CANCEL };
-	struct wire_reply r;
-	struct args a;
+	struct wire_reply r = { 0 };
+	struct args a = { 0 };
 	int sock = -1, status = parse(argc, argv, true, &a);
 
 	if (status == EX_OK)
@@ -223,8 +225,8 @@ int cmd_cancel(int argc, char **argv)
 int cmd_list(int argc, char **argv)
 {
 	struct wire_req req = { .verb = WIRE_LIST };
-	struct wire_reply r;
-	struct args a;
+	struct wire_reply r = { 0 };
+	struct args a = { 0 };
 	int sock = -1, status = parse(argc, argv, false, &a);
 
 	if (status == EX_OK)

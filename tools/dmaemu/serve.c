@@ -436,9 +436,10 @@ static int parse(int argc, char **argv, const char **path, bool *verbose)
 			return EX_USE;
 		}
 	}
-	if (*path == NULL || optind != argc)
-		return complain(EX_USE, *path == NULL ? "serve needs --socket" : "serve takes no arguments");
-	return EX_OK;
+	if (*path != NULL && optind == argc)
+		return EX_OK;
+	(void)complain(EX_USE, *path == NULL ? "serve needs --socket" : "serve takes no arguments");
+	return EX_USE;
 }
 
 int cmd_serve(int argc, char **argv)

@@ -62,7 +62,7 @@ static void note_dup(struct fsck *f, uint64_t ino, const char *what, uint64_t db
 		d->nblk += nblk;
 		return;
 	}
-	if (f->nr_dup == f->room_dup) {
+	if (f->dup == NULL || f->nr_dup == f->room_dup) {
 		d = f->nr_dup < DUP_MAX ? realloc(f->dup, room * sizeof *d) : NULL;
 		if (d == NULL) {
 			fsck_problem(f, 3, "inode %" PRIu64 ": %s block %" PRIu64 " has two owners", ino, what, dblk);

@@ -122,7 +122,7 @@ static void check_inode(struct fsck *f, struct fsck_cluster *c, unsigned int slo
 {
 	const struct pf_d_inode *di = slot_of(f, c, slot);
 	uint64_t ino = c->nr << PF_ICLU_SHIFT | slot;
-	uint64_t doff = (c->dblk << PF_BLK_SHIFT) + slot * PF_INODE_SIZE;
+	uint64_t doff = (c->dblk << PF_BLK_SHIFT) + (uint64_t)slot * PF_INODE_SIZE;
 	struct fsck_ino *fi = &c->ino[slot];
 	const char *why;
 
@@ -145,7 +145,7 @@ static void check_inode(struct fsck *f, struct fsck_cluster *c, unsigned int slo
 static int add_cluster(struct fsck *f, uint64_t nr, uint64_t dblk)
 {
 	uint64_t room = f->room_clu == 0 ? 64 : f->room_clu * 2;
-	struct fsck_cluster *c = f->clu;
+	struct fsck_cluster *c;
 
 	if (f->nr_clu == f->room_clu) {
 		c = realloc(f->clu, room * sizeof *c);

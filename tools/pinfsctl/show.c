@@ -124,7 +124,7 @@ static void table_print(struct table *t)
 			int pad = (int)(w[c] - width(s)), last = c + 1 == t->ncol;
 
 			if (t->right[c] == 'r')
-				(void)printf("%s%*s%s", c == 0 ? "  " : "  ", pad, "", s);
+				(void)printf("  %*s%s", pad, "", s);
 			else
 				(void)printf("  %s%*s", s, last ? 0 : pad, "");
 		}
