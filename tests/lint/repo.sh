@@ -18,7 +18,7 @@ code=$(echo "$text" | grep -E '\.[ch]$')
 	fault "$(grep -nE '(^|[^A-Za-z0-9_.])/(work|root|home/[a-z]+)/' $text | cut -c1-100)" "a path of one machine"
 	fault "$(for f in $code; do expand -t8 "$f" | awk -v f="$f" 'length($0) > 120 { print f ":" NR ": " length($0) " columns" }'; done)" \
 		"over 120"
-	fault "$(for f in $code; do awk -v f="$f" '/^        / && !/\\\\$/ { print f ":" NR; exit }' "$f"; done)" "indented by blanks"
+	fault "$(for f in $code; do awk -v f="$f" '/^        / && !/\\$/ { print f ":" NR; exit }' "$f"; done)" "indented by blanks"
 }
 if command -v shellcheck >/dev/null; then
 	# shellcheck disable=SC2046

@@ -18,7 +18,7 @@
 
 int wire_addr(const char *path, struct sockaddr_un *sa, unsigned int *len)
 {
-	size_t n = strlen(path);
+	size_t n = path != NULL ? strlen(path) : 0;
 
 	if (n == 0 || (path[0] == '@' && n == 1))
 		return -EINVAL;
