@@ -29,6 +29,9 @@ struct pf_entry { uint64_t ino; uint32_t gen; struct stat st; };
 /* Bring up / take down the whole core (layers 0-5) on a device. */
 struct pf_mount_info { int replayed; uint64_t orphans; const char *why; /* on failure: one phrase */ };
 int pf_fs_mount(const char *device, const struct pf_opts *opts, struct pf_fs **out, struct pf_mount_info *info) PF_MUST_CHECK;
+/* The same on a device that is open already and stays the caller's: images in memory. */
+int pf_fs_mount_pm(struct pf_pm *pm, const struct pf_opts *opts, struct pf_fs **out, struct pf_mount_info *info) PF_MUST_CHECK;
+void pf_fs_unmount_pm(struct pf_fs *fs);
 /* Everything is closed: evicts cached inodes, marks the image clean. */
 void pf_fs_unmount(struct pf_fs *fs);
 

@@ -113,7 +113,7 @@ static int bring_up(struct pf_fs *fs, struct pf_mount_info *info)
 	return err;
 }
 
-int pf_fs_mount(const char *device, const struct pf_opts *opts, struct pf_fs **out, struct pf_mount_info *info)
+int pf_fs_mount_pm(struct pf_pm *pm, const struct pf_opts *opts, struct pf_fs **out, struct pf_mount_info *info)
 {
 	struct pf_fs *fs = calloc(1, sizeof *fs);
 	int err;
@@ -122,36 +122,52 @@ int pf_fs_mount(const char *device, const struct pf_opts *opts, struct pf_fs **o
 	if (fs == NULL)
 		return -ENOMEM;
 	fs->opts = *opts;
-	err = pf_pm_open(device, opts->pmem, opts->ro, true, &fs->pm);
-	if (err != 0) {
-		info->why = pf_pm_why();
-		goto out_free;
-	}
+	fs->pm = pm;
 	err = pf_sb_load(fs, &info->why);
 	if (err != 0)
-		goto out_close;
+		goto out_free;
 	err = bring_up(fs, info);
 	if (err != 0)
 		goto out_down;
-	/* From now on clients may hold the device too. */
-	err = pf_pm_share(fs->pm);
-	if (err != 0) {
-		info->why = "somebody else has taken the device";
-		goto out_down;
-	}
 	info->why = NULL;
 	*out = fs;
 	return 0;
 out_down:
 	take_down(fs);
-out_close:
-	pf_pm_close(fs->pm);
 out_free:
 	free(fs);
 	return err;
 }
 
-void pf_fs_unmount(struct pf_fs *fs)
+int pf_fs_mount(const char *device, const struct pf_opts *opts, struct pf_fs **out, struct pf_mount_info *info)
+{
+	struct pf_pm *pm;
+	struct pf_fs *fs;
+	int err;
+
+	err = pf_pm_open(device, opts->pmem, opts->ro, true, &pm);
+	if (err != 0) {
+		*info = (struct pf_mount_info){ .why = pf_pm_why() };
+		return err;
+	}
+	err = pf_fs_mount_pm(pm, opts, &fs, info);
+	if (err != 0)
+		goto out_close;
+	/* From now on clients may hold the device too. */
+	err = pf_pm_share(pm);
+	if (err == 0) {
+		*out = fs;
+		return 0;
+	}
+	info->why = "somebody else has taken the device";
+	take_down(fs);
+	free(fs);
+out_close:
+	pf_pm_close(pm);
+	return err;
+}
+
+void pf_fs_unmount_pm(struct pf_fs *fs)
 {
 	bool clean = !fs->opts.ro;
 	int err;
@@ -166,6 +182,13 @@ void pf_fs_unmount(struct pf_fs *fs)
 		err = pf_sb_mark_clean(fs);
 	if (err != 0)
 		pf_err("the device failed at unmount");
-	pf_pm_close(fs->pm);
 	free(fs);
+}
+
+void pf_fs_unmount(struct pf_fs *fs)
+{
+	struct pf_pm *pm = fs->pm;
+
+	pf_fs_unmount_pm(fs);
+	pf_pm_close(pm);
 }
