@@ -70,34 +70,39 @@ static void unlock_dirs(struct rename *r)
 	pf_inode_unlock_many(v, 2);
 }
 
-/* What the two names lead to. The directories are locked. */
+/*
+ * What the two names lead to. The directories are locked. Refused here, before a child could turn out to be one of
+ * the locked directories: moving one into its own subtree, replacing an ancestor. The order of the errors is the kernel's.
+ */
 static int find_both(struct rename *r)
 {
-	struct pf_dirent de;
+	struct pf_dirent src, tgt;
+	bool exists;
 	int err;
 
 	err = pf_dir_check(r->odir, false);
 	if (err == 0)
 		err = pf_dir_check(r->ndir, true);
 	if (err == 0)
-		err = pf_dir_find(r->odir, NULL, r->oname, &de);
+		err = pf_dir_find(r->odir, NULL, r->oname, &src);
 	if (err != 0)
 		return err;
-	/* Into its own subtree: seen here, before a child could turn out to be one of the locked directories. */
-	if (r->trap != 0 && r->odir_above && de.ino == r->trap)
-		return -EINVAL;
-	err = pf_name_inode(r->odir, &de, &r->src);
-	if (err == 0)
-		err = pf_dir_find(r->ndir, NULL, r->nname, &de);
-	if (err == -ENOENT)
-		return r->exchange || r->src == NULL ? -ENOENT : 0;
-	if (err != 0)
+	err = pf_dir_find(r->ndir, NULL, r->nname, &tgt);
+	if (err != 0 && err != -ENOENT)
 		return err;
-	if (r->noreplace)
+	exists = err == 0;
+	if (exists && r->noreplace)
 		return -EEXIST;
-	if (r->trap != 0 && !r->odir_above && de.ino == r->trap)
+	if (!exists && r->exchange)
+		return -ENOENT;
+	if (r->trap != 0 && r->odir_above && src.ino == r->trap)
+		return -EINVAL;
+	if (r->trap != 0 && !r->odir_above && exists && tgt.ino == r->trap)
 		return r->exchange ? -EINVAL : -ENOTEMPTY;
-	return pf_name_inode(r->ndir, &de, &r->tgt);
+	err = pf_name_inode(r->odir, &src, &r->src);
+	if (err == 0 && exists)
+		err = pf_name_inode(r->ndir, &tgt, &r->tgt);
+	return err;
 }
 
 /* Types, emptiness, link counts. Everything is locked. */
