@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * journal.c - transactions: shadows, what differs, a lane, and the three drains of a commit.
+ * journal.c - transactions: shadows, what differs, a lane, and the drains of a commit.
  *
  * Owns the lanes and, while a transaction lives, its shadows. Locks: a lane is rank TXN from begin to the end; the list
  * of idle lanes is a LEAF mutex. Replay is recover.c's.
@@ -449,26 +449,36 @@ static void stop(struct pf_jnl *j)
 		pf_err("the device failed: no more changes until it is mounted anew");
 }
 
+/* The medium failed before the lane was durable: nothing has happened, and nothing may be found to have. */
+static int fail_uncommitted(struct pf_tx *tx)
+{
+	stop(tx->fs->jnl);
+	empty_lane(tx->fs, tx->lane);
+	(void)pf_pm_drain(tx->fs->pm);
+	return -EIO;
+}
+
 /*
- * Invariants, in order: a fresh object is durable before the lane that makes it reachable; the lane is durable before the first
- * changed line goes home; every line is home before the lane is emptied; the lane is empty before a lock is dropped.
+ * Invariants, in order: a fresh object is durable before the lane that makes it reachable (its checksum vouches for itself alone);
+ * the lane is durable before the first changed line goes home; every line is home before the lane is emptied; the
+ * lane is empty before a lock is dropped.
  */
-static int persist(struct pf_tx *tx)
+static int persist(struct pf_tx *tx, bool fresh)
 {
 	struct pf_fs *fs = tx->fs;
 	struct pf_pm *pm = fs->pm;
 
-	for (struct shadow *s = tx->head; s != NULL; s = s->next)
-		if (s->fresh)
-			pf_pm_write(pm, s->doff, s->obj, pf_md_size(s->type));
+	if (fresh) {
+		for (struct shadow *s = tx->head; s != NULL; s = s->next)
+			if (s->fresh)
+				pf_pm_write(pm, s->doff, s->obj, pf_md_size(s->type));
+		if (pf_pm_drain(pm) != 0)
+			return fail_uncommitted(tx);
+	}
 	seal_lane(tx);
 	pf_pm_write(pm, lane_doff(fs, tx->lane), tx->buf, sizeof(struct pf_d_lane) + tx->len);
-	if (pf_pm_drain(pm) != 0) {
-		stop(fs->jnl);
-		empty_lane(fs, tx->lane);
-		(void)pf_pm_drain(pm);
-		return -EIO;
-	}
+	if (pf_pm_drain(pm) != 0)
+		return fail_uncommitted(tx);
 
 	/* Committed. What fails from here on is repaired by the replay at the next mount. */
 	write_home(tx);
@@ -494,7 +504,7 @@ int pf_tx_commit(struct pf_tx *tx)
 	if (err == 0 && atomic_load(&tx->fs->jnl->stopped))
 		err = -EIO;
 	if (err == 0 && (tx->nrec > 0 || fresh))
-		err = persist(tx);
+		err = persist(tx, fresh);
 	finish(tx, err == 0);
 	return err;
 }

@@ -5,10 +5,14 @@
  * A transaction edits private copies ("shadows") of metadata objects. Commit seals each shadow's
  * checksum, finds the 64-byte lines that differ from the media, writes them to a lane, and then home:
  *
- *   1  fresh objects (blocks nobody refers to yet) straight home;  lane body and header        drain
+ *   0  fresh objects (blocks nobody refers to yet), if there are any, straight home        drain
+ *   1  lane header and body                                                                drain
  *      -> committed: the checksum over header and body makes a torn lane an empty lane
- *   2  changed lines home                                                                      drain
- *   3  lane header emptied                                                                     drain
+ *   2  changed lines home                                                                  drain
+ *   3  lane header emptied                                                                 drain
+ *
+ * 0 and 1 cannot share a drain: a crash could keep the lane and lose the object. The same holds for data in blocks
+ * that the transaction maps: its writer drains before commit.
  *
  * The drain after 3 comes before any lock of the transaction is dropped: otherwise a later change of the same
  * lines, in another lane, could be overwritten by the replay of this one. Replay writes valid lanes in order of

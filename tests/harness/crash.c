@@ -99,36 +99,76 @@ static void put_line(struct pf_pm *image, const struct stored *s, uint8_t words)
 			memcpy(image->base + s->line * PF_LINE + 8 * w, s->bytes + 8 * w, 8);
 }
 
-static void offer(struct crash *c, uint64_t choice, bool random)
+static void show(struct crash *c, struct pf_pm *image)
 {
-	struct pf_pm *image = image_of(c);
-
-	for (size_t i = 0; i < c->n; i++) {
-		uint8_t words = 0;
-
-		if (!random)
-			words = choice >> (i < 63 ? i : 63) & 1 ? 0xff : 0;
-		else if (rnd(c) % 8 == 0)
-			words = (uint8_t)rnd(c);	/* torn */
-		else
-			words = rnd(c) % 2 ? 0xff : 0;
-		put_line(image, &c->st[i], words);
-	}
 	c->fn(c->arg, image, c->fence);
 	mem_close(image);
 }
 
+/* Stores [from, to) arrived and no others; or, @inverse, all others did. */
+static void offer_part(struct crash *c, size_t from, size_t to, bool inverse)
+{
+	struct pf_pm *image = image_of(c);
+
+	for (size_t i = 0; i < c->n; i++)
+		if ((i >= from && i < to) != inverse)
+			put_line(image, &c->st[i], 0xff);
+	show(c, image);
+}
+
+static void offer_choice(struct crash *c, uint64_t choice)
+{
+	struct pf_pm *image = image_of(c);
+
+	for (size_t i = 0; i < c->n; i++)
+		if (choice >> i & 1)
+			put_line(image, &c->st[i], 0xff);
+	show(c, image);
+}
+
+static void offer_random(struct crash *c)
+{
+	struct pf_pm *image = image_of(c);
+
+	for (size_t i = 0; i < c->n; i++) {
+		uint64_t r = rnd(c);
+
+		put_line(image, &c->st[i], r % 8 == 0 ? (uint8_t)(r >> 8) : r & 8 ? 0xff : 0);	/* one in eight torn */
+	}
+	show(c, image);
+}
+
+/* One store call made a run of neighbouring lines. Whole runs are what an order between two stores is about: a random choice of
+ * lines hardly ever holds all of one and nothing of another. */
+static size_t run_end(const struct crash *c, size_t from)
+{
+	size_t i = from + 1;
+
+	while (i < c->n && c->st[i].line == c->st[i - 1].line + 1)
+		i++;
+	return i;
+}
+
 static void offer_all(struct crash *c)
 {
+	unsigned int runs = 0;
+
 	if (c->n <= 6) {
 		for (uint64_t choice = 0; choice < UINT64_C(1) << c->n; choice++)
-			offer(c, choice, false);
+			offer_choice(c, choice);
 		return;
 	}
-	offer(c, 0, false);
-	offer(c, UINT64_MAX, false);
+	offer_part(c, 0, 0, false);
+	offer_part(c, 0, 0, true);
+	for (size_t from = 0, to; from < c->n && runs < 2 * c->subsets; from = to, runs++) {
+		to = run_end(c, from);
+		if (to - from == c->n)
+			break;
+		offer_part(c, from, to, false);
+		offer_part(c, from, to, true);
+	}
 	for (unsigned int i = 0; i < c->subsets; i++)
-		offer(c, 0, true);
+		offer_random(c);
 }
 
 /* Only what the calling thread has stored: a fence on one processor says nothing about another's stores. */

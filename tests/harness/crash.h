@@ -16,8 +16,8 @@ struct crash;
 
 /*
  * From now on @pm is recorded; what it holds now is durable. At each drain, before it takes effect, @fn gets images of what a crash
- * could leave at that moment: nothing of the undrained lines, all of them, every combination when there are few, else @subsets random
- * ones. @fence counts the drains from 0. @image is a private copy: write to it at will. @fn is called with the
+ * could leave at that moment: nothing of the undrained lines, all of them, every combination when there are few; else each store alone, all
+ * but each, and @subsets random choices. @fence counts the drains from 0. @image is a private copy: write to it at will. @fn is called with the
  * recorder's lock held, by the draining thread: it must not touch @pm through its ops.
  */
 typedef void (*crash_fn)(void *arg, struct pf_pm *image, unsigned int fence);
