@@ -469,14 +469,15 @@ void sh_serve_inval(struct sh_session *s, const struct pf_p_inval *in)
 }
 
 /* The session is over: every window of it is SIGBUS, as a mapping whose device went away. */
-void sh_serve_lost(struct sh_session *s)
+unsigned int sh_serve_lost(struct sh_session *s)
 {
+	unsigned int mapped = 0;
 	sh_sigs old;
 
 	sh_lock(&old);
 	for (unsigned int i = 0; i < SH_FILES; i++) {
 		for (struct sh_file *f = s->files[i]; f != NULL; f = f->next) {
-			for (struct sh_vma *v = f->vmas; v != NULL; v = v->fnext)
+			for (struct sh_vma *v = f->vmas; v != NULL; v = v->fnext, mapped++)
 				sh_map_sigbus(v, v->lo, v->hi);
 		}
 	}
@@ -490,4 +491,5 @@ void sh_serve_lost(struct sh_session *s)
 		serve_list(list);
 	}
 	sh_unlock(&old);
+	return mapped;
 }

@@ -138,8 +138,8 @@ static int reserve(uint64_t addr, uint64_t len, int prot, int flags, uint64_t fo
 	return 0;
 }
 
-int sh_window_make(struct sh_file *f, uint64_t addr, uint64_t len, int prot, int flags, uint64_t foff, bool write,
-		   void **out)
+static int make(struct sh_file *f, uint64_t addr, uint64_t len, int prot, int flags, uint64_t foff, bool write,
+		void **out)
 {
 	bool fixed = (flags & MAP_FIXED) != 0 && (flags & MAP_FIXED_NOREPLACE) == 0;
 	struct sh_file *drop = NULL;
@@ -171,6 +171,33 @@ int sh_window_make(struct sh_file *f, uint64_t addr, uint64_t len, int prot, int
 	return err;
 }
 
+struct make_call {
+	struct sh_file *f;
+	uint64_t addr, len, foff;
+	int prot, flags;
+	bool write;
+	void *out;
+};
+
+static int make_in_crew(void *arg)
+{
+	struct make_call *c = arg;
+
+	return make(c->f, c->addr, c->len, c->prot, c->flags, c->foff, c->write, &c->out);
+}
+
+/* In the crew, for that is where the userfaultfd is. */
+int sh_window_make(struct sh_file *f, uint64_t addr, uint64_t len, int prot, int flags, uint64_t foff, bool write,
+		   void **out)
+{
+	struct make_call c = { .f = f, .addr = addr, .len = len, .foff = foff, .prot = prot, .flags = flags, .write = write };
+	int err = sh_crew_call(make_in_crew, &c);
+
+	if (!err)
+		*out = c.out;
+	return err;
+}
+
 /* -ENOTTY: the kernel may have it. */
 static int map_window(void *addr, size_t len, int prot, int flags, int fd, uint64_t off, void **out)
 {
@@ -185,8 +212,12 @@ static int map_window(void *addr, size_t len, int prot, int flags, int fd, uint6
 	write = (acc & O_ACCMODE) == O_RDWR;
 	if (!write && (prot & PROT_WRITE))
 		return -ENOTTY;
-	if (sh_file_get(fd, write, &f))
+	err = sh_file_get(fd, write, &f);
+	if (err) {
+		if (err != -ENOTTY)
+			sh_log(SH_DEBUG, "no window on descriptor %d: error %d", fd, -err);
 		return -ENOTTY;
+	}
 	if (len > UINT64_MAX - SH_PAGE || pf_round_up(len, SH_PAGE) > (uint64_t)INT64_MAX - off) {
 		err = -EOVERFLOW;
 	} else {
@@ -395,6 +426,19 @@ static int remap_locked(struct move *m)
 	return m->flags & MREMAP_MAYMOVE ? move_away(m, v, foff) : -ENOMEM;
 }
 
+static int remap_in_crew(void *arg)
+{
+	struct move *m = arg;
+	sh_sigs old;
+	int err;
+
+	sh_lock(&old);
+	err = remap_locked(m);
+	sh_unlock(&old);
+	sh_file_drop(m->drop);
+	return err;
+}
+
 PF_EXPORT void *mremap(void *addr, size_t old_len, size_t new_len, int flags, ...)
 {
 	struct move m = { .lo = sh_addr(addr), .flags = flags };
@@ -418,9 +462,8 @@ PF_EXPORT void *mremap(void *addr, size_t old_len, size_t new_len, int flags, ..
 	m.new_len = to_hi - m.to;
 	sh_lock(&old);
 	if (sh_vma_find(m.lo) != NULL) {
-		err = remap_locked(&m);
 		sh_unlock(&old);
-		sh_file_drop(m.drop);
+		err = sh_crew_call(remap_in_crew, &m);
 		errno = saved;
 		if (err)
 			errno = -err;

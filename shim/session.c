@@ -403,6 +403,7 @@ static void finish(struct sh_req *r, int err, const void *body, size_t len)
 void sh_session_lose(struct sh_session *s, const char *why)
 {
 	struct sh_req *list = NULL, *r;
+	unsigned int mapped;
 
 	pthread_mutex_lock(&s->pend_lock);
 	atomic_store(&s->lost, true);
@@ -414,8 +415,9 @@ void sh_session_lose(struct sh_session *s, const char *why)
 		}
 	}
 	pthread_mutex_unlock(&s->pend_lock);
-	sh_log(SH_ERR, "lost the daemon of @%s (%s): its windows give SIGBUS from now on", s->sock, why);
-	sh_serve_lost(s);
+	mapped = sh_serve_lost(s);
+	sh_log(mapped ? SH_ERR : SH_INFO, "lost the daemon of @%s (%s): its %u windows give SIGBUS from now on", s->sock, why,
+	       mapped);
 	while ((r = list) != NULL) {
 		list = r->next;
 		finish(r, -ENOTCONN, NULL, 0);

@@ -35,6 +35,14 @@ struct ffile {
 
 struct fslot { struct ffile *f; uint64_t chunk; bool stale; };
 
+/* A request that came while the gate was closed. */
+struct aside {
+	int sess;
+	struct fuse_in_header h;
+	char body[64];
+	struct aside *next;
+};
+
 struct parked { uint64_t unique; struct ffile *f; struct parked *next; };
 
 struct fsess {
@@ -67,6 +75,8 @@ static struct {
 	struct fsess *sess[MAXSESS];
 	uint64_t inval_id;
 	int fail_next, fail_always;
+	bool closed;			/* the gate: no grants between an invalidation and the change */
+	struct aside *aside;
 	struct fake_counts n;
 } fk;
 
@@ -333,6 +343,22 @@ static void unpark(struct fsess *s, const struct ffile *f, uint64_t unique, int 
 	}
 }
 
+static bool put_aside(struct fsess *s, const struct fuse_in_header *h, const char *body)
+{
+	struct aside *a;
+
+	if (!fk.closed || (h->opcode != FUSE_SETUPMAPPING && h->opcode != PF_P_PIN))
+		return false;
+	a = calloc(1, sizeof *a);
+	a->h = *h;
+	memcpy(a->body, body, h->len - sizeof *h);
+	while (fk.sess[a->sess] != s)
+		a->sess++;
+	a->next = fk.aside;
+	fk.aside = a;
+	return true;
+}
+
 static void message(struct fsess *s, const struct fuse_in_header *h, const char *body)
 {
 	struct fuse_init_out io = { .major = 7, .minor = 38, .map_alignment = 12 };
@@ -341,6 +367,8 @@ static void message(struct fsess *s, const struct fuse_in_header *h, const char 
 	struct pf_p_cancel_in ca;
 	uint64_t cookie[2];
 
+	if (put_aside(s, h, body))
+		return;
 	switch (h->opcode) {
 	case FUSE_INIT:
 		answer(s, h->unique, 0, &io, sizeof io, NULL);
@@ -396,6 +424,20 @@ static void message(struct fsess *s, const struct fuse_in_header *h, const char 
 	pthread_cond_broadcast(&fk.cond);
 }
 
+static void open_gate(void)
+{
+	struct aside *a = fk.aside, *next;
+
+	fk.closed = false;
+	fk.aside = NULL;
+	for (; a != NULL; a = next) {
+		next = a->next;
+		if (fk.sess[a->sess] != NULL)
+			message(fk.sess[a->sess], &a->h, a->body);
+		free(a);
+	}
+}
+
 /* ---- the thread ---- */
 
 static void drop(int i)
@@ -403,6 +445,7 @@ static void drop(int i)
 	struct fsess *s = fk.sess[i];
 	struct parked *p;
 
+	(void)shutdown(s->fd, SHUT_RDWR);	/* poll() holds a reference */
 	close(s->fd);
 	if (s->ledger != NULL)
 		munmap(s->ledger, pf_ledger_bytes(fk.nslot, PF_LEDGER_RECS));
@@ -567,12 +610,13 @@ int fake_device(void)
 	return fk.img;
 }
 
-/* Tell every session to forget the range, and wait until all have. Lock held. */
+/* Close the gate, tell every session to forget the range, wait until all have. Lock held; the caller opens the gate. */
 static int forget(struct ffile *f, uint64_t foff, uint64_t len)
 {
 	struct timespec until;
 	bool all;
 
+	fk.closed = true;
 	for (int i = 0; i < MAXSESS; i++)
 		if (fk.sess[i] != NULL && fk.sess[i]->hello)
 			notify(fk.sess[i], f, foff, len, 0, 0);
@@ -602,6 +646,7 @@ void fake_fill(int fd, uint64_t foff, uint64_t len, bool scatter)
 	memset(fk.base + at, 0, len);
 	for (uint64_t i = 0; i < n; i++)
 		f->page[foff / 4096 + i] = at + (scatter ? n - 1 - i : i) * 4096;
+	open_gate();
 	pthread_mutex_unlock(&fk.lock);
 }
 
@@ -635,6 +680,7 @@ void fake_write(int fd, uint64_t foff, const void *buf, size_t len)
 		}
 		fk.base[*d + (foff + i) % 4096] = ((const char *)buf)[i];
 	}
+	open_gate();
 	pthread_mutex_unlock(&fk.lock);
 }
 
@@ -648,6 +694,7 @@ void fake_move(int fd, uint64_t foff)
 	n = take_block();
 	memcpy(fk.base + n, fk.base + *d, 4096);
 	*d = n;
+	open_gate();
 	pthread_mutex_unlock(&fk.lock);
 }
 
@@ -709,6 +756,7 @@ static int cut(struct ffile *f, uint64_t foff, uint64_t len, uint64_t size, unsi
 	freeze(f, true);
 	err = forget(f, foff, len);
 	while (!err && busy(f, foff, len)) {
+		open_gate();
 		if (pthread_cond_timedwait(&fk.cond, &fk.lock, &until))
 			err = -EBUSY;
 		else
@@ -737,6 +785,7 @@ int fake_punch(int fd, uint64_t foff, uint64_t len, unsigned int ms)
 
 	pthread_mutex_lock(&fk.lock);
 	err = cut(f, foff, len, f->size, ms);
+	open_gate();
 	pthread_mutex_unlock(&fk.lock);
 	return err;
 }
@@ -754,6 +803,7 @@ int fake_truncate(int fd, uint64_t size, unsigned int ms)
 	} else {
 		err = cut(f, from, (uint64_t)FAKE_PAGES * 4096 - from, size, ms);
 	}
+	open_gate();
 	pthread_mutex_unlock(&fk.lock);
 	return err;
 }
@@ -764,6 +814,7 @@ int fake_inval(int fd, uint64_t foff, uint64_t len)
 
 	pthread_mutex_lock(&fk.lock);
 	err = forget(find(fake_ino(fd)), foff, len);
+	open_gate();
 	pthread_mutex_unlock(&fk.lock);
 	return err;
 }
