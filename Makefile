@@ -53,7 +53,7 @@ DMA_SRC := $(wildcard tools/dma/*.c)
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 picobj = $(patsubst %.c,$(B)/pic/%.o,$(1))
 
-PROGRAMS := $(addprefix $(B)/,$(CORE_TOOLS) $(CLIENT_TOOLS)) $(if $(FRONT_SRC),$(B)/pinfs) $(if $(SHIM_SRC),$(B)/libpinfs.so)
+PROGRAMS := $(addprefix $(B)/,$(CORE_TOOLS) $(CLIENT_TOOLS)) $(if $(wildcard fs/front/main.c),$(B)/pinfs) $(if $(SHIM_SRC),$(B)/libpinfs.so)
 
 .DEFAULT_GOAL := all
 .SECONDARY:

@@ -1,14 +1,49 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* layout.c - breaks of inodes that no session shares: one at a time, with the gate closed. */
+/*
+ * layout.c - the break engine: gate, queue, unmap, scan, and what each policy makes of a pin.
+ *
+ * Owns the life of a struct pf_brk and the gate of a struct pf_lobj. Takes LAYOUT (of one inode), under it SESSION (through
+ * window.c) and REGISTRY. What clients were shown is window.c's; deadlines are registry.c's.
+ *
+ * WHY NO PIN IS MISSED
+ *
+ * A CUT does its work only after one scan, made with the gate closed and the slots frozen, that found no pin in the range. A
+ * device address reaches a pinner by one of two ways.
+ *
+ *  Fast path. The client counts by itself, in a slot whose blocks it knows (include/pinfs/ledger.h). Freezing (step a) comes before
+ *  the scan (c) in program order, and so do the pinner's counting (2) and its second look at the word (3); all four are sequentially
+ *  consistent. Either 2 is before c in their total order, then the scan sees the count; or c is before 2, hence a before 3, and the
+ *  pinner finds the word changed, undoes, and has told nobody an address. The word has changed even if the break is over by then,
+ *  because the generation grew before the thaw. And a slot that did not exist at a? It comes into being in pf_win_grant(), inside the
+ *  gate, and the gate was closed before a and stays so until the work is done; or it came while the CUT was parked, then it
+ *  was frozen at birth (join_cut()).
+ *
+ *  Slow path. The daemon counts (pf_win_pin()), inside the gate: so before the gate closed, and the scan sees it; or after
+ *  it opened, and the extents which it checks against are those that the work has left.
+ *
+ * Loads and stores through mappings are not pins; they end with the unmap. An answer that maps blocks is sent inside the gate,
+ * an invalidate with the gate closed, both into the same stream, which the client obeys in order: when it acknowledges, nothing that it
+ * was ever granted in the range is mapped. What was granted while the CUT was parked sets `dirty`, and the next turn unmaps again.
+ *
+ * WHY NO WAKE-UP IS LOST
+ *
+ * Slots stay frozen while a CUT is parked. Scan and park happen in one hold of LAYOUT. An unpin subtracts, then looks at the word. If the
+ * subtraction is before the scan in the total order, the scan sees it. Otherwise the freeze, which is before the scan, is before
+ * the unpinner's look: it kicks, and the kick is handled after the park. A session that dies kicks for all its slots.
+ *
+ * WHO DOES THE WORK
+ *
+ * Whoever makes progress possible (submits, acknowledges, kicks, leaves the gate, times out) calls pump(), and whoever is in pump()
+ * does everything that there is to do on that inode: no hand-over to another thread. `pumping` keeps a second thread out, and
+ * makes deep recursion impossible when a callback makes progress itself.
+ */
 #include "share/layout.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-
-struct pf_lay {
-	int down;
-};
+#include "base/log.h"
+#include "share/lay.h"
 
 void pf_lobj_init(struct pf_lobj *o, uint64_t ino)
 {
@@ -18,92 +53,18 @@ void pf_lobj_init(struct pf_lobj *o, uint64_t ino)
 
 void pf_lobj_fini(struct pf_lobj *o)
 {
-	assert(!o->grants && !o->cuts && !o->maps && !o->closer);
+	assert(!o->shares && !o->cuts && !o->maps && !o->closer && !o->aside && !o->pinwait && !o->ready && !o->inside);
 	pf_mutex_fini(&o->lock);
 }
 
 int pf_lay_init(struct pf_fs *fs)
 {
-	fs->lay = calloc(1, sizeof *fs->lay);
-	return fs->lay ? 0 : -ENOMEM;
+	return pf_reg_init(fs);
 }
 
 void pf_lay_fini(struct pf_fs *fs)
 {
-	free(fs->lay);
-	fs->lay = NULL;
-}
-
-/* Run the queue of @o until it is empty. The break that closed the gate runs it. */
-static void run(struct pf_lobj *o)
-{
-	struct pf_brk *held = NULL, *b;
-	int err;
-
-	pf_mutex_lock(&o->lock);
-	while ((b = o->cuts) != NULL) {
-		o->closer = b;
-		pf_mutex_unlock(&o->lock);
-		err = b->b_prepare ? b->b_prepare(b) : 0;
-		if (err == 0)
-			err = b->b_work(b);
-		b->state = err;
-		/* The break before this one may be the last owner of the inode: end it only while this one keeps it. */
-		if (held)
-			held->b_done(held, held->state);
-		held = b;
-		pf_mutex_lock(&o->lock);
-		o->cuts = b->next;
-		if (!o->cuts)
-			o->cuts_tail = NULL;
-	}
-	o->closer = NULL;
-	pf_mutex_unlock(&o->lock);
-	if (held)
-		held->b_done(held, held->state);
-}
-
-void pf_lay_submit(struct pf_fs *fs, struct pf_brk *b)
-{
-	struct pf_lobj *o = b->obj;
-	bool first;
-	int err;
-
-	(void)fs;
-	assert(pf_rank_none());
-	pf_mutex_lock(&o->lock);
-	first = !o->cuts;
-	pf_mutex_unlock(&o->lock);
-	if (!first && b->b_park) {
-		err = b->b_park(b);
-		if (err != 0) {
-			b->b_done(b, err);
-			return;
-		}
-	}
-	pf_mutex_lock(&o->lock);
-	b->next = NULL;
-	first = !o->cuts;
-	if (first)
-		o->cuts = b;
-	else
-		o->cuts_tail->next = b;
-	o->cuts_tail = b;
-	pf_mutex_unlock(&o->lock);
-	if (first)
-		run(o);
-}
-
-void pf_lay_cancel(struct pf_fs *fs, uint64_t id, int err)
-{
-	(void)fs;
-	(void)id;
-	(void)err;
-}
-
-void pf_lay_shutdown(struct pf_fs *fs, int err)
-{
-	fs->lay->down = err;
+	pf_reg_fini(fs);
 }
 
 bool pf_lay_unshared(struct pf_lobj *o)
@@ -111,7 +72,611 @@ bool pf_lay_unshared(struct pf_lobj *o)
 	bool none;
 
 	pf_mutex_lock(&o->lock);
-	none = !o->grants;
+	none = o->nr_grants == 0;
 	pf_mutex_unlock(&o->lock);
 	return none;
+}
+
+void pf_brk_unref(struct pf_brk *b)
+{
+	if (atomic_fetch_sub(&b->refs, 1) != 1)
+		return;
+	assert(b->state == PF_BRK_DONE && pf_rank_none());
+	b->b_done(b, b->err);
+}
+
+/* Queues. Only the head of `cuts` is ever frozen or parked; a break of `maps` never parks. */
+
+static void enqueue(struct pf_lobj *o, struct pf_brk *b)
+{
+	struct pf_brk **head = b->kind == PF_BRK_CUT ? &o->cuts : &o->maps;
+	struct pf_brk **tail = b->kind == PF_BRK_CUT ? &o->cuts_tail : &o->maps_tail;
+
+	b->next = NULL;
+	if (*head)
+		(*tail)->next = b;
+	else
+		*head = b;
+	*tail = b;
+}
+
+static void dequeue(struct pf_lobj *o, struct pf_brk *b)
+{
+	struct pf_brk **at = b->kind == PF_BRK_CUT ? &o->cuts : &o->maps;
+	struct pf_brk **tail = b->kind == PF_BRK_CUT ? &o->cuts_tail : &o->maps_tail;
+	struct pf_brk *before = NULL;
+
+	for (; *at != b; at = &(*at)->next)
+		before = *at;
+	*at = b->next;
+	if (*tail == b)
+		*tail = before;
+}
+
+/* Whose turn is it at the open gate? By the time at which they began to want it, so neither kind starves the other. */
+static struct pf_brk *next_closer(struct pf_lobj *o)
+{
+	struct pf_brk *c = o->cuts, *m = o->maps;
+
+	if (c && c->state == PF_BRK_PARKED && !c->want)
+		c = NULL;
+	if (!c || !m)
+		return c ? c : m;
+	return c->seq < m->seq ? c : m;
+}
+
+/* LAYOUT is held. The caller lets go of the queue's reference (pf_brk_unref) once it has dropped the lock. */
+static void finish(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, int err)
+{
+	struct pf_gate_wait *w;
+
+	if (b->froze)
+		pf_win_thaw(o, b->fz_foff, b->fz_len);
+	b->froze = false;
+	if (b->acks != 0)
+		for (struct pf_share *sh = o->shares; sh; sh = sh->next)
+			if (sh->inval_brk == b)
+				sh->inval_brk = NULL;	/* what it still answers is nobody's business any more */
+	b->acks = 0;
+	if (o->cuts == b)
+		while ((w = o->pinwait) != NULL) {
+			o->pinwait = w->next;
+			w->next = o->ready;
+			o->ready = w;
+		}
+	dequeue(o, b);
+	if (o->closer == b)
+		o->closer = NULL;
+	pf_reg_del(b);
+	b->state = PF_BRK_DONE;
+	b->err = err;
+	pf_lay_count(fs, PF_COUNT_BREAKS, 1);
+}
+
+/* Unmapping */
+
+static void send_invals(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
+{
+	bool holes = b->kind == PF_BRK_MAP;
+
+	for (struct pf_share *sh = o->shares; sh; sh = sh->next) {
+		uint64_t id;
+
+		if (!pf_win_shown(sh, b->foff, b->len, holes, b->skip_share, b->skip_slot))
+			continue;
+		if (atomic_load(&sh->sess->state) == PF_SESS_LIVE) {
+			id = pf_lay_id(fs);
+			pf_sess_expect(sh, id);
+			pf_sess_send_inval(sh, id, b->foff, b->len, 0, 0);
+			pf_lay_count(fs, PF_COUNT_INVALIDATES, 1);
+			if (!sh->unacked) {
+				sh->inval_brk = b;
+				b->acks++;
+				continue;
+			}
+		} else if (!holes) {
+			sh->unacked = true;
+		}
+		/* In quarantine already: nobody waits for it a second time. */
+		if (!holes)
+			pf_win_stale(sh, b->foff, b->len, false);
+	}
+	b->dirty = false;
+	b->un_foff = b->foff;
+	b->un_len = b->len;
+}
+
+void pf_lay_answered(struct pf_fs *fs, struct pf_share *sh, bool lost)
+{
+	struct pf_brk *b = sh->inval_brk;
+
+	if (b) {
+		sh->inval_brk = NULL;
+		b->acks--;
+	}
+	if (!lost) {
+		sh->unacked = false;
+		for (struct pf_grant *g = sh->grants; g; g = g->next)
+			pf_win_unpark(fs, g, false);
+	} else if (b && b->kind == PF_BRK_CUT) {
+		sh->unacked = true;
+		pf_win_stale(sh, b->foff, b->len, false);
+		pf_lay_count(fs, PF_COUNT_QUARANTINES, 1);
+	}
+}
+
+static void quarantine(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
+{
+	for (struct pf_share *sh = o->shares; sh; sh = sh->next)
+		if (sh->inval_brk == b) {
+			pf_warn("pid %d (%s) did not unmap inode %llu within %llu ms: its blocks go to quarantine",
+				(int)sh->sess->pid, sh->sess->comm, (unsigned long long)o->ino,
+				(unsigned long long)fs->opts.revoke_timeout_ms);
+			pf_lay_answered(fs, sh, true);
+		}
+	assert(b->acks == 0);
+}
+
+/* Policies */
+
+static void collide(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
+{
+	for (struct pf_share *sh = o->shares; sh; sh = sh->next) {
+		uint64_t pages = pf_win_pinned(sh, b->pin_foff, b->pin_len);
+
+		if (pages == 0)
+			continue;
+		pf_warn("on_busy=unsafe: %s of inode %llu hits %llu pages pinned by pid %d (%s)", b->what,
+			(unsigned long long)o->ino, (unsigned long long)pages, (int)sh->sess->pid, sh->sess->comm);
+		pf_lay_count(fs, PF_COUNT_COLLISIONS, pages);
+		pf_win_stale(sh, b->foff, b->len, true);
+	}
+}
+
+/* Keep back what devices or lost clients may still write to; before b_work frees it. */
+static int park_blocks(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, bool pinned)
+{
+	uint64_t nblk = 0;
+	int err = 0;
+
+	for (struct pf_share *sh = o->shares; sh && err == 0; sh = sh->next) {
+		if (sh->unacked || atomic_load(&sh->sess->state) != PF_SESS_LIVE) {
+			pf_win_stale(sh, b->foff, b->len, false);
+			err = pf_win_park(fs, sh, b->foff, b->len, false, &nblk);
+		} else if (pinned) {
+			pf_win_stale(sh, b->foff, b->len, true);
+			err = pf_win_park(fs, sh, b->foff, b->len, true, &nblk);
+		}
+	}
+	pf_lay_count(fs, PF_COUNT_DEFERRED_BLOCKS, nblk);
+	return err;
+}
+
+static void park_brk(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
+{
+	b->state = PF_BRK_PARKED;
+	b->want = false;
+	o->closer = NULL;
+	if (!b->waited)
+		pf_lay_count(fs, PF_COUNT_WAITS, 1);
+	b->waited = true;
+}
+
+/*
+ * What a scan's result means. 0: do the work; 1: parked; or the error that ends the break. @pinned: the blocks under pins are to be
+ * kept back.
+ */
+static int judge(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, bool *pinned)
+{
+	b->blocker = pf_win_scan(o, NULL, b->fz_foff, b->fz_len);
+	if (!b->blocker)
+		return 0;
+	switch (b->policy) {
+	case PF_BUSY_EBUSY:
+		return -EBUSY;
+	case PF_BUSY_DEFER:
+		*pinned = true;
+		return 0;
+	case PF_BUSY_UNSAFE:
+		collide(fs, o, b);
+		return 0;
+	case PF_BUSY_WAIT:
+	case PF_BUSY_NR:
+		break;
+	}
+	if (atomic_load(&fs->lay->down) != 0)
+		return atomic_load(&fs->lay->down);
+	park_brk(fs, o, b);
+	return 1;
+}
+
+/* One turn of the break that has the gate closed, nobody inside. LAYOUT is held, and dropped around callbacks. */
+
+/* From the top: range, freeze, unmap. 0, or the error that ends the break. */
+static int turn_start(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
+{
+	bool pinned = false;
+	int err;
+
+	b->state = PF_BRK_RUN;
+	if (b->b_prepare) {
+		pf_mutex_unlock(&o->lock);
+		err = b->b_prepare(b);
+		pf_mutex_lock(&o->lock);
+		if (err == 0)
+			err = b->stop;
+		if (err != 0)
+			return err;
+	}
+	b->state = PF_BRK_ACKS;
+	if (o->nr_grants == 0)
+		return 0;
+	if (b->kind == PF_BRK_CUT) {
+		bool old = b->froze;
+		uint64_t old_foff = b->fz_foff, old_len = b->fz_len;
+
+		pf_win_freeze(o, b->pin_foff, b->pin_len);
+		if (old)
+			pf_win_thaw(o, old_foff, old_len);
+		b->froze = true;
+		b->fz_foff = b->pin_foff;
+		b->fz_len = b->pin_len;
+		/* Nothing is unmapped in vain. A pinner that is about to undo looks busy, too: it and we meet here at random anyway. */
+		if (b->policy == PF_BUSY_EBUSY) {
+			err = judge(fs, o, b, &pinned);
+			if (err != 0)
+				return err;
+		}
+	}
+	if (b->len != 0 && (b->dirty || b->foff < b->un_foff ||
+			    pf_range_end(b->foff, b->len) > pf_range_end(b->un_foff, b->un_len)))
+		send_invals(fs, o, b);
+	if (b->acks != 0) {
+		err = pf_reg_add(b);
+		if (err != 0)
+			return err;
+		pf_reg_arm(b, b->busy_ns, pf_lay_now() + fs->opts.revoke_timeout_ms * UINT64_C(1000000));
+	}
+	return 0;
+}
+
+/* Unmapped: scan, and the work. True: the break has ended. */
+static bool turn_work(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
+{
+	bool pinned = false;
+	int err = 0;
+
+	if (b->ack_ns != 0)
+		pf_reg_arm(b, b->busy_ns, 0);
+	if (b->froze) {
+		err = judge(fs, o, b, &pinned);
+		if (err > 0)
+			return false;
+		if (err == 0)
+			err = park_blocks(fs, o, b, pinned);
+	}
+	if (err == 0) {
+		b->state = PF_BRK_WORK;
+		pf_mutex_unlock(&o->lock);
+		err = b->b_work(b);
+		pf_mutex_lock(&o->lock);
+		/* Also after an error: part of the work may be done, and no client remembers the range. */
+		if (b->kind == PF_BRK_CUT)
+			pf_win_trim(o, b->foff, b->len);
+	}
+	finish(fs, o, b, err);
+	return true;
+}
+
+/* Called at most once for a break, by the thread that submits it, before anybody else may work on it. */
+static void park_call(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
+{
+	int err = pf_reg_add(b);
+
+	b->parked_once = true;
+	if (err == 0)
+		err = atomic_load(&fs->lay->down);
+	if (err == 0 && b->b_park) {
+		pf_mutex_unlock(&o->lock);
+		err = b->b_park(b);
+		pf_mutex_lock(&o->lock);
+	}
+	if (err != 0 && b->stop == 0)
+		b->stop = err;
+}
+
+/*
+ * LAYOUT of @o is held and will be dropped. @held: a break that has ended, whose reference is ours; or NULL. @self: a break whose
+ * submitter calls us, and keeps a reference.
+ *
+ * When a break ends here, its b_done may drop the inode. It is therefore held back until another one has ended or we are through;
+ * before the first one ends, @held, @self or the caller keeps the inode.
+ */
+static void pump(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *held, struct pf_brk *self)
+{
+	struct pf_gate_wait *w;
+	struct pf_brk *b, *ended;
+
+	if (o->pumping)
+		goto out;
+	o->pumping = true;
+	for (;;) {
+		ended = NULL;
+		b = o->closer;
+		if ((w = o->ready) != NULL) {
+			o->ready = w->next;
+			pf_mutex_unlock(&o->lock);
+			w->w_run(w, -EAGAIN);
+			pf_mutex_lock(&o->lock);
+			continue;
+		}
+		if (self && self->stop != 0 && (self->state == PF_BRK_QUEUED || self->state == PF_BRK_PARKED)) {
+			finish(fs, o, self, self->stop);
+			ended = self;
+		} else if (b && b->stop != 0) {
+			finish(fs, o, b, b->stop);
+			ended = b;
+		} else if (b && o->inside == 0 && b->state == PF_BRK_GATE) {
+			int err = turn_start(fs, o, b);
+
+			if (err == 0)
+				continue;
+			finish(fs, o, b, err);
+			ended = b;
+		} else if (b && b->state == PF_BRK_ACKS && b->acks == 0) {
+			ended = turn_work(fs, o, b) ? b : NULL;
+			if (!ended)
+				continue;
+		} else if (!b && (w = o->aside) != NULL) {
+			/* Before the next break: those who came while the gate was closed do not meet it closed again. */
+			o->aside = w->next;
+			if (!o->aside)
+				o->aside_tail = NULL;
+			o->inside++;
+			pf_mutex_unlock(&o->lock);
+			w->w_run(w, 0);
+			pf_mutex_lock(&o->lock);
+			continue;
+		} else if (!b && (b = next_closer(o)) != NULL) {
+			o->closer = b;
+			b->state = PF_BRK_GATE;
+			continue;
+		} else if (self && self->state != PF_BRK_DONE && !self->parked_once) {
+			park_call(fs, o, self);
+			continue;
+		} else {
+			break;
+		}
+		if (held) {
+			pf_mutex_unlock(&o->lock);
+			pf_brk_unref(held);
+			pf_mutex_lock(&o->lock);
+		}
+		held = ended;
+	}
+	o->pumping = false;
+out:
+	pf_mutex_unlock(&o->lock);
+	if (held)
+		pf_brk_unref(held);
+}
+
+void pf_lay_pump(struct pf_fs *fs, struct pf_lobj *o)
+{
+	pump(fs, o, NULL, NULL);
+}
+
+void pf_lay_submit(struct pf_fs *fs, struct pf_brk *b)
+{
+	struct pf_lobj *o = b->obj;
+	int err = 0;
+	bool now;
+
+	assert(pf_rank_none());
+	b->fs = fs;
+	b->id = b->seq = pf_lay_id(fs);
+	b->since_ns = pf_lay_now();
+	b->busy_ns = b->kind == PF_BRK_CUT && b->policy == PF_BUSY_WAIT && b->timeout_ms != 0 ?
+			     b->since_ns + b->timeout_ms * UINT64_C(1000000) : 0;
+	b->ack_ns = 0;
+	atomic_store(&b->refs, 2);	/* the queue's and ours */
+	b->state = PF_BRK_QUEUED;
+	b->acks = b->heap = 0;
+	b->err = b->stop = 0;
+	b->want = b->froze = b->parked_once = b->waited = b->registered = false;
+	b->dirty = true;
+	b->un_foff = b->un_len = 0;
+	b->blocker = NULL;
+
+	pf_mutex_lock(&o->lock);
+	now = !o->pumping && !o->closer && !(b->kind == PF_BRK_CUT ? o->cuts : o->maps);
+	if (!now) {
+		/* Others will run it: what the caller's stack holds is copied before they can see it. A cancel sets b->stop. */
+		b->state = PF_BRK_RUN;
+		park_call(fs, o, b);
+		b->state = PF_BRK_QUEUED;
+		err = b->stop;
+	}
+	if (err == 0) {
+		enqueue(o, b);
+		pump(fs, o, NULL, b);
+	} else {
+		pf_reg_del(b);
+		b->state = PF_BRK_DONE;
+		b->err = err;
+		pf_mutex_unlock(&o->lock);
+		pf_brk_unref(b);
+	}
+	pf_brk_unref(b);
+}
+
+/* Ends of waits */
+
+/* LAYOUT is held. The break, when it has ended here and its reference is the caller's; or NULL. */
+static struct pf_brk *end_wait(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, int err)
+{
+	switch ((enum pf_brk_state)b->state) {
+	case PF_BRK_QUEUED:
+	case PF_BRK_PARKED:
+		finish(fs, o, b, err);
+		return b;
+	case PF_BRK_GATE:
+	case PF_BRK_ACKS:
+	case PF_BRK_RUN:
+		if (b->stop == 0)
+			b->stop = err;
+		return NULL;
+	case PF_BRK_WORK:
+	case PF_BRK_DONE:
+		break;
+	}
+	return NULL;
+}
+
+static void end_by_id(struct pf_fs *fs, struct pf_brk *b, int err)
+{
+	struct pf_lobj *o = b->obj;
+	struct pf_brk *ended;
+
+	pf_mutex_lock(&o->lock);
+	ended = end_wait(fs, o, b, err);
+	pump(fs, o, ended, NULL);
+}
+
+void pf_lay_cancel(struct pf_fs *fs, uint64_t id, int err)
+{
+	struct pf_brk *b = pf_reg_find(fs, id);
+
+	if (!b)
+		return;
+	pf_lay_count(fs, PF_COUNT_CANCELS, 1);
+	end_by_id(fs, b, err);
+	pf_brk_unref(b);
+}
+
+void pf_lay_shutdown(struct pf_fs *fs, int err)
+{
+	struct pf_brk *b[64];
+	unsigned int i, n;
+	uint64_t left;
+
+	atomic_store(&fs->lay->down, err);
+	do {
+		n = pf_reg_breaks(fs, b, PF_ARRAY_LEN(b), &left);
+		for (i = 0; i < n; i++) {
+			end_by_id(fs, b[i], err);
+			pf_brk_unref(b[i]);
+		}
+	} while (left != 0);
+}
+
+void pf_brk_timeout(struct pf_brk *b, uint64_t now)
+{
+	struct pf_fs *fs = b->fs;
+	struct pf_lobj *o = b->obj;
+	struct pf_brk *ended = NULL;
+
+	pf_mutex_lock(&o->lock);
+	if (b->ack_ns != 0 && b->ack_ns <= now) {
+		if (b->state == PF_BRK_ACKS && b->acks != 0)
+			quarantine(fs, o, b);
+		pf_reg_arm(b, b->busy_ns, 0);
+	}
+	if (b->busy_ns != 0 && b->busy_ns <= now) {
+		pf_lay_count(fs, PF_COUNT_TIMEOUTS, b->state != PF_BRK_WORK && b->state != PF_BRK_DONE);
+		pf_reg_arm(b, 0, b->ack_ns);
+		ended = end_wait(fs, o, b, -EBUSY);
+	} else {
+		pf_reg_arm(b, b->busy_ns, b->ack_ns);
+	}
+	pump(fs, o, ended, NULL);
+}
+
+void pf_lay_pins_fell(struct pf_lobj *o, bool anew)
+{
+	struct pf_brk *b = o->cuts;
+
+	if (!b || b->state != PF_BRK_PARKED || b->want)
+		return;
+	/* From the slot that was seen pinned last: one that is still pinned ends the look at once. The scan that counts comes later. */
+	b->blocker = pf_win_scan(o, anew ? NULL : b->blocker, b->fz_foff, b->fz_len);
+	if (b->blocker)
+		return;
+	b->want = true;
+	b->seq = pf_lay_id(b->fs);
+}
+
+/* The gate */
+
+int pf_gate_enter(struct pf_lobj *o, struct pf_gate_wait *w)
+{
+	int aside = 0;
+
+	pf_mutex_lock(&o->lock);
+	if (!o->closer) {
+		o->inside++;
+	} else {
+		w->next = NULL;
+		if (o->aside)
+			o->aside_tail->next = w;
+		else
+			o->aside = w;
+		o->aside_tail = w;
+		aside = 1;
+	}
+	pf_mutex_unlock(&o->lock);
+	return aside;
+}
+
+void pf_gate_exit(struct pf_fs *fs, struct pf_lobj *o)
+{
+	pf_mutex_lock(&o->lock);
+	assert(o->inside > 0);
+	o->inside--;
+	pump(fs, o, NULL, NULL);
+}
+
+bool pf_gate_wait_cut(struct pf_lobj *o, uint64_t id, struct pf_gate_wait *w)
+{
+	bool waits;
+
+	pf_mutex_lock(&o->lock);
+	waits = o->cuts && o->cuts->id == id;
+	if (waits) {
+		w->next = o->pinwait;
+		o->pinwait = w;
+	}
+	pf_mutex_unlock(&o->lock);
+	return waits;
+}
+
+void pf_gate_forget(struct pf_share *sh, uint64_t unique, int err)
+{
+	struct pf_lobj *o = sh->obj;
+	struct pf_gate_wait *gone = NULL, *w, **at;
+	int list;
+
+	pf_mutex_lock(&o->lock);
+	for (list = 0; list < 2; list++) {
+		struct pf_gate_wait *last = NULL;
+
+		at = list == 0 ? &o->aside : &o->pinwait;
+		while ((w = *at) != NULL) {
+			if (w->share == sh && (unique == 0 || w->unique == unique)) {
+				*at = w->next;
+				w->next = gone;
+				gone = w;
+			} else {
+				last = w;
+				at = &w->next;
+			}
+		}
+		if (list == 0)
+			o->aside_tail = last;
+	}
+	pf_mutex_unlock(&o->lock);
+	while ((w = gone) != NULL) {
+		gone = w->next;
+		w->w_run(w, err);
+	}
 }

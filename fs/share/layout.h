@@ -39,20 +39,24 @@
 #include "base/fs.h"
 #include "base/lock.h"
 
-struct pf_sess;
 struct pf_brk;
+struct pf_share;
+struct pf_gate_wait;
 
 /* One per in-core inode, embedded in it. Private to share/. */
 struct pf_lobj {
-	struct pf_mutex lock;			/* LAYOUT */
+	struct pf_mutex lock;				/* LAYOUT */
 	uint64_t ino;
-	struct pf_grant *grants;		/* live slots of all sessions on this inode */
-	struct pf_brk *cuts, *cuts_tail;	/* FIFO; the head is active or parked */
-	struct pf_brk *maps, *maps_tail;	/* FIFO, waiting for the gate */
-	struct pf_brk *closer;			/* the break that has the gate closed, or NULL */
-	struct pf_gate_wait *aside;		/* grants and pins put aside */
-	unsigned int inside;			/* grants in progress */
-	uint32_t nr_parked;
+	struct pf_share *shares;			/* one per session that attached the inode */
+	uint64_t nr_grants;				/* slots of all sessions */
+	struct pf_brk *cuts, *cuts_tail;		/* FIFO; only the head is ever past QUEUED */
+	struct pf_brk *maps, *maps_tail;		/* FIFO, waiting for the gate */
+	struct pf_brk *closer;				/* the break that has the gate closed, or NULL */
+	struct pf_gate_wait *aside, *aside_tail;	/* grants and pins that met a closed gate */
+	struct pf_gate_wait *pinwait;			/* pins that let the waiting CUT go first */
+	struct pf_gate_wait *ready;			/* their CUT has ended */
+	unsigned int inside;				/* grants and pins in progress */
+	bool pumping;					/* a thread is in pump(); nobody else touches a break past QUEUED */
 };
 
 void pf_lobj_init(struct pf_lobj *o, uint64_t ino);
@@ -82,17 +86,32 @@ struct pf_brk {
 	/* The end, exactly once; the break may be freed in it. */
 	void (*b_done)(struct pf_brk *b, int err);
 
+	/* Optional, MAP: a slot that need not forget what it was shown, because the answer that it gets will replace it. */
+	const struct pf_share *skip_share;
+	uint32_t skip_slot;
+
 	/* Private to share/. */
 	struct pf_brk *next;
+	struct pf_fs *fs;
 	uint64_t id;				/* for pf_lay_cancel(); set before b_park is called */
+	uint64_t seq;				/* order of turns at the gate */
 	uint64_t since_ns;			/* CLOCK_MONOTONIC at submit */
-	uint64_t deadline_ns;
-	int state;
+	uint64_t busy_ns, ack_ns;		/* deadlines, 0 = none: busy_timeout, revoke_timeout */
+	_Atomic unsigned int refs;		/* b_done is called by the last to let go */
+	unsigned int state;
 	unsigned int acks;			/* sessions still to answer */
+	unsigned int heap;			/* place in the timer heap + 1 */
+	int err;				/* result */
+	int stop;				/* end the wait with this error */
+	bool want;				/* parked, and something changed */
 	bool dirty;				/* granted in range since the last unmap */
-	bool parked_once;
-	bool cancelled;
-	uint64_t inval_id;
+	bool froze;				/* slots of [fz_foff, + fz_len) are frozen for us */
+	bool parked_once;			/* b_park was called */
+	bool waited;
+	bool registered;
+	uint64_t fz_foff, fz_len;
+	uint64_t un_foff, un_len;		/* unmapped so far, unless dirty */
+	struct pf_grant *blocker;		/* the last pinned slot that a scan found */
 	struct pf_brk *reg_next;
 };
 
@@ -109,5 +128,23 @@ void pf_lay_shutdown(struct pf_fs *fs, int err);
 
 /* True when no session has a slot of this inode. */
 bool pf_lay_unshared(struct pf_lobj *o);
+
+/*
+ * The gate, for grants and pins (op/op_map). Enter: 0, and the caller is inside until pf_gate_exit(); or 1, and @w is
+ * called back once: w_run(w, 0) inside the gate, or w_run(w, err) outside of it when its session ended or gave up. @w, and through it
+ * the share, is the caller's and stays alive until then. Inside, nobody may wait for a client, a pin or a break.
+ */
+struct pf_gate_wait {
+	struct pf_gate_wait *next;
+	struct pf_share *share;
+	uint64_t unique;		/* of the request, for pf_gate_forget() */
+	void (*w_run)(struct pf_gate_wait *w, int err);
+};
+int pf_gate_enter(struct pf_lobj *o, struct pf_gate_wait *w);
+void pf_gate_exit(struct pf_fs *fs, struct pf_lobj *o);
+/* Call w_run(w, -EAGAIN) when the CUT @id, which is waiting for pins of @o, has ended; inside the gate or not. False: it has already. */
+bool pf_gate_wait_cut(struct pf_lobj *o, uint64_t id, struct pf_gate_wait *w);
+/* End the waits of a share with @err: those of one request, or all (@unique 0). */
+void pf_gate_forget(struct pf_share *sh, uint64_t unique, int err);
 
 #endif

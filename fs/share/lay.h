@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * lay.h - private to share/: what all sessions and breaks of a mount have in common.
+ *
+ * The registry lists sessions and waiting breaks, for reports, timeouts and pf_lay_cancel(). REGISTRY comes after LAYOUT, so a
+ * break found here is referenced first and looked at under its own inode's lock later.
+ */
+#ifndef PF_SHARE_LAY_H
+#define PF_SHARE_LAY_H
+
+#include <pthread.h>
+#include "share/session.h"
+
+enum pf_count {
+	PF_COUNT_BREAKS, PF_COUNT_WAITS, PF_COUNT_COLLISIONS, PF_COUNT_QUARANTINES, PF_COUNT_TIMEOUTS, PF_COUNT_CANCELS,
+	PF_COUNT_DEFERRED_BLOCKS, PF_COUNT_GRANTS, PF_COUNT_PINS_SLOW, PF_COUNT_KICKS, PF_COUNT_INVALIDATES, PF_COUNT_NR
+};
+
+#define PF_LAY_BUCKETS 1024U
+
+struct pf_lay {
+	_Atomic uint64_t next_id;		/* breaks, invalidates, turns at a gate, sessions */
+	_Atomic int down;			/* pf_lay_shutdown(): no new waits */
+	_Atomic uint64_t count[PF_COUNT_NR];
+
+	struct pf_mutex lock;			/* REGISTRY: all below */
+	struct pf_sess *sessions;
+	struct pf_brk *bucket[PF_LAY_BUCKETS];	/* breaks that wait, by id */
+	uint64_t nr_breaks;
+	struct pf_brk **heap;			/* by the next deadline */
+	unsigned int nr_heap, room_heap;
+
+	pthread_cond_t timer_cond;
+	pthread_t timer;
+	uint64_t timer_until;			/* the timer thread sleeps until then */
+	bool timer_stop;
+};
+
+enum pf_brk_state { PF_BRK_QUEUED, PF_BRK_GATE, PF_BRK_ACKS, PF_BRK_PARKED, PF_BRK_RUN, PF_BRK_WORK, PF_BRK_DONE };
+
+static inline void pf_lay_count(struct pf_fs *fs, enum pf_count c, uint64_t n)
+{
+	atomic_fetch_add_explicit(&fs->lay->count[c], n, memory_order_relaxed);
+}
+
+static inline uint64_t pf_lay_id(struct pf_fs *fs)
+{
+	return atomic_fetch_add_explicit(&fs->lay->next_id, 1, memory_order_relaxed) + 1;
+}
+
+uint64_t pf_lay_now(void);			/* CLOCK_MONOTONIC, ns */
+
+/* registry.c. -ENOMEM: the heap has no room for the break. */
+int pf_reg_init(struct pf_fs *fs) PF_MUST_CHECK;
+void pf_reg_fini(struct pf_fs *fs);
+int pf_reg_add(struct pf_brk *b) PF_MUST_CHECK;
+void pf_reg_del(struct pf_brk *b);
+/* Set the deadlines (0: none). LAYOUT is held. */
+void pf_reg_arm(struct pf_brk *b, uint64_t busy_ns, uint64_t ack_ns);
+/* With a reference (pf_brk_unref), or NULL. */
+struct pf_brk *pf_reg_find(struct pf_fs *fs, uint64_t id);
+/* Up to @max waiting breaks with a reference each; *left: how many more there are. */
+unsigned int pf_reg_breaks(struct pf_fs *fs, struct pf_brk **out, unsigned int max, uint64_t *left);
+unsigned int pf_reg_sessions(struct pf_fs *fs, struct pf_sess **out, unsigned int max);
+void pf_reg_add_sess(struct pf_sess *s);
+void pf_reg_del_sess(struct pf_sess *s);
+
+/* layout.c. No lock held. */
+void pf_brk_unref(struct pf_brk *b);
+void pf_brk_timeout(struct pf_brk *b, uint64_t now);
+/* LAYOUT of @o is held and is dropped: go on with what can go on. Something else keeps @o alive until the return. */
+void pf_lay_pump(struct pf_fs *fs, struct pf_lobj *o);
+/* LAYOUT is held. A pin may have ended: does the CUT that waits have reason to look? */
+void pf_lay_pins_fell(struct pf_lobj *o, bool anew);
+/* LAYOUT is held. The session of @sh answered, or will not answer any more (@lost: and may still touch its blocks). */
+void pf_lay_answered(struct pf_fs *fs, struct pf_share *sh, bool lost);
+
+#endif

@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * report.c - JSON of sessions, pins and waiters.
+ *
+ * Owns nothing. Takes REGISTRY to list, then SESSION or LAYOUT for one object at a time. Cost: the slots in use, the
+ * records that were ever touched, and the waiters that are shown.
+ */
+#include "share/report.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <pinfs/version.h>
+#include "media/pmem.h"
+#include "share/lay.h"
+
+#define ENTRIES_MAX 4096U
+#define ENTRY_BYTES 4096U		/* no single entry is longer */
+
+/* A text that grows; after a failure it stays as it is. */
+struct text {
+	char *buf;
+	size_t len, room;
+	bool failed;
+};
+
+static void put(struct text *t, const char *s, size_t n)
+{
+	if (t->failed)
+		return;
+	if (n > t->room - t->len) {
+		size_t room = 2 * (t->room + n);
+		char *bigger = realloc(t->buf, room);
+
+		if (!bigger) {
+			t->failed = true;
+			return;
+		}
+		t->buf = bigger;
+		t->room = room;
+	}
+	memcpy(t->buf + t->len, s, n);
+	t->len += n;
+}
+
+static void putf(struct text *t, const char *fmt, ...) PF_PRINTF(2, 3);
+static void putf(struct text *t, const char *fmt, ...)
+{
+	char line[512];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(line, sizeof line, fmt, ap);
+	va_end(ap);
+	if (n < 0 || (size_t)n >= sizeof line)
+		t->failed = true;
+	else
+		put(t, line, (size_t)n);
+}
+
+/* Bytes of the UTF-8 sequence at @s that is well formed, else 0. */
+static size_t utf8(const unsigned char *s)
+{
+	size_t n = s[0] >= 0xc2 && s[0] <= 0xdf ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : s[0] >= 0xf0 && s[0] <= 0xf4 ? 4 : 0;
+
+	for (size_t i = 1; i < n; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	/* Overlong forms, surrogates, beyond U+10FFFF. */
+	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
+	    (s[0] == 0xf4 && s[1] > 0x8f))
+		return 0;
+	return n;
+}
+
+static void puts_json(struct text *t, const char *s)
+{
+	const unsigned char *c = (const unsigned char *)s;
+
+	put(t, "\"", 1);
+	while (*c) {
+		size_t n = 1;
+
+		if (*c == '"' || *c == '\\')
+			putf(t, "\\%c", *c);
+		else if (*c < 0x20 || *c == 0x7f)
+			putf(t, "\\u%04x", *c);
+		else if (*c < 0x80)
+			put(t, (const char *)c, 1);
+		else if ((n = utf8(c)) != 0)
+			put(t, (const char *)c, n);
+		else
+			putf(t, "\\u%04x", c[(n = 1) - 1]);
+		c += n;
+	}
+	put(t, "\"", 1);
+}
+
+typedef unsigned long long ull;
+
+static void comm_of(pid_t tid, char *comm, size_t len)
+{
+	char path[64];
+	FILE *f;
+
+	(void)snprintf(path, sizeof path, "/proc/%d/comm", (int)tid);
+	comm[0] = '\0';
+	f = fopen(path, "re");
+	if (!f)
+		return;
+	if (fgets(comm, (int)len, f))
+		comm[strcspn(comm, "\n")] = '\0';
+	(void)fclose(f);
+}
+
+static bool shows(const struct pf_viewer *v, const struct pf_sess *s)
+{
+	return v->all || v->uid == s->uid;
+}
+
+/* True when another entry fits. */
+static bool room_for(const struct text *t, unsigned int shown)
+{
+	return shown < ENTRIES_MAX && t->len + ENTRY_BYTES < PF_REPORT_BYTES && !t->failed;
+}
+
+/* Status */
+
+static void put_session(struct text *t, struct pf_sess *s, uint64_t now)
+{
+	static const char *const state_name[PF_SESS_NR] = {
+		[PF_SESS_LIVE] = "live", [PF_SESS_CUT_OFF] = "cut off", [PF_SESS_DEAD] = "dead"
+	};
+	uint32_t i, used, stale = 0, files = 0;
+	uint64_t pins = 0;
+
+	pf_mutex_lock(&s->lock);
+	used = s->nr_slots;
+	for (i = 0; i < s->led.nslot && used != 0; i++)
+		if (s->slot[i]) {
+			pins += pf_ledger_pins(&s->led, i);
+			stale += (atomic_load(&s->led.slot[i].ls_word) & PF_SLOT_STALE) != 0;
+		}
+	for (struct pf_share *sh = s->shares; sh; sh = sh->sess_next)
+		files++;
+	pf_mutex_unlock(&s->lock);
+	putf(t, "{\"id\":%llu,\"pid\":%d,\"uid\":%u,\"comm\":", (ull)s->id, (int)s->pid, s->uid);
+	puts_json(t, s->comm);
+	putf(t, ",\"age_ns\":%llu,\"slots_used\":%u,\"slots_total\":%u,\"slots_stale\":%u,\"files\":%u,\"pins\":%llu,\"state\":\"%s\"}",
+	     (ull)(now - s->since_ns), used, s->led.nslot, stale, files, (ull)pins, state_name[atomic_load(&s->state)]);
+}
+
+static void put_counters(struct text *t, struct pf_fs *fs)
+{
+	static const char *const name[PF_COUNT_NR] = {
+		[PF_COUNT_BREAKS] = "breaks",		[PF_COUNT_WAITS] = "waits",
+		[PF_COUNT_COLLISIONS] = "collisions",	[PF_COUNT_QUARANTINES] = "quarantines",
+		[PF_COUNT_TIMEOUTS] = "timeouts",	[PF_COUNT_CANCELS] = "cancels",
+		[PF_COUNT_DEFERRED_BLOCKS] = "deferred_blocks", [PF_COUNT_GRANTS] = "grants",
+		[PF_COUNT_PINS_SLOW] = "pins_slow",	[PF_COUNT_KICKS] = "kicks",
+		[PF_COUNT_INVALIDATES] = "invalidates",
+	};
+
+	for (unsigned int i = 0; i < PF_COUNT_NR; i++)
+		putf(t, "%s\"%s\":%llu", i ? "," : "", name[i], (ull)atomic_load(&fs->lay->count[i]));
+}
+
+static void status(struct pf_fs *fs, const struct pf_viewer *v, struct text *t, struct pf_sess **sess, unsigned int nsess)
+{
+	const struct pf_opts *o = &fs->opts;
+	uint64_t now = pf_lay_now(), waiters;
+	struct pf_space sp;
+	unsigned int i, shown = 0;
+
+	(void)pf_reg_breaks(fs, NULL, 0, &waiters);
+	pf_alloc_stat(fs, &sp);
+	putf(t, "{\"version\":\"%s\",\"mount\":", PINFS_VERSION);
+	puts_json(t, v->mount);
+	putf(t, ",\"device_bytes\":%llu,\"uuid\":\"", (ull)fs->pm->bytes);
+	for (i = 0; i < sizeof fs->uuid; i++)
+		putf(t, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", fs->uuid[i]);
+	putf(t, "\",\"label\":");
+	puts_json(t, fs->label);
+	putf(t, ",\"fsid\":%llu,\"daemon_pid\":%d,", (ull)fs->fsid, (int)getpid());
+	putf(t, "\"options\":{\"on_busy\":\"%s\",\"break\":\"%s\",\"pmem\":\"%s\",\"busy_timeout_ms\":%llu,\"revoke_timeout_ms\":%llu,"
+		"\"window\":%llu,\"ro\":%s},\"pmem_mode\":\"%s\",",
+	     pf_busy_name[o->on_busy], pf_scope_name[o->break_scope], pf_pmem_name[o->pmem], (ull)o->busy_timeout_ms,
+	     (ull)o->revoke_timeout_ms, (ull)o->window, o->ro ? "true" : "false", pf_pmem_name[fs->pm->mode]);
+	putf(t, "\"space\":{\"block\":%u,\"total\":%llu,\"free\":%llu,\"reserved\":%llu,\"parked\":%llu,\"kept\":%llu},\"sessions\":[",
+	     (unsigned int)PF_BLK_SIZE, (ull)sp.total, (ull)sp.free, (ull)sp.reserved, (ull)sp.parked, (ull)sp.kept);
+	for (i = 0; i < nsess && room_for(t, shown); i++, shown++) {
+		put(t, ",", i != 0);
+		put_session(t, sess[i], now);
+	}
+	putf(t, "],\"waiters\":%llu,\"counters\":{", (ull)waiters);
+	put_counters(t, fs);
+	putf(t, "}}");
+}
+
+/* Pins */
+
+/* The name that @s has for the file of a slot, if the slot is what the record says. */
+static void path_of(struct pf_sess *s, uint32_t slot, uint64_t ino, char *path, size_t len)
+{
+	path[0] = '\0';
+	pf_mutex_lock(&s->lock);
+	if (slot < s->led.nslot && s->slot[slot] && s->slot[slot]->share->obj->ino == ino)
+		(void)snprintf(path, len, "%s", s->slot[slot]->share->path);
+	pf_mutex_unlock(&s->lock);
+}
+
+static void put_pin(struct text *t, const struct pf_viewer *v, struct pf_sess *s, const struct pf_pin_rec *r, uint64_t now)
+{
+	static const char *const api_name[PF_API_NR] = { [PF_API_PIN] = "pin", [PF_API_DMAEMU] = "dmaemu" };
+	char path[256];
+
+	path_of(s, r->slot, r->ino, path, sizeof path);
+	putf(t, "{\"session\":%llu,\"pid\":%d,\"uid\":%u,\"comm\":", (ull)s->id, (int)s->pid, s->uid);
+	puts_json(t, s->comm);
+	putf(t, ",\"tid\":%u,\"ino\":%llu,\"file\":", r->tid, (ull)r->ino);
+	puts_json(t, shows(v, s) ? path : "");
+	putf(t, ",\"foff\":%llu,\"len\":%llu,\"age_ns\":%llu,\"api\":\"%s\",\"label\":", (ull)r->foff, (ull)r->len,
+	     (ull)(r->start_ns < now ? now - r->start_ns : 0), r->api < PF_API_NR ? api_name[r->api] : "?");
+	puts_json(t, r->label);
+	put(t, "}", 1);
+}
+
+static void put_pins(struct text *t, const struct pf_viewer *v, struct pf_sess **sess, unsigned int nsess)
+{
+	unsigned int i, shown = 0;
+	uint64_t now = pf_lay_now(), left = 0;
+	struct pf_pin_rec r;
+	uint32_t k;
+
+	putf(t, "{\"pins\":[");
+	for (i = 0; i < nsess; i++) {
+		if (atomic_load(&sess[i]->state) == PF_SESS_DEAD)
+			continue;
+		for (k = pf_ledger_rec_seek(&sess[i]->led, 0); k < sess[i]->led.nrec;
+		     k = k % 64 == 63 ? pf_ledger_rec_seek(&sess[i]->led, k + 1) : k + 1) {
+			if (!pf_ledger_rec(&sess[i]->led, k, &r))
+				continue;
+			/* Half of the text for pins, so that nobody's scribbling hides the waiters. */
+			if (room_for(t, shown) && t->len < PF_REPORT_BYTES / 2) {
+				put(t, ",", shown != 0);
+				put_pin(t, v, sess[i], &r, now);
+				shown++;
+			} else {
+				left++;
+			}
+		}
+	}
+	putf(t, "],");
+	if (left != 0)
+		putf(t, "\"pins_left_off\":%llu,", (ull)left);
+}
+
+/* Waiters */
+
+struct waited_for { uint64_t session; pid_t pid; char comm[16]; uint64_t pages; };
+#define WAITED_FOR_MAX 16U
+
+static void put_waiter(struct text *t, const struct pf_viewer *v, struct pf_brk *b, unsigned int shown)
+{
+	struct waited_for who[WAITED_FOR_MAX];
+	unsigned int i, n = 0, state;
+	char path[256] = "", comm[32];
+	uint64_t foff, len;
+
+	pf_mutex_lock(&b->obj->lock);
+	state = b->state;
+	foff = b->froze ? b->fz_foff : b->foff;
+	len = b->froze ? b->fz_len : b->len;
+	for (struct pf_share *sh = b->obj->shares; sh; sh = sh->next) {
+		uint64_t pages = state == PF_BRK_PARKED ? pf_win_pinned(sh, b->fz_foff, b->fz_len) : 0;
+
+		if (!path[0] && shows(v, sh->sess))
+			(void)snprintf(path, sizeof path, "%s", sh->path);
+		if (n < WAITED_FOR_MAX && (pages != 0 || (state == PF_BRK_ACKS && sh->inval_brk == b))) {
+			who[n] = (struct waited_for){ sh->sess->id, sh->sess->pid, "", pages };
+			memcpy(who[n++].comm, sh->sess->comm, sizeof who[0].comm);
+		}
+	}
+	pf_mutex_unlock(&b->obj->lock);
+	if (state == PF_BRK_DONE)
+		return;
+	comm_of(b->tid, comm, sizeof comm);
+	put(t, ",", shown != 0);
+	putf(t, "{\"id\":%llu,\"what\":\"%s\",\"pid\":%d,\"tid\":%d,\"comm\":", (ull)b->id, b->what, (int)b->pid, (int)b->tid);
+	puts_json(t, comm);
+	putf(t, ",\"ino\":%llu,\"file\":", (ull)b->obj->ino);
+	puts_json(t, path);
+	putf(t, ",\"foff\":%llu,\"len\":%llu,\"age_ns\":%llu,\"state\":\"%s\",\"waits_for\":[", (ull)foff, (ull)len,
+	     (ull)(pf_lay_now() - b->since_ns), state == PF_BRK_PARKED ? "pins" : state == PF_BRK_ACKS ? "acks" :
+						state == PF_BRK_QUEUED ? "queued" : "gate");
+	for (i = 0; i < n; i++) {
+		putf(t, "%s{\"session\":%llu,\"pid\":%d,\"comm\":", i ? "," : "", (ull)who[i].session, (int)who[i].pid);
+		puts_json(t, who[i].comm);
+		putf(t, ",\"pages\":%llu}", (ull)who[i].pages);
+	}
+	putf(t, "]}");
+}
+
+static void put_waiters(struct pf_fs *fs, const struct pf_viewer *v, struct text *t)
+{
+	struct pf_brk **b = malloc(ENTRIES_MAX * sizeof(struct pf_brk *));
+	unsigned int i, n = 0, shown = 0;
+	uint64_t left = 0;
+	size_t before;
+
+	if (b)
+		n = pf_reg_breaks(fs, b, ENTRIES_MAX, &left);
+	else
+		t->failed = true;
+	putf(t, "\"waiters\":[");
+	for (i = 0; i < n; i++) {
+		before = t->len;
+		if (room_for(t, shown))
+			put_waiter(t, v, b[i], shown);
+		else
+			left++;
+		shown += t->len != before;
+		pf_brk_unref(b[i]);
+	}
+	putf(t, "]");
+	if (left != 0)
+		putf(t, ",\"waiters_left_off\":%llu", (ull)left);
+	putf(t, "}");
+	free(b);
+}
+
+int pf_report(struct pf_fs *fs, uint32_t what, const struct pf_viewer *viewer, char **text, size_t *len)
+{
+	struct pf_sess **sess;
+	struct text t = { 0 };
+	unsigned int i, n;
+
+	if (what >= PF_REPORT_NR)
+		return -EINVAL;
+	sess = malloc(ENTRIES_MAX * sizeof(struct pf_sess *));
+	if (!sess)
+		return -ENOMEM;
+	n = pf_reg_sessions(fs, sess, ENTRIES_MAX);
+	if (what == PF_REPORT_STATUS) {
+		status(fs, viewer, &t, sess, n);
+	} else {
+		put_pins(&t, viewer, sess, n);
+		put_waiters(fs, viewer, &t);
+	}
+	for (i = 0; i < n; i++)
+		pf_sess_put(sess[i]);
+	free(sess);
+	if (t.failed) {
+		free(t.buf);
+		return -ENOMEM;
+	}
+	*text = t.buf;
+	*len = t.len;
+	return 0;
+}

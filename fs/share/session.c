@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * session.c - client processes: their handles, their acknowledgements and kicks, and what is left to do when they end.
+ *
+ * Owns struct pf_sess. Takes LAYOUT of one inode, SESSION, REGISTRY, in this order. Does not read or write sockets.
+ */
+#include "share/session.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+#include <pinfs/proto.h>
+#include "share/lay.h"
+
+#define HANDLES_MAX 65536U
+
+int pf_sess_create(struct pf_fs *fs, const struct pf_sess_who *who, pf_sess_send_fn send, void (*send_gone)(void *arg),
+		   void *arg, struct pf_sess **out)
+{
+	uint32_t nslot = (uint32_t)(fs->opts.window >> PF_CHUNK_SHIFT), i;
+	struct pf_sess *s = calloc(1, sizeof *s);
+	int err = -ENOMEM;
+
+	if (!s)
+		return -ENOMEM;
+	s->slot = calloc(nslot, sizeof(struct pf_grant *));
+	s->word = malloc(nslot * sizeof *s->word);
+	if (!s->slot || !s->word)
+		goto out_free;
+	err = pf_ledger_create(&s->led, nslot, PF_LEDGER_RECS);
+	if (err != 0)
+		goto out_free;
+	for (i = 0; i < nslot; i++)
+		s->word[i] = PF_SLOT_GEN;
+	s->fs = fs;
+	s->id = pf_lay_id(fs);
+	s->pid = who->pid;
+	s->uid = who->uid;
+	(void)snprintf(s->comm, sizeof s->comm, "%s", who->comm);
+	s->since_ns = pf_lay_now();
+	s->send = send;
+	s->send_gone = send_gone;
+	s->send_arg = arg;
+	atomic_init(&s->refs, 1);
+	atomic_init(&s->state, PF_SESS_LIVE);
+	pf_mutex_init(&s->lock, PF_RANK_SESSION);
+	pf_reg_add_sess(s);
+	*out = s;
+	return 0;
+
+out_free:
+	free(s->slot);
+	free(s->word);
+	free(s);
+	return err;
+}
+
+void pf_sess_get(struct pf_sess *s)
+{
+	atomic_fetch_add(&s->refs, 1);
+}
+
+void pf_sess_put(struct pf_sess *s)
+{
+	if (atomic_fetch_sub(&s->refs, 1) != 1)
+		return;
+	assert(atomic_load(&s->state) == PF_SESS_DEAD && s->nr_slots == 0 && !s->shares);
+	pf_reg_del_sess(s);
+	if (s->send_gone)
+		s->send_gone(s->send_arg);
+	pf_ledger_destroy(&s->led);
+	pf_mutex_fini(&s->lock);
+	free(s->handle);
+	free(s->slot);
+	free(s->word);
+	free(s);
+}
+
+/* Handles. fh = place + 1. */
+
+/* The session's share of this inode, referenced, or NULL. */
+static struct pf_share *find_share(struct pf_sess *s, struct pf_lobj *o)
+{
+	struct pf_share *sh;
+	unsigned int refs = 0;
+
+	pf_mutex_lock(&o->lock);
+	for (sh = o->shares; sh; sh = sh->next) {
+		if (sh->sess != s)
+			continue;
+		/* At 0 it waits for this lock to leave the list: a new one takes its place. */
+		refs = atomic_load(&sh->refs);
+		while (refs != 0 && !atomic_compare_exchange_weak(&sh->refs, &refs, refs + 1))
+			;
+		if (refs != 0)
+			break;
+	}
+	pf_mutex_unlock(&o->lock);
+	return sh;
+}
+
+static int add_handle(struct pf_sess *s, struct pf_share *sh, bool write, uint64_t *fh)
+{
+	uint32_t i = s->free_handle;
+
+	while (i < s->nr_handles && s->handle[i].share)
+		i++;
+	if (i == s->nr_handles) {
+		uint32_t room = s->nr_handles ? 2 * s->nr_handles : 16;
+		struct pf_handle *bigger;
+
+		if (s->nr_handles >= HANDLES_MAX)
+			return -ENFILE;
+		bigger = realloc(s->handle, room * sizeof *bigger);
+		if (!bigger)
+			return -ENOMEM;
+		memset(bigger + s->nr_handles, 0, (room - s->nr_handles) * sizeof *bigger);
+		s->handle = bigger;
+		s->nr_handles = room;
+	}
+	s->handle[i] = (struct pf_handle){ sh, write };
+	s->free_handle = i + 1;
+	*fh = (uint64_t)i + 1;
+	return 0;
+}
+
+int pf_sess_attach(struct pf_sess *s, struct pf_lobj *obj, void *inode, void (*put)(struct pf_fs *fs, void *inode), bool write,
+		   const char *path, uint64_t *fh)
+{
+	struct pf_share *sh = find_share(s, obj);
+	int err;
+
+	if (sh) {
+		put(s->fs, inode);
+	} else {
+		sh = calloc(1, sizeof *sh);
+		if (!sh) {
+			put(s->fs, inode);
+			return -ENOMEM;
+		}
+		sh->sess = s;
+		pf_sess_get(s);
+		sh->obj = obj;
+		sh->inode = inode;
+		sh->put = put;
+		atomic_init(&sh->refs, 1);
+		(void)snprintf(sh->path, sizeof sh->path, "%s", path);
+		pf_share_link(sh);
+		pf_mutex_lock(&s->lock);
+		sh->sess_next = s->shares;
+		if (sh->sess_next)
+			sh->sess_next->sess_pprev = &sh->sess_next;
+		sh->sess_pprev = &s->shares;
+		s->shares = sh;
+		pf_mutex_unlock(&s->lock);
+	}
+	pf_mutex_lock(&s->lock);
+	err = atomic_load(&s->state) == PF_SESS_LIVE ? add_handle(s, sh, write, fh) : -ENOTCONN;
+	pf_mutex_unlock(&s->lock);
+	if (err != 0)
+		pf_share_unref(s->fs, sh);
+	return err;
+}
+
+int pf_sess_detach(struct pf_sess *s, uint64_t fh)
+{
+	struct pf_share *sh = NULL;
+
+	pf_mutex_lock(&s->lock);
+	if (fh - 1 < s->nr_handles) {
+		sh = s->handle[fh - 1].share;
+		s->handle[fh - 1].share = NULL;
+		if (fh - 1 < s->free_handle)
+			s->free_handle = (uint32_t)(fh - 1);
+	}
+	pf_mutex_unlock(&s->lock);
+	if (!sh)
+		return -EBADF;
+	pf_share_unref(s->fs, sh);
+	return 0;
+}
+
+int pf_sess_handle(struct pf_sess *s, uint64_t fh, struct pf_share **out, bool *write)
+{
+	int err = -EBADF;
+
+	pf_mutex_lock(&s->lock);
+	if (fh - 1 < s->nr_handles && s->handle[fh - 1].share) {
+		*out = s->handle[fh - 1].share;
+		*write = s->handle[fh - 1].write;
+		pf_share_get(*out);
+		err = 0;
+	}
+	pf_mutex_unlock(&s->lock);
+	return err;
+}
+
+/* Invalidates */
+
+void pf_sess_send_inval(struct pf_share *sh, uint64_t id, uint64_t foff, uint64_t len, uint32_t flags, uint32_t slot)
+{
+	struct pf_p_inval in = { .in_id = id, .in_ino = sh->obj->ino, .in_foff = foff, .in_len = len, .in_flags = flags, .in_slot = slot };
+	struct fuse_out_header h = { .len = sizeof h + sizeof in, .error = PF_P_NOTIFY_INVAL, .unique = 0 };
+	struct iovec iov[2] = { { &h, sizeof h }, { &in, sizeof in } };
+
+	if (atomic_load(&sh->sess->state) == PF_SESS_LIVE)
+		sh->sess->send(sh->sess->send_arg, iov, 2);
+}
+
+void pf_sess_expect(struct pf_share *sh, uint64_t id)
+{
+	struct pf_sess *s = sh->sess;
+
+	pf_mutex_lock(&s->lock);
+	if (sh->inval_id == 0) {
+		pf_share_get(sh);
+		sh->pend_next = s->pending;
+		if (sh->pend_next)
+			sh->pend_next->pend_pprev = &sh->pend_next;
+		sh->pend_pprev = &s->pending;
+		s->pending = sh;
+	}
+	sh->inval_id = id;
+	pf_mutex_unlock(&s->lock);
+}
+
+/* LAYOUT and SESSION are held. True: a reference was dropped to the caller. */
+static bool expect_no_more(struct pf_share *sh)
+{
+	if (sh->inval_id == 0)
+		return false;
+	sh->inval_id = 0;
+	*sh->pend_pprev = sh->pend_next;
+	if (sh->pend_next)
+		sh->pend_next->pend_pprev = sh->pend_pprev;
+	return true;
+}
+
+void pf_sess_ack(struct pf_sess *s, uint64_t id)
+{
+	struct pf_share *sh;
+	bool mine;
+
+	if (id == 0)
+		return;
+	pf_mutex_lock(&s->lock);
+	for (sh = s->pending; sh && sh->inval_id != id; sh = sh->pend_next)
+		;
+	if (sh)
+		pf_share_get(sh);
+	pf_mutex_unlock(&s->lock);
+	if (!sh)
+		return;
+
+	pf_mutex_lock(&sh->obj->lock);
+	pf_mutex_lock(&s->lock);
+	mine = sh->inval_id == id && expect_no_more(sh);
+	pf_mutex_unlock(&s->lock);
+	if (mine)
+		pf_lay_answered(s->fs, sh, false);
+	pf_lay_pump(s->fs, sh->obj);
+	if (mine)
+		pf_share_unref(s->fs, sh);
+	pf_share_unref(s->fs, sh);
+}
+
+void pf_sess_kick(struct pf_sess *s, uint32_t slot)
+{
+	struct pf_share *sh = NULL;
+	struct pf_grant *g;
+
+	pf_lay_count(s->fs, PF_COUNT_KICKS, 1);
+	pf_mutex_lock(&s->lock);
+	if (slot < s->led.nslot && s->slot[slot]) {
+		sh = s->slot[slot]->share;
+		pf_share_get(sh);
+	}
+	pf_mutex_unlock(&s->lock);
+	if (!sh)
+		return;
+
+	pf_mutex_lock(&sh->obj->lock);
+	pf_mutex_lock(&s->lock);
+	g = s->slot[slot];
+	if (g && g->share != sh)
+		g = NULL;
+	pf_mutex_unlock(&s->lock);
+	if (g)
+		pf_win_unpark(s->fs, g, false);
+	pf_lay_pins_fell(sh->obj, false);
+	pf_lay_pump(s->fs, sh->obj);
+	pf_share_unref(s->fs, sh);
+}
+
+/* Walking the shares of a session while other threads add and drop some: each step takes the next one that was not seen yet. */
+
+static struct pf_share *next_share(struct pf_sess *s, struct pf_share *after)
+{
+	struct pf_share *sh;
+
+	pf_mutex_lock(&s->lock);
+	for (sh = after ? after->sess_next : s->shares; sh; sh = sh->sess_next) {
+		unsigned int refs = atomic_load(&sh->refs);
+
+		while (refs != 0 && !atomic_compare_exchange_weak(&sh->refs, &refs, refs + 1))
+			;
+		if (refs != 0)
+			break;
+	}
+	pf_mutex_unlock(&s->lock);
+	if (after)
+		pf_share_unref(s->fs, after);
+	return sh;
+}
+
+void pf_sess_forget(struct pf_sess *s, uint64_t unique)
+{
+	if (unique == 0)
+		return;
+	for (struct pf_share *sh = next_share(s, NULL); sh; sh = next_share(s, sh))
+		pf_gate_forget(sh, unique, -EINTR);
+}
+
+static void drop_handles(struct pf_sess *s)
+{
+	struct pf_handle *h;
+	uint32_t i, n;
+
+	pf_mutex_lock(&s->lock);
+	h = s->handle;
+	n = s->nr_handles;
+	s->handle = NULL;
+	s->nr_handles = s->free_handle = 0;
+	pf_mutex_unlock(&s->lock);
+	for (i = 0; i < n; i++)
+		if (h[i].share)
+			pf_share_unref(s->fs, h[i].share);
+	free(h);
+}
+
+static bool advance(struct pf_sess *s, enum pf_sess_state to)
+{
+	bool moved;
+
+	pf_mutex_lock(&s->lock);
+	moved = atomic_load(&s->state) < to;
+	if (moved)
+		atomic_store(&s->state, to);
+	pf_mutex_unlock(&s->lock);
+	return moved;
+}
+
+void pf_sess_cut_off(struct pf_sess *s)
+{
+	if (!advance(s, PF_SESS_CUT_OFF))
+		return;
+	for (struct pf_share *sh = next_share(s, NULL); sh; sh = next_share(s, sh)) {
+		pf_gate_forget(sh, 0, -ENOTCONN);
+		pf_mutex_lock(&sh->obj->lock);
+		pf_lay_answered(s->fs, sh, true);
+		pf_lay_pins_fell(sh->obj, true);
+		pf_lay_pump(s->fs, sh->obj);
+	}
+	drop_handles(s);
+}
+
+void pf_sess_gone(struct pf_sess *s)
+{
+	if (!advance(s, PF_SESS_DEAD))
+		return;
+	for (struct pf_share *sh = next_share(s, NULL); sh; sh = next_share(s, sh)) {
+		struct pf_lobj *o = sh->obj;
+		unsigned int drop = 0;
+
+		pf_gate_forget(sh, 0, -ENOTCONN);
+		pf_mutex_lock(&o->lock);
+		pf_mutex_lock(&s->lock);
+		while (sh->grants) {
+			pf_win_drop(s->fs, sh->grants);
+			drop++;
+		}
+		drop += expect_no_more(sh);
+		pf_mutex_unlock(&s->lock);
+		pf_lay_answered(s->fs, sh, false);
+		pf_lay_pins_fell(o, true);
+		pf_lay_pump(s->fs, o);
+		while (drop-- != 0)
+			pf_share_unref(s->fs, sh);
+	}
+	drop_handles(s);
+}
+
+bool pf_sess_maps_device(const struct pf_sess *s, int dev_fd)
+{
+	char path[64], line[512];
+	struct stat dev, led;
+	bool maps = false;
+	FILE *f;
+
+	(void)snprintf(path, sizeof path, "/proc/%d/maps", (int)s->pid);
+	if (fstat(dev_fd, &dev) != 0 || fstat(s->led.fd, &led) != 0)
+		return true;
+	f = fopen(path, "re");
+	if (!f)
+		return errno != ENOENT && errno != ESRCH;
+	while (!maps && fgets(line, sizeof line, f)) {
+		unsigned int major, minor;
+		unsigned long long ino;
+
+		if (sscanf(line, "%*x-%*x %*s %*x %x:%x %llu", &major, &minor, &ino) != 3)
+			continue;	/* the rest of a long line */
+		maps = (ino == dev.st_ino && makedev(major, minor) == dev.st_dev) ||
+		       (ino == led.st_ino && makedev(major, minor) == led.st_dev);
+	}
+	maps = maps || ferror(f);
+	(void)fclose(f);
+	return maps;
+}
