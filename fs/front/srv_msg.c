@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * srv_msg.c - the messages of a session, one function each: decode, ask the core, answer.
+ *
+ * Runs in the worker that owns the connection. Holds no lock across calls. A message that is too short, or out of place, is
+ * nonsense and ends the connection; one that makes no sense for its file or slot is answered with an errno.
+ */
+#include "front/srv_int.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <pinfs/version.h>
+#include "base/log.h"
+#include "front/wire.h"
+#include "media/pmem.h"
+#include "op/op_map.h"
+#include "share/report.h"
+
+/* Returns an errno for the answer, or one of these. */
+#define MSG_DONE 1		/* answered, or will be, or needs no answer */
+#define MSG_NONSENSE 2
+
+/* Who is it? */
+
+/* May the peer open the device itself? A descriptor of it shows all files, so nobody else gets one. ACLs are not looked at. */
+static bool may_open(struct pf_conn *c)
+{
+	mode_t want = c->srv->fs->opts.ro ? 04 : 06;
+	gid_t groups[PF_SRV_GROUPS];
+	socklen_t len = sizeof groups;
+	struct stat st;
+	bool member;
+	size_t i;
+
+	if (c->uid == 0)
+		return true;
+	if (fstat(c->srv->fs->pm->fd, &st) != 0)
+		return false;
+	if (st.st_uid == c->uid)
+		return ((st.st_mode >> 6) & want) == want;
+	member = st.st_gid == c->gid;
+	if (!member && getsockopt(c->fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len) == 0)
+		for (i = 0; i < len / sizeof *groups; i++)
+			member = member || groups[i] == st.st_gid;
+	return ((st.st_mode >> (member ? 3 : 0)) & want) == want;
+}
+
+static void read_comm(pid_t pid, char *comm, size_t len)
+{
+	char path[64];
+	FILE *f;
+
+	(void)snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
+	comm[0] = '\0';
+	f = fopen(path, "re");
+	if (!f)
+		return;
+	if (fgets(comm, (int)len, f))
+		comm[strcspn(comm, "\n")] = '\0';
+	(void)fclose(f);
+}
+
+static int msg_init(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
+{
+	struct { uint32_t major, minor, max_readahead, flags; } in;
+	struct fuse_init_out out = {
+		.major = FUSE_KERNEL_VERSION,
+		.minor = FUSE_KERNEL_MINOR_VERSION,
+		.flags = FUSE_MAP_ALIGNMENT,
+		.map_alignment = PF_BLK_SHIFT,
+	};
+
+	if (atomic_load(&c->init) || !pf_wire_take(w, &in, sizeof in))
+		return MSG_NONSENSE;
+	if (in.major != FUSE_KERNEL_VERSION)
+		return -EPROTO;
+	atomic_store(&c->init, true);
+	pf_conn_answer(c, h->unique, 0, &(struct iovec){ &out, sizeof out }, 1, NULL);
+	return MSG_DONE;
+}
+
+static void session_send(void *arg, const struct iovec *iov, int n)
+{
+	pf_conn_send(arg, iov, n, NULL);
+}
+
+static void session_gone(void *arg)
+{
+	pf_conn_put(arg);
+}
+
+/* A descriptor of the device for the client: an open file description of its own, whose lock keeps other daemons away. */
+static int open_device(struct pf_fs *fs)
+{
+	char path[64];
+	int fd;
+
+	(void)snprintf(path, sizeof path, "/proc/self/fd/%d", fs->pm->fd);
+	fd = open(path, (fs->opts.ro ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (flock(fd, LOCK_SH | LOCK_NB) != 0) {
+		int err = -errno;
+
+		(void)close(fd);
+		return err == -EWOULDBLOCK ? -EBUSY : err;
+	}
+	return fd;
+}
+
+static int watch_process(struct pf_conn *c)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT, .data.u64 = (uint64_t)PF_EV_PID << PF_EV_SHIFT | c->key };
+	int fd = (int)syscall(SYS_pidfd_open, c->pid, 0);
+
+	if (fd < 0)
+		return -errno;
+	c->pidfd = fd;
+	return epoll_ctl(c->srv->epoll_fd, EPOLL_CTL_ADD, fd, &ev) != 0 ? -errno : 0;
+}
+
+static int msg_hello(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
+{
+	struct pf_fs *fs = c->srv->fs;
+	struct pf_p_hello_in in;
+	struct pf_p_hello_out out;
+	struct pf_sess *s;
+	char comm[16];
+	int fds[2], err;
+
+	if (c->sess || !pf_wire_take(w, &in, sizeof in))
+		return MSG_NONSENSE;
+	if (in.hi_major != PINFS_PROTO_MAJOR)
+		return -EPROTO;
+	if (!may_open(c))
+		return -EACCES;
+	fds[0] = open_device(fs);
+	if (fds[0] < 0)
+		return fds[0];
+	read_comm(c->pid, comm, sizeof comm);
+	err = pf_sess_create(fs, &(struct pf_sess_who){ c->pid, c->uid, comm }, session_send, session_gone, c, &s);
+	if (err != 0)
+		goto out_device;
+	pf_conn_get(c);			/* the session's */
+	fds[1] = fcntl(s->led.fd, F_DUPFD_CLOEXEC, 0);
+	if (fds[1] < 0) {
+		err = -errno;
+		goto out_session;
+	}
+	pf_mutex_lock(&c->lock);
+	c->sess = s;
+	pf_mutex_unlock(&c->lock);
+	err = watch_process(c);		/* from here on the connection's end ends the session, too */
+	if (err != 0) {
+		(void)close(fds[1]);
+		(void)close(fds[0]);
+		pf_conn_answer(c, h->unique, err, NULL, 0, NULL);
+		return MSG_NONSENSE;
+	}
+	out = (struct pf_p_hello_out){
+		.ho_major = PINFS_PROTO_MAJOR,
+		.ho_minor = PINFS_PROTO_MINOR,
+		.ho_session = s->id,
+		.ho_dev_bytes = fs->pm->bytes,
+		.ho_fsid = fs->fsid,
+		.ho_nslot = s->led.nslot,
+		.ho_flags = (fs->opts.ro ? PF_HO_RDONLY : 0) | (fs->pm->mode == PF_PMEM_MSYNC ? PF_HO_MSYNC : 0),
+	};
+	pf_conn_answer(c, h->unique, 0, &(struct iovec){ &out, sizeof out }, 1, fds);
+	return MSG_DONE;
+
+out_session:
+	pf_sess_gone(s);
+	pf_sess_put(s);
+out_device:
+	(void)close(fds[0]);
+	return err;
+}
+
+/* Files */
+
+static int msg_attach(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
+{
+	struct pf_p_attach_in in;
+	struct pf_p_attach_out out = { 0 };
+	struct pf_cookie right;
+	int err;
+
+	if (!pf_wire_take(w, &in, sizeof in))
+		return MSG_NONSENSE;
+	in.ai_path[sizeof in.ai_path - 1] = '\0';
+	if (!pf_srv_redeem(c->srv, in.ai_cookie, c->pid, &right))
+		return -ESTALE;
+	err = pf_map_attach(c->sess, right.ino, right.gen, right.write, in.ai_path, &out.ao_fh, &out.ao_size);
+	if (err != 0)
+		return err;
+	out.ao_ino = right.ino;
+	out.ao_write = right.write;
+	pf_conn_answer(c, h->unique, 0, &(struct iovec){ &out, sizeof out }, 1, NULL);
+	return MSG_DONE;
+}
+
+static int msg_detach(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
+{
+	struct pf_p_detach_in in;
+
+	(void)h;
+	return pf_wire_take(w, &in, sizeof in) ? pf_sess_detach(c->sess, in.di_fh) : MSG_NONSENSE;
+}
+
+/* Windows and pins */
+
+struct map_msg {
+	struct pf_map_req req;
+	struct pf_conn *conn;
+};
+
+static void map_answer(struct pf_map_req *r, int err, const struct pf_p_map_out *out, const struct pf_p_extent *ext)
+{
+	struct map_msg *m = PF_CONTAINER_OF(r, struct map_msg, req);
+	struct pf_p_map_out head;
+	struct pf_p_extent body[PF_P_EXT_MAX];
+	struct iovec iov[2];
+
+	if (err != 0) {
+		pf_conn_answer(m->conn, r->unique, err, NULL, 0, NULL);
+		return;
+	}
+	head = *out;
+	memcpy(body, ext, head.mo_next * sizeof *ext);
+	iov[0] = (struct iovec){ &head, sizeof head };
+	iov[1] = (struct iovec){ body, head.mo_next * sizeof *ext };
+	pf_conn_answer(m->conn, r->unique, 0, iov, 2, NULL);
+}
+
+static void map_end(struct pf_map_req *r, uint64_t ino, bool changed)
+{
+	struct map_msg *m = PF_CONTAINER_OF(r, struct map_msg, req);
+
+	if (changed)
+		pf_srv_changed(m->conn->srv, ino);
+	pf_sess_put(r->sess);
+	pf_conn_put(m->conn);
+}
+
+static int start_map(struct pf_conn *c, const struct pf_map_req *req)
+{
+	struct map_msg *m = malloc(sizeof *m);
+
+	if (!m)
+		return -ENOMEM;
+	m->req = *req;
+	m->req.sess = c->sess;
+	m->req.mr_answer = map_answer;
+	m->req.mr_end = map_end;
+	m->conn = c;
+	pf_sess_get(c->sess);
+	pf_conn_get(c);
+	pf_map_start(&m->req);
+	return MSG_DONE;
+}
+
+static int msg_setup(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
+{
+	struct pf_p_map_in in;
+
+	if (!pf_wire_take(w, &in, sizeof in))
+		return MSG_NONSENSE;
+	if (in.mi_map.len != PF_CHUNK_SIZE || (in.mi_map.moffset & (PF_CHUNK_SIZE - 1)) != 0 ||
+	    in.mi_map.moffset >> PF_CHUNK_SHIFT > UINT32_MAX || !(in.mi_map.flags & FUSE_SETUPMAPPING_FLAG_READ) ||
+	    (in.mi_map.flags & ~(FUSE_SETUPMAPPING_FLAG_READ | FUSE_SETUPMAPPING_FLAG_WRITE)) != 0)
+		return -EINVAL;
+	return start_map(c, &(struct pf_map_req){
+		.what = PF_MAP_SETUP,
+		.unique = h->unique,
+		.fh = in.mi_map.fh,
+		.slot = (uint32_t)(in.mi_map.moffset >> PF_CHUNK_SHIFT),
+		.foff = in.mi_map.foffset,
+		.fault_foff = in.mi_fault_foff,
+		.write = (in.mi_map.flags & FUSE_SETUPMAPPING_FLAG_WRITE) != 0,
+	});
+}
+
+static int msg_remove(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
+{
+	struct fuse_removemapping_in in;
+	struct fuse_removemapping_one one;
+	int err = 0;
+	uint32_t i;
+
+	(void)h;
+	if (!pf_wire_take(w, &in, sizeof in) || in.count > w->left / sizeof one)
+		return MSG_NONSENSE;
+	for (i = 0; i < in.count && err == 0; i++) {
+		(void)pf_wire_take(w, &one, sizeof one);
+		if (one.len != PF_CHUNK_SIZE || (one.moffset & (PF_CHUNK_SIZE - 1)) != 0 || one.moffset >> PF_CHUNK_SHIFT > UINT32_MAX)
+			err = -EINVAL;
+		else
+			err = pf_map_remove(c->sess, (uint32_t)(one.moffset >> PF_CHUNK_SHIFT));
+	}
+	return err;
+}
+
+static int msg_pin(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
+{
+	struct pf_p_pin_in in;
+
+	if (!pf_wire_take(w, &in, sizeof in))
+		return MSG_NONSENSE;
+	if ((in.pi_flags & ~(PF_PI_WRITE | PF_PI_WAIT)) != 0)
+		return -EINVAL;
+	return start_map(c, &(struct pf_map_req){
+		.what = PF_MAP_PIN,
+		.unique = h->unique,
+		.fh = in.pi_fh,
+		.slot = in.pi_slot,
+		.first = in.pi_first,
+		.npage = in.pi_npage,
+		.write = (in.pi_flags & PF_PI_WRITE) != 0,
+		.wait = (in.pi_flags & PF_PI_WAIT) != 0,
+	});
+}
+
+static int msg_kick(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
+{
+	struct pf_p_kick_in in;
+
+	(void)h;
+	if (!pf_wire_take(w, &in, sizeof in))
+		return MSG_NONSENSE;
+	pf_sess_kick(c->sess, in.ki_slot);
+	return MSG_DONE;
+}
+
+static int msg_ack(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
+{
+	struct pf_p_ack_in in;
+
+	(void)h;
+	if (!pf_wire_take(w, &in, sizeof in))
+		return MSG_NONSENSE;
+	pf_sess_ack(c->sess, in.ak_id);
+	return MSG_DONE;
+}
+
+static int msg_forget(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
+{
+	struct pf_p_cancel_in in;
+
+	(void)h;
+	if (!pf_wire_take(w, &in, sizeof in))
+		return MSG_NONSENSE;
+	pf_sess_forget(c->sess, in.ca_unique);
+	return MSG_DONE;
+}
+
+static int msg_sync(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
+{
+	struct pf_p_sync_in in;
+
+	(void)h;
+	return pf_wire_take(w, &in, sizeof in) ? pf_map_sync(c->sess, in.si_fh, in.si_foff, in.si_len) : MSG_NONSENSE;
+}
+
+static int msg_report(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
+{
+	struct pf_viewer viewer = { .mount = c->srv->mount, .uid = c->uid };
+	struct pf_p_report_in in;
+	char *text;
+	size_t len;
+	int err;
+
+	if (!pf_wire_take(w, &in, sizeof in))
+		return MSG_NONSENSE;
+	viewer.all = c->uid == geteuid() || may_open(c);
+	err = pf_report(c->srv->fs, in.ri_what, &viewer, &text, &len);
+	if (err != 0)
+		return err;
+	pf_conn_answer(c, h->unique, 0, &(struct iovec){ text, len }, 1, NULL);
+	free(text);
+	return MSG_DONE;
+}
+
+static const struct msg {
+	uint32_t opcode;
+	bool needs_session;
+	int (*fn)(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w);
+} table[] = {
+	{ FUSE_INIT, false, msg_init },		  { PF_P_HELLO, false, msg_hello },
+	{ PF_P_REPORT, false, msg_report },	  { PF_P_ATTACH, true, msg_attach },
+	{ PF_P_DETACH, true, msg_detach },	  { FUSE_SETUPMAPPING, true, msg_setup },
+	{ FUSE_REMOVEMAPPING, true, msg_remove }, { PF_P_PIN, true, msg_pin },
+	{ PF_P_KICK, true, msg_kick },		  { PF_P_INVAL_ACK, true, msg_ack },
+	{ PF_P_FORGET_WAIT, true, msg_forget },	  { PF_P_SYNC, true, msg_sync },
+};
+
+bool pf_msg_handle(struct pf_conn *c, const struct fuse_in_header *h, const void *body, size_t len, const char **why)
+{
+	struct pf_wire w = { body, len };
+	int rc = -ENOSYS;
+	size_t i;
+
+	if (h->opcode != FUSE_INIT && !atomic_load(&c->init)) {
+		*why = "no FUSE_INIT";
+		return false;
+	}
+	for (i = 0; i < PF_ARRAY_LEN(table); i++)
+		if (table[i].opcode == h->opcode)
+			break;
+	if (i < PF_ARRAY_LEN(table))
+		rc = table[i].needs_session && !c->sess ? -ENOTCONN : table[i].fn(c, h, &w);
+	if (rc == MSG_NONSENSE) {
+		*why = "a message too short or out of place";
+		return false;
+	}
+	if (rc != MSG_DONE)
+		pf_conn_answer(c, h->unique, rc, NULL, 0, NULL);
+	return true;
+}
