@@ -39,7 +39,7 @@ $(call test_bin,pin): $(B)/tests/%: $(B)/obj/tests/%.o $$(call obj,$$(call kind_
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) -L$(B) -lpinfs -Wl,-rpath,'$$ORIGIN/../..' \
-		$(LIBS_$(@F)) $(CUNIT_LIBS) $(PMEM_LIBS) -lpthread
+		$(JSON_LIBS) $(LIBS_$(@F)) $(CUNIT_LIBS) $(PMEM_LIBS) -lpthread
 
 TEST_PROGRAMS := $(call test_bin,$(CORE_KINDS) shim pin)
 .PHONY: tests

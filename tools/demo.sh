@@ -131,7 +131,7 @@ printf '%s\n' \
 	"A file on a DAX filesystem has no page cache: when a device does DMA into a mapping of the file, it writes" \
 	"into the file's disk blocks themselves. What if somebody truncates the file while the device is still busy?" \
 	"The blocks go to the next file that needs some, and the device does not know."
-awk 'BEGIN { for (i = 0; i < 327680; i++) printf "new.dat, line %06d: this text belongs to new.dat and no other.\n", i }' >"$dir/text"
+awk 'BEGIN { for (i = 0; i < 327680; i++) printf "new.dat, line %06d: this text belongs to new.dat and no other\n", i }' >"$dir/text"
 
 title "1. on_busy=unsafe: a filesystem that does not look at pins (Linux before 4.17)"
 begin on_busy=unsafe
