@@ -449,7 +449,7 @@ static void umount_pinned(void)
 /* A device in a process of its own: killing who submitted the transfer ends neither it nor the wait. */
 static void device_outlives_submitter(void)
 {
-	char sock[512], out[4096];
+	char sock[64], out[4096];
 	const char *dmaemu;
 	struct actor *c;
 	pid_t device, submitter;
@@ -458,10 +458,13 @@ static void device_outlives_submitter(void)
 	if (!begin(NULL))
 		return;
 	dmaemu = pt_program("dmaemu");
-	(void)snprintf(sock, sizeof sock, "%s/dma.sock", fs->dir);
+	(void)snprintf(sock, sizeof sock, "@pinfs-test-%d", (int)getpid());
 	device = pt_spawn((const char *[]){ dmaemu, "serve", "--socket", sock, NULL }, -1, -1);
-	for (int i = 0; i < 500 && access(sock, F_OK) != 0; i++)
+	for (int i = 0; i < 500; i++) {
+		if (pt_run(out, sizeof out, 10000, (const char *[]){ dmaemu, "list", "--socket", sock, NULL }) == 0)
+			break;
 		pt_sleep_ms(10);
+	}
 	submitter = pt_spawn((const char *[]){ dmaemu, "submit", "--socket", sock, "--delay", "1h", "--wait", f, NULL }, -1, -1);
 	for (int i = 0; i < 500; i++) {
 		CU_ASSERT_FATAL(look(fs, &l));

@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_policy_stress.c - stores, pins, DMA, punches and truncates from several processes at once, judged by the bytes.
+ *
+ * Whoever writes to a file, by write(2), through a window or by DMA, writes pattern lines that name the file and the offset. So
+ * at any time each word of each file is 0 or what the pattern has at that very place; a word that is neither was meant
+ * for somewhere else. Each worker writes to pages of its own (so lines are not torn by another writer) and cuts everybody's.
+ * The same run under on_busy=unsafe must find such words. PINFS_STRESS_S: seconds of the long case (default 12).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <linux/falloc.h>
+#include <pinfs/pin.h>
+#include "dma/dma.h"
+#include "harness/fs.h"
+#include "harness/proc.h"
+#include "harness/run.h"
+
+#define WORKERS 4
+#define FILES 6
+#define PAGES 64U			/* of a file, at most; 16 MiB images have room for little more than all of them */
+#define PAGE 4096U
+#define WORDS (PAGE / 8)
+#define BALLAST_PAGES 2400		/* leaves so little room that blocks change hands all the time */
+
+enum { T_STORE, T_WRITE, T_DMA, T_TRUNCATE, T_OTRUNC, T_PUNCH, T_ZERO, T_READ, T_REMAP, T_RECREATE, T_NR };
+static const char *const t_name[T_NR] = { "stores", "writes", "DMAs", "truncates", "O_TRUNCs", "punches", "zeroings",
+					  "reads", "remaps", "recreations" };
+
+/* Shared by the workers and the case. */
+struct board {
+	_Atomic uint64_t done[T_NR];
+	_Atomic uint64_t strange;	/* words that do not belong where they are */
+	_Atomic uint64_t failed;	/* calls that failed as they must not */
+	_Atomic bool stop;
+	char first[256];		/* about the first of either */
+	atomic_flag taken;
+};
+
+struct worker {
+	const struct pt_fs *fs;
+	struct board *b;
+	unsigned int me;
+	uint64_t rnd, id;
+	struct dma_engine *e;
+	struct { char path[512]; uint64_t ino; char *map; } f[FILES];
+	sigjmp_buf bus;
+};
+
+static struct worker w;			/* one per process */
+
+static void on_bus(int sig)
+{
+	(void)sig;
+	siglongjmp(w.bus, 1);
+}
+
+static uint64_t rnd(uint64_t n)
+{
+	w.rnd ^= w.rnd << 13;
+	w.rnd ^= w.rnd >> 7;
+	w.rnd ^= w.rnd << 17;
+	return w.rnd % n;
+}
+
+static void note(_Atomic uint64_t *count, const char *fmt, ...) PF_PRINTF(2, 3);
+static void note(_Atomic uint64_t *count, const char *fmt, ...)
+{
+	va_list ap;
+
+	atomic_fetch_add(count, 1);
+	if (atomic_flag_test_and_set(&w.b->taken))
+		return;
+	va_start(ap, fmt);
+	(void)vsnprintf(w.b->first, sizeof w.b->first, fmt, ap);
+	va_end(ap);
+}
+
+/* All words but transfer, sequence and checksum follow from the file and the offset. */
+static struct dma_pat pat(unsigned int f)
+{
+	struct dma_pat p = { .dp_id = w.id, .dp_ino = w.f[f].ino };
+
+	dma_pat_label(&p, "stress");
+	return p;
+}
+
+/* Words of a page that are neither 0 nor this file's at this place. */
+static unsigned int strange_words(unsigned int f, uint64_t foff, const uint64_t *got, size_t bytes)
+{
+	struct dma_pat p = pat(f);
+	uint64_t want[WORDS];
+	unsigned int n = 0;
+
+	dma_pat_fill(&p, foff, want, bytes);
+	for (size_t i = 0; i < bytes / 8; i++) {
+		bool free_word = i % 8 == 1 || i % 8 == 2 || i % 8 == 7;	/* transfer, sequence, checksum */
+
+		n += !free_word && got[i] != 0 && got[i] != want[i];
+	}
+	return n;
+}
+
+/* Read twice when something looks odd: a word may be read while it is being written. */
+static void check_page(unsigned int f, uint64_t page)
+{
+	uint64_t got[WORDS];
+	int fd = open(w.f[f].path, O_RDONLY | O_CLOEXEC);
+	unsigned int n = 0;
+	ssize_t len;
+
+	if (fd < 0)
+		return;
+	for (int turn = 0; turn < 2 && (turn == 0 || n != 0); turn++) {
+		len = pread(fd, got, sizeof got, (off_t)(page * PAGE));
+		if (len < 0)
+			note(&w.b->failed, "read of file %u: %s", f, strerror(errno));
+		n = len > 0 ? strange_words(f, page * PAGE, got, (size_t)len) : 0;
+	}
+	if (n != 0)
+		note(&w.b->strange, "file %u (inode %llu) page %llu: %u strange words", f, (unsigned long long)w.f[f].ino,
+		     (unsigned long long)page, n);
+	(void)close(fd);
+}
+
+/* One of our own pages. */
+static uint64_t own_page(void)
+{
+	return w.me + WORKERS * rnd(PAGES / WORKERS);
+}
+
+static bool allowed(int err)
+{
+	return err == ENOSPC || err == EBUSY || err == EINTR || err == EAGAIN;
+}
+
+static void do_store(unsigned int f)
+{
+	uint64_t foff = own_page() * PAGE + 64 * rnd(64), line[8];
+	struct dma_pat p;
+
+	w.id++;
+	p = pat(f);
+	dma_pat_fill(&p, foff, line, sizeof line);
+	if (sigsetjmp(w.bus, 1) == 0)
+		memcpy(w.f[f].map + foff, line, sizeof line);
+}
+
+static void do_write(unsigned int f)
+{
+	uint64_t page = own_page(), buf[WORDS];
+	int fd = open(w.f[f].path, O_WRONLY | O_CLOEXEC);
+	struct dma_pat p;
+
+	if (fd < 0)
+		return;
+	w.id++;
+	p = pat(f);
+	dma_pat_fill(&p, page * PAGE, buf, sizeof buf);
+	if (pwrite(fd, buf, sizeof buf, (off_t)(page * PAGE)) != (ssize_t)sizeof buf && !allowed(errno))
+		note(&w.b->failed, "write to file %u: %s", f, strerror(errno));
+	(void)close(fd);
+}
+
+/* The device is told now and writes a little later, when others have had time to cut. */
+static void do_dma(unsigned int f)
+{
+	struct dma_desc d = dma_desc_init(DMA_FROM_DEVICE);
+	struct dma_xfer *x;
+	int err;
+
+	w.id++;
+	d.pat.dp_id = w.id;
+	dma_pat_label(&d.pat, "stress");
+	d.delay_ns = rnd(3) * 1000000;
+	err = dma_submit_window(w.e, w.f[f].map + own_page() * PAGE, PAGE, DMA_PIN, &d, &x);
+	if (err == -EFAULT || err == -EAGAIN || err == -ENOSPC)
+		return;			/* beyond the end by now */
+	if (err != 0) {
+		note(&w.b->failed, "DMA to file %u: %s", f, strerror(-err));
+		return;
+	}
+	(void)dma_xfer_wait(x, DMA_NEVER);
+	dma_xfer_put(x);
+}
+
+static void do_truncate(unsigned int f)
+{
+	if (truncate(w.f[f].path, (off_t)(rnd(4) != 0 ? PAGES * PAGE : rnd(PAGES * PAGE))) != 0 && !allowed(errno))
+		note(&w.b->failed, "truncate of file %u: %s", f, strerror(errno));
+}
+
+static void do_open_trunc(unsigned int f)
+{
+	int fd = open(w.f[f].path, O_RDWR | O_TRUNC | O_CLOEXEC);
+
+	if (fd < 0) {
+		if (!allowed(errno))
+			note(&w.b->failed, "O_TRUNC of file %u: %s", f, strerror(errno));
+		return;
+	}
+	(void)!ftruncate(fd, PAGES * PAGE);
+	(void)close(fd);
+}
+
+static void do_fallocate(unsigned int f, int mode)
+{
+	int fd = open(w.f[f].path, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	if (fallocate(fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)rnd(PAGES * PAGE), (off_t)(1 + rnd(4 * PAGE))) != 0 && !allowed(errno))
+		note(&w.b->failed, "fallocate(%d) of file %u: %s", mode, f, strerror(errno));
+	(void)close(fd);
+}
+
+static bool map_file(unsigned int f)
+{
+	int fd = open(w.f[f].path, O_RDWR | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) != 0)
+		return false;
+	if (w.f[f].map != NULL)
+		(void)munmap(w.f[f].map, PAGES * PAGE);
+	w.f[f].ino = (uint64_t)st.st_ino;
+	w.f[f].map = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	(void)close(fd);
+	return w.f[f].map != MAP_FAILED;
+}
+
+/* A file of our own that comes and goes, and holds what nobody else should write. */
+static void do_recreate(void)
+{
+	uint64_t buf[WORDS], got[WORDS];
+	char path[512];
+	struct stat st;
+	int fd;
+
+	(void)snprintf(path, sizeof path, "%s", pt_path(w.fs, "own%u", w.me));
+	(void)unlink(path);
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	if (fd < 0 || fstat(fd, &st) != 0) {
+		if (!allowed(errno))
+			note(&w.b->failed, "create: %s", strerror(errno));
+		return;
+	}
+	memset(buf, 0xa0 + (int)w.me, sizeof buf);
+	for (unsigned int i = 0; i < 8; i++)
+		if (write(fd, buf, sizeof buf) != (ssize_t)sizeof buf)
+			break;
+	(void)usleep((unsigned int)rnd(3000));
+	for (unsigned int i = 0; pread(fd, got, sizeof got, i * (off_t)PAGE) == (ssize_t)sizeof got; i++)
+		if (memcmp(buf, got, sizeof got) != 0)
+			note(&w.b->strange, "worker %u's own file: page %u is not what was written", w.me, i);
+	(void)close(fd);
+}
+
+static int work(void *arg)
+{
+	struct sigaction bus = { .sa_handler = on_bus };
+	const struct worker *start = arg;
+
+	w = *start;
+	w.rnd = UINT64_C(0x9e3779b97f4a7c15) * (w.me + 1);
+	w.id = ((uint64_t)w.me + 1) << 32;
+	(void)sigaction(SIGBUS, &bus, NULL);
+	if (dma_engine_start(&w.e) != 0)
+		return 1;
+	for (unsigned int f = 0; f < FILES; f++)
+		if (!map_file(f))
+			return 1;
+	while (!atomic_load(&w.b->stop)) {
+		unsigned int f = (unsigned int)rnd(FILES), t = (unsigned int)rnd(T_NR);
+
+		switch (t) {
+		case T_STORE: do_store(f); break;
+		case T_WRITE: do_write(f); break;
+		case T_DMA: do_dma(f); break;
+		case T_TRUNCATE: do_truncate(f); break;
+		case T_OTRUNC: do_open_trunc(f); break;
+		case T_PUNCH: do_fallocate(f, FALLOC_FL_PUNCH_HOLE); break;
+		case T_ZERO: do_fallocate(f, FALLOC_FL_ZERO_RANGE); break;
+		case T_READ: check_page(f, rnd(PAGES)); break;
+		case T_REMAP:
+			if (!map_file(f))
+				note(&w.b->failed, "remap of file %u: %s", f, strerror(errno));
+			break;
+		case T_RECREATE: do_recreate(); break;
+		default: break;
+		}
+		atomic_fetch_add(&w.b->done[t], 1);
+	}
+	dma_engine_stop(w.e);
+	return 0;
+}
+
+static void prepare(struct pt_fs *fs)
+{
+	static char buf[BALLAST_PAGES * PAGE];
+	int fd;
+
+	for (unsigned int f = 0; f < FILES; f++) {
+		fd = open(pt_path(fs, "f%u", f), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+		PT_SYS_FATAL(fd);
+		PT_SYS(ftruncate(fd, PAGES * PAGE));
+		(void)close(fd);
+	}
+	fd = open(pt_path(fs, "ballast"), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	PT_SYS_FATAL(fd);
+	PT_EQ(write(fd, buf, sizeof buf), sizeof buf);
+	(void)close(fd);
+}
+
+static void stress(const char *opts, unsigned int seconds, bool damage)
+{
+	struct worker start = { .me = 0 };
+	pid_t pid[WORKERS];
+	struct board *b;
+	struct pt_fs *fs;
+	uint64_t calls = 0;
+	char line[512] = "";
+
+	if (!pt_need_mount())
+		return;
+	fs = pt_fs_start("16M", opts);
+	prepare(fs);
+	b = mmap(NULL, sizeof *b, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	CU_ASSERT_FATAL(b != MAP_FAILED);
+	start.fs = fs;
+	start.b = b;
+	for (unsigned int f = 0; f < FILES; f++)
+		(void)snprintf(start.f[f].path, sizeof start.f[f].path, "%s", pt_path(fs, "f%u", f));
+	for (unsigned int i = 0; i < WORKERS; i++) {
+		start.me = i;
+		pid[i] = pt_fork(work, &start);
+		PT_SYS_FATAL(pid[i]);
+	}
+	for (uint64_t end = pt_now_ms() + seconds * 1000; pt_now_ms() < end && (!damage || b->strange == 0);)
+		pt_sleep_ms(50);
+	atomic_store(&b->stop, true);
+	for (unsigned int i = 0; i < WORKERS; i++)
+		PT_EQ(pt_wait(pid[i], 30000), 0);
+
+	for (unsigned int t = 0; t < T_NR; t++) {
+		size_t n = strlen(line);
+
+		(void)snprintf(line + n, sizeof line - n, "%s%llu %s", t == 0 ? "" : ", ", (unsigned long long)b->done[t], t_name[t]);
+		calls += b->done[t];
+	}
+	pt_say("%s", line);
+	w = start;
+	for (unsigned int f = 0; f < FILES; f++) {
+		struct stat st;
+
+		PT_SYS(stat(w.f[f].path, &st));
+		w.f[f].ino = (uint64_t)st.st_ino;
+		for (uint64_t page = 0; page < PAGES; page++)
+			check_page(f, page);
+	}
+	if (b->first[0] != '\0')
+		pt_say("%llu strange, %llu failed; first: %s", (unsigned long long)b->strange, (unsigned long long)b->failed, b->first);
+	CU_ASSERT(calls > 100);
+	if (damage) {
+		/* Metadata may have been hit as well: then calls fail, and fsck finds more than nothing. */
+		CU_ASSERT(b->strange != 0);
+		(void)pt_fs_umount(fs);
+		pt_fs_crash(fs);
+	} else {
+		PT_EQ(b->strange, 0);
+		PT_EQ(b->failed, 0);
+		pt_fs_end(fs);
+	}
+	(void)munmap(b, sizeof *b);
+}
+
+static unsigned int long_run(void)
+{
+	const char *s = getenv("PINFS_STRESS_S");
+	unsigned int n = s != NULL ? (unsigned int)strtoul(s, NULL, 10) : 0;
+
+	return n != 0 ? n : 12;
+}
+
+static void wait_range(void) { stress("on_busy=wait", long_run(), false); }
+static void wait_file(void) { stress("on_busy=wait,break=file", 4, false); }
+static void ebusy(void) { stress("on_busy=ebusy", 4, false); }
+static void defer(void) { stress("on_busy=defer", 4, false); }
+static void unsafe(void) { stress("on_busy=unsafe", 30, true); }
+
+int main(int argc, char **argv)
+{
+	static const struct pt_case cases[] = {
+		{ "wait", wait_range, 600 },
+		{ "wait-file", wait_file, 120 },
+		{ "ebusy", ebusy, 120 },
+		{ "defer", defer, 120 },
+		{ "unsafe", unsafe, 120 },
+	};
+	static const struct pt_suite suite = { "stress", cases, PF_ARRAY_LEN(cases) };
+
+	return pt_main(argc, argv, &suite, 1);
+}
