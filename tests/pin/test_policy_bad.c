@@ -364,6 +364,7 @@ static void scribbled_ledger(uint8_t byte, bool acks)
 			CU_ASSERT(look_until(fs, 1, 1, &l));
 			PT_EQ(l.wait[0].holder, getpid());	/* claimed pins are waited for like true ones */
 			still_serves();
+			(void)munmap(led, (size_t)st.st_size);
 			raw_down(&r);				/* the liar leaves */
 		}
 		PT_EQ(actor_result(c, SOON_MS), 0);
@@ -372,9 +373,10 @@ static void scribbled_ledger(uint8_t byte, bool acks)
 		PT_EQ(actor_result(c, SOON_MS), 0);
 		CU_ASSERT(look_status(fs, "counters.quarantines") >= 1);
 	}
-	if (!acks || byte == 0)
+	if (!acks || byte == 0) {
+		(void)munmap(led, (size_t)st.st_size);
 		raw_down(&r);
-	(void)munmap(led, (size_t)st.st_size);
+	}
 	PT_EQ(actor_do(c, act_write(f, 0, F_LEN, 'o')), (long)F_LEN);
 	actor_end(c);
 	pt_fs_end(fs);
