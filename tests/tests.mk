@@ -24,6 +24,7 @@ $(call test_bin,$(CORE_KINDS)): $(B)/tests/%: $(B)/obj/tests/%.o \
 
 # The engine's core without window.c: needs neither libpinfs nor a mount.
 $(B)/tests/unit/test_dma: $(call obj,tools/dma/engine.c tools/dma/pattern.c)
+$(B)/tests/unit/test_elf: $(call obj,tools/pinrun/elf.c)
 
 # What is checked, without the program around it.
 $(B)/tests/unit/test_fsck: $(call obj,$(wildcard tools/fsck.pinfs/*.c)) | $(B)/fsck.pinfs

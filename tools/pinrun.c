@@ -351,7 +351,7 @@ int main(int argc, char **argv)
 			(void)puts("pinrun (pinfs) " PINFS_VERSION);
 			return 0;
 		default:
-			return fail(EXIT_USE, "try pinrun --help");
+			return EXIT_USE;	/* getopt has said why */
 		}
 	}
 	if (optind == argc) {

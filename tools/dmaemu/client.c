@@ -130,7 +130,7 @@ int cmd_submit(int argc, char **argv)
 	if (status == EX_OK)
 		status = get_reply(sock, &r);
 	if (status == EX_OK && r.err != 0)
-		status = complain(EX_FAIL, "%s: %s: %s", a.file, r.why, strerror(-r.err));
+		status = complain_start(a.file, r.why, r.err);
 	if (status == EX_OK && a.wait)
 		status = wait_for(sock, r.job.id, DMA_NEVER, a.json);
 	else if (status == EX_OK && a.json)

@@ -50,6 +50,9 @@ struct job_map {
 /* One line on standard error. Returns @status. */
 int complain(int status, const char *fmt, ...) PF_PRINTF(2, 3);
 
+/* For a transfer that did not start: @why from job_start(). Returns EX_FAIL. */
+int complain_start(const char *file, const char *why, int err);
+
 /* Options of run and submit. 0 or an exit status, having complained. */
 int job_parse(int argc, char **argv, bool run, struct job_args *out);
 
@@ -58,7 +61,7 @@ int job_open_flags(const struct job *j);
 
 /*
  * Map the job's range of @fd and submit it. @done and @arg as in struct dma_desc; @buf: NULL for the pattern. On failure
- * *why says in a phrase what was tried. job->len becomes the true length.
+ * *why is the call that failed (one word), or says all in a phrase. job->len becomes the true length.
  */
 int job_start(struct dma_engine *e, int fd, struct job *j, void *buf, void (*done)(void *, const struct dma_stat *), void *arg,
 	      struct job_map *map, struct dma_xfer **out, const char **why);

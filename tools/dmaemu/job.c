@@ -183,6 +183,13 @@ int job_parse(int argc, char **argv, bool run, struct job_args *out)
 	return EX_OK;
 }
 
+int complain_start(const char *file, const char *why, int err)
+{
+	if (strchr(why, ' ') != NULL)
+		return complain(EX_FAIL, "%s: %s", file, why);
+	return complain(EX_FAIL, "%s: %s: %s", file, why, strerror(-err));
+}
+
 int job_open_flags(const struct job *j)
 {
 	return (j->dir == DMA_FROM_DEVICE ? O_RDWR : O_RDONLY) | O_CLOEXEC;

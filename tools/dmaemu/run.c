@@ -125,7 +125,7 @@ int cmd_run(int argc, char **argv)
 	}
 	err = job_start(e, fd, &a.job, buf, NULL, NULL, &map, &x, &why);
 	if (err != 0) {
-		status = complain(EX_FAIL, "%s: %s: %s", a.file, why, strerror(-err));
+		status = complain_start(a.file, why, err);
 		goto out_free;
 	}
 	if (a.unmap) {
