@@ -475,6 +475,7 @@ unsigned int sh_serve_lost(struct sh_session *s)
 	sh_sigs old;
 
 	sh_lock(&old);
+	atomic_fetch_add(&sh.vgen, 1);		/* pins find out, too */
 	for (unsigned int i = 0; i < SH_FILES; i++) {
 		for (struct sh_file *f = s->files[i]; f != NULL; f = f->next) {
 			for (struct sh_vma *v = f->vmas; v != NULL; v = v->fnext, mapped++)

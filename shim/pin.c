@@ -13,6 +13,7 @@
 #include "pin.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <time.h>
 
@@ -216,9 +217,10 @@ static bool pin_fast(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin 
 	p = sh_pin_take(t, sl->sl_ses);
 	if (p == NULL)
 		return false;
+	if (sh.pin_test & SH_TEST_GAP)
+		(void)sched_yield();
 	sh_count(sl, first, n);
-	if (atomic_load(&sl->sl_led->ls_word) != word || atomic_load(&sl->sl_seq) != c->seq ||
-	    (a->sgs != NULL && a->sgs->need > a->sgs->room)) {
+	if (!sh_still(sl, word, c->seq) || (a->sgs != NULL && a->sgs->need > a->sgs->room)) {
 		sh_uncount(sl, first, n);
 		sh_pin_give(t, p);
 		return false;

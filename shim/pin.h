@@ -44,6 +44,12 @@ void sh_sg_add(struct sh_sgs *l, uint64_t doff, uint64_t foff, uint64_t len);
 /* Add to the counters. The caller checks the word before and after. */
 void sh_count(struct sh_slot *sl, uint32_t first, uint32_t n);
 void sh_uncount(struct sh_slot *sl, uint32_t first, uint32_t n);
+/* The second look of the handshake. */
+static inline bool sh_still(const struct sh_slot *sl, uint32_t word, uint32_t seq)
+{
+	return (atomic_load(&sl->sl_led->ls_word) == word && atomic_load(&sl->sl_seq) == seq) ||
+	       (sh.pin_test & SH_TEST_BLIND);
+}
 struct pinfs_pin *sh_pin_take(struct sh_tls *t, struct sh_session *s);	/* NULL: no memory */
 void sh_pin_give(struct sh_tls *t, struct pinfs_pin *p);
 void sh_pin_publish(struct sh_tls *t, struct pinfs_pin *p, uint64_t ino, uint64_t foff, uint64_t len);

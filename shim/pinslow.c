@@ -175,7 +175,7 @@ static bool count_here(struct slow *s, const struct part *pt, struct sh_slot *sl
 	if (atomic_load(&sl->sl_led->ls_word) != word)
 		return false;
 	sh_count(sl, pt->first, pt->n);
-	if (atomic_load(&sl->sl_led->ls_word) == word && atomic_load(&sl->sl_seq) == seq) {
+	if (sh_still(sl, word, seq)) {
 		cache_put(s->t, pt, sl, seq);
 		return true;
 	}

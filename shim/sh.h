@@ -263,12 +263,16 @@ struct sh_call {
 	struct sh_waiter w;
 };
 
+#define SH_TEST_GAP 1U			/* yield between the first look and the count */
+#define SH_TEST_BLIND 2U		/* leave out the second look: pins will be missed */
+
 struct sh_state {
 	pid_t pid;
 	uint32_t epoch;				/* counts forks: a pin belongs to one */
 	bool ready;				/* the constructor has run */
 	bool disabled;
 	bool zap_unsafe;			/* tests: invalidate by munmap + mmap, the way that loses stores */
+	uint8_t pin_test;			/* tests of the handshake: SH_TEST_* */
 	atomic_bool mcl_future;
 
 	pthread_mutex_t lock;

@@ -1,0 +1,551 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_pin.c - pinfs_pin() and its relatives against the small daemon of fakesrv.c: the counts are right, a cut waits for them, what
+ * a pin names are the file's blocks, and every way out of a pin ends it exactly once. With the handshake's second look taken out
+ * (the twin), a pin must be missed.
+ */
+#include "fakesrv.h"
+#include "harness/proc.h"
+#include "harness/run.h"
+#include "pin.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGE 4096UL
+#define MIB (1UL << 20)
+
+static char dir[256];
+
+static int file(uint64_t size)
+{
+	static unsigned int n;
+	char path[300];
+	int fd;
+
+	snprintf(path, sizeof path, "%s/p%u", dir, n++);
+	fd = fake_file(path, size);
+	CU_ASSERT_FATAL(fd >= 0);
+	(void)unlink(path);
+	return fd;
+}
+
+static int start(uint32_t nslot, uint64_t size, uint64_t filled, char **p)
+{
+	int fd;
+
+	snprintf(dir, sizeof dir, "%s", pt_tmp());
+	PT_EQ(fake_start(dir, nslot), 0);
+	fd = file(size);
+	if (filled)
+		fake_fill(fd, 0, filled, false);
+	*p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	CU_ASSERT_FATAL(*p != MAP_FAILED);
+	return fd;
+}
+
+static void finish(int fd, char *p, size_t len)
+{
+	struct fake_counts c;
+
+	if (p != NULL)
+		munmap(p, len);
+	for (int i = 0; i < 200; i++) {
+		fake_counts(&c);
+		if (c.slots == 0)
+			break;
+		pt_sleep_ms(5);
+	}
+	PT_EQ(c.pins, 0);
+	PT_EQ(c.slots, 0);
+	close(fd);
+	fake_stop();
+}
+
+static unsigned int pins(void)
+{
+	struct fake_counts c;
+
+	fake_counts(&c);
+	return c.pins;
+}
+
+static void counts(void)
+{
+	struct pinfs_range_info ri;
+	struct pinfs_pin_info pi;
+	struct pinfs_pin *a, *b;
+	char *p;
+	int fd = start(16, 8 * MIB, 8 * MIB, &p);
+
+	PT_EQ(pinfs_pin(p + 100, 10, 0, &a), 0);
+	PT_EQ(pins(), 1);
+	PT_EQ(pinfs_pin(p + PAGE - 1, 2, PINFS_PIN_WRITE, &b), 0);	/* two pages */
+	PT_EQ(pins(), 3);
+	PT_EQ(pinfs_pin_query(b, &pi), 0);
+	PT_EQ(pi.pi_ino, fake_ino(fd));
+	PT_EQ(pi.pi_foff, 0);
+	PT_EQ(pi.pi_len, 2 * PAGE);
+	PT_EQ(pi.pi_flags, PINFS_PIN_WRITE);
+	PT_EQ(pinfs_range_query(p, 4 * PAGE, &ri), 0);
+	PT_EQ(ri.ri_pages, 4);
+	PT_EQ(ri.ri_pinned, 2);
+	PT_EQ(pinfs_pin_label(b, "a label that is too long"), 0);
+	CU_ASSERT(strcmp(b->rec->lr_label, "a label that is") == 0);
+	PT_EQ(atomic_load(&b->rec->lr_state), PF_REC_LIVE);
+	PT_EQ(pinfs_unpin(a), 0);
+	PT_EQ(pins(), 2);
+	PT_EQ(pinfs_unpin(b), 0);
+	PT_EQ(atomic_load(&b->rec->lr_state), PF_REC_FREE);
+	PT_EQ(pins(), 0);
+
+	PT_EQ(pinfs_pin(p + MIB, 6 * MIB, 0, &a), 0);		/* four chunks, two of them whole */
+	PT_EQ(pins(), 256 + 1 + 1 + 1 + 256 - 1);
+	PT_EQ(pinfs_range_query(p, 8 * MIB, &ri), 0);
+	PT_EQ(ri.ri_pinned, 6 * MIB / PAGE);
+	PT_EQ(pinfs_unpin(a), 0);
+	PT_EQ(pins(), 0);
+	finish(fd, p, 8 * MIB);
+}
+
+static void bad_arguments(void)
+{
+	struct pinfs_pin_info pi;
+	struct pinfs_range_info ri;
+	struct pinfs_pin *a = NULL;
+	size_t n = 0;
+	char *p, *ro, heap[8];
+	int fd = start(16, 8 * MIB, 4 * MIB, &p);
+
+	PT_EQ(pinfs_pin(p, 0, 0, &a), -EINVAL);
+	PT_EQ(pinfs_pin(p, 1, 8, &a), -EINVAL);
+	PT_EQ(pinfs_pin(p, 1, 0, NULL), -EINVAL);
+	PT_EQ(pinfs_pin(p, SIZE_MAX, 0, &a), -EOVERFLOW);
+	PT_EQ(pinfs_pin(heap, 1, 0, &a), -EFAULT);
+	PT_EQ(pinfs_pin(p, 8 * MIB + 1, 0, &a), -EFAULT);
+	PT_EQ(pinfs_pin(p + 6 * MIB, 1, 0, &a), -EFAULT);	/* a hole */
+	PT_EQ(pinfs_pin(p + 2 * MIB, 4 * MIB, 0, &a), -EFAULT);	/* half of it */
+	PT_EQ(pins(), 0);
+	PT_EQ(fake_truncate(fd, 7 * MIB, 1000), 0);
+	PT_EQ(pinfs_pin(p + 7 * MIB, 1, PINFS_PIN_WRITE, &a), -EFAULT);	/* beyond the end */
+	CU_ASSERT(a == NULL);
+	PT_EQ(pinfs_unpin(NULL), -EINVAL);
+	PT_EQ(pinfs_pin_query(NULL, &pi), -EINVAL);
+	PT_EQ(pinfs_range_query(heap, 1, &ri), -EFAULT);
+	PT_EQ(pinfs_range_query(p, 0, &ri), -EINVAL);
+	PT_EQ(pinfs_device(heap), -EFAULT);
+	PT_EQ(pinfs_pin_sg(p, 1, 0, NULL, NULL, &a), -EINVAL);
+	PT_EQ(pinfs_pin_sg(p, 1, 0, NULL, &n, &a), -E2BIG);
+	PT_EQ(n, 1);
+	PT_EQ(pins(), 0);
+	PT_EQ(mprotect(p, PAGE, PROT_READ), 0);
+	PT_EQ(pinfs_pin(p, 1, PINFS_PIN_WRITE, &a), -EACCES);
+	PT_EQ(pinfs_pin(p, 2 * PAGE, 0, &a), 0);
+	PT_EQ(pinfs_unpin(a), 0);
+	PT_EQ(pinfs_unpin(a), -EINVAL);
+	ro = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+	PT_EQ(pinfs_pin(ro, 1, PINFS_PIN_WRITE, &a), -EACCES);
+	munmap(ro, PAGE);
+	finish(fd, p, 8 * MIB);
+}
+
+static void scatter(void)
+{
+	struct pinfs_sg sg[600];
+	struct pinfs_pin *a;
+	size_t n = 600;
+	char *p, buf[16];
+	int fd = start(16, 8 * MIB, 2 * MIB, &p), dev;
+
+	fake_fill(fd, 2 * MIB, 16 * PAGE, true);
+	PT_EQ(pinfs_pin_sg(p + 100, MIB, PINFS_PIN_WRITE, sg, &n, &a), 0);
+	PT_EQ(n, 1);
+	PT_EQ(sg[0].sg_doff, fake_doff(fd, 0) + 100);
+	PT_EQ(sg[0].sg_len, MIB);
+	PT_EQ(sg[0].sg_foff, 100);
+	PT_EQ(pinfs_unpin(a), 0);
+	n = 600;
+	PT_EQ(pinfs_pin_sg(p + 2 * MIB - 1, 16 * PAGE, 0, sg, &n, &a), 0);
+	PT_EQ(n, 17);
+	for (size_t i = 0; i < n; i++) {
+		PT_EQ(sg[i].sg_doff, fake_doff(fd, sg[i].sg_foff) + sg[i].sg_foff % PAGE);
+		PT_EQ(sg[i].sg_len, i == 0 ? 1 : i == 16 ? PAGE - 1 : PAGE);
+	}
+	PT_EQ(pinfs_unpin(a), 0);
+	n = 5;
+	PT_EQ(pinfs_pin_sg(p + 2 * MIB - 1, 16 * PAGE, 0, sg, &n, &a), -E2BIG);
+	PT_EQ(n, 17);
+	PT_EQ(pins(), 0);
+
+	/* Holes get blocks, and the device is where they are. */
+	n = 600;
+	PT_EQ(pinfs_pin_sg(p + 5 * MIB, 3 * PAGE, PINFS_PIN_WRITE, sg, &n, &a), 0);
+	PT_EQ(sg[0].sg_doff, fake_doff(fd, 5 * MIB));
+	dev = pinfs_device(p);
+	PT_SYS_FATAL(dev);
+	CU_ASSERT(fcntl(dev, F_GETFD) & FD_CLOEXEC);
+	PT_EQ(pwrite(dev, "by dma", 6, (off_t)sg[0].sg_doff), 6);
+	close(dev);
+	CU_ASSERT(memcmp(p + 5 * MIB, "by dma", 6) == 0);
+	fake_read(fd, 5 * MIB, buf, 6);
+	CU_ASSERT(memcmp(buf, "by dma", 6) == 0);
+	PT_EQ(pinfs_unpin(a), 0);
+	finish(fd, p, 8 * MIB);
+}
+
+struct unpin_later { struct pinfs_pin *pin; unsigned int ms; };
+
+static void *unpin_later(void *arg)
+{
+	struct unpin_later *u = arg;
+
+	pt_sleep_ms(u->ms);
+	PT_EQ(pinfs_unpin(u->pin), 0);
+	return NULL;
+}
+
+static void cut_waits(void)
+{
+	struct unpin_later u = { .ms = 100 };
+	struct pinfs_sg sg;
+	pthread_t t;
+	uint64_t t0;
+	size_t n = 1;
+	char *p, b;
+	int fd = start(16, 4 * MIB, 4 * MIB, &p), dev;
+
+	PT_EQ(pinfs_pin_sg(p + 10 * PAGE, 1, PINFS_PIN_WRITE, &sg, &n, &u.pin), 0);
+	PT_EQ(fake_punch(fd, 0, MIB, 50), -EBUSY);
+	PT_EQ(fake_punch(fd, 11 * PAGE, MIB, 50), 0);		/* beside it */
+	dev = fake_device();
+	PT_EQ(pwrite(dev, "x", 1, (off_t)sg.sg_doff), 1);
+	CU_ASSERT(p[10 * PAGE] == 'x');				/* still the file's */
+	pthread_create(&t, NULL, unpin_later, &u);
+	t0 = pt_now_ms();
+	PT_EQ(fake_punch(fd, 0, MIB, 5000), 0);
+	CU_ASSERT(pt_now_ms() - t0 >= 95 && pt_now_ms() - t0 < 1000);	/* woken, not polled out */
+	pthread_join(t, NULL);
+	CU_ASSERT(p[10 * PAGE] == 0);
+	fake_read(fd, 10 * PAGE, &b, 1);
+	PT_EQ(b, 0);
+	finish(fd, p, 4 * MIB);
+}
+
+struct cutter { int fd; int err; unsigned int ms; };
+
+static void *cutter(void *arg)
+{
+	struct cutter *c = arg;
+
+	c->err = fake_punch(c->fd, 0, 4 * MIB, c->ms);
+	return NULL;
+}
+
+static void on_signal(int sig)
+{
+	(void)sig;
+}
+
+static void *signaller(void *arg)
+{
+	pt_sleep_ms(50);
+	pthread_kill(*(pthread_t *)arg, SIGUSR1);
+	return NULL;
+}
+
+/* New pins of pages that a cut waits for: NOWAIT says so, others wait holding nothing, a signal ends the wait. */
+static void during_a_cut(void)
+{
+	struct sigaction sa = { .sa_handler = on_signal }, was;
+	struct unpin_later u = { .ms = 300 };
+	struct cutter c = { .ms = 5000 };
+	struct fake_counts n;
+	struct pinfs_pin *a = NULL;
+	pthread_t t, t2, self = pthread_self();
+	uint64_t t0;
+	char *p;
+	int fd = start(16, 4 * MIB, 4 * MIB, &p);
+
+	c.fd = fd;
+	PT_EQ(pinfs_pin(p, 1, 0, &u.pin), 0);
+	pthread_create(&t, NULL, cutter, &c);
+	pt_sleep_ms(50);
+	PT_EQ(pinfs_pin(p + PAGE, 1, PINFS_PIN_NOWAIT, &a), -EAGAIN);
+	PT_EQ(pinfs_pin(p + MIB, 2 * MIB, PINFS_PIN_NOWAIT, &a), -EAGAIN);
+	PT_EQ(pins(), 1);
+	sigaction(SIGUSR1, &sa, &was);
+	pthread_create(&t2, NULL, signaller, &self);
+	t0 = pt_now_ms();
+	PT_EQ(pinfs_pin(p + PAGE, 1, PINFS_PIN_WRITE, &a), -EINTR);
+	CU_ASSERT(pt_now_ms() - t0 < 250);
+	pthread_join(t2, NULL);
+	sigaction(SIGUSR1, &was, NULL);
+	pthread_create(&t2, NULL, unpin_later, &u);
+	PT_EQ(pinfs_pin(p + MIB, 2 * MIB, PINFS_PIN_WRITE, &a), 0);	/* after the cut: new blocks */
+	CU_ASSERT(pt_now_ms() - t0 > 250);
+	pthread_join(t, NULL);
+	pthread_join(t2, NULL);
+	PT_EQ(c.err, 0);
+	PT_EQ(pins(), 2 * MIB / PAGE);
+	fake_counts(&n);
+	PT_EQ(n.cancel, 1);
+	PT_EQ(pinfs_unpin(a), 0);
+	finish(fd, p, 4 * MIB);
+}
+
+static void outlives(void)
+{
+	struct fake_counts c;
+	struct pinfs_pin *a;
+	char *p;
+	int fd = start(16, 4 * MIB, 4 * MIB, &p), keep = dup(fd);
+
+	PT_EQ(pinfs_pin(p + PAGE, PAGE, 0, &a), 0);
+	p[3 * MIB] = 1;
+	PT_EQ(munmap(p, 4 * MIB), 0);
+	close(fd);
+	PT_EQ(fake_punch(keep, PAGE, PAGE, 50), -EBUSY);
+	fake_counts(&c);
+	PT_EQ(c.detach, 0);
+	p = mmap(NULL, 4 * MIB, PROT_READ, MAP_SHARED, keep, 0);	/* comes back to life */
+	CU_ASSERT(p != MAP_FAILED && p[3 * MIB] == 1);
+	munmap(p, 4 * MIB);
+	fake_counts(&c);
+	PT_EQ(c.attach, 1);
+	PT_EQ(pinfs_unpin(a), 0);
+	PT_EQ(fake_punch(keep, PAGE, PAGE, 1000), 0);
+	for (int i = 0; i < 200; i++) {
+		fake_counts(&c);
+		if (c.detach)
+			break;
+		pt_sleep_ms(5);
+	}
+	PT_EQ(c.detach, 1);
+	finish(keep, NULL, 0);
+}
+
+/* The blocks leave the file under the pin: the pin keeps them, the file goes on with others. */
+static void deferred(void)
+{
+	struct pinfs_pin *a, *b;
+	struct pinfs_sg sg, sg2;
+	struct fake_counts c;
+	size_t n = 1;
+	char *p;
+	int fd = start(4, 4 * MIB, 4 * MIB, &p);
+
+	p[0] = 'o';
+	PT_EQ(pinfs_pin_sg(p, PAGE, PINFS_PIN_WRITE, &sg, &n, &a), 0);
+	PT_EQ(fake_defer(fd, 0), 0);
+	for (int i = 0; i < 100 && *(volatile char *)p != 0; i++)
+		pt_sleep_ms(5);
+	CU_ASSERT(p[0] == 0);
+	p[0] = 'n';
+	n = 1;
+	PT_EQ(pinfs_pin_sg(p, PAGE, PINFS_PIN_WRITE, &sg2, &n, &b), 0);
+	CU_ASSERT(sg.sg_doff != sg2.sg_doff);
+	PT_EQ(pwrite(fake_device(), "late", 4, (off_t)sg.sg_doff), 4);
+	CU_ASSERT(p[0] == 'n');
+	fake_counts(&c);
+	PT_EQ(c.slots, 2);
+	PT_EQ(pinfs_unpin(a), 0);
+	for (int i = 0; i < 200; i++) {
+		fake_counts(&c);
+		if (c.slots == 1)
+			break;
+		pt_sleep_ms(5);
+	}
+	PT_EQ(c.slots, 1);
+	PT_EQ(pinfs_unpin(b), 0);
+	finish(fd, p, 4 * MIB);
+}
+
+static void all_slots_pinned(void)
+{
+	struct pinfs_pin *a[3];
+	char *p;
+	int fd = start(3, 16 * MIB, 16 * MIB, &p);
+
+	for (size_t i = 0; i < 3; i++)
+		PT_EQ(pinfs_pin(p + i * 2 * MIB, 1, 0, &a[i]), 0);
+	CU_ASSERT(pinfs_pin(p + 8 * MIB, 1, 0, &a[0]) == -EBUSY);
+	PT_EQ(pinfs_unpin(a[1]), 0);
+	PT_EQ(pinfs_pin(p + 8 * MIB, 1, 0, &a[1]), 0);
+	CU_ASSERT(pinfs_pin(p, 12 * MIB, 0, &a[0]) == -EBUSY);	/* all or nothing */
+	PT_EQ(pins(), 3);
+	for (size_t i = 0; i < 3; i++)
+		PT_EQ(pinfs_unpin(a[i]), 0);
+	finish(fd, p, 16 * MIB);
+}
+
+static void children(void)
+{
+	struct pinfs_pin *a, *b;
+	int st;
+	char *p;
+	int fd = start(16, 4 * MIB, 4 * MIB, &p);
+	pid_t pid;
+
+	PT_EQ(pinfs_pin(p, 1, 0, &a), 0);
+	pid = fork();
+	if (pid == 0) {
+		if (pinfs_unpin(a) != -ECHILD)
+			_exit(1);
+		if (pinfs_pin(p, PAGE, PINFS_PIN_WRITE, &b))
+			_exit(2);
+		if (pins() != 1)		/* this copy of the server's memory is of no use, but it is ours */
+			_exit(3);
+		_exit(pinfs_unpin(b) ? 4 : 7);
+	}
+	PT_EQ(waitpid(pid, &st, 0), pid);
+	PT_EQ(WEXITSTATUS(st), 7);
+	PT_EQ(pins(), 1);
+	PT_EQ(pinfs_unpin(a), 0);
+	finish(fd, p, 4 * MIB);
+}
+
+static void lost(void)
+{
+	struct pinfs_pin *a, *b;
+	char *p;
+	int fd = start(16, 4 * MIB, 4 * MIB, &p);
+
+	PT_EQ(pinfs_pin(p, 1, 0, &a), 0);
+	fake_hang_up();
+	for (int i = 0; i < 100 && pinfs_pin(p + MIB, 1, PINFS_PIN_NOWAIT, &b) == 0; i++) {
+		(void)pinfs_unpin(b);
+		pt_sleep_ms(5);
+	}
+	PT_EQ(pinfs_pin(p + MIB, 1, 0, &b), -ENOTCONN);
+	PT_EQ(pinfs_pin(p + 3 * MIB, 1, 0, &b), -ENOTCONN);
+	PT_EQ(pinfs_unpin(a), 0);
+	finish(fd, p, 4 * MIB);
+}
+
+/* ---- pins against cuts, many times ---- */
+
+struct race {
+	char *p;
+	int fd;
+	atomic_bool stop;
+	_Atomic uint64_t pinned, bad;
+};
+
+/*
+ * Write a word to the pinned block; before the pin is dropped, look whether the block is still the file's. A cut that missed
+ * the pin has taken it out and filled it with 0xEE.
+ */
+static void *racer(void *arg)
+{
+	struct race *r = arg;
+	unsigned int seed = (unsigned int)(uintptr_t)&seed;
+	struct pinfs_pin *a;
+	struct pinfs_sg sg;
+	char *dev = mmap(NULL, 256 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED, fake_device(), 0);
+
+	while (!atomic_load(&r->stop)) {
+		size_t n = 1, page = (size_t)rand_r(&seed) % 32;
+		uint64_t mark = (uint64_t)rand_r(&seed) << 20 | page;
+		volatile uint64_t *w;
+
+		if (pinfs_pin_sg(r->p + page * PAGE + (size_t)rand_r(&seed) % 8 * 64, 8, PINFS_PIN_WRITE, &sg, &n, &a))
+			continue;
+		w = (void *)(dev + sg.sg_doff);
+		*w = mark;
+		for (int i = 0; i < 50; i++)
+			__asm__ volatile("" : : : "memory");
+		if (*w == UINT64_C(0xEEEEEEEEEEEEEEEE) || fake_doff(r->fd, page * PAGE) != sg.sg_doff / PAGE * PAGE)
+			atomic_fetch_add(&r->bad, 1);
+		atomic_fetch_add(&r->pinned, 1);
+		(void)pinfs_unpin(a);
+	}
+	munmap(dev, 256 * MIB);
+	return NULL;
+}
+
+static int race_cuts(void *arg)
+{
+	struct race r = { .stop = false };
+	pthread_t t[3];
+	uint64_t end, cuts = 0;
+
+	sh.pin_test = arg == NULL ? SH_TEST_GAP : SH_TEST_GAP | SH_TEST_BLIND;
+	r.fd = start(4, 2 * MIB, 2 * MIB, &r.p);
+	for (int i = 0; i < 3; i++)
+		pthread_create(&t[i], NULL, racer, &r);
+	end = pt_now_ms() + 1500;
+	while (pt_now_ms() < end) {
+		if (fake_punch(r.fd, 0, 2 * MIB, 100) == 0)
+			cuts++;
+		if (cuts % 16 == 15)
+			usleep(300);
+	}
+	atomic_store(&r.stop, true);
+	for (int i = 0; i < 3; i++)
+		pthread_join(t[i], NULL);
+	pt_say("%llu pins, %llu cuts, %llu pins missed%s", (unsigned long long)r.pinned, (unsigned long long)cuts,
+	       (unsigned long long)r.bad, arg ? " (no second look)" : "");
+	munmap(r.p, 2 * MIB);
+	fake_stop();
+	return r.bad ? 5 : r.pinned > 100 && cuts > 10 ? 0 : 6;
+}
+
+static void no_pin_missed(void)
+{
+	PT_EQ(pt_wait(pt_fork(race_cuts, NULL), 20000), 0);
+}
+
+static void twin_misses(void)
+{
+	PT_EQ(pt_wait(pt_fork(race_cuts, &dir), 20000), 5);
+}
+
+static void speed(void)
+{
+	enum { N = 2000000 };
+	struct pinfs_pin *a;
+	uint64_t t0;
+	char *p;
+	int fd = start(16, 4 * MIB, 4 * MIB, &p);
+
+	PT_EQ(pinfs_pin(p, 1, 0, &a), 0);
+	PT_EQ(pinfs_unpin(a), 0);
+	t0 = pt_now_ns();
+	for (int i = 0; i < N; i++) {
+		if (pinfs_pin(p + (unsigned int)i % 512 * PAGE, 1, PINFS_PIN_WRITE, &a) || pinfs_unpin(a))
+			CU_FAIL("pin");
+	}
+	t0 = pt_now_ns() - t0;
+	pt_say("pin + unpin: %.1f ns", (double)t0 / N);
+	finish(fd, p, 4 * MIB);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct pt_case cases[] = {
+		{ "counts", counts, 0 },
+		{ "bad arguments", bad_arguments, 0 },
+		{ "scatter lists and the device", scatter, 0 },
+		{ "a cut waits", cut_waits, 0 },
+		{ "pins during a cut", during_a_cut, 0 },
+		{ "a pin outlives its mapping", outlives, 0 },
+		{ "blocks deferred", deferred, 0 },
+		{ "all slots pinned", all_slots_pinned, 0 },
+		{ "fork", children, 0 },
+		{ "daemon is lost", lost, 0 },
+		{ "no pin is missed", no_pin_missed, 0 },
+		{ "twin: without the second look", twin_misses, 0 },
+		{ "speed", speed, 0 },
+	};
+	const struct pt_suite suite = { "pin", cases, PF_ARRAY_LEN(cases) };
+
+	return pt_main(argc, argv, &suite, 1);
+}
