@@ -22,7 +22,8 @@ skips=
 
 scratch=$(mktemp -d "$([ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")/pinfs-check.XXXXXX") || exit 2
 export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
-export TSAN_OPTIONS="${TSAN_OPTIONS:-halt_on_error=1 second_deadlock_stack=1}"
+# Directories are locked in the order of the tree, which rename(2) changes: the ranks of fs/base/lock.h check what TSan's graph cannot.
+export TSAN_OPTIONS="${TSAN_OPTIONS:-halt_on_error=1 detect_deadlocks=0}"
 
 # Mounts below the scratch directory.
 mounts()

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -432,12 +433,98 @@ static void test_alignment(void)
 	op_env_close(&e);
 }
 
+/* ---- threads ---- */
+
+enum { RECORD = 3 * 4096, ROUNDS = 3000 };
+
+struct crew { struct op_env *e; uint64_t ino; _Atomic bool stop; _Atomic unsigned int bad; };
+
+/* Overwrites one record, sometimes through a hole, so that both kinds of write take part. */
+static void *writer(void *arg)
+{
+	static _Atomic unsigned int ids;
+	struct crew *c = arg;
+	uint8_t *buf = malloc(RECORD);
+	unsigned int id = ids++;
+
+	for (unsigned int i = 0; i < ROUNDS; i++) {
+		memset(buf, (int)(id * 2 + i % 2 + 1), RECORD);
+		c->bad += op_write(c->e, c->ino, 0, buf, RECORD) != RECORD;
+		if (i % 50 == 0)
+			c->bad += op_falloc(c->e, c->ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, RECORD) != 0;
+	}
+	free(buf);
+	return NULL;
+}
+
+/* A read sees all of a write or nothing of it. */
+static void *reader(void *arg)
+{
+	struct crew *c = arg;
+
+	while (!c->stop) {
+		struct pf_rd rd;
+		int first = -1;
+
+		if (pf_op_read_begin(c->e->fs, c->ino, 0, RECORD, &rd) != 0) {
+			c->bad++;
+			continue;
+		}
+		for (int i = 0; i < rd.n; i++)
+			for (size_t k = 0; k < rd.iov[i].iov_len; k += 512) {
+				int b = ((const uint8_t *)rd.iov[i].iov_base)[k];
+
+				first = first < 0 ? b : first;
+				c->bad += b != first;
+			}
+		c->bad += rd.got != RECORD;
+		pf_op_read_end(c->e->fs, &rd);
+	}
+	return NULL;
+}
+
+/* Grows and cuts the file behind the record. */
+static void *cutter(void *arg)
+{
+	struct crew *c = arg;
+	struct stat st;
+
+	while (!c->stop) {
+		c->bad += op_append(c->e, c->ino, data, 300000) != 300000;
+		c->bad += op_truncate(c->e, c->ino, RECORD + 1) != 0;
+		c->bad += pf_op_getattr(c->e->fs, c->ino, &st) != 0 || st.st_size < RECORD;
+	}
+	return NULL;
+}
+
+static void test_threads(void)
+{
+	static void *(*const job[])(void *) = { writer, writer, reader, reader, cutter };
+	pthread_t tid[PF_ARRAY_LEN(job)];
+	struct crew c = { 0 };
+	struct op_env e;
+
+	op_env_open(&e, 32 << 20);
+	c.e = &e;
+	CU_ASSERT_EQUAL(op_create(&e, PF_INO_ROOT, "f", S_IFREG | 0600, &c.ino), 0);
+	CU_ASSERT_EQUAL(op_truncate(&e, c.ino, RECORD), 0);
+	for (size_t i = 0; i < PF_ARRAY_LEN(job); i++)
+		CU_ASSERT_EQUAL(pthread_create(&tid[i], NULL, job[i], &c), 0);
+	for (size_t i = 0; i < PF_ARRAY_LEN(job); i++) {
+		CU_ASSERT_EQUAL(pthread_join(tid[i], NULL), 0);
+		c.stop = i >= 1;	/* both writers are through */
+	}
+	CU_ASSERT_EQUAL(c.bad, 0);
+	op_env_close(&e);
+}
+
 static const struct unit_case cases[] = {
 	{ "random operations agree with the model", test_model },
 	{ "a full device", test_full },
 	{ "sizes, modes and types at their limits", test_limits },
 	{ "a file of very many extents", test_many_extents },
 	{ "big files are 2 MiB aligned", test_alignment },
+	{ "threads read, write and cut one file", test_threads },
 };
 
 int main(void)

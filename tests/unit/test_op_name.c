@@ -489,12 +489,12 @@ static void run_workers(bool same)
 		w[i] = (struct worker){ .e = &e, .id = i };
 		snprintf(name, sizeof name, "d%u", i);
 		CU_ASSERT_EQUAL(op_mkdir(&e, PF_INO_ROOT, name, &w[i].dir), 0);
-		w[i].dir2 = same ? w[0].dir : w[(i + 1) % 4].dir;
-		if (same)
-			w[i].dir = w[0].dir;
 	}
-	/* Neighbours rename into each other's directory: the last one closes the circle. */
-	w[3].dir2 = w[0].dir;
+	/* Each renames into its neighbour's directory, all round. */
+	for (unsigned int i = 0; i < 4; i++) {
+		w[i].dir = same ? w[0].dir : w[i].dir;
+		w[i].dir2 = same ? w[0].dir : w[(i + 1) % 4].dir;
+	}
 	for (unsigned int i = 0; i < 4; i++)
 		CU_ASSERT_EQUAL(pthread_create(&w[i].tid, NULL, own_names, &w[i]), 0);
 	for (unsigned int i = 0; i < 4; i++) {

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_dir.c - directories as trees of names: very many of them, leaves that split, merge and go, positions that stay good.
+ *
+ * PINFS_TEST_NAMES sets how many names the big directory has (default 100000).
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include "harness/unit.h"
+#include "unit/op_env.h"
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
+}
+
+static void name_of(char *buf, size_t size, unsigned int i)
+{
+	/* Lengths from 6 to 230 or so. */
+	snprintf(buf, size, "%u-%.*s", i, (int)(i % 7 * i % 224),
+		 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+		 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
+}
+
+struct walk { uint8_t *seen; unsigned int n, total, twice, max; uint64_t cookie; };
+
+static bool note(void *arg, const char *name, uint64_t ino, unsigned char type, uint64_t next, const struct pf_entry *entry)
+{
+	struct walk *w = arg;
+	unsigned int i = (unsigned int)strtoul(name, NULL, 10);
+
+	(void)ino;
+	(void)type;
+	(void)entry;
+	if (w->n == w->max)
+		return false;
+	w->n++;
+	w->cookie = next;
+	if (i < w->total && name[0] != '.')
+		w->twice += w->seen[i]++ != 0;
+	return true;
+}
+
+/* Every name once, @at_a_time in a call. */
+static void walk_dir(struct op_env *e, uint64_t dir, struct walk *w, unsigned int at_a_time)
+{
+	w->cookie = 2;
+	do {
+		w->n = 0;
+		w->max = at_a_time;
+		CU_ASSERT_EQUAL_FATAL(pf_op_readdir(e->fs, dir, w->cookie, false, note, w), 0);
+	} while (w->n != 0);
+}
+
+static uint64_t dir_size(struct op_env *e, uint64_t dir)
+{
+	struct stat st = { 0 };
+
+	CU_ASSERT_EQUAL(pf_op_getattr(e->fs, dir, &st), 0);
+	CU_ASSERT(st.st_size / 512 <= st.st_blocks);
+	return (uint64_t)st.st_size;
+}
+
+static void test_big(void)
+{
+	unsigned int total = getenv("PINFS_TEST_NAMES") ? (unsigned int)atoi(getenv("PINFS_TEST_NAMES")) : 100000;
+	struct walk w = { .total = total };
+	uint64_t dir, ino, t, first = 0, last = 0, full;
+	struct op_env e;
+	char name[300];
+
+	op_env_open(&e, ((uint64_t)total * 1200 + (64 << 20)) & ~UINT64_C(0xfff));
+	CU_ASSERT_EQUAL(op_mkdir(&e, PF_INO_ROOT, "big", &dir), 0);
+	for (unsigned int i = 0; i < total; i++) {
+		name_of(name, sizeof name, i);
+		t = now_ns();
+		if (op_create(&e, dir, name, S_IFREG | 0600, NULL) != 0) {
+			CU_FAIL_FATAL("create");
+		}
+		t = now_ns() - t;
+		*(i < total / 10 ? &first : &last) += i < total / 10 || i >= total - total / 10 ? t : 0;
+	}
+	/* O(log n): the last tenth is not much slower than the first. */
+	CU_ASSERT(last < 4 * first);
+	printf(" %lu ns a create ", (unsigned long)(last / (total / 10)));
+	op_env_remount(&e);
+
+	w.seen = calloc(total, 1);
+	walk_dir(&e, dir, &w, 1000);
+	for (unsigned int i = 0; i < total; i++) {
+		if (w.seen[i] != 1)
+			CU_FAIL_FATAL("a name is not shown, or twice");
+		name_of(name, sizeof name, i);
+		if (op_lookup(&e, dir, name, &ino) != 0)
+			CU_FAIL_FATAL("a name is not found");
+	}
+	full = dir_size(&e, dir);
+
+	/* Nine of ten names go, in an order that empties no leaf early: the leaves that are left join. */
+	for (unsigned int i = 0; i < total; i++) {
+		if (i % 10 == 3)
+			continue;
+		name_of(name, sizeof name, i);
+		if (pf_op_unlink(e.fs, dir, name) != 0)
+			CU_FAIL_FATAL("unlink");
+	}
+	CU_ASSERT(dir_size(&e, dir) < full / 3);
+	op_env_remount(&e);
+	memset(w.seen, 0, total);
+	w.twice = 0;
+	walk_dir(&e, dir, &w, 7);
+	CU_ASSERT_EQUAL(w.twice, 0);
+	for (unsigned int i = 0; i < total; i++)
+		CU_ASSERT_EQUAL(w.seen[i], i % 10 == 3);
+	for (unsigned int i = 3; i < total; i += 10) {
+		name_of(name, sizeof name, i);
+		if (pf_op_unlink(e.fs, dir, name) != 0)
+			CU_FAIL_FATAL("unlink");
+	}
+	CU_ASSERT_EQUAL(dir_size(&e, dir), 0);
+	CU_ASSERT_EQUAL(pf_op_rmdir(e.fs, PF_INO_ROOT, "big"), 0);
+	free(w.seen);
+	op_env_close(&e);
+}
+
+/* A reader that pauses while names come and go: what stays is shown exactly once, wherever the leaves are by then. */
+static void test_stable_cookies(void)
+{
+	enum { KEEP = 2000 };
+	uint8_t seen[KEEP] = { 0 };
+	struct walk w = { .seen = seen, .total = KEEP, .cookie = 0 };
+	unsigned int round = 0;
+	struct op_env e;
+	char name[300];
+
+	op_env_open(&e, 64 << 20);
+	for (unsigned int i = 0; i < KEEP; i++) {
+		name_of(name, sizeof name, i);
+		CU_ASSERT_EQUAL(op_create(&e, PF_INO_ROOT, name, S_IFREG, NULL), 0);
+	}
+	do {
+		/* In between: 200 more names that split leaves, or their removal, which joins them. */
+		for (unsigned int i = 0; i < 200; i++) {
+			name_of(name, sizeof name, 1000000 + i * 7);
+			CU_ASSERT_EQUAL(round % 2 == 0 ? op_create(&e, PF_INO_ROOT, name, S_IFREG, NULL) :
+				     pf_op_unlink(e.fs, PF_INO_ROOT, name), 0);
+		}
+		round++;
+		w.n = 0;
+		w.max = 50;
+		CU_ASSERT_EQUAL(pf_op_readdir(e.fs, PF_INO_ROOT, w.cookie, false, note, &w), 0);
+	} while (w.n != 0);
+	CU_ASSERT_EQUAL(w.twice, 0);
+	for (unsigned int i = 0; i < KEEP; i++)
+		CU_ASSERT_EQUAL(seen[i], 1);
+	op_env_close(&e);
+}
+
+/* Leaves filled with the longest names, which leave gaps of every size. */
+static void test_long_names(void)
+{
+	struct op_env e;
+	char name[256];
+	uint64_t ino;
+
+	op_env_open(&e, 32 << 20);
+	for (unsigned int round = 0; round < 2; round++) {
+		for (unsigned int i = 0; i < 500; i++) {
+			memset(name, 'L', sizeof name);
+			name[snprintf(name, sizeof name, "%u", i)] = '-';
+			name[i % 2 ? 255 : 20 + i % 230] = '\0';
+			if (round == 0 || i % 2 == 0)
+				CU_ASSERT_EQUAL(op_create(&e, PF_INO_ROOT, name, S_IFREG, NULL), 0);
+			if (round == 0 && i % 2 == 0)
+				CU_ASSERT_EQUAL(pf_op_unlink(e.fs, PF_INO_ROOT, name), 0);
+			CU_ASSERT_EQUAL(op_lookup(&e, PF_INO_ROOT, name, &ino), round == 0 && i % 2 == 0 ? -ENOENT : 0);
+		}
+		op_env_remount(&e);
+	}
+	op_env_close(&e);
+}
+
+static const struct unit_case cases[] = {
+	{ "very many names", test_big },
+	{ "a position survives changes", test_stable_cookies },
+	{ "long names and gaps", test_long_names },
+};
+
+int main(void)
+{
+	return unit_main("dir", cases, PF_ARRAY_LEN(cases));
+}
