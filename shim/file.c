@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/syscall.h>
 
 static struct sh_file **bucket(struct sh_session *s, uint64_t ino)
@@ -105,6 +106,17 @@ static void upgrade(struct sh_file *f, const struct pf_p_attach_out *ao, int fd,
 	f->write = ao->ao_write != 0;
 }
 
+/* What the program calls the file, for pinfsctl. */
+static void name_of(int fd, char *out, size_t size)
+{
+	char link[64];
+	long n;
+
+	(void)snprintf(link, sizeof link, "/proc/thread-self/fd/%d", fd);
+	n = sh_sys(SYS_readlinkat, AT_FDCWD, link, out, size - 1);
+	out[n > 0 ? n : 0] = '\0';
+}
+
 int sh_file_attach(int tid, int fd, const struct pinfs_attach *at, const struct stat *st, bool write,
 		   struct sh_file **out)
 {
@@ -136,6 +148,7 @@ int sh_file_attach(int tid, int fd, const struct pinfs_attach *at, const struct 
 		mine = sh_crew_take_fd(tid, fd);
 	if (mine < 0)
 		return mine;
+	name_of(mine, ai.ai_path, sizeof ai.ai_path);
 	err = sh_rpc(s, PF_P_ATTACH, &ai, sizeof ai, &ao, sizeof ao);
 	if (err)
 		goto out_close;

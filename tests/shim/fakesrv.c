@@ -39,7 +39,7 @@ struct fslot { struct ffile *f; uint64_t chunk; bool stale; };
 struct aside {
 	int sess;
 	struct fuse_in_header h;
-	char body[64];
+	char body[512];
 	struct aside *next;
 };
 
