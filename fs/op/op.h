@@ -36,6 +36,7 @@ void pf_fs_unmount_pm(struct pf_fs *fs);
 void pf_fs_unmount(struct pf_fs *fs);
 
 /* Names. @flags of rename: RENAME_NOREPLACE, RENAME_EXCHANGE. Creating verbs honour set-gid directories. */
+/* Lookup also takes "." (of any inode) and "..": an NFS server comes with numbers. */
 int pf_op_lookup(struct pf_fs *fs, uint64_t dir, const char *name, struct pf_entry *out);
 int pf_op_mknod(struct pf_fs *fs, const struct pf_cred *c, uint64_t dir, const char *name, mode_t mode, dev_t rdev,
 		struct pf_entry *out);			/* regular files too: create */
@@ -49,14 +50,14 @@ int pf_op_rename(struct pf_fs *fs, uint64_t odir, const char *oname, uint64_t nd
 int pf_op_readlink(struct pf_fs *fs, uint64_t ino, char *buf, size_t size);	/* NUL terminated; size >= 4096 */
 void pf_op_forget(struct pf_fs *fs, uint64_t ino, uint64_t n);
 
-/* Directory reading. @fn(arg, name, ino, type, next_cookie, entry-or-NULL) returns false when full. With @plus each entry
- * (but . and ..) carries attributes and a lookup reference. @cookie 0 starts; . and .. are cookies 1 and 2. */
+/* Directory reading. @fn(arg, name, ino, type, next_cookie, entry-or-NULL) returns false when full: then it
+ * has not taken the entry. With @plus each entry (but . and ..) carries attributes and a lookup reference. @cookie 0 starts; . and .. are cookies 1 and 2. */
 typedef bool (*pf_dirent_fn)(void *arg, const char *name, uint64_t ino, unsigned char type, uint64_t next_cookie,
 			     const struct pf_entry *entry);
 int pf_op_readdir(struct pf_fs *fs, uint64_t dir, uint64_t cookie, bool plus, pf_dirent_fn fn, void *arg);
 
-/* Attributes. */
-int pf_op_getattr(struct pf_fs *fs, uint64_t ino, struct stat *st);
+/* Attributes; @gen may be NULL. */
+int pf_op_getattr(struct pf_fs *fs, uint64_t ino, struct stat *st, uint32_t *gen);
 int pf_op_statfs(struct pf_fs *fs, struct statvfs *st);
 int pf_op_access(struct pf_fs *fs, const struct pf_cred *c, uint64_t ino, int mask);
 
@@ -103,7 +104,8 @@ struct pf_areq {
 	};
 	/* @res: bytes (write, copy), 0, or -errno. The request may be freed in it. */
 	void (*ar_done)(struct pf_areq *r, ssize_t res);
-	/* Optional: the request was put aside; @id is for pf_op_cancel(). Called before pf_op_start() returns. */
+	/* Optional: the request was put aside; @id is for pf_op_cancel(). Called before pf_op_start() returns, and ar_done() not
+	 * before this has returned. */
 	void (*ar_aside)(struct pf_areq *r, uint64_t id);
 
 	/* Private to op/. */

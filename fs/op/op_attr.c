@@ -143,7 +143,7 @@ int pf_op_setattr_init(struct pf_areq *r)
 	return 0;
 }
 
-int pf_op_getattr(struct pf_fs *fs, uint64_t ino, struct stat *st)
+int pf_op_getattr(struct pf_fs *fs, uint64_t ino, struct stat *st, uint32_t *gen)
 {
 	struct pf_inode *ip;
 	int err = pf_inode_get(fs, ino, &ip);
@@ -153,6 +153,8 @@ int pf_op_getattr(struct pf_fs *fs, uint64_t ino, struct stat *st)
 	pf_rwlock_rdlock(&ip->lock);
 	pf_inode_stat(ip, st);
 	pf_rwlock_unlock(&ip->lock);
+	if (gen != NULL)
+		*gen = ip->gen;
 	pf_inode_put(ip);
 	return 0;
 }

@@ -82,12 +82,39 @@ void pf_dir_changed(struct pf_d_inode *dir, int subdirs)
 	pf_set_ctime(dir, pf_now());
 }
 
+/* Not stored as names: an inode by its number, a directory's parent by what the directory says. */
+static int lookup_dot(struct pf_fs *fs, uint64_t ino, bool parent, struct pf_entry *out)
+{
+	struct pf_inode *ip, *up;
+	int err;
+
+	err = ino < PF_INO_ROOT ? -ESTALE : pf_inode_get(fs, ino, &ip);
+	if (err != 0)
+		return err;
+	if (parent) {
+		pf_rwlock_rdlock(&ip->lock);
+		err = pf_dir_check(ip, false);
+		ino = pf_get64(ip->d.i_parent);
+		pf_rwlock_unlock(&ip->lock);
+		if (err == 0)
+			err = pf_inode_get(fs, ino, &up);
+		pf_inode_put(ip);
+		if (err != 0)
+			return err;
+		ip = up;
+	}
+	pf_entry_give(ip, out);
+	return 0;
+}
+
 int pf_op_lookup(struct pf_fs *fs, uint64_t dir, const char *name, struct pf_entry *out)
 {
 	struct pf_inode *dp, *ip = NULL;
 	struct pf_dirent de;
 	int err;
 
+	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+		return lookup_dot(fs, dir, name[1] == '.', out);
 	err = strlen(name) > PF_NAME_MAX ? -ENAMETOOLONG : pf_inode_get(fs, dir, &dp);
 	if (err != 0)
 		return err;
