@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * fuse_data.c - FUSE requests about what is in a file: open, read, write, and all that may have to break a layout.
+ *
+ * A request that may wait is a struct areq: it holds the FUSE request and the verb's own record, and no thread. Its answer is sent
+ * by whichever thread ends it. When it is put aside, an interrupt function is left with libfuse that knows only the number
+ * of the wait, so an interrupt that comes late finds nothing and harms nothing.
+ *
+ * Reads are answered straight from the device, under the file's lock; data of writes goes from the request's buffer to the device.
+ */
+#include "front/fuse_ops.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include "front/fuse_io.h"
+#include "front/notify.h"
+#include "front/srv.h"
+
+enum reply { REPLY_ATTR, REPLY_OPEN, REPLY_WRITE, REPLY_ERR };
+
+struct areq {
+	struct pf_areq a;		/* first: the verb knows only this */
+	fuse_req_t req;
+	enum reply reply;
+	uint64_t fh;
+	bool mode_changes;
+};
+
+/* The wait of the request that this thread is starting, if it was interrupted before it was put aside. */
+static _Thread_local uint64_t early_interrupt;
+static _Thread_local bool starting;
+
+/* libfuse calls this with the request's lock held, perhaps from inside fuse_req_interrupt_func(): in that case the answer, which frees
+ * the request, has to wait until that call has returned. */
+static void interrupted(fuse_req_t req, void *data)
+{
+	uint64_t id = (uint64_t)(uintptr_t)data;
+
+	if (starting)
+		early_interrupt = id;
+	else
+		pf_op_cancel(pf_front_of(req)->fs, id);
+}
+
+static void put_aside(struct pf_areq *a, uint64_t id)
+{
+	struct areq *r = PF_CONTAINER_OF(a, struct areq, a);
+
+	starting = true;
+	fuse_req_interrupt_func(r->req, interrupted, (void *)(uintptr_t)id);
+	starting = false;
+}
+
+/*
+ * Direct I/O: the bytes are in memory already, a copy of them in the page cache would only go stale. KEEP_CACHE: what shared
+ * mappings have cached stays right, because all changes pass the kernel. libfuse has no field for the third flag, so the
+ * answer is made by hand.
+ */
+static struct fuse_open_out open_out(uint64_t fh)
+{
+	return (struct fuse_open_out){
+		.fh = fh,
+		.open_flags = FOPEN_DIRECT_IO | FOPEN_KEEP_CACHE |
+			      (pf_io_parallel_writes() ? FOPEN_PARALLEL_DIRECT_WRITES : 0),
+	};
+}
+
+static void reply_open(fuse_req_t req, uint64_t fh)
+{
+	const struct fuse_open_out out = open_out(fh);
+
+	(void)fuse_reply_buf(req, (const char *)&out, sizeof out);
+}
+
+static void answer(struct pf_areq *a, ssize_t res)
+{
+	struct areq *r = PF_CONTAINER_OF(a, struct areq, a);
+
+	if (r->mode_changes)
+		pf_notify_attr(pf_front_of(r->req)->notify, a->ino);
+	if (res < 0) {
+		(void)fuse_reply_err(r->req, (int)-res);
+	} else {
+		switch (r->reply) {
+		case REPLY_ATTR:
+			(void)fuse_reply_attr(r->req, &a->setattr.st, PF_TIMEOUT);
+			break;
+		case REPLY_OPEN:
+			reply_open(r->req, r->fh);
+			break;
+		case REPLY_WRITE:
+			(void)fuse_reply_write(r->req, (size_t)res);
+			break;
+		case REPLY_ERR:
+			(void)fuse_reply_err(r->req, 0);
+			break;
+		}
+	}
+	free(r);
+}
+
+/* NULL: answered already. */
+static struct areq *new_areq(fuse_req_t req, enum pf_aop op, fuse_ino_t node, enum reply reply)
+{
+	struct areq *r = malloc(sizeof *r);
+
+	if (r == NULL) {
+		(void)fuse_reply_err(req, ENOMEM);
+		return NULL;
+	}
+	memset(r, 0, sizeof *r);
+	r->a.op = op;
+	r->a.ino = pf_ino_of(node);
+	r->a.cred = pf_cred_of(req);
+	r->a.ar_done = answer;
+	r->a.ar_aside = put_aside;
+	r->req = req;
+	r->reply = reply;
+	return r;
+}
+
+/* Set-id bits are to go with this request. The kernel will not hear of it in the answer, so it is told afterwards: it checks its own
+ * copy of the mode when somebody runs the file. */
+static bool has_setid(struct areq *r)
+{
+	struct stat st;
+
+	r->mode_changes = pf_op_getattr(pf_front_of(r->req)->fs, r->a.ino, &st, NULL) == 0 &&
+			  (st.st_mode & (S_ISUID | S_ISGID)) != 0;
+	return r->mode_changes;
+}
+
+static void start(struct areq *r)
+{
+	struct pf_fs *fs = pf_front_of(r->req)->fs;
+
+	early_interrupt = 0;
+	pf_op_start(fs, &r->a);		/* @r may be gone now */
+	if (early_interrupt != 0)
+		pf_op_cancel(fs, early_interrupt);
+}
+
+void pf_fuse_setattr(fuse_req_t req, fuse_ino_t node, struct stat *st, int to_set, struct fuse_file_info *fi PF_UNUSED)
+{
+	static const struct { int fuse; unsigned int ours; } bit[] = {
+		{ FUSE_SET_ATTR_MODE, PF_SET_MODE },		{ FUSE_SET_ATTR_UID, PF_SET_UID },
+		{ FUSE_SET_ATTR_GID, PF_SET_GID },		{ FUSE_SET_ATTR_SIZE, PF_SET_SIZE },
+		{ FUSE_SET_ATTR_ATIME, PF_SET_ATIME },		{ FUSE_SET_ATTR_MTIME, PF_SET_MTIME },
+		{ FUSE_SET_ATTR_ATIME_NOW, PF_SET_ATIME_NOW },	{ FUSE_SET_ATTR_MTIME_NOW, PF_SET_MTIME_NOW },
+		{ FUSE_SET_ATTR_CTIME, PF_SET_CTIME },
+	};
+	struct areq *r = new_areq(req, PF_AOP_SETATTR, node, REPLY_ATTR);
+
+	if (r == NULL)
+		return;
+	for (size_t i = 0; i < PF_ARRAY_LEN(bit); i++)
+		if (to_set & bit[i].fuse)
+			r->a.setattr.set |= bit[i].ours;
+	r->a.setattr.st = *st;
+	start(r);
+}
+
+/* A file handle has one bit of state: may this descriptor write? Ioctls are not told. */
+static uint64_t handle_of(const struct fuse_file_info *fi)
+{
+	return (fi->flags & O_ACCMODE) != O_RDONLY;
+}
+
+void pf_fuse_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	struct pf_fs *fs = pf_front_of(req)->fs;
+	const struct pf_cred cred = pf_cred_of(req);
+	struct {
+		struct fuse_entry_out entry;
+		struct fuse_open_out open;
+	} out = { .open = open_out(handle_of(fi)) };
+	struct pf_entry e;
+	int err = pf_op_mknod(fs, &cred, pf_ino_of(dir), name, S_IFREG | (mode & ~(mode_t)S_IFMT), 0, &e);
+
+	if (err != 0) {
+		(void)fuse_reply_err(req, -err);
+		return;
+	}
+	out.entry = (struct fuse_entry_out){
+		.nodeid = pf_node_of(e.ino), .generation = e.gen,
+		.entry_valid = (uint64_t)PF_TIMEOUT, .attr_valid = (uint64_t)PF_TIMEOUT,
+		.attr = {
+			.ino = e.st.st_ino, .size = (uint64_t)e.st.st_size, .blocks = (uint64_t)e.st.st_blocks,
+			.atime = (uint64_t)e.st.st_atim.tv_sec, .atimensec = (uint32_t)e.st.st_atim.tv_nsec,
+			.mtime = (uint64_t)e.st.st_mtim.tv_sec, .mtimensec = (uint32_t)e.st.st_mtim.tv_nsec,
+			.ctime = (uint64_t)e.st.st_ctim.tv_sec, .ctimensec = (uint32_t)e.st.st_ctim.tv_nsec,
+			.mode = e.st.st_mode, .nlink = (uint32_t)e.st.st_nlink, .uid = e.st.st_uid, .gid = e.st.st_gid,
+			.rdev = (uint32_t)e.st.st_rdev, .blksize = (uint32_t)e.st.st_blksize,
+		},
+	};
+	if (fuse_reply_buf(req, (const char *)&out, sizeof out) != 0)
+		pf_op_forget(fs, e.ino, 1);
+}
+
+/* O_TRUNC comes without the kernel's inode lock; the verb orders it against everything else of the file. */
+void pf_fuse_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+	struct areq *r;
+
+	if (!(fi->flags & O_TRUNC)) {
+		reply_open(req, handle_of(fi));
+		return;
+	}
+	r = new_areq(req, PF_AOP_TRUNC_OPEN, node, REPLY_OPEN);
+	if (r == NULL)
+		return;
+	r->fh = handle_of(fi);
+	r->a.setattr.set = PF_SET_SIZE;
+	/* The kernel does not say whether the caller has CAP_FSETID here. */
+	if (r->a.cred.uid != 0 && has_setid(r))
+		r->a.setattr.set |= PF_SET_KILL_SGID;
+	start(r);
+}
+
+/* A handle owns nothing: the kernel's lookup reference outlives it. */
+void pf_fuse_release(fuse_req_t req, fuse_ino_t node PF_UNUSED, struct fuse_file_info *fi PF_UNUSED)
+{
+	(void)fuse_reply_err(req, 0);
+}
+
+void pf_fuse_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi PF_UNUSED)
+{
+	struct pf_fs *fs = pf_front_of(req)->fs;
+	struct pf_rd rd;
+	int err = pf_op_read_begin(fs, pf_ino_of(node), (uint64_t)off, size, &rd);
+
+	if (err != 0) {
+		(void)fuse_reply_err(req, -err);
+		return;
+	}
+	(void)fuse_reply_iov(req, rd.iov, rd.n);
+	pf_op_read_end(fs, &rd);
+}
+
+void pf_fuse_write(fuse_req_t req, fuse_ino_t node, const char *buf, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	const struct fuse_write_in *in = pf_io_body();
+	struct areq *r = new_areq(req, PF_AOP_WRITE, node, REPLY_WRITE);
+
+	if (r == NULL)
+		return;
+	/* Also right for O_APPEND: the kernel has made the offset from the size that it knows, under its inode lock, and nobody
+	 * changes the size behind its back. To append here would mix up the pieces of one large write. */
+	r->a.write.off = (uint64_t)off;
+	r->a.write.buf = buf;
+	r->a.write.len = size;
+	r->a.write.sync = (fi->flags & (O_SYNC | O_DSYNC)) != 0;
+	r->a.write.kill_priv = (in->write_flags & FUSE_WRITE_KILL_SUIDGID) && has_setid(r);
+	start(r);
+}
+
+void pf_fuse_fsync(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_file_info *fi PF_UNUSED)
+{
+	(void)fuse_reply_err(req, -pf_op_fsync(pf_front_of(req)->fs, pf_ino_of(node), datasync != 0));
+}
+
+void pf_fuse_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off_t len, struct fuse_file_info *fi PF_UNUSED)
+{
+	struct areq *r = new_areq(req, PF_AOP_FALLOCATE, node, REPLY_ERR);
+
+	if (r == NULL)
+		return;
+	r->a.fallocate.mode = mode;
+	r->a.fallocate.off = (uint64_t)off;
+	r->a.fallocate.len = (uint64_t)len;
+	start(r);
+}
+
+void pf_fuse_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct fuse_file_info *fi_in PF_UNUSED,
+			     fuse_ino_t out, off_t off_out, struct fuse_file_info *fi_out PF_UNUSED, size_t len, int flags)
+{
+	struct areq *r;
+
+	if (flags != 0) {
+		(void)fuse_reply_err(req, EINVAL);
+		return;
+	}
+	r = new_areq(req, PF_AOP_COPY, out, REPLY_WRITE);
+	if (r == NULL)
+		return;
+	r->a.copy.src_ino = pf_ino_of(in);
+	r->a.copy.src_off = (uint64_t)off_in;
+	r->a.copy.dst_off = (uint64_t)off_out;
+	r->a.copy.len = len;
+	start(r);
+}
+
+void pf_fuse_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence, struct fuse_file_info *fi PF_UNUSED)
+{
+	uint64_t out;
+	int err = pf_op_lseek(pf_front_of(req)->fs, pf_ino_of(node), (uint64_t)off, whence, &out);
+
+	if (err == 0)
+		(void)fuse_reply_lseek(req, (off_t)out);
+	else
+		(void)fuse_reply_err(req, -err);
+}
+
+static int attach(struct pf_front *f, fuse_req_t req, uint64_t ino, bool write, struct pinfs_attach *out)
+{
+	struct stat st;
+	uint32_t gen;
+	int err = pf_op_getattr(f->fs, ino, &st, &gen);
+
+	if (err != 0)
+		return err;
+	if (S_ISDIR(st.st_mode))
+		return -EISDIR;
+	if (!S_ISREG(st.st_mode))
+		return -EINVAL;
+	return pf_srv_attach_cookie(f->srv, ino, gen, write, fuse_req_ctx(req)->pid, out);
+}
+
+void pf_fuse_ioctl(fuse_req_t req, fuse_ino_t node, unsigned int cmd, void *arg PF_UNUSED, struct fuse_file_info *fi,
+		   unsigned int flags PF_UNUSED, const void *in PF_UNUSED, size_t insize PF_UNUSED, size_t outsize)
+{
+	struct pf_front *f = pf_front_of(req);
+	struct pinfs_attach at;
+	struct pinfs_sock so;
+	int err;
+
+	if (cmd == PINFS_IOC_ATTACH && outsize >= sizeof at) {
+		err = attach(f, req, pf_ino_of(node), fi->fh != 0, &at);
+		if (err == 0)
+			(void)fuse_reply_ioctl(req, 0, &at, sizeof at);
+		else
+			(void)fuse_reply_err(req, -err);
+	} else if (cmd == PINFS_IOC_SOCK && outsize >= sizeof so) {
+		pf_srv_sock(f->srv, &so);
+		(void)fuse_reply_ioctl(req, 0, &so, sizeof so);
+	} else {
+		(void)fuse_reply_err(req, ENOTTY);
+	}
+}

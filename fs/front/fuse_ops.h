@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* fuse_ops.h - what fuse_ops.c and fuse_data.c share: translation of numbers, entries and callers. */
+#ifndef PF_FRONT_FUSE_OPS_H
+#define PF_FRONT_FUSE_OPS_H
+
+#define FUSE_USE_VERSION 314
+#include <fuse_lowlevel.h>
+#include "front/front.h"
+#include "front/node.h"
+#include "op/op.h"
+
+/* The kernel is the only one who changes names; attributes that change without it are announced (notify.h). So what it
+ * has cached stays right, and this may be long. */
+#define PF_TIMEOUT 86400.0
+
+static inline struct pf_front *pf_front_of(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+static inline struct pf_cred pf_cred_of(fuse_req_t req)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+
+	return (struct pf_cred){ .uid = ctx->uid, .gid = ctx->gid, .pid = ctx->pid, .umask = ctx->umask };
+}
+
+static inline struct fuse_entry_param pf_entry_param(const struct pf_entry *e)
+{
+	return (struct fuse_entry_param){ .ino = pf_node_of(e->ino), .generation = e->gen, .attr = e->st,
+					  .attr_timeout = PF_TIMEOUT, .entry_timeout = PF_TIMEOUT };
+}
+
+/* File operations (fuse_data.c). */
+void pf_fuse_setattr(fuse_req_t req, fuse_ino_t node, struct stat *st, int to_set, struct fuse_file_info *fi);
+void pf_fuse_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, struct fuse_file_info *fi);
+void pf_fuse_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
+void pf_fuse_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
+void pf_fuse_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi);
+void pf_fuse_write(fuse_req_t req, fuse_ino_t node, const char *buf, size_t size, off_t off, struct fuse_file_info *fi);
+void pf_fuse_fsync(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_file_info *fi);
+void pf_fuse_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off_t len, struct fuse_file_info *fi);
+void pf_fuse_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct fuse_file_info *fi_in, fuse_ino_t out,
+			     off_t off_out, struct fuse_file_info *fi_out, size_t len, int flags);
+void pf_fuse_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence, struct fuse_file_info *fi);
+void pf_fuse_ioctl(fuse_req_t req, fuse_ino_t node, unsigned int cmd, void *arg, struct fuse_file_info *fi,
+		   unsigned int flags, const void *in, size_t insize, size_t outsize);
+
+#endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * notify.h - tells the kernel that attributes which it has cached are stale.
+ *
+ * Windows change files behind the kernel's back: a store into a hole allocates blocks and moves mtime. A thread of its own
+ * sends the notices, because a notice may wait for a request that a worker has to answer.
+ */
+#ifndef PF_FRONT_NOTIFY_H
+#define PF_FRONT_NOTIFY_H
+
+#include <stdint.h>
+#include <pinfs/compiler.h>
+
+struct fuse_session;
+struct pf_notify;
+
+int pf_notify_start(struct fuse_session *se, struct pf_notify **out) PF_MUST_CHECK;
+/* No pf_notify_attr() may follow. What is queued is dropped: the mount is gone. */
+void pf_notify_stop(struct pf_notify *n);
+
+/* Size, blocks, times, mode of this inode are to be asked for again. Any thread, any locks above LEAF; never blocks. */
+void pf_notify_attr(struct pf_notify *n, uint64_t ino);
+
+#endif
