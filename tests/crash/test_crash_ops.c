@@ -325,6 +325,7 @@ struct watch {
 	char *seen[4096];		/* trees that are not the one before */
 	unsigned int nseen;
 	unsigned long images, bad;
+	unsigned long second;		/* images at the last crash within a repair */
 	bool quiet;			/* the twin: damage is expected */
 	char img[256];
 	struct pf_pm *image;		/* for the thread */
@@ -386,33 +387,24 @@ out:
 	free(rd);
 }
 
-static void *check_image(void *arg)
+/* Mount @image, compare, unmount, fsck. With @fn, every drain of mount and unmount is a place for the next crash. */
+static void check_mount(struct watch *w, struct pf_pm *image, crash_fn fn, struct watch *inner)
 {
-	struct watch *w = arg;
+	struct crash *c = fn ? crash_attach(image, fn, inner, 1, w->images + 1) : NULL;
 	struct pf_mount_info info;
 	struct text now = { 0 };
 	struct pf_fs *fs;
 	char out[2048];
 
-	if (crash_image_save(w->image, w->img) != 0) {
-		complain(w, "cannot save the image");
-		return NULL;
-	}
-	/* The image as the crash left it now and then, the image after a mount and unmount each time. */
-	if (w->images % 4 == 0 && !fsck_ok(w->img, out, sizeof out)) {
-		complain(w, "fsck before the mount:");
-		if (!w->quiet)
-			pt_say("%s", out);
-	}
-	if (pf_fs_mount(w->img, &opts, &fs, &info) != 0) {
+	if (pf_fs_mount_pm(image, &opts, &fs, &info) != 0) {
 		complain(w, info.why);
-		return NULL;
+		goto out;
 	}
 	describe(fs, PF_INO_ROOT, "", w->loose ? w->loose->path : NULL, &now);
 	if (w->loose != NULL)
 		check_loose(w, fs);
-	pf_fs_unmount(fs);
-	if (!fsck_ok(w->img, out, sizeof out)) {
+	pf_fs_unmount_pm(fs);
+	if (w->images % 2 == 0 && (crash_image_save(image, w->img) != 0 || !fsck_ok(w->img, out, sizeof out))) {
 		complain(w, "fsck after the mount:");
 		if (!w->quiet)
 			pt_say("%s", out);
@@ -420,21 +412,65 @@ static void *check_image(void *arg)
 	if (strcmp(now.p, w->pre.p) != 0 && w->nseen < PF_ARRAY_LEN(w->seen))
 		w->seen[w->nseen++] = strdup(now.p);
 	free(now.p);
+out:
+	if (c != NULL)
+		crash_detach(c);
+}
+
+static void *check_second(void *arg)
+{
+	struct watch *w = arg;
+
+	check_mount(w, w->image, NULL, NULL);
 	return NULL;
 }
 
 /* In a thread of its own: the one that drains holds locks, and a mount takes them anew. */
-static void at_crash(void *arg, struct pf_pm *image, unsigned int fence)
+static void in_thread(struct watch *w, struct pf_pm *image, unsigned int fence, void *(*fn)(void *))
 {
-	struct watch *w = arg;
 	pthread_t t;
 
 	w->image = image;
 	w->fence = fence;
-	if (pthread_create(&t, NULL, check_image, w) != 0)
+	if (pthread_create(&t, NULL, fn, w) != 0)
 		abort();
 	(void)pthread_join(t, NULL);
 	w->images++;
+}
+
+/* Crashed again while it was being repaired. */
+static void at_second_crash(void *arg, struct pf_pm *image, unsigned int fence)
+{
+	in_thread(arg, image, fence, check_second);
+}
+
+static void *check_first(void *arg)
+{
+	struct watch *w = arg;
+	char out[2048];
+
+	/* Now and then: the image as the crash left it. */
+	if (w->images % 8 == 1 && (crash_image_save(w->image, w->img) != 0 || !fsck_ok(w->img, out, sizeof out))) {
+		complain(w, "fsck before the mount:");
+		if (!w->quiet)
+			pt_say("%s", out);
+	}
+	if (w->images - w->second >= 40) {
+		struct pf_pm *image = w->image;
+		unsigned int fence = w->fence;
+
+		check_mount(w, image, at_second_crash, w);
+		w->fence = fence;
+		w->second = w->images;
+	} else {
+		check_mount(w, w->image, NULL, NULL);
+	}
+	return NULL;
+}
+
+static void at_crash(void *arg, struct pf_pm *image, unsigned int fence)
+{
+	in_thread(arg, image, fence, check_first);
 }
 
 /* ---- the steps ---- */

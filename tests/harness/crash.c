@@ -153,7 +153,7 @@ static void offer_all(struct crash *c)
 {
 	unsigned int runs = 0;
 
-	if (c->n <= 6) {
+	if (c->n < 6 && 1U << c->n <= 8 * c->subsets) {
 		for (uint64_t choice = 0; choice < UINT64_C(1) << c->n; choice++)
 			offer_choice(c, choice);
 		return;
