@@ -404,6 +404,10 @@ void sh_slot_kicked(struct sh_slot *sl)
 		(void)sh_send(sl->sl_ses, NULL, PF_P_KICK, &in, sizeof in);
 	if (!atomic_load(&sl->sl_watch))
 		return;
+	if (atomic_load(&sl->sl_ses->lost)) {
+		sh_session_release(sl->sl_ses);
+		return;
+	}
 	sh_lock(&old);
 	if (sl->sl_state == SH_DEAD)
 		sh_slot_bury(sl);
@@ -453,7 +457,7 @@ static int pick_device(void *arg)
 {
 	struct sh_session *s = arg;
 
-	return s->devfd;
+	return s->devfd >= 0 ? s->devfd : -EBADF;
 }
 
 PF_EXPORT int pinfs_device(const void *addr)
@@ -471,5 +475,5 @@ PF_EXPORT int pinfs_device(const void *addr)
 	if (s == NULL)
 		return sh.refused && sh.sessions == NULL ? -EOPNOTSUPP : -EFAULT;
 	err = sh_crew_lend(&fd, pick_device, s);
-	return err ? err : fd;
+	return err == -EBADF ? -ENOTCONN : err ? err : fd;
 }

@@ -347,10 +347,10 @@ int sh_send(struct sh_session *s, struct sh_req *r, uint32_t op, const void *bod
 	if (lost)
 		return -ENOTCONN;
 	pthread_mutex_lock(&s->tx);
-	err = put(s, op, unique, body, len);
-	pthread_mutex_unlock(&s->tx);
+	err = s->fd < 0 ? 0 : put(s, op, unique, body, len);
 	if (err)
 		(void)sh_sys(SYS_shutdown, s->fd, SHUT_RDWR);	/* serve sees the end and finishes what is pending */
+	pthread_mutex_unlock(&s->tx);
 	return 0;
 }
 
@@ -422,7 +422,36 @@ void sh_session_lose(struct sh_session *s, const char *why)
 		list = r->next;
 		finish(r, -ENOTCONN, NULL, 0);
 	}
-	(void)sh_sys(SYS_shutdown, s->fd, SHUT_RDWR);
+	sh_session_release(s);
+	/* Last: when the daemon's side sees this end, nothing of the device is open or mapped here, unless it is pinned. */
+	pthread_mutex_lock(&s->tx);
+	(void)sh_sys(SYS_close, s->fd);
+	s->fd = -1;
+	pthread_mutex_unlock(&s->tx);
+}
+
+/*
+ * Give the device of a lost session back, so that another daemon may have it. A pinned block may have a transfer under way: then
+ * our lock on the device stays, and the last unpin comes back here through the crew.
+ */
+void sh_session_release(struct sh_session *s)
+{
+	bool pinned = false;
+	sh_sigs old;
+
+	sh_lock(&old);
+	if (s->dev_flush != NULL)
+		(void)sh_sys(SYS_munmap, s->dev_flush, (size_t)s->dev_bytes);
+	s->dev_flush = NULL;
+	for (uint32_t i = 0; i < s->fresh_slots; i++) {
+		atomic_store(&s->slots[i].sl_watch, 1);
+		pinned |= sh_slot_pinned(&s->slots[i]);
+	}
+	if (!pinned && s->devfd >= 0) {
+		(void)sh_sys(SYS_close, s->devfd);
+		s->devfd = -1;
+	}
+	sh_unlock(&old);
 }
 
 static bool message(struct sh_session *s, const struct fuse_out_header *h, const void *body, size_t len)

@@ -346,6 +346,7 @@ int sh_send(struct sh_session *s, struct sh_req *r, uint32_t op, const void *bod
 /* Send and wait; crew only (program: through sh_crew_call with a waiter of its own). */
 int sh_rpc(struct sh_session *s, uint32_t op, const void *in, size_t len, void *out, size_t out_len);
 void sh_session_input(struct sh_session *s);		/* serve: the socket is readable */
+void sh_session_release(struct sh_session *s);
 void sh_session_lose(struct sh_session *s, const char *why);	/* serve */
 
 /* ---- attach.c: is a descriptor a file of ours? A test replaces it. ---- */
