@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -162,6 +163,30 @@ out_free:
 	return err;
 }
 
+/*
+ * Let clients give the device back before the daemon ends, so that whoever waits for that end finds it free. Their answer to a closed
+ * session is to unmap, close the device, and close the socket, in this order. One that is stopped is not waited for long.
+ */
+static void say_goodbye(struct pf_srv *srv)
+{
+	uint64_t until = pf_lay_now() + PF_SRV_GOODBYE_NS;
+	struct pollfd p = { .events = POLLIN };
+	char drop[4096];
+	unsigned int i;
+
+	for (i = 0; i < PF_SRV_CONNS; i++)
+		if (srv->conn[i] && srv->conn[i]->fd >= 0)
+			(void)shutdown(srv->conn[i]->fd, SHUT_WR);
+	for (i = 0; i < PF_SRV_CONNS; i++) {
+		if (!srv->conn[i] || srv->conn[i]->fd < 0)
+			continue;
+		p.fd = srv->conn[i]->fd;
+		while (pf_lay_now() < until && poll(&p, 1, 10) >= 0)
+			if (p.revents && recv(p.fd, drop, sizeof drop, MSG_DONTWAIT) <= 0)
+				break;
+	}
+}
+
 void pf_srv_stop(struct pf_srv *srv)
 {
 	unsigned int i;
@@ -169,6 +194,7 @@ void pf_srv_stop(struct pf_srv *srv)
 	if (!srv)
 		return;
 	stop_workers(srv);
+	say_goodbye(srv);
 	for (i = 0; i < PF_SRV_CONNS; i++)
 		if (srv->conn[i])
 			pf_conn_close(srv->conn[i], true);

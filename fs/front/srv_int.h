@@ -20,6 +20,7 @@
 #define PF_SRV_STRANGERS 64U		/* of one user that have no session */
 #define PF_SRV_COOKIES 4096U
 #define PF_SRV_COOKIE_NS UINT64_C(60000000000)
+#define PF_SRV_GOODBYE_NS UINT64_C(1000000000)
 #define PF_SRV_OUT_MAX (4U << 20)	/* unread output: beyond it the client is taken for lost */
 #define PF_SRV_OUT_HIGH (64U << 10)	/* beyond it no more of its requests are read */
 #define PF_SRV_GROUPS 256U
