@@ -359,7 +359,7 @@ static void check_loose(struct watch *w, struct pf_fs *fs)
 	struct stat st;
 	struct pf_rd *rd = malloc(sizeof *rd);
 
-	if (ino == 0 || pf_op_getattr(fs, ino, &st) != 0) {
+	if (ino == 0 || pf_op_getattr(fs, ino, &st, NULL) != 0) {
 		complain(w, "the file is gone");
 		goto out;
 	}
