@@ -34,6 +34,7 @@ struct crash {
 	unsigned int subsets;
 	uint64_t seed;
 	unsigned int fence, skip, fail;
+	unsigned int store, lose;
 };
 
 /* xorshift64*: the images of a seed are the same everywhere. */
@@ -50,6 +51,8 @@ static void record(struct crash *c, uint64_t doff, uint64_t len)
 	if (len == 0)
 		return;
 	(void)pthread_mutex_lock(&c->lock);
+	if (c->store++ == c->lose)
+		goto out;
 	for (uint64_t line = doff / PF_LINE; line <= (doff + len - 1) / PF_LINE; line++) {
 		if (c->n == c->room) {
 			c->room = c->room ? 2 * c->room : 256;
@@ -62,6 +65,7 @@ static void record(struct crash *c, uint64_t doff, uint64_t len)
 		memcpy(c->st[c->n].bytes, c->pm->base + line * PF_LINE, PF_LINE);
 		c->n++;
 	}
+out:
 	(void)pthread_mutex_unlock(&c->lock);
 }
 
@@ -138,6 +142,16 @@ static void offer_random(struct crash *c)
 	show(c, image);
 }
 
+/* Every line torn: whatever is not behind a checksum or a drain shows it. */
+static void offer_torn(struct crash *c)
+{
+	struct pf_pm *image = image_of(c);
+
+	for (size_t i = 0; i < c->n; i++)
+		put_line(image, &c->st[i], (uint8_t)(rnd(c) >> 8));
+	show(c, image);
+}
+
 /* One store call made a run of neighbouring lines. Whole runs are what an order between two stores is about: a random choice of
  * lines hardly ever holds all of one and nothing of another. */
 static size_t run_end(const struct crash *c, size_t from)
@@ -153,6 +167,8 @@ static void offer_all(struct crash *c)
 {
 	unsigned int runs = 0;
 
+	if (c->n > 0)
+		offer_torn(c);
 	if (c->n < 6 && 1U << c->n <= 8 * c->subsets) {
 		for (uint64_t choice = 0; choice < UINT64_C(1) << c->n; choice++)
 			offer_choice(c, choice);
@@ -227,7 +243,7 @@ struct crash *crash_attach(struct pf_pm *pm, crash_fn fn, void *arg, unsigned in
 	c->arg = arg;
 	c->subsets = subsets;
 	c->seed = seed ? seed : 1;
-	c->skip = c->fail = UINT32_MAX;
+	c->skip = c->fail = c->lose = UINT32_MAX;
 	if (pthread_mutex_init(&c->lock, NULL) != 0)
 		abort();
 	c->fd = memfd_create("crash", MFD_CLOEXEC);
@@ -261,6 +277,11 @@ unsigned int crash_fences(struct crash *c)
 void crash_skip_drain(struct crash *c, unsigned int fence)
 {
 	c->skip = fence;
+}
+
+void crash_lose_store(struct crash *c, unsigned int nth)
+{
+	c->lose = nth;
 }
 
 void crash_fail_drain(struct crash *c, unsigned int fence)

@@ -16,7 +16,7 @@ struct crash;
 
 /*
  * From now on @pm is recorded; what it holds now is durable. At each drain, before it takes effect, @fn gets images of what a crash
- * could leave at that moment: nothing of the undrained lines, all of them, every combination when there are few; else each store alone, all
+ * could leave at that moment: nothing of the undrained lines, all of them, all torn, every combination when there are few; else each store alone, all
  * but each, and @subsets random choices. @fence counts the drains from 0. @image is a private copy: write to it at will. @fn is called with the
  * recorder's lock held, by the draining thread: it must not touch @pm through its ops.
  */
@@ -29,6 +29,8 @@ void crash_detach(struct crash *c);
 unsigned int crash_fences(struct crash *c);
 /* The deliberately wrong writer: drain number @fence does nothing (and offers no images). Twins use it. */
 void crash_skip_drain(struct crash *c, unsigned int fence);
+/* Store number @nth (from 0: a call of write, zero or flush) is not on its way to the media, and no drain waits for it. */
+void crash_lose_store(struct crash *c, unsigned int nth);
 /* Drain number @fence and all later ones fail with -EIO. */
 void crash_fail_drain(struct crash *c, unsigned int fence);
 
