@@ -207,7 +207,7 @@ static int uffd_open(void)
 {
 	struct uffdio_api api = { .api = UFFD_API,
 				  .features = UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_PAGEFAULT_FLAG_WP };
-	long fd = sh_sys(SYS_userfaultfd, O_CLOEXEC);
+	long fd = sh.user_mode_test ? -EACCES : sh_sys(SYS_userfaultfd, O_CLOEXEC);
 	long dev, r;
 
 	if (fd == -EPERM) {

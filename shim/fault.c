@@ -228,7 +228,7 @@ static void serve_want(struct sh_want *w)
 	struct sh_slot *sl;
 	uint64_t pg;
 
-	if (w->waiter == NULL) {
+	if (w->addr != 0) {
 		v = sh_vma_find(w->addr);
 		if (v == NULL) {
 			/* Unmapped meanwhile: the thread finds out itself. */
@@ -274,6 +274,41 @@ static void serve_list(struct sh_want *w)
 	for (; w != NULL; w = next) {
 		next = w->next;
 		serve_want(w);
+	}
+}
+
+void sh_prefault(uint64_t addr, uint64_t len, bool store)
+{
+	uint64_t at = pf_round_down(addr, SH_PAGE), end = len > UINT64_MAX - addr ? UINT64_MAX : addr + len;
+	struct sh_waiter wait;
+	struct sh_want *w;
+	struct sh_vma *v;
+	sh_sigs old;
+	bool mapped;
+
+	while (at < end) {
+		sh_lock(&old);
+		v = sh_vma_next(at);
+		if (v != NULL && v->lo > at)
+			at = v->lo;
+		/* A store would need it writable; what the protection forbids is the call's own business. */
+		mapped = v != NULL && at < end && (sh_page_mapped(v, at) || !(v->prot & (store ? PROT_WRITE : PROT_READ)));
+		sh_unlock(&old);
+		if (v == NULL || at >= end)
+			return;
+		if (!mapped) {
+			w = sh_alloc(sizeof *w);
+			if (w == NULL)
+				return;
+			sh_wait_init(&wait);
+			w->addr = at;
+			w->write = store;
+			w->waiter = &wait;
+			sh_want_ring(w);
+			if (sh_wait(&wait))
+				return;
+		}
+		at += SH_PAGE;
 	}
 }
 

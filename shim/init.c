@@ -5,6 +5,7 @@
  *
  *   PINFS_DISABLE=1   be a library of real calls
  *   PINFS_LOG=...     see log.c
+ *   PINFS_TEST_*      for the tests: leave out a protection or a privilege
  */
 #include "sh.h"
 
@@ -29,6 +30,7 @@ __attribute__((constructor)) static void start(void)
 	sh_tls_init();
 	sh_fork_init();
 	sh.disabled = env_on("PINFS_DISABLE");
+	sh.user_mode_test = env_on("PINFS_TEST_USER_MODE");
 	sh.zap_unsafe = env_on("PINFS_TEST_UNSAFE_ZAP");
 	sh.ready = true;
 }

@@ -178,10 +178,11 @@ struct sh_slot {
 	struct sh_want *sl_wants, *sl_wtail;	/* faults that wait for the answer */
 };
 
-/* A page that somebody waits for: a faulting thread (by address) or pinfs_pin() (by waiter). */
+/* A page that somebody waits for: a faulting thread (address), sh_prefault() (address and waiter) or pinfs_pin() (file and
+ * waiter). */
 struct sh_want {
 	struct sh_want *next;
-	uint64_t addr;				/* of the fault; 0: a pin's */
+	uint64_t addr;				/* page; 0: a pin's */
 	struct sh_file *file;			/* pin's */
 	uint64_t foff;
 	bool write;
@@ -271,6 +272,7 @@ struct sh_state {
 	uint32_t epoch;				/* counts forks: a pin belongs to one */
 	bool ready;				/* the constructor has run */
 	bool disabled;
+	bool user_mode_test;			/* tests: as if there were no privilege */
 	bool zap_unsafe;			/* tests: invalidate by munmap + mmap, the way that loses stores */
 	uint8_t pin_test;			/* tests of the handshake: SH_TEST_* */
 	atomic_bool mcl_future;
@@ -393,6 +395,7 @@ int sh_slot_remove(struct sh_slot *sl);			/* send REMOVEMAPPING */
 
 /* ---- fault.c ---- */
 void *sh_watch_main(void *arg);
+void sh_prefault(uint64_t addr, uint64_t len, bool store);	/* program: map what of it lies in windows; never a signal */
 void sh_fault_forget(void);				/* fork child */
 void sh_serve_faults(void);				/* serve */
 void sh_want_push(struct sh_want *w);
@@ -411,6 +414,7 @@ int sh_fresh_over(uint64_t at, uint64_t len, int prot);	/* in place of what is t
 void sh_zap(struct sh_vma *v, uint64_t foff, uint64_t len);	/* atomically empty again */
 void sh_zap_file(struct sh_file *f, uint64_t foff, uint64_t len);
 int sh_map_page(struct sh_vma *v, struct sh_slot *sl, uint64_t addr);
+bool sh_page_mapped(const struct sh_vma *v, uint64_t addr);	/* by the device or the empty file */
 void sh_map_filled(struct sh_vma *v, struct sh_slot *sl);	/* blocks over the zeros of former holes */
 void sh_map_sigbus(struct sh_vma *v, uint64_t lo, uint64_t hi);
 int sh_map_zero(struct sh_vma *v, struct sh_slot *sl, uint64_t addr);

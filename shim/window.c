@@ -102,6 +102,13 @@ static void dev_put(struct sh_mchunk *c, unsigned int first, unsigned int n, boo
 	}
 }
 
+bool sh_page_mapped(const struct sh_vma *v, uint64_t addr)
+{
+	uint64_t foff = sh_vma_foff(v, addr);
+
+	return dev_get(mchunk(v, foff >> PF_CHUNK_SHIFT), (unsigned int)(foff / SH_PAGE % SH_CHUNK_PAGES));
+}
+
 /* Pages [*a, *b) of @chunk that lie in @v. */
 static void vma_pages(const struct sh_vma *v, uint64_t chunk, unsigned int *a, unsigned int *b)
 {

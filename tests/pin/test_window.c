@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -218,6 +219,8 @@ static void calls_on_windows(void)
 	CU_ASSERT(memcmp(p + 100, heap, MIB) == 0);
 	PT_EQ(preadv(src, iov, 2, 0), PAGE + 200);
 	CU_ASSERT(memcmp(p + 4 * MIB, heap, PAGE) == 0 && memcmp(p + 6 * MIB - 100, heap + PAGE, 200) == 0);
+	if (getenv("PINFS_TEST_USER_MODE") != NULL)		/* not through the library: so that is what it saves us from */
+		PT_FAILS(syscall(SYS_pread64, src, p + 6 * MIB + MIB / 2, PAGE, 0), EFAULT);
 	PT_EQ(pwrite(src, p + 7 * MIB, PAGE, 0), PAGE);		/* of a hole: zeros */
 	PT_EQ(pread(src, heap, PAGE, 0), PAGE);
 	CU_ASSERT(heap[0] == 0 && heap[PAGE - 1] == 0);
@@ -247,6 +250,20 @@ static void calls_on_windows(void)
 	free(heap);
 	close(fd);
 	pt_fs_end(fs);
+}
+
+/* The same without the privilege for kernel-mode userfaultfd. */
+static void calls_unprivileged(void)
+{
+	char exe[] = "/proc/self/exe", out[8192], self[PATH_MAX] = "";
+
+	PT_SYS_FATAL(readlink(exe, self, sizeof self - 1));
+	setenv("PINFS_TEST_USER_MODE", "1", 1);
+	PT_EQ(pt_run(out, sizeof out, 30000, (const char *const[]){ self, "--filter", "window/system calls on windows", NULL }), 0);
+	unsetenv("PINFS_TEST_USER_MODE");
+	if (strstr(out, "1 passed, 0 failed") == NULL)
+		pt_say("%s", out);
+	CU_ASSERT(strstr(out, "1 passed, 0 failed") != NULL);
 }
 
 static void pieces(void)
@@ -447,6 +464,7 @@ int main(int argc, char **argv)
 		{ "files without a name", nameless, 0 },
 		{ "other process", other_process, 0 },
 		{ "system calls on windows", calls_on_windows, 0 },
+		{ "the same, unprivileged", calls_unprivileged, 0 },
 		{ "pieces", pieces, 0 },
 		{ "small window", small_window, 0 },
 		{ "no space", no_space, 0 },
