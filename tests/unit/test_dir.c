@@ -61,7 +61,7 @@ static uint64_t dir_size(struct op_env *e, uint64_t dir)
 {
 	struct stat st = { 0 };
 
-	CU_ASSERT_EQUAL(pf_op_getattr(e->fs, dir, &st), 0);
+	CU_ASSERT_EQUAL(pf_op_getattr(e->fs, dir, &st, NULL), 0);
 	CU_ASSERT(st.st_size / 512 <= st.st_blocks);
 	return (uint64_t)st.st_size;
 }

@@ -149,7 +149,7 @@ static void check_file(struct op_env *e, const struct model *m)
 	struct stat st;
 	uint64_t blocks = 0;
 
-	CU_ASSERT_EQUAL(pf_op_getattr(e->fs, m->ino, &st), 0);
+	CU_ASSERT_EQUAL(pf_op_getattr(e->fs, m->ino, &st, NULL), 0);
 	CU_ASSERT_EQUAL((size_t)st.st_size, m->size);
 	for (size_t p = 0; p < FPAGES; p++)
 		blocks += m->page[p] != HOLE;
@@ -234,7 +234,7 @@ static void step(struct op_env *e, struct model *m, struct model *other)
 		}
 		break;
 	default:
-		CU_ASSERT_EQUAL(pf_op_getattr(e->fs, m->ino, &st), 0);
+		CU_ASSERT_EQUAL(pf_op_getattr(e->fs, m->ino, &st, NULL), 0);
 		if (off >= m->size)
 			break;
 		off &= ~(size_t)4095;
@@ -352,7 +352,7 @@ static void test_limits(void)
 	CU_ASSERT_EQUAL(op_append(&e, ino, "x", 1), -EFBIG);
 	CU_ASSERT_EQUAL(pf_op_lseek(e.fs, ino, 0, SEEK_DATA, &out), 0);
 	CU_ASSERT_EQUAL(out, PF_FILE_MAX - 4096);
-	CU_ASSERT_EQUAL(pf_op_getattr(e.fs, ino, &st), 0);
+	CU_ASSERT_EQUAL(pf_op_getattr(e.fs, ino, &st, NULL), 0);
 	CU_ASSERT_EQUAL((uint64_t)st.st_size, PF_FILE_MAX);
 	CU_ASSERT_EQUAL(op_falloc(&e, ino, 0, PF_FILE_MAX, 1), -EFBIG);
 	CU_ASSERT_EQUAL(op_falloc(&e, ino, 0, 0, 0), -EINVAL);
@@ -492,7 +492,7 @@ static void *cutter(void *arg)
 	while (!c->stop) {
 		c->bad += op_append(c->e, c->ino, data, 300000) != 300000;
 		c->bad += op_truncate(c->e, c->ino, RECORD + 1) != 0;
-		c->bad += pf_op_getattr(c->e->fs, c->ino, &st) != 0 || st.st_size < RECORD;
+		c->bad += pf_op_getattr(c->e->fs, c->ino, &st, NULL) != 0 || st.st_size < RECORD;
 	}
 	return NULL;
 }

@@ -38,7 +38,7 @@ static unsigned int nlink_of(struct op_env *e, uint64_t ino)
 {
 	struct stat st = { 0 };
 
-	CU_ASSERT_EQUAL(pf_op_getattr(e->fs, ino, &st), 0);
+	CU_ASSERT_EQUAL(pf_op_getattr(e->fs, ino, &st, NULL), 0);
 	return (unsigned int)st.st_nlink;
 }
 
@@ -150,7 +150,7 @@ static void test_symlinks(void)
 			CU_ASSERT_EQUAL(op_lookup(&e, PF_INO_ROOT, name, &ino), 0);
 			CU_ASSERT_EQUAL(pf_op_readlink(e.fs, ino, got, sizeof got), 0);
 			CU_ASSERT_STRING_EQUAL(got, target);
-			CU_ASSERT_EQUAL(pf_op_getattr(e.fs, ino, &st), 0);
+			CU_ASSERT_EQUAL(pf_op_getattr(e.fs, ino, &st, NULL), 0);
 			CU_ASSERT_EQUAL((size_t)st.st_size, len[i]);
 		}
 		op_env_remount(&e);
