@@ -563,7 +563,7 @@ static const struct step steps[] = {
 	{ .what = "shrink inside a page", .fn = s_shrink_inside },
 	{ .what = "punch", .fn = s_punch },
 	{ .what = "zero range", .fn = s_zero },
-	{ .what = "punch 250 extents", .fn = s_punch_frag, .loose = { "frag", 1600 * PAGE, 1600 * PAGE, false, 'f', 'f' } },
+	{ .what = "punch 250 extents", .fn = s_punch_frag },
 	{ .what = "cut 450 extents", .fn = s_shrink_frag },
 	{ .what = "unlink 100 extents", .fn = s_unlink_frag },
 	{ .what = "unlink", .fn = s_unlink_big },
