@@ -130,7 +130,7 @@ struct pf_dext { uint64_t foff, doff, len; };		/* bytes */
 int pf_op_extents(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint64_t len, struct pf_dext *ext, unsigned int *n,
 		  uint64_t *size);
 /* Make every page of [foff, foff + len) below the end of file allocated, written (zeroed where it was not) and durable, touch
- * mtime. If the whole 2 MiB chunk of @foff is one hole inside the file, it may be allocated as one aligned chunk.
+ * mtime. If nothing in the whole 2 MiB chunk of @foff is written and the file covers it, all of it may be made so.
  * The caller has the gate closed (a MAP break). -ENOSPC, -EFAULT (beyond EOF). */
 int pf_op_alloc_pages(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint64_t len);
 /* Stores through windows in this range become durable. */

@@ -94,15 +94,25 @@ int pf_op_extents(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint64_t
 	return err;
 }
 
-/* Lock held exclusively. True when the whole chunk of @fblk is one hole below the end of file. */
-static bool chunk_is_hole(struct pf_inode *ip, uint64_t fblk)
+/* Lock held exclusively. True when the chunk that begins at @first lies below the end of file and nothing in it is written: no
+ * client can have been shown a block of it. */
+static bool chunk_is_blank(struct pf_inode *ip, uint64_t first)
 {
-	uint64_t first = pf_round_down(fblk, PF_CHUNK_BLKS);
+	const uint64_t end = first + PF_CHUNK_BLKS;
 	struct pf_bm bm = pf_inode_bm(ip, NULL);
 	struct pf_ext e;
 
-	return (first + PF_CHUNK_BLKS) << PF_BLK_SHIFT <= pf_inode_size(ip) && pf_bm_lookup(&bm, first, &e) == 0 &&
-	       (e.len == 0 || e.key >= first + PF_CHUNK_BLKS);
+	if (end << PF_BLK_SHIFT > pf_inode_size(ip))
+		return false;
+	for (uint64_t fblk = first; fblk < end; fblk = e.key + e.len) {
+		if (pf_bm_lookup(&bm, fblk, &e) != 0)
+			return false;
+		if (e.len == 0 || e.key >= end)
+			return true;
+		if (!(e.flags & PF_REC_UNWRITTEN))
+			return false;
+	}
+	return true;
 }
 
 /* Unwritten pages of [fblk, end) become zeroed, written ones, a transaction each extent. */
@@ -162,9 +172,9 @@ int pf_op_alloc_pages(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint
 		err = -EFAULT;
 	} else {
 		pf_alloc_stat(fs, &sp);
-		/* As the kernel's PMD fault: a chunk that is one hole is filled with one aligned chunk, space permitting. */
-		if (chunk_is_hole(ip, fblk) && sp.free >= 2 * PF_CHUNK_BLKS) {
-			fblk = pf_min64(fblk, first);
+		/* As the kernel's PMD fault: a blank chunk is filled as a whole, aligned if it is a hole, space permitting. */
+		if (chunk_is_blank(ip, first) && sp.free >= 2 * PF_CHUNK_BLKS) {
+			fblk = first;
 			end = pf_max64(end, first + PF_CHUNK_BLKS);
 		}
 		err = pf_fill_holes(ip, fblk, end - fblk, 0, 0);

@@ -111,11 +111,11 @@ static void model_truncate(struct model *m, size_t size)
 static void model_fault(struct model *m, size_t first, size_t n)
 {
 	size_t chunk = first & ~(size_t)511;
-	bool hole = (chunk + 512) * 4096 <= m->size;
+	bool blank = (chunk + 512) * 4096 <= m->size;
 
-	for (size_t p = chunk; hole && p < chunk + 512; p++)
-		hole = m->page[p] == HOLE;
-	if (hole) {
+	for (size_t p = chunk; blank && p < chunk + 512; p++)
+		blank = m->page[p] != WRITTEN;
+	if (blank) {
 		n = first + n > chunk + 512 ? first + n - chunk : 512;
 		first = chunk;
 	}
