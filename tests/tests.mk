@@ -27,7 +27,8 @@ $(B)/tests/unit/test_dma: $(call obj,tools/dma/engine.c tools/dma/pattern.c)
 $(B)/tests/unit/test_elf: $(call obj,tools/pinrun/elf.c)
 
 # What is checked, without the program around it.
-$(B)/tests/unit/test_fsck $(B)/tests/crash/test_crash_replay $(B)/tests/fuzz/test_fuzz_image: \
+$(B)/tests/unit/test_fsck $(B)/tests/crash/test_crash_replay $(B)/tests/crash/test_crash_threads \
+		$(B)/tests/fuzz/test_fuzz_image: \
 		$(call obj,$(wildcard tools/fsck.pinfs/*.c))
 $(B)/tests/unit/test_fsck: | $(B)/fsck.pinfs
 

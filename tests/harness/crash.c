@@ -35,6 +35,7 @@ struct crash {
 	uint64_t seed;
 	unsigned int fence, skip, fail;
 	unsigned int store, lose;
+	bool skip_lone;
 };
 
 /* xorshift64*: the images of a seed are the same everywhere. */
@@ -201,6 +202,15 @@ static void settle(struct crash *c)
 	c->n = left;
 }
 
+static bool is_lone(const struct crash *c)
+{
+	size_t own = 0;
+
+	for (size_t i = 0; i < c->n; i++)
+		own += pthread_equal(c->st[i].by, pthread_self()) != 0;
+	return own == 1;
+}
+
 static int rec_drain(struct pf_pm *pm)
 {
 	struct crash *c = pm->priv;
@@ -209,7 +219,7 @@ static int rec_drain(struct pf_pm *pm)
 	(void)pthread_mutex_lock(&c->lock);
 	if (c->fence >= c->fail) {
 		err = -EIO;
-	} else if (c->fence != c->skip) {
+	} else if (c->fence != c->skip && !(c->skip_lone && is_lone(c))) {
 		offer_all(c);
 		settle(c);
 	}
@@ -277,6 +287,11 @@ unsigned int crash_fences(struct crash *c)
 void crash_skip_drain(struct crash *c, unsigned int fence)
 {
 	c->skip = fence;
+}
+
+void crash_skip_lone(struct crash *c)
+{
+	c->skip_lone = true;
 }
 
 void crash_lose_store(struct crash *c, unsigned int nth)

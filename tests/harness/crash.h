@@ -29,6 +29,9 @@ void crash_detach(struct crash *c);
 unsigned int crash_fences(struct crash *c);
 /* The deliberately wrong writer: drain number @fence does nothing (and offers no images). Twins use it. */
 void crash_skip_drain(struct crash *c, unsigned int fence);
+/* Every drain of a thread that has stored just one line since its last does nothing: in the journal, the one that follows the
+ * emptying of a lane. The line goes with the thread's next drain. */
+void crash_skip_lone(struct crash *c);
 /* Store number @nth (from 0: a call of write, zero or flush) is not on its way to the media, and no drain waits for it. */
 void crash_lose_store(struct crash *c, unsigned int nth);
 /* Drain number @fence and all later ones fail with -EIO. */
