@@ -90,7 +90,7 @@ static void look_in(void *arg, struct pf_pm *image)
 	err = op_lookup(&e, PF_INO_ROOT, "long", &ino);
 	if (err == -ENOENT)
 		s->wrong += s->want_size != UINT64_MAX || free_blocks(&e) < s->want_free;
-	else if (err != 0 || pf_op_getattr(e.fs, ino, &st) != 0)
+	else if (err != 0 || pf_op_getattr(e.fs, ino, &st, NULL) != 0)
 		s->wrong++;
 	else
 		s->wrong += (uint64_t)st.st_size != LONG &&
