@@ -59,8 +59,8 @@ static void m_zero(struct model *m, uint64_t off, uint64_t len)
 }
 
 #define TRUNCATE(size)                                                                      \
-	static struct act make_##size(const char *path) { return act_truncate(path, size * K); } \
-	static void apply_##size(struct model *m) { m_size(m, size * K); }
+	static struct act make_##size(const char *path) { return act_truncate(path, (size) * K); } \
+	static void apply_##size(struct model *m) { m_size(m, (size) * K); }
 TRUNCATE(0)
 TRUNCATE(34)
 TRUNCATE(36)

@@ -335,7 +335,7 @@ static void raw_ack(struct raw *r)
  */
 static void scribbled_ledger(uint8_t byte, bool acks)
 {
-	struct pf_p_attach_out rw;
+	struct pf_p_attach_out rw = { 0 };
 	struct pf_p_map_in m;
 	struct raw r;
 	struct actor *c;
@@ -403,11 +403,12 @@ static int bad_arguments_child(void *arg)
 	(void)arg;
 	p = mmap(NULL, F_LEN + 8 * page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	q = mmap(NULL, F_LEN, PROT_READ, MAP_SHARED, ro, 0);
-	if (ftruncate(sp, 8 << 20) != 0)
-		return 1;
+	PT_SYS(ftruncate(sp, 8 << 20));
 	sparse = mmap(NULL, 8 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, sp, 0);
-	if (p == MAP_FAILED || q == MAP_FAILED || sparse == MAP_FAILED)
+	if (p == MAP_FAILED || q == MAP_FAILED || sparse == MAP_FAILED || heap == NULL) {
+		free(heap);
 		return 1;
+	}
 #define WANT(call, err)                                                                                          \
 	do {                                                                                                     \
 		int rc_ = (call);                                                                                \
