@@ -140,7 +140,7 @@ cut || fail "truncate failed: $(cat "$dir/err")"
 at_once "$took_ms" || fail "truncate took $took_ms ms"
 say "old.dat is truncated to nothing: returns after $took_ms ms. Its blocks are free now."
 make_new
-say "Somebody else creates new.dat and fills the disk with it ($new_len bytes). Every byte is right:"
+say "Somebody else creates new.dat and fills the disk with it ($new_len bytes). Every byte is right."
 first=$(sed -n 's/.*is device offset \([0-9]*\),.*/\1/p' "$dir/dma" | head -n 1)
 say "Now the device writes, to device offset $first, as it was told."
 end_dma

@@ -268,7 +268,7 @@ static long do_many_truncate(const struct act *a)
 	long rc = 0;
 
 	(void)pthread_attr_init(&attr);
-	(void)pthread_attr_setstacksize(&attr, 64 << 10);
+	(void)pthread_attr_setstacksize(&attr, 256 << 10);
 	for (; n < a->len && n < ACTOR_MANY; n++) {
 		cut[n] = (struct cut){ .a = a, .i = n };
 		rc = -pthread_create(&t[n], &attr, cut_main, &cut[n]);

@@ -33,6 +33,8 @@
 enum policy { WAIT, EBUSY_, DEFER, UNSAFE };
 static const char *const policy_name[] = { "wait", "ebusy", "defer", "unsafe" };
 
+enum { KEEPS_NONE, KEEPS_8, KEEPS_9, KEEPS_BOTH };
+
 struct model {
 	uint64_t size;
 	uint8_t byte[MODEL_MAX];
@@ -42,6 +44,7 @@ struct op {
 	const char *name;
 	const char *what;		/* in reports */
 	bool in_range, in_file;		/* does it meet the pin under break=range, under break=file? */
+	unsigned int keeps;		/* KEEPS_*: pinned pages that stay the file's; one that is cut in two does */
 	struct act (*make)(const char *path);
 	void (*apply)(struct model *m);
 };
@@ -85,21 +88,21 @@ static struct act make_write(const char *path) { return act_write(path, 30 * K, 
 static void apply_write(struct model *m) { memset(m->byte + 30 * K, 'x', 12 * K); }
 
 static const struct op ops[] = {
-	{ "truncate to 0", "truncate", true, true, make_0, apply_0 },
-	{ "truncate into the pinned page", "truncate", true, true, make_34, apply_34 },
-	{ "truncate between pinned pages", "truncate", true, true, make_36, apply_36 },
-	{ "truncate behind the pin", "truncate", false, true, make_40, apply_40 },
-	{ "truncate to the same size", "truncate", false, true, make_64, apply_64 },
-	{ "grow", "truncate", false, true, make_128, apply_128 },
-	{ "open with O_TRUNC", "truncate", true, true, make_otrunc, apply_0 },
-	{ "punch a pinned page", "punch", true, true, make_punch_hit, apply_punch_hit },
-	{ "punch a part of a pinned page", "punch", true, true, make_punch_part, apply_punch_part },
-	{ "punch elsewhere", "punch", false, true, make_punch_miss, apply_punch_miss },
-	{ "zero a pinned page", "zero-range", true, true, make_zero_hit, apply_zero_hit },
-	{ "zero elsewhere", "zero-range", false, true, make_zero_miss, apply_zero_miss },
-	{ "fallocate behind the end", "fallocate", false, false, make_grow, apply_grow },
-	{ "fallocate what is there", "fallocate", false, false, make_fill, apply_fill },
-	{ "write", "write", false, false, make_write, apply_write },
+	{ "truncate to 0", "truncate", true, true, KEEPS_NONE, make_0, apply_0 },
+	{ "truncate into the pinned page", "truncate", true, true, KEEPS_8, make_34, apply_34 },
+	{ "truncate between pinned pages", "truncate", true, true, KEEPS_8, make_36, apply_36 },
+	{ "truncate behind the pin", "truncate", false, true, KEEPS_BOTH, make_40, apply_40 },
+	{ "truncate to the same size", "truncate", false, true, KEEPS_BOTH, make_64, apply_64 },
+	{ "grow", "truncate", false, true, KEEPS_BOTH, make_128, apply_128 },
+	{ "open with O_TRUNC", "truncate", true, true, KEEPS_NONE, make_otrunc, apply_0 },
+	{ "punch a pinned page", "punch", true, true, KEEPS_9, make_punch_hit, apply_punch_hit },
+	{ "punch a part of a pinned page", "punch", true, true, KEEPS_BOTH, make_punch_part, apply_punch_part },
+	{ "punch elsewhere", "punch", false, true, KEEPS_BOTH, make_punch_miss, apply_punch_miss },
+	{ "zero a pinned page", "zero-range", true, true, KEEPS_8, make_zero_hit, apply_zero_hit },
+	{ "zero elsewhere", "zero-range", false, true, KEEPS_BOTH, make_zero_miss, apply_zero_miss },
+	{ "fallocate behind the end", "fallocate", false, false, KEEPS_BOTH, make_grow, apply_grow },
+	{ "fallocate what is there", "fallocate", false, false, KEEPS_BOTH, make_fill, apply_fill },
+	{ "write", "write", false, false, KEEPS_BOTH, make_write, apply_write },
 };
 
 /* One play: who takes part, and what must be true of the file. */
@@ -112,6 +115,7 @@ struct play {
 	struct actor *holder, *cutter;
 	struct model want;
 	uint64_t ino;
+	int64_t hits;			/* collisions counted before */
 };
 
 static bool told(const struct play *p, bool ok, const char *what, int line)
@@ -147,13 +151,15 @@ static bool as_modelled(const struct play *p)
 	return same;
 }
 
-static void model_dma(struct play *p)
+/* The device has written: into those of the pinned pages that are the file's. */
+static void model_dma(struct play *p, unsigned int pages)
 {
 	struct dma_pat pat = { .dp_id = DMA_ID, .dp_ino = p->ino, .dp_foff = PIN_OFF };
 
 	dma_pat_label(&pat, "actor");
-	if (p->want.size > PIN_OFF)
-		dma_pat_fill(&pat, PIN_OFF, p->want.byte + PIN_OFF, PIN_LEN);
+	for (unsigned int i = 0; i < 2; i++)
+		if ((pages & (1U << i)) != 0)
+			dma_pat_fill(&pat, PIN_OFF + i * 4 * K, p->want.byte + PIN_OFF + i * 4 * K, 4 * K);
 }
 
 static void fire(struct play *p)
@@ -172,7 +178,7 @@ static void play_idle(struct play *p)
 	p->op->apply(&p->want);
 	CHECK(p, as_modelled(p));
 	fire(p);
-	model_dma(p);
+	model_dma(p, KEEPS_BOTH);
 	CHECK(p, as_modelled(p));
 	unpin(p);
 }
@@ -188,7 +194,7 @@ static void play_wait(struct play *p)
 	CHECK(p, l.wait[0].ino == p->ino);
 	CHECK(p, actor_result(p->cutter, 0) == -EINPROGRESS);
 	fire(p);
-	model_dma(p);
+	model_dma(p, KEEPS_BOTH);
 	CHECK(p, as_modelled(p));		/* nothing is done before the device has finished */
 	CHECK(p, actor_result(p->cutter, 0) == -EINPROGRESS);
 	unpin(p);
@@ -202,7 +208,7 @@ static void play_ebusy(struct play *p)
 	CHECK(p, actor_result(p->cutter, SOON_MS) == -EBUSY);
 	CHECK(p, as_modelled(p));
 	fire(p);
-	model_dma(p);
+	model_dma(p, KEEPS_BOTH);
 	CHECK(p, as_modelled(p));
 	unpin(p);
 	CHECK(p, actor_do(p->cutter, p->op->make(p->path)) == 0);
@@ -216,7 +222,6 @@ static void play_ebusy(struct play *p)
  */
 static void play_at_once(struct play *p)
 {
-	int64_t hits = look_status(p->fs, "counters.collisions");
 	uint64_t victim_len;
 	bool damage;
 
@@ -234,12 +239,11 @@ static void play_at_once(struct play *p)
 	victim_len = victim_make(p->victim);
 	CHECK(p, victim_intact(p->victim, victim_len));
 	fire(p);
-	if (!p->op->in_range)
-		model_dma(p);	/* it met the pin only by break=file: its pages are the file's still */
+	model_dma(p, p->op->keeps);
 	damage = !as_modelled(p) || !victim_intact(p->victim, victim_len);
-	CHECK(p, damage == (p->policy == UNSAFE && p->op->in_range));
+	CHECK(p, damage == (p->policy == UNSAFE && p->op->keeps != KEEPS_BOTH));
 	if (p->policy == UNSAFE)
-		CHECK(p, look_status(p->fs, "counters.collisions") > hits);
+		CHECK(p, look_status(p->fs, "counters.collisions") > p->hits);
 	unpin(p);
 	CHECK(p, unlink(p->victim) == 0);
 }
@@ -267,6 +271,7 @@ static void play(struct pt_fs *fs, enum policy policy, bool file_scope, const st
 	CHECK(&p, actor_map_file(p.holder, 0, p.path, F_LEN) == 0);
 	CHECK(&p, actor_do(p.holder, act_pin(0, 0, PIN_OFF, PIN_LEN, PINFS_PIN_WRITE)) == 0);
 
+	p.hits = look_status(fs, "counters.collisions");
 	actor_send(p.cutter, op->make(p.path));
 	/* A write answers with its length. */
 	if (op->make == make_write) {

@@ -522,7 +522,7 @@ static unsigned int use_others(unsigned int ms)
 static void thousand_waiters(void)
 {
 	struct actor *h, *c;
-	unsigned int alone, beside;
+	unsigned int alone, beside, left = 0;
 	char prefix[512];
 
 	if (!pt_need_mount())
@@ -544,7 +544,8 @@ static void thousand_waiters(void)
 	PT_EQ(actor_do(h, act_many(ACT_MANY_UNPIN, "", 0, 0)), 0);
 	PT_EQ(actor_result(c, 20000), 0);
 	for (int i = 0; i < MANY; i++)
-		CU_ASSERT(size_of(pt_path(fs, "many%d", i)) == 0);
+		left += size_of(pt_path(fs, "many%d", i)) != 0;
+	PT_EQ(left, 0);
 	actor_end(h);
 	actor_end(c);
 	pt_fs_end(fs);
