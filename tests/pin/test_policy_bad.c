@@ -242,7 +242,7 @@ static void wrong_order_and_version(void)
 {
 	const struct pf_p_hello_in old = { .hi_major = PINFS_PROTO_MAJOR + 1, .hi_comm = "raw" };
 	const struct pf_p_attach_in guess = { .ai_cookie = { 1, 2 } };
-	struct pf_p_map_in m = map_in(0, 0, 0, 1);
+	struct pf_p_map_in m = map_in(0, 0, 0, FUSE_SETUPMAPPING_FLAG_READ);
 	struct raw r;
 
 	if (!begin(NULL))
@@ -277,18 +277,18 @@ static void bad_mappings(void)
 	PT_EQ(ro.ao_write, 0);
 	PT_EQ(rw.ao_size, F_LEN);
 
-	m = map_in(rw.ao_fh, 0, r.hello.ho_nslot, 1);				/* a slot that does not exist */
+	m = map_in(rw.ao_fh, 0, r.hello.ho_nslot, FUSE_SETUPMAPPING_FLAG_READ);				/* a slot that does not exist */
 	PT_EQ(raw_call(&r, FUSE_SETUPMAPPING, &m, sizeof m, NULL, 0), -EINVAL);
-	m = map_in(rw.ao_fh, 0, UINT64_MAX >> PF_CHUNK_SHIFT, 1);
+	m = map_in(rw.ao_fh, 0, UINT64_MAX >> PF_CHUNK_SHIFT, FUSE_SETUPMAPPING_FLAG_READ);
 	PT_EQ(raw_call(&r, FUSE_SETUPMAPPING, &m, sizeof m, NULL, 0), -EINVAL);
-	m = map_in(rw.ao_fh, 4096, 0, 1);					/* not a chunk */
+	m = map_in(rw.ao_fh, 4096, 0, FUSE_SETUPMAPPING_FLAG_READ);					/* not a chunk */
 	PT_EQ(raw_call(&r, FUSE_SETUPMAPPING, &m, sizeof m, NULL, 0), -EINVAL);
-	m = map_in(rw.ao_fh, UINT64_MAX & ~(PF_CHUNK_SIZE - 1), 0, 1);		/* wraps */
+	m = map_in(rw.ao_fh, UINT64_MAX & ~(PF_CHUNK_SIZE - 1), 0, FUSE_SETUPMAPPING_FLAG_READ);		/* wraps */
 	CU_ASSERT(raw_call(&r, FUSE_SETUPMAPPING, &m, sizeof m, NULL, 0) < 0);
-	m = map_in(rw.ao_fh, 0, 0, 1);
+	m = map_in(rw.ao_fh, 0, 0, FUSE_SETUPMAPPING_FLAG_READ);
 	m.mi_map.len = UINT64_MAX;
 	PT_EQ(raw_call(&r, FUSE_SETUPMAPPING, &m, sizeof m, NULL, 0), -EINVAL);
-	m = map_in(rw.ao_fh, 0, 0, 1);
+	m = map_in(rw.ao_fh, 0, 0, FUSE_SETUPMAPPING_FLAG_READ);
 	m.mi_fault_foff = PF_CHUNK_SIZE;					/* outside of the chunk */
 	PT_EQ(raw_call(&r, FUSE_SETUPMAPPING, &m, sizeof m, NULL, 0), -EINVAL);
 	m = map_in(ro.ao_fh, 0, 1, FUSE_SETUPMAPPING_FLAG_READ | FUSE_SETUPMAPPING_FLAG_WRITE);
