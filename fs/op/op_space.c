@@ -96,7 +96,8 @@ static int allocate(struct pf_inode *ip, uint64_t off, uint64_t len, uint64_t si
 	return err ? err : touch(ip, size);
 }
 
-static int zero_range(struct pf_inode *ip, uint64_t off, uint64_t len, uint64_t size)
+/* @leave: a device may still write to the old blocks, so they must not stay the file's: others take their place. */
+static int zero_range(struct pf_inode *ip, uint64_t off, uint64_t len, uint64_t size, bool leave)
 {
 	uint64_t from, to;
 	int err = check_room(ip, off >> PF_BLK_SHIFT, PF_DIV_UP(off + len, PF_BLK_SIZE));
@@ -105,7 +106,7 @@ static int zero_range(struct pf_inode *ip, uint64_t off, uint64_t len, uint64_t 
 		err = zero_edges(ip, off, len);
 	inner(off, len, &from, &to);
 	if (!err && from < to)
-		err = pf_inode_unwrite(ip, from, to - from);
+		err = leave ? pf_inode_punch(ip, from, to - from) : pf_inode_unwrite(ip, from, to - from);
 	return err ? err : allocate(ip, off, len, size);
 }
 
@@ -132,7 +133,7 @@ static int fallocate_work(struct pf_brk *b)
 	if (r->fallocate.mode & FALLOC_FL_PUNCH_HOLE)
 		err = punch(ip, off, len);
 	else if (r->fallocate.mode & FALLOC_FL_ZERO_RANGE)
-		err = zero_range(ip, off, len, size);
+		err = zero_range(ip, off, len, size, b->policy == PF_BUSY_DEFER);
 	else
 		err = allocate(ip, off, len, size);
 	pf_rwlock_unlock(&ip->lock);
