@@ -82,6 +82,9 @@ static int show(struct pf_map_req *r, const struct view *v, uint64_t *cut)
 	}
 	if (r->what == PF_MAP_SETUP && r->write && r->fault_foff < v->size && !backed(v, r->fault_foff))
 		return 1;
+	/* Stores reach the device without us from now on: fsync(2) by anybody has to flush them. */
+	if (!r->sess->fs->opts.ro)
+		pf_inode_dirtied(r->ip, r->foff, PF_CHUNK_SIZE);
 	err = pf_win_grant(r->share, r->slot, r->foff, books, v->n, &out.mo_word);
 	if (err == 0 && r->what == PF_MAP_PIN)
 		err = pf_pin_count(r, v->ext, v->n, v->size, cut);
