@@ -26,6 +26,10 @@ $(call test_bin,$(CORE_KINDS)): $(B)/tests/%: $(B)/obj/tests/%.o \
 $(B)/tests/unit/test_dma: $(call obj,tools/dma/engine.c tools/dma/pattern.c)
 $(B)/tests/unit/test_elf: $(call obj,tools/pinrun/elf.c)
 
+# The session server without FUSE around it.
+$(B)/tests/unit/test_srv: $(call obj,$(wildcard fs/front/srv*.c))
+LIBS_test_srv = $(B)/libpinfscore.a
+
 # What is checked, without the program around it.
 $(B)/tests/unit/test_fsck $(B)/tests/crash/test_crash_replay $(B)/tests/crash/test_crash_threads \
 		$(B)/tests/fuzz/test_fuzz_image: \

@@ -248,6 +248,7 @@ static void map_end(struct pf_map_req *r, uint64_t ino, bool changed)
 		pf_srv_changed(m->conn->srv, ino);
 	pf_sess_put(r->sess);
 	pf_conn_put(m->conn);
+	free(m);
 }
 
 static int start_map(struct pf_conn *c, const struct pf_map_req *req)

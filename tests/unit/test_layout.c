@@ -8,6 +8,7 @@
 #include <string.h>
 #include "unit/fakesess.h"
 #include "unit/space_env.h"
+#include "base/log.h"
 #include "harness/unit.h"
 
 #define DBLK 1024U	/* somewhere in the data area of the fake device: where nobody frees */
@@ -909,5 +910,6 @@ int main(void)
 		{ "storm", storm },
 	};
 
+	pf_log_init("test_layout", PF_LOG_ERR, false);
 	return unit_main("layout", cases, PF_ARRAY_LEN(cases));
 }
