@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * pinfsctl.c - what a mounted pinfs is doing: policy, space and sessions; each pin and who holds it; each operation that waits.
+ * pinfsctl.c - what a mounted pinfs is doing: policy, space and sessions; each pin and who holds it; each operation
+ * that waits.
  *
  * Exit status: 0, 1 (no pinfs there, or its daemon does not answer), 2 (bad use).
  */

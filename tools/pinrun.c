@@ -48,7 +48,7 @@ static void usage(FILE *f)
 		    "on the device, and its pins are counted.\n"
 		    "  -v, --verbose   say what is preloaded into what\n"
 		    "      --lib PATH  the library (default: $PINFS_LIB, else beside pinrun, else in ../lib)\n"
-		    "      --log LEVEL|FILE  err, warn, info or debug; or the file that gets all messages (sets PINFS_LOG)\n"
+		    "      --log LEVEL|FILE  err, warn, info or debug; or the file that gets all messages\n"
 		    "  -h, --help      this text\n"
 		    "      --version   version\n", f);
 }
@@ -85,7 +85,8 @@ static int find_program(const char *name, char path[PATH_MAX])
 		int n, e;
 
 		end = strchrnul(dir, ':');
-		n = snprintf(path, PATH_MAX, "%.*s/%s", end == dir ? 1 : (int)(end - dir), end == dir ? "." : dir, name);
+		n = snprintf(path, PATH_MAX, "%.*s/%s", end == dir ? 1 : (int)(end - dir), end == dir ? "." : dir,
+			     name);
 		e = n < 0 || n >= PATH_MAX ? -ENAMETOOLONG : runnable(path);
 		if (e == 0)
 			return 0;
@@ -158,13 +159,14 @@ static int check_image(const char *image, struct elf_facts *facts)
 	if (!facts->sane)
 		return fail(EXIT_CANNOT, "%s: damaged ELF file", image);
 	if (!facts->ours)
-		return fail(EXIT_CANNOT, "%s: for another machine or word size than %s: cannot be preloaded", image, LIB_NAME);
+		return fail(EXIT_CANNOT, "%s: for another machine or word size than %s: cannot be preloaded", image,
+			    LIB_NAME);
 	if (facts->interp[0] == '\0')
 		return fail(EXIT_CANNOT, "%s: statically linked: no loader that could preload %s", image, LIB_NAME);
 	if (elf_look("/proc/self/exe", &self) == 0 && self.interp[0] != '\0' &&
 	    strcmp(base_name(self.interp), base_name(facts->interp)) != 0)
-		return fail(EXIT_CANNOT, "%s: uses another C library (%s) than %s: cannot be preloaded", image, facts->interp,
-			    LIB_NAME);
+		return fail(EXIT_CANNOT, "%s: uses another C library (%s) than %s: cannot be preloaded", image,
+			    facts->interp, LIB_NAME);
 	if (stat(image, &st) != 0)
 		return fail(EXIT_CANNOT, "%s: %s", image, strerror(errno));
 	/* Refused for root as well, for whom the loader would often oblige: one program, one answer. */
@@ -287,7 +289,8 @@ static int run(const char *name, char **argv, int argc, const char *lib_given)
 
 	err = find_program(name, path);
 	if (err != 0)
-		return fail(err == -ENOENT || err == -ENOTDIR ? EXIT_NOTFOUND : EXIT_CANNOT, "%s: %s", name, strerror(-err));
+		return fail(err == -ENOENT || err == -ENOTDIR ? EXIT_NOTFOUND : EXIT_CANNOT, "%s: %s", name,
+			    strerror(-err));
 	err = find_image(path, image, &via_shell);
 	if (err == 0)
 		err = check_image(image, &progf);

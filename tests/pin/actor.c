@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * actor.c - the processes that obey (actor.h). In the parent: a socket pair per child. In the child: a loop over orders.
+ * actor.c - the processes that obey (actor.h). In the parent: a socket pair per child. In the child: a loop over
+ * orders.
  */
 #include "pin/actor.h"
 

@@ -2,12 +2,13 @@
 /*
  * actor.h - processes of a test that do what they are told: open, map, pin, DMA, truncate ...
  *
- * A case is a play for several processes. Each actor is a child with a session of its own as soon as it maps something; it obeys
- * one order at a time. actor_do() waits for the answer; actor_send() does not, so that a case can watch an order that
- * blocks, and actor_result() asks how it ended. An answer is 0 or more, or a negative errno.
+ * A case is a play for several processes. Each actor is a child with a session of its own as soon as it maps
+ * something; it obeys one order at a time. actor_do() waits for the answer; actor_send() does not, so that a case
+ * can watch an order that blocks, and actor_result() asks how it ended. An answer is 0 or more, or a negative
+ * errno.
  *
- * File operations are bare system calls (a program without the library would make the same), unless said otherwise. Mapping and
- * pins go through libpinfs.
+ * File operations are bare system calls (a program without the library would make the same), unless said otherwise.
+ * Mapping and pins go through libpinfs.
  */
 #ifndef TESTS_PIN_ACTOR_H
 #define TESTS_PIN_ACTOR_H
@@ -27,7 +28,7 @@ enum act_verb {
 	ACT_PIN,		/* n = pin, m = mapping, off (in the mapping), len, flags = PINFS_PIN_* */
 	ACT_UNPIN,		/* n */
 	ACT_FORGET,		/* n: unpin, but keep the addresses, as a device does whose driver never pinned */
-	ACT_DMA,		/* n = pin, id: the device writes the pattern of transfer `id` to the pinned addresses, now. Bytes */
+	ACT_DMA,		/* n = pin, id: the device writes transfer `id` to the pinned addresses, now. Bytes */
 	ACT_STORE,		/* n = mapping, off, len, id = byte. -EFAULT: SIGBUS */
 	ACT_LOAD,		/* n = mapping, off: the byte. -EFAULT: SIGBUS */
 	ACT_TRUNCATE,		/* path, off = size */
@@ -35,9 +36,9 @@ enum act_verb {
 	ACT_FALLOCATE,		/* path, flags = mode, off, len */
 	ACT_WRITE,		/* path, off, len, id = byte */
 	ACT_UNLINK,		/* path */
-	ACT_MANY_PIN,		/* path = prefix of files <path>0 ...; len = how many: map and write-pin page 0 of each, close */
+	ACT_MANY_PIN,		/* path = prefix of files <path>0 ..., len = how many: write-pin page 0 of each */
 	ACT_MANY_UNPIN,
-	ACT_MANY_TRUNCATE,	/* path = prefix, len = how many: each from a thread of its own to size `off`; all done: 0 */
+	ACT_MANY_TRUNCATE,	/* the same; to size `off`, each by a thread of its own; 0 when all are done */
 	ACT_VERB_NR
 };
 

@@ -19,7 +19,8 @@ struct look {
 
 /* False, having said why, when there is no report. */
 bool look(const struct pt_fs *fs, struct look *out);
-/* Until there are @nwait waiters, @parked of them in state "pins"; false after ten seconds. The last look in *out (optional). */
+/* Until there are @nwait waiters, @parked of them in state "pins"; false after ten seconds. The last look in *out
+ * (optional). */
 bool look_until(const struct pt_fs *fs, size_t nwait, size_t parked, struct look *out);
 /* A number of the status report: "counters.collisions", "space.parked". -1: not there. */
 int64_t look_status(const struct pt_fs *fs, const char *name);

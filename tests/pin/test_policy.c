@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_policy.c - what each operation that cuts a file does while a device works on its blocks: every policy, both scopes.
+ * test_policy.c - what each operation that cuts a file does while a device works on its blocks: every policy, both
+ * scopes.
  *
- * One actor maps a file of 16 pages and pins pages 8 and 9; another makes the call; the "device" writes its pattern to the
- * addresses behind the pin while the call waits, or after it has returned. A model of the file says what every byte must
- * be in the end. Under on_busy=unsafe the same play must end in damage: else it would prove nothing under the other policies.
+ * One actor maps a file of 16 pages and pins pages 8 and 9; another makes the call; the "device" writes its pattern
+ * to the addresses behind the pin while the call waits, or after it has returned. A model of the file says what
+ * every byte must be in the end. Under on_busy=unsafe the same play must end in damage: else it would prove nothing
+ * under the other policies.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -121,8 +123,8 @@ struct play {
 static bool told(const struct play *p, bool ok, const char *what, int line)
 {
 	if (!ok)
-		pt_say("on_busy=%s, break=%s, %s: line %d: %s", policy_name[p->policy], p->file_scope ? "file" : "range", p->op->name,
-		       line, what);
+		pt_say("on_busy=%s, break=%s, %s: line %d: %s", policy_name[p->policy],
+		       p->file_scope ? "file" : "range", p->op->name, line, what);
 	return ok;
 }
 #define CHECK(p, cond) CU_ASSERT(told(p, cond, #cond, __LINE__))
@@ -134,17 +136,17 @@ static bool as_modelled(const struct play *p)
 	int fd = open(p->path, O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd >= 0 ? pread(fd, got, sizeof got, 0) : -1;
 	struct stat st;
-	bool same = fd >= 0 && fstat(fd, &st) == 0 && (uint64_t)st.st_size == p->want.size && n == (ssize_t)p->want.size &&
-		    memcmp(got, p->want.byte, p->want.size) == 0;
+	bool same = fd >= 0 && fstat(fd, &st) == 0 && (uint64_t)st.st_size == p->want.size &&
+		    n == (ssize_t)p->want.size && memcmp(got, p->want.byte, p->want.size) == 0;
 
 	if (!same && p->policy != UNSAFE && n >= 0) {
 		uint64_t i = 0;
 
 		while (i < p->want.size && i < (uint64_t)n && got[i] == p->want.byte[i])
 			i++;
-		pt_say("size %lld, %zd read, want %llu; first difference at %llu: %02x, want %02x", (long long)st.st_size, n,
-		       (unsigned long long)p->want.size, (unsigned long long)i, i < (uint64_t)n ? got[i] : 0,
-		       i < p->want.size ? p->want.byte[i] : 0);
+		pt_say("size %lld, %zd read, want %llu; first difference at %llu: %02x, want %02x",
+		       (long long)st.st_size, n, (unsigned long long)p->want.size, (unsigned long long)i,
+		       i < (uint64_t)n ? got[i] : 0, i < p->want.size ? p->want.byte[i] : 0);
 	}
 	if (fd >= 0)
 		(void)close(fd);
@@ -318,7 +320,8 @@ static void defer_file(void) { all_ops(DEFER, true); }
 static void unsafe_range(void) { all_ops(UNSAFE, false); }
 static void unsafe_file(void) { all_ops(UNSAFE, true); }
 
-/* The file ends inside the pinned page: growing zeroes the rest of that page, so it meets the pin under break=range too. */
+/* The file ends inside the pinned page: growing zeroes the rest of that page, so it meets the pin under
+ * break=range too. */
 static void grow_from_inside(void)
 {
 	struct actor *h, *c;
@@ -349,7 +352,8 @@ static void grow_from_inside(void)
 	pt_fs_end(fs);
 }
 
-/* Only the pins that an operation hits are waited for: the other file, the other range, the reader's pin as well as the writer's. */
+/* Only the pins that an operation hits are waited for: the other file, the other range, the reader's pin as well
+ * as the writer's. */
 static void read_pins_count(void)
 {
 	struct actor *h, *c;

@@ -93,7 +93,8 @@ static int raw_dial(void)
 	n = strnlen(so.so_sock, sizeof so.so_sock);
 	CU_ASSERT_FATAL(n != 0 && n < sizeof so.so_sock);
 	memcpy(sa.sun_path + 1, so.so_sock, n);
-	PT_SYS_FATAL(connect(sock, (struct sockaddr *)&sa, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + n)));
+	PT_SYS_FATAL(connect(sock, (struct sockaddr *)&sa,
+			     (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + n)));
 	(void)setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
 	(void)setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
 	return sock;
@@ -102,7 +103,10 @@ static int raw_dial(void)
 /* Send a request; the answer's error, its body in @out, descriptors into r->fds. -ECONNRESET: the session was ended. */
 static int raw_call(struct raw *r, uint32_t opcode, const void *in, size_t inlen, void *out, size_t room)
 {
-	struct { struct fuse_in_header h; char body[1024]; } q = { .h = { .len = (uint32_t)(sizeof q.h + inlen), .opcode = opcode } };
+	struct {
+		struct fuse_in_header h;
+		char body[1024];
+	} q = { .h = { .len = (uint32_t)(sizeof q.h + inlen), .opcode = opcode } };
 	struct { struct fuse_out_header h; char body[32768]; } a;
 	union { struct cmsghdr h; char room[CMSG_SPACE(2 * sizeof(int))]; } c;
 	struct iovec iov;
@@ -137,7 +141,8 @@ static int raw_call(struct raw *r, uint32_t opcode, const void *in, size_t inlen
 static void raw_up(struct raw *r, bool hello)
 {
 	const struct fuse_init_in init = { .major = FUSE_KERNEL_VERSION, .minor = FUSE_KERNEL_MINOR_VERSION };
-	const struct pf_p_hello_in hi = { .hi_major = PINFS_PROTO_MAJOR, .hi_pid = (uint32_t)getpid(), .hi_comm = "raw" };
+	const struct pf_p_hello_in hi = { .hi_major = PINFS_PROTO_MAJOR, .hi_pid = (uint32_t)getpid(),
+					  .hi_comm = "raw" };
 
 	*r = (struct raw){ .sock = raw_dial(), .fds = { -1, -1 } };
 	PT_EQ(raw_call(r, FUSE_INIT, &init, sizeof init, NULL, 0), 0);
@@ -175,7 +180,8 @@ static int raw_attach(struct raw *r, const char *path, int flags, struct pf_p_at
 static struct pf_p_map_in map_in(uint64_t fh, uint64_t foff, uint64_t slot, uint64_t flags)
 {
 	return (struct pf_p_map_in){
-		.mi_map = { .fh = fh, .foffset = foff, .len = PF_CHUNK_SIZE, .flags = flags, .moffset = slot << PF_CHUNK_SHIFT },
+		.mi_map = { .fh = fh, .foffset = foff, .len = PF_CHUNK_SIZE, .flags = flags,
+			    .moffset = slot << PF_CHUNK_SHIFT },
 		.mi_fault_foff = foff,
 	};
 }
@@ -277,13 +283,13 @@ static void bad_mappings(void)
 	PT_EQ(ro.ao_write, 0);
 	PT_EQ(rw.ao_size, F_LEN);
 
-	m = map_in(rw.ao_fh, 0, r.hello.ho_nslot, FUSE_SETUPMAPPING_FLAG_READ);				/* a slot that does not exist */
+	m = map_in(rw.ao_fh, 0, r.hello.ho_nslot, FUSE_SETUPMAPPING_FLAG_READ);	/* no such slot */
 	PT_EQ(raw_call(&r, FUSE_SETUPMAPPING, &m, sizeof m, NULL, 0), -EINVAL);
 	m = map_in(rw.ao_fh, 0, UINT64_MAX >> PF_CHUNK_SHIFT, FUSE_SETUPMAPPING_FLAG_READ);
 	PT_EQ(raw_call(&r, FUSE_SETUPMAPPING, &m, sizeof m, NULL, 0), -EINVAL);
-	m = map_in(rw.ao_fh, 4096, 0, FUSE_SETUPMAPPING_FLAG_READ);					/* not a chunk */
+	m = map_in(rw.ao_fh, 4096, 0, FUSE_SETUPMAPPING_FLAG_READ);		/* not a chunk */
 	PT_EQ(raw_call(&r, FUSE_SETUPMAPPING, &m, sizeof m, NULL, 0), -EINVAL);
-	m = map_in(rw.ao_fh, UINT64_MAX & ~(PF_CHUNK_SIZE - 1), 0, FUSE_SETUPMAPPING_FLAG_READ);		/* wraps */
+	m = map_in(rw.ao_fh, UINT64_MAX & ~(PF_CHUNK_SIZE - 1), 0, FUSE_SETUPMAPPING_FLAG_READ);	/* wraps */
 	CU_ASSERT(raw_call(&r, FUSE_SETUPMAPPING, &m, sizeof m, NULL, 0) < 0);
 	m = map_in(rw.ao_fh, 0, 0, FUSE_SETUPMAPPING_FLAG_READ);
 	m.mi_map.len = UINT64_MAX;
@@ -304,7 +310,7 @@ static void bad_mappings(void)
 	pin.pi_npage = 513;
 	PT_EQ(raw_call(&r, PF_P_PIN, &pin, sizeof pin, NULL, 0), -EINVAL);
 	pin.pi_first = UINT32_MAX;
-	pin.pi_npage = 2;							/* wraps */
+	pin.pi_npage = 2;						/* wraps */
 	PT_EQ(raw_call(&r, PF_P_PIN, &pin, sizeof pin, NULL, 0), -EINVAL);
 	pin = (struct pf_p_pin_in){ .pi_fh = rw.ao_fh, .pi_slot = 0, .pi_first = 16, .pi_npage = 1 };
 	PT_EQ(raw_call(&r, PF_P_PIN, &pin, sizeof pin, NULL, 0), -EFAULT);	/* beyond the end of the file */
@@ -319,7 +325,10 @@ static void bad_mappings(void)
 static void raw_ack(struct raw *r)
 {
 	struct { struct fuse_out_header h; struct pf_p_inval in; } n;
-	struct { struct fuse_in_header h; struct pf_p_ack_in ack; } a = { .h = { .len = sizeof a, .opcode = PF_P_INVAL_ACK } };
+	struct {
+		struct fuse_in_header h;
+		struct pf_p_ack_in ack;
+	} a = { .h = { .len = sizeof a, .opcode = PF_P_INVAL_ACK } };
 
 	PT_EQ(recv(r->sock, &n, sizeof n, MSG_WAITALL), sizeof n);
 	CU_ASSERT_FATAL(n.h.unique == 0 && n.h.error == PF_P_NOTIFY_INVAL);
@@ -329,9 +338,9 @@ static void raw_ack(struct raw *r)
 }
 
 /*
- * The whole ledger overwritten: with ones, the client claims any number of pins of all its slots. Only the file that it has a
- * slot of, and may write, is held up; nobody else; and no longer than the client lives. With zeros it holds up nobody, not even
- * when it does not acknowledge: then only until revoke_timeout.
+ * The whole ledger overwritten: with ones, the client claims any number of pins of all its slots. Only the file
+ * that it has a slot of, and may write, is held up; nobody else; and no longer than the client lives. With zeros it
+ * holds up nobody, not even when it does not acknowledge: then only until revoke_timeout.
  */
 static void scribbled_ledger(uint8_t byte, bool acks)
 {
@@ -354,7 +363,7 @@ static void scribbled_ledger(uint8_t byte, bool acks)
 	led = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, r.fds[1], 0);
 	CU_ASSERT_FATAL(led != MAP_FAILED);
 	memset(led, byte, (size_t)st.st_size);
-	PT_FAILS(ftruncate(r.fds[1], 0), EPERM);		/* it is sealed: the daemon's view cannot be pulled away */
+	PT_FAILS(ftruncate(r.fds[1], 0), EPERM);		/* sealed: the daemon's view stays */
 	CU_ASSERT(look(fs, &l));				/* the report survives the records */
 	still_serves();
 	actor_send(c, act_truncate(f, 4096));

@@ -2,10 +2,11 @@
 /*
  * test_policy_stress.c - stores, pins, DMA, punches and truncates from several processes at once, judged by the bytes.
  *
- * Whoever writes to a file, by write(2), through a window or by DMA, writes pattern lines that name the file and the offset. So
- * at any time each byte of each file is 0 or what the pattern has at that very place; lines that are neither were meant
- * for somewhere else. Each worker writes to pages of its own (so lines are not torn by another writer) and cuts everybody's.
- * The same run under on_busy=unsafe must find such bytes. PINFS_STRESS_S: seconds of the long case (default 12).
+ * Whoever writes to a file, by write(2), through a window or by DMA, writes pattern lines that name the file and
+ * the offset. So at any time each byte of each file is 0 or what the pattern has at that very place; lines that are
+ * neither were meant for somewhere else. Each worker writes to pages of its own (so lines are not torn by another
+ * writer) and cuts everybody's. The same run under on_busy=unsafe must find such bytes. PINFS_STRESS_S: seconds of
+ * the long case (default 12).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +29,7 @@
 
 #define WORKERS 4
 #define FILES 6
-#define PAGES 64U			/* of a file, at most; 16 MiB images have room for little more than all of them */
+#define PAGES 64U			/* of a file, at most */
 #define PAGE 4096U
 #define WORDS (PAGE / 8)
 #define BALLAST_PAGES 2400		/* leaves so little room that blocks change hands all the time */
@@ -129,8 +130,8 @@ static void check_page(unsigned int f, uint64_t page)
 		n = len > 0 ? strange_bytes(f, page * PAGE, got, (size_t)len) : 0;
 	}
 	if (n != 0)
-		note(&w.b->strange, "file %u (inode %llu) page %llu: %u strange bytes", f, (unsigned long long)w.f[f].ino,
-		     (unsigned long long)page, n);
+		note(&w.b->strange, "file %u (inode %llu) page %llu: %u strange bytes", f,
+		     (unsigned long long)w.f[f].ino, (unsigned long long)page, n);
 	(void)close(fd);
 }
 
@@ -220,7 +221,8 @@ static void do_fallocate(unsigned int f, int mode)
 
 	if (fd < 0)
 		return;
-	if (fallocate(fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)rnd(PAGES * PAGE), (off_t)(1 + rnd(4 * PAGE))) != 0 && !allowed(errno))
+	if (fallocate(fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)rnd(PAGES * PAGE), (off_t)(1 + rnd(4 * PAGE))) != 0 &&
+	    !allowed(errno))
 		note(&w.b->failed, "fallocate(%d) of file %u: %s", mode, f, strerror(errno));
 	(void)close(fd);
 }
@@ -356,7 +358,8 @@ static void stress(const char *opts, unsigned int seconds, bool damage)
 	for (unsigned int t = 0; t < T_NR; t++) {
 		size_t n = strlen(line);
 
-		(void)snprintf(line + n, sizeof line - n, "%s%llu %s", t == 0 ? "" : ", ", (unsigned long long)b->done[t], t_name[t]);
+		(void)snprintf(line + n, sizeof line - n, "%s%llu %s", t == 0 ? "" : ", ",
+			       (unsigned long long)b->done[t], t_name[t]);
 		calls += b->done[t];
 	}
 	pt_say("%s", line);
@@ -370,7 +373,8 @@ static void stress(const char *opts, unsigned int seconds, bool damage)
 			check_page(f, page);
 	}
 	if (b->first[0] != '\0')
-		pt_say("%llu strange, %llu failed; first: %s", (unsigned long long)b->strange, (unsigned long long)b->failed, b->first);
+		pt_say("%llu strange, %llu failed; first: %s", (unsigned long long)b->strange,
+		       (unsigned long long)b->failed, b->first);
 	CU_ASSERT(calls > 100);
 	if (damage) {
 		/* Metadata may have been hit as well: then calls fail, and fsck finds more than nothing. */

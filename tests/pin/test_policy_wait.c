@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_policy_wait.c - waiting itself: who waits for whom, in which order, what ends a wait, and what goes on meanwhile.
+ * test_policy_wait.c - waiting itself: who waits for whom, in which order, what ends a wait, and what goes on
+ * meanwhile.
  *
- * All under on_busy=wait unless a case says otherwise. What is asserted about "waits" is what the daemon reports, never that
- * some time has passed.
+ * All under on_busy=wait unless a case says otherwise. What is asserted about "waits" is what the daemon reports,
+ * never that some time has passed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -136,7 +137,8 @@ static void pins_add_up(void)
 	pt_fs_end(fs);
 }
 
-/* The kernel lets one SETATTR of a file through at a time; an O_TRUNC open comes past it and must queue in the daemon. */
+/* The kernel lets one SETATTR of a file through at a time; an O_TRUNC open comes past it and must queue in the
+ * daemon. */
 static void fifo(struct act first, struct act second, uint64_t want_size)
 {
 	struct actor *h, *c1, *c2;
@@ -326,7 +328,7 @@ static void new_pins(void)
 	c = sender(act_truncate(f, 16 * K));
 	CU_ASSERT(look_until(fs, 1, 1, NULL));
 	PT_EQ(actor_do(other, act_pin(0, 0, 32 * K, 4096, PINFS_PIN_NOWAIT)), -EAGAIN);
-	PT_EQ(actor_do(other, act_pin(1, 0, 0, 4096, PINFS_PIN_NOWAIT | PINFS_PIN_WRITE)), 0);	/* not what is being cut */
+	PT_EQ(actor_do(other, act_pin(1, 0, 0, 4096, PINFS_PIN_NOWAIT | PINFS_PIN_WRITE)), 0);	/* not cut */
 	PT_EQ(actor_do(h, act_pin(1, 0, 36 * K, 4096, PINFS_PIN_WRITE)), 0);	/* the holder may go on */
 	actor_send(other, act_pin(0, 0, 32 * K, 4096, 0));
 	PT_EQ(actor_do(h, act_unpin(0)), 0);
@@ -465,7 +467,8 @@ static void device_outlives_submitter(void)
 			break;
 		pt_sleep_ms(10);
 	}
-	submitter = pt_spawn((const char *[]){ dmaemu, "submit", "--socket", sock, "--delay", "1h", "--wait", f, NULL }, -1, -1);
+	submitter = pt_spawn((const char *[]){ dmaemu, "submit", "--socket", sock, "--delay", "1h", "--wait", f, NULL },
+			     -1, -1);
 	for (int i = 0; i < 500; i++) {
 		CU_ASSERT_FATAL(look(fs, &l));
 		if (l.npin == 1)
@@ -483,7 +486,9 @@ static void device_outlives_submitter(void)
 	PT_EQ(actor_result(c, SOON_MS), 0);
 	/* And a transfer that ends by itself. */
 	PT_EQ(truncate(f, F_LEN), 0);
-	PT_EQ(pt_run(out, sizeof out, 10000, (const char *[]){ dmaemu, "submit", "--socket", sock, "--delay", "200ms", f, NULL }), 0);
+	PT_EQ(pt_run(out, sizeof out, 10000,
+		     (const char *[]){ dmaemu, "submit", "--socket", sock, "--delay", "200ms", f, NULL }),
+	      0);
 	actor_send(c, act_truncate(f, 4096));
 	PT_EQ(actor_result(c, SOON_MS), 0);
 	PT_EQ(pt_run(out, sizeof out, 10000, (const char *[]){ dmaemu, "wait", "--socket", sock, "2", NULL }), 0);
@@ -518,7 +523,8 @@ static unsigned int use_others(unsigned int ms)
 	return n;
 }
 
-/* A waiting truncate holds nothing that others need: with a thousand of them the rest of the filesystem is as fast as before. */
+/* A waiting truncate holds nothing that others need: with a thousand of them the rest of the filesystem is as
+ * fast as before. */
 static void thousand_waiters(void)
 {
 	struct actor *h, *c;
@@ -539,7 +545,8 @@ static void thousand_waiters(void)
 	CU_ASSERT(look_until(fs, MANY, MANY, NULL));
 	beside = use_others(500);
 	PT_EQ(actor_result(c, 0), -EINPROGRESS);
-	pt_say("rounds of create, write, read, truncate, unlink: %u alone, %u beside %d waiting truncates", alone, beside, MANY);
+	pt_say("rounds of create, write, read, truncate, unlink: %u alone, %u beside %d waiting truncates", alone,
+	       beside, MANY);
 	CU_ASSERT(beside > alone / 4);
 	PT_EQ(actor_do(h, act_many(ACT_MANY_UNPIN, "", 0, 0)), 0);
 	PT_EQ(actor_result(c, 20000), 0);

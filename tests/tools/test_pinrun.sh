@@ -75,6 +75,7 @@ expect 0 '^usage' "$pinrun" --help
 expect 0 '^pinrun' "$pinrun" --version
 
 # Scripts: the interpreter is what counts.
+# shellcheck disable=SC2016
 printf '#!/bin/sh\necho "$LD_PRELOAD" "$@"\n' >"$t/script" && chmod 755 "$t/script"
 expect 0 "^$san$lib one two\$" "$pinrun" "$t/script" one two
 chmod u+s "$t/script"
@@ -83,6 +84,7 @@ printf '#! /nowhere/sh -x\n' >"$t/lost" && chmod 755 "$t/lost"
 expect 127 'interpreter /nowhere/sh' "$pinrun" "$t/lost"
 printf '#!%s\n' "$t/loop" >"$t/loop" && chmod 755 "$t/loop"
 expect 126 'without end' "$pinrun" "$t/loop"
+# shellcheck disable=SC2016
 printf 'echo text "$1"\n' >"$t/text" && chmod 755 "$t/text"
 expect 0 '^text x$' "$pinrun" "$t/text" x
 printf '#!\n' >"$t/empty" && chmod 755 "$t/empty"

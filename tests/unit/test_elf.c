@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_elf.c - pinrun's reader of ELF files: what it says of known files, and that no damage leads it outside of the file.
+ * test_elf.c - pinrun's reader of ELF files: what it says of known files, and that no damage leads it outside of
+ * the file.
  *
  * The damaged files end at the end of a page with nothing mapped behind it, so a step too far is a crash.
  */
@@ -96,8 +97,8 @@ static void test_known(void)
 /* Each field of the small program, set to each of some mean values. */
 static void test_mean_values(void)
 {
-	static const uint64_t mean[] = { 0, 1, 63, 4095, 4096, 4097, UINT32_MAX, INT64_MAX, (uint64_t)INT64_MAX + 1, UINT64_MAX - 4095,
-					 UINT64_MAX };
+	static const uint64_t mean[] = { 0, 1, 63, 4095, 4096, 4097, UINT32_MAX, INT64_MAX, (uint64_t)INT64_MAX + 1,
+					 UINT64_MAX - 4095, UINT64_MAX };
 	struct elf_facts f;
 
 	for (size_t at = 16; at < offsetof(struct tiny, interp); at += 2) {

@@ -2,13 +2,15 @@
 /*
  * dma.h - an emulated DMA engine: slow, exact, and able to recognise its own bytes anywhere.
  *
- * The engine moves bytes between memory (or a self-describing pattern) and *blocks of the device*, through a mapping of its
- * own of the device file, never through the mapping of the program that submitted the transfer. So it behaves
- * as hardware does: once it has an address it writes there, whoever owns the block by then. What keeps that from being a
- * disaster is the pin, which is held from submission to completion (DMA_PIN) or, to show the disaster, is not (DMA_RAW).
+ * The engine moves bytes between memory (or a self-describing pattern) and *blocks of the device*, through a
+ * mapping of its own of the device file, never through the mapping of the program that submitted the transfer. So
+ * it behaves as hardware does: once it has an address it writes there, whoever owns the block by then. What keeps
+ * that from being a disaster is the pin, which is held from submission to completion (DMA_PIN) or, to show the
+ * disaster, is not (DMA_RAW).
  *
- * Three parts: pattern.c (what the bytes say), engine.c (queue, thread, time), window.c (from a mapping of a pinfs file
- * to addresses; the only one that needs libpinfs). Directions are named as in Linux: DMA_FROM_DEVICE changes the file's blocks.
+ * Three parts: pattern.c (what the bytes say), engine.c (queue, thread, time), window.c (from a mapping of a pinfs
+ * file to addresses; the only one that needs libpinfs). Directions are named as in Linux: DMA_FROM_DEVICE changes
+ * the file's blocks.
  *
  * Every function returns 0 or a negative errno unless it says otherwise. All are thread-safe.
  */
@@ -21,9 +23,9 @@
 #include <pinfs/pin.h>
 
 /*
- * The pattern. Each 64-byte line of the file (at file offsets divisible by 64) is one record that says which transfer
- * wrote it, which file and offset it was meant for, and ends in a checksum. All of it follows from struct dma_pat and the
- * offset, so any byte of it can be produced or checked alone.
+ * The pattern. Each 64-byte line of the file (at file offsets divisible by 64) is one record that says which
+ * transfer wrote it, which file and offset it was meant for, and ends in a checksum. All of it follows from struct
+ * dma_pat and the offset, so any byte of it can be produced or checked alone.
  */
 #define DMA_LINE 64U
 #define DMA_LABEL 16U
@@ -31,7 +33,7 @@
 struct dma_pat {
 	uint64_t dp_id;			/* of the transfer */
 	uint64_t dp_ino;		/* of the file that it was meant for */
-	uint64_t dp_foff;		/* file offset where the transfer begins; sequence numbers count from its line */
+	uint64_t dp_foff;		/* file offset where it begins; sequence numbers count from that line */
 	char dp_label[DMA_LABEL];	/* NUL padded, for people who read a hex dump */
 };
 
@@ -49,7 +51,7 @@ struct dma_run {
 struct dma_miss {
 	uint64_t dm_foff;		/* the first wrong byte */
 	uint8_t dm_want, dm_got;
-	bool dm_foreign;		/* the line there is whole, but another transfer's or another place's: dm_line */
+	bool dm_foreign;		/* a whole line, but of another transfer or place: dm_line */
 	struct dma_run dm_line;
 };
 
@@ -61,8 +63,9 @@ bool dma_pat_check(const struct dma_pat *pat, uint64_t foff, const void *buf, si
 void dma_pat_label(struct dma_pat *pat, const char *label);
 
 /*
- * Find pattern lines. @fn sees each run in order of position and returns false to stop the search. @pos is added to positions.
- * Lines are looked for at every eighth byte, so a copy at another alignment is found as well. Returns the bytes found.
+ * Find pattern lines. @fn sees each run in order of position and returns false to stop the search. @pos is added to
+ * positions. Lines are looked for at every eighth byte, so a copy at another alignment is found as well. Returns
+ * the bytes found.
  */
 typedef bool (*dma_run_fn)(void *arg, const struct dma_run *run);
 uint64_t dma_scan(const void *buf, size_t len, uint64_t pos, dma_run_fn fn, void *arg);
@@ -95,16 +98,17 @@ struct dma_desc {
 	const struct pinfs_sg *sg;	/* device ranges in file order; copied */
 	size_t nsg;
 	enum dma_dir dir;
-	void *buf;			/* sum of sg_len bytes, the caller's until completion. NULL: the pattern is written or checked */
+	void *buf;			/* sum of sg_len bytes, the caller's until completion. NULL: the pattern */
 	struct dma_pat pat;
 	uint64_t delay_ns;		/* between submission and the first byte */
 	uint64_t rate;			/* bytes per second; 0: as fast as memory goes */
-	uint64_t burst;			/* bytes moved at once; 0: DMA_BURST. Between bursts other transfers get their turn */
+	uint64_t burst;			/* bytes moved at once; 0: DMA_BURST. Then others get their turn */
 	uint64_t stop_at;		/* end with success after this many bytes; DMA_NEVER */
 	uint64_t error_at;		/* end with `error` after this many bytes; DMA_NEVER */
 	int error;			/* negative errno */
-	/* Both optional, called in this order by the engine's thread, no lock held, after the last byte. Neither may wait for
-	 * the transfer. `release` gives back what holds the addresses (a pin); the transfer counts as done only after both. */
+	/* Both optional, called in this order by the engine's thread, no lock held, after the last byte. Neither
+	 * may wait for the transfer. `release` gives back what holds the addresses (a pin); the transfer counts
+	 * as done only after both. */
 	void (*release)(void *hold);
 	void *hold;
 	void (*done)(void *arg, const struct dma_stat *st);
@@ -119,23 +123,24 @@ int dma_engine_start(struct dma_engine **out);
 /* Ends every transfer with -ECANCELED, waits for that, frees. NULL is fine. */
 void dma_engine_stop(struct dma_engine *e);
 
-/* Map the device behind @fd, which stays the caller's, or find it mapped already. The reference is dropped by dma_dev_put();
- * transfers hold their own. Read-only descriptors give a device that only DMA_TO_DEVICE can use. */
+/* Map the device behind @fd, which stays the caller's, or find it mapped already. The reference is dropped by
+ * dma_dev_put(); transfers hold their own. Read-only descriptors give a device that only DMA_TO_DEVICE can use. */
 int dma_dev_get(struct dma_engine *e, int fd, struct dma_dev **out);
 void dma_dev_put(struct dma_dev *d);
 uint64_t dma_dev_bytes(const struct dma_dev *d);
 
 /*
- * Queue a transfer. -EINVAL: no ranges, a range off the device, an unknown direction; -EACCES: read-only device; -ENOMEM. On
- * failure neither callback is called and what `hold` names is still the caller's. *out (optional) is a reference for
- * dma_xfer_put().
+ * Queue a transfer. -EINVAL: no ranges, a range off the device, an unknown direction; -EACCES: read-only device;
+ * -ENOMEM. On failure neither callback is called and what `hold` names is still the caller's. *out (optional) is a
+ * reference for dma_xfer_put().
  */
 int dma_submit(struct dma_engine *e, struct dma_dev *dev, const struct dma_desc *d, struct dma_xfer **out);
 
 /*
- * Submit for [addr, addr + len) of a mapping of a pinfs file: pin, take the addresses, queue. Fills in sg, release, hold
- * and, for the pattern, dp_ino and dp_foff. DMA_PIN keeps the pin until the transfer has ended; DMA_RAW gives it back
- * before this returns. The mapping may go at once. Errors: those of pinfs_pin_sg(), pinfs_device() and dma_submit().
+ * Submit for [addr, addr + len) of a mapping of a pinfs file: pin, take the addresses, queue. Fills in sg, release,
+ * hold and, for the pattern, dp_ino and dp_foff. DMA_PIN keeps the pin until the transfer has ended; DMA_RAW gives
+ * it back before this returns. The mapping may go at once. Errors: those of pinfs_pin_sg(), pinfs_device() and
+ * dma_submit().
  */
 int dma_submit_window(struct dma_engine *e, void *addr, size_t len, enum dma_mode mode, const struct dma_desc *desc,
 		      struct dma_xfer **out);

@@ -2,9 +2,10 @@
 /*
  * engine.c - the queue and the thread that move the bytes.
  *
- * One thread serves all transfers of an engine, always the one that is due first, one burst at a time. Owns the mappings of the
- * devices and the queue (a heap by due time). One lock per engine covers all of it; it is not held while bytes move
- * or while a callback runs. Knows nothing about pins: what holds the addresses is the submitter's `hold`.
+ * One thread serves all transfers of an engine, always the one that is due first, one burst at a time. Owns the
+ * mappings of the devices and the queue (a heap by due time). One lock per engine covers all of it; it is not held
+ * while bytes move or while a callback runs. Knows nothing about pins: what holds the addresses is the submitter's
+ * `hold`.
  */
 #include "dma/dma.h"
 
@@ -486,14 +487,16 @@ static int check_desc(const struct dma_dev *dev, const struct dma_desc *d, uint6
 {
 	uint64_t sum = 0;
 
-	if (d->sg == NULL || d->nsg == 0 || d->nsg > SIZE_MAX / sizeof(*d->sg) / 2 || (unsigned int)d->dir >= DMA_DIR_NR)
+	if (d->sg == NULL || d->nsg == 0 || d->nsg > SIZE_MAX / sizeof(*d->sg) / 2 ||
+	    (unsigned int)d->dir >= DMA_DIR_NR)
 		return -EINVAL;
 	if (d->dir == DMA_FROM_DEVICE && dev->ro)
 		return -EACCES;
 	for (size_t i = 0; i < d->nsg; i++) {
 		const struct pinfs_sg *sg = &d->sg[i];
 
-		if (sg->sg_len == 0 || !pf_range_ok(sg->sg_doff, sg->sg_len, dev->bytes) || sg->sg_len > UINT64_MAX - sum)
+		if (sg->sg_len == 0 || !pf_range_ok(sg->sg_doff, sg->sg_len, dev->bytes) ||
+		    sg->sg_len > UINT64_MAX - sum)
 			return -EINVAL;
 		sum += sg->sg_len;
 	}

@@ -2,8 +2,8 @@
 /*
  * pattern.c - the self-describing pattern: make it, check it, find it.
  *
- * A line is a pure function of (transfer, file offset). That is what lets a reader of any block say "these 64 bytes were
- * written by transfer 7, which was meant for inode 12 at offset 8192". Owns no state, takes no locks.
+ * A line is a pure function of (transfer, file offset). That is what lets a reader of any block say "these 64 bytes
+ * were written by transfer 7, which was meant for inode 12 at offset 8192". Owns no state, takes no locks.
  */
 #include "dma/dma.h"
 
@@ -138,8 +138,9 @@ bool dma_pat_check(const struct dma_pat *pat, uint64_t foff, const void *buf, si
 /* A line that continues @run: the same transfer, the next place, the next position. */
 static bool run_continues(const struct dma_run *run, const struct dma_run *l)
 {
-	return run->dr_len != 0 && l->dr_id == run->dr_id && l->dr_ino == run->dr_ino && l->dr_pos == run->dr_pos + run->dr_len &&
-	       l->dr_foff == run->dr_foff + run->dr_len && l->dr_seq == run->dr_seq + run->dr_len / DMA_LINE;
+	return run->dr_len != 0 && l->dr_id == run->dr_id && l->dr_ino == run->dr_ino &&
+	       l->dr_pos == run->dr_pos + run->dr_len && l->dr_foff == run->dr_foff + run->dr_len &&
+	       l->dr_seq == run->dr_seq + run->dr_len / DMA_LINE;
 }
 
 /* The search keeps the run that is still growing between pieces of a file. */

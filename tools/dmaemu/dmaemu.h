@@ -60,11 +60,11 @@ int job_parse(int argc, char **argv, bool run, struct job_args *out);
 int job_open_flags(const struct job *j);
 
 /*
- * Map the job's range of @fd and submit it. @done and @arg as in struct dma_desc; @buf: NULL for the pattern. On failure
- * *why is the call that failed (one word), or says all in a phrase. job->len becomes the true length.
+ * Map the job's range of @fd and submit it. @done and @arg as in struct dma_desc; @buf: NULL for the pattern. On
+ * failure *why is the call that failed (one word), or says all in a phrase. job->len becomes the true length.
  */
-int job_start(struct dma_engine *e, int fd, struct job *j, void *buf, void (*done)(void *, const struct dma_stat *), void *arg,
-	      struct job_map *map, struct dma_xfer **out, const char **why);
+int job_start(struct dma_engine *e, int fd, struct job *j, void *buf, void (*done)(void *, const struct dma_stat *),
+	      void *arg, struct job_map *map, struct dma_xfer **out, const char **why);
 void job_unmap(struct job_map *map);
 
 /* Print one result, or progress; exit status that it stands for. */

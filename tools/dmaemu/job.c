@@ -93,8 +93,26 @@ static void default_label(struct job *j, const char *file)
 
 int job_parse(int argc, char **argv, bool run, struct job_args *out)
 {
-	enum { O_WRITE = 256, O_VERIFY, O_OFFSET, O_LENGTH, O_ID, O_LABEL, O_MODE, O_DELAY, O_RATE, O_BURST, O_STOP, O_ERROR,
-	       O_JSON, O_SOCKET, O_WAIT, O_UNMAP, O_IN, O_OUT };
+	enum {
+		O_WRITE = 256,
+		O_VERIFY,
+		O_OFFSET,
+		O_LENGTH,
+		O_ID,
+		O_LABEL,
+		O_MODE,
+		O_DELAY,
+		O_RATE,
+		O_BURST,
+		O_STOP,
+		O_ERROR,
+		O_JSON,
+		O_SOCKET,
+		O_WAIT,
+		O_UNMAP,
+		O_IN,
+		O_OUT
+	};
 	static const struct option opts[] = {
 		{ "write", no_argument, NULL, O_WRITE },
 		{ "verify", no_argument, NULL, O_VERIFY },
@@ -119,7 +137,9 @@ int job_parse(int argc, char **argv, bool run, struct job_args *out)
 		{ "out", required_argument, NULL, O_OUT },
 		{ NULL, 0, NULL, 0 },
 	};
-	struct job_args a = { .job = { .stop_at = DMA_NEVER, .error_at = DMA_NEVER, .error = -EIO, .dir = DMA_FROM_DEVICE } };
+	struct job_args a = {
+		.job = { .stop_at = DMA_NEVER, .error_at = DMA_NEVER, .error = -EIO, .dir = DMA_FROM_DEVICE }
+	};
 	struct job *j = &a.job;
 	bool labelled = false;
 	int c, err = EX_OK;
@@ -141,7 +161,8 @@ int job_parse(int argc, char **argv, bool run, struct job_args *out)
 			labelled = true;
 			break;
 		case O_MODE:
-			for (j->mode = 0; j->mode < DMA_MODE_NR && strcmp(optarg, dma_mode_name[j->mode]) != 0; j->mode++)
+			for (j->mode = 0; j->mode < DMA_MODE_NR && strcmp(optarg, dma_mode_name[j->mode]) != 0;
+			     j->mode++)
 				;
 			if (j->mode == DMA_MODE_NR)
 				err = complain(EX_USE, "--mode %s: must be pin or raw", optarg);
@@ -168,7 +189,8 @@ int job_parse(int argc, char **argv, bool run, struct job_args *out)
 	if (run && (a.socket != NULL || a.wait))
 		return complain(EX_USE, "--socket and --wait belong to submit");
 	if (!run && (a.socket == NULL || a.unmap || a.in != NULL || a.out != NULL))
-		return complain(EX_USE, a.socket == NULL ? "submit needs --socket" : "--unmap, --in and --out belong to run");
+		return complain(EX_USE,
+				a.socket == NULL ? "submit needs --socket" : "--unmap, --in and --out belong to run");
 	if (a.in != NULL && a.out != NULL)
 		return complain(EX_USE, "--in or --out, not both");
 	if (a.out != NULL)
@@ -202,8 +224,8 @@ void job_unmap(struct job_map *map)
 	map->base = NULL;
 }
 
-int job_start(struct dma_engine *e, int fd, struct job *j, void *buf, void (*done)(void *, const struct dma_stat *), void *arg,
-	      struct job_map *map, struct dma_xfer **out, const char **why)
+int job_start(struct dma_engine *e, int fd, struct job *j, void *buf, void (*done)(void *, const struct dma_stat *),
+	      void *arg, struct job_map *map, struct dma_xfer **out, const char **why)
 {
 	struct dma_desc d = dma_desc_init((enum dma_dir)j->dir);
 	struct pinfs_sock sock;
@@ -228,8 +250,8 @@ int job_start(struct dma_engine *e, int fd, struct job *j, void *buf, void (*don
 		j->len = (uint64_t)st.st_size - j->foff;
 
 	*why = "mmap";
-	base = mmap(NULL, in_page + j->len, j->dir == DMA_FROM_DEVICE ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd,
-		    (off_t)(j->foff - in_page));
+	base = mmap(NULL, in_page + j->len, j->dir == DMA_FROM_DEVICE ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED,
+		    fd, (off_t)(j->foff - in_page));
 	if (base == MAP_FAILED)
 		return -errno;
 	map->base = base;
@@ -300,8 +322,8 @@ static void print_text(const struct job *j, const struct dma_stat *st)
 		return;
 	if (m->dm_foreign)
 		(void)printf("  at offset %" PRIu64 " lies transfer %" PRIu64 " (\"%s\"), meant for inode %" PRIu64
-			     " offset %" PRIu64 "\n", m->dm_foff, m->dm_line.dr_id, m->dm_line.dr_label, m->dm_line.dr_ino,
-			     m->dm_line.dr_foff);
+			     " offset %" PRIu64 "\n",
+			     m->dm_foff, m->dm_line.dr_id, m->dm_line.dr_label, m->dm_line.dr_ino, m->dm_line.dr_foff);
 	else
 		(void)printf("  at offset %" PRIu64 " is %02x, should be %02x\n", m->dm_foff, m->dm_got, m->dm_want);
 }

@@ -2,10 +2,10 @@
 /*
  * serve.c - `dmaemu serve`: the device as a process of its own.
  *
- * It maps and pins the files that submitters pass to it, so every pin is held by its own session with the mount: a submitter that
- * exits or is killed changes nothing for a transfer in flight. One thread accepts, one thread per connection obeys (a pin
- * may have to wait, and must not hold up the others), the engine's thread moves bytes. One lock, over the table of
- * transfers; not held during pins, waits or I/O. Owns the socket and the table.
+ * It maps and pins the files that submitters pass to it, so every pin is held by its own session with the mount: a
+ * submitter that exits or is killed changes nothing for a transfer in flight. One thread accepts, one thread per
+ * connection obeys (a pin may have to wait, and must not hold up the others), the engine's thread moves bytes. One
+ * lock, over the table of transfers; not held during pins, waits or I/O. Owns the socket and the table.
  */
 #include "dmaemu/wire.h"
 
@@ -216,7 +216,8 @@ static bool hung_up(int sock)
 static void do_wait(struct server *s, const struct wire_req *req, int sock, struct wire_reply *r)
 {
 	struct entry *en = table_get(s, req->id);
-	uint64_t now = dma_now_ns(), until = req->timeout_ns > UINT64_MAX - now ? UINT64_MAX : now + req->timeout_ns;
+	uint64_t left, now = dma_now_ns();
+	uint64_t until = req->timeout_ns > UINT64_MAX - now ? UINT64_MAX : now + req->timeout_ns;
 
 	if (en == NULL) {
 		r->err = -ENOENT;
@@ -225,7 +226,8 @@ static void do_wait(struct server *s, const struct wire_req *req, int sock, stru
 	}
 	do {
 		now = dma_now_ns();
-		r->err = dma_xfer_wait(en->x, until <= now ? 0 : until - now < HANGUP_LOOK_NS ? until - now : HANGUP_LOOK_NS);
+		left = until > now ? until - now : 0;
+		r->err = dma_xfer_wait(en->x, left < HANGUP_LOOK_NS ? left : HANGUP_LOOK_NS);
 	} while (r->err == -ETIMEDOUT && dma_now_ns() < until && !hung_up(sock));
 	r->job = en->job;
 	dma_xfer_stat(en->x, &r->st);
@@ -397,8 +399,9 @@ static int listen_on(const char *path, int *out)
 	mask = umask(0077);
 	err = bind(fd, (const struct sockaddr *)(const void *)&sa, len) == 0 ? 0 : errno;
 	/* A name left behind by a device that was killed: nobody answers there. */
-	if (err == EADDRINUSE && path[0] != '@' && connect(probe, (const struct sockaddr *)(const void *)&sa, len) != 0 &&
-	    errno == ECONNREFUSED && unlink(path) == 0)
+	if (err == EADDRINUSE && path[0] != '@' &&
+	    connect(probe, (const struct sockaddr *)(const void *)&sa, len) != 0 && errno == ECONNREFUSED &&
+	    unlink(path) == 0)
 		err = bind(fd, (const struct sockaddr *)(const void *)&sa, len) == 0 ? 0 : errno;
 	(void)umask(mask);
 	if (probe >= 0)
@@ -407,7 +410,8 @@ static int listen_on(const char *path, int *out)
 		err = errno;
 	if (err != 0) {
 		(void)close(fd);
-		return complain(EX_FAIL, "%s: %s", path, err == EADDRINUSE ? "a device serves it already" : strerror(err));
+		return complain(EX_FAIL, "%s: %s", path,
+				err == EADDRINUSE ? "a device serves it already" : strerror(err));
 	}
 	*out = fd;
 	return EX_OK;
@@ -481,7 +485,7 @@ int cmd_serve(int argc, char **argv)
 out_unlink:
 	if (path[0] != '@')
 		(void)unlink(path);
-	/* Threads of connections may still use all of the above, one perhaps asleep in a pin: leave by the short way. */
+	/* Threads of connections may still use all of this, one perhaps asleep in a pin: leave by the short way. */
 	(void)fflush(NULL);
 	_exit(status);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * verify.c - `dmaemu verify`: read a file as anybody would, and say which transfers' bytes lie in it, and whether they belong there.
+ * verify.c - `dmaemu verify`: read a file as anybody would, and say which transfers' bytes lie in it, and whether
+ * they belong there.
  */
 #include "dmaemu/dmaemu.h"
 
@@ -47,10 +48,11 @@ static bool show_run(void *arg, const struct dma_run *run)
 		json_object_object_add(o, "foreign", json_object_new_boolean(foreign));
 		(void)json_object_array_add(r->runs, o);
 	} else {
-		(void)printf("offset %" PRIu64 ", %" PRIu64 " bytes: transfer %" PRIu64 " (\"%s\")", run->dr_pos, run->dr_len,
-			     run->dr_id, run->dr_label);
+		(void)printf("offset %" PRIu64 ", %" PRIu64 " bytes: transfer %" PRIu64 " (\"%s\")", run->dr_pos,
+			     run->dr_len, run->dr_id, run->dr_label);
 		if (foreign)
-			(void)printf(", FOREIGN: meant for inode %" PRIu64 " offset %" PRIu64, run->dr_ino, run->dr_foff);
+			(void)printf(", FOREIGN: meant for inode %" PRIu64 " offset %" PRIu64, run->dr_ino,
+				     run->dr_foff);
 		(void)putchar('\n');
 	}
 	return true;
@@ -120,11 +122,13 @@ static int report_one(const struct args *a, bool right, const struct dma_miss *m
 		(void)puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
 		(void)json_object_put(o);
 	} else if (right) {
-		(void)printf("%s: %" PRIu64 " bytes at %" PRIu64 " are transfer %" PRIu64 "'s\n", a->file, a->len, a->foff, a->id);
+		(void)printf("%s: %" PRIu64 " bytes at %" PRIu64 " are transfer %" PRIu64 "'s\n", a->file, a->len,
+			     a->foff, a->id);
 	} else if (m->dm_foreign) {
-		(void)printf("%s: at %" PRIu64 " lies transfer %" PRIu64 " (\"%s\"), meant for inode %" PRIu64 " offset %" PRIu64
-			     ", not transfer %" PRIu64 "\n", a->file, m->dm_foff, m->dm_line.dr_id, m->dm_line.dr_label,
-			     m->dm_line.dr_ino, m->dm_line.dr_foff, a->id);
+		(void)printf("%s: at %" PRIu64 " lies transfer %" PRIu64 " (\"%s\"), meant for inode %" PRIu64
+			     " offset %" PRIu64 ", not transfer %" PRIu64 "\n",
+			     a->file, m->dm_foff, m->dm_line.dr_id, m->dm_line.dr_label, m->dm_line.dr_ino,
+			     m->dm_line.dr_foff, a->id);
 	} else {
 		(void)printf("%s: byte %" PRIu64 " is not transfer %" PRIu64 "'s\n", a->file, m->dm_foff, a->id);
 	}

@@ -2,9 +2,9 @@
 /*
  * wire.h - between `dmaemu serve` and the other verbs: one sequenced packet per message, both ends the same build.
  *
- * SUBMIT carries the file by SCM_RIGHTS: the server maps and pins it as itself, so the pin is the server's and outlives the
- * submitter, as a device's would. A request is answered by one reply; LIST by one for each transfer and a last one
- * with err = -ENODATA.
+ * SUBMIT carries the file by SCM_RIGHTS: the server maps and pins it as itself, so the pin is the server's and
+ * outlives the submitter, as a device's would. A request is answered by one reply; LIST by one for each transfer
+ * and a last one with err = -ENODATA.
  */
 #ifndef TOOLS_DMAEMU_WIRE_H
 #define TOOLS_DMAEMU_WIRE_H

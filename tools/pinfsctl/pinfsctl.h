@@ -11,8 +11,8 @@
 int complain(const char *fmt, ...) PF_PRINTF(1, 2);
 
 /*
- * The JSON text of a report from the daemon behind any path of a pinfs mount, NUL terminated; free() it. 0, or 1 having said
- * why. Waits at most ten seconds for the daemon.
+ * The JSON text of a report from the daemon behind any path of a pinfs mount, NUL terminated; free() it. 0, or 1
+ * having said why. Waits at most ten seconds for the daemon.
  */
 int session_report(const char *path, enum pf_report what, char **json);
 

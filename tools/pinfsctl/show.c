@@ -2,8 +2,8 @@
 /*
  * show.c - reports as tables for people. The schema is in include/pinfs/PROTOCOL.md.
  *
- * Names in a report were chosen by others: control characters are made visible, so none reaches the terminal. A member that is
- * missing shows as empty or 0, for reports are allowed to differ by version.
+ * Names in a report were chosen by others: control characters are made visible, so none reaches the terminal. A
+ * member that is missing shows as empty or 0, for reports are allowed to differ by version.
  */
 #include "pinfsctl/pinfsctl.h"
 
@@ -178,8 +178,8 @@ static void show_counters(struct json_object *counters)
 
 static void show_sessions(struct json_object *root)
 {
-	static const char *const head[] = { "session", "pid", "user", "command", "age", "slots", "stale", "files", "pins",
-					    "state" };
+	static const char *const head[] = { "session", "pid",	"user",	 "command", "age",
+					    "slots",   "stale", "files", "pins",    "state" };
 	struct table t = { .ncol = PF_ARRAY_LEN(head), .head = head, .right = "rrrlrrrrrl" };
 	struct json_object *list = member(root, "sessions");
 	size_t n = count(root, "sessions");
@@ -230,15 +230,18 @@ int show_status(const char *json)
 	show_line("mount", "%s, %s, daemon pid %" PRIu64 ", pinfs %s", str(root, "mount"),
 		  num(o, "ro") != 0 ? "read-only" : "read-write", num(root, "daemon_pid"), str(root, "version"));
 	show_line("device", "%s%s%s, uuid %s, persistence by %s",
-		  units_show_bytes(num(root, "device_bytes"), a, sizeof a), str(root, "label")[0] != '\0' ? ", label " : "",
-		  str(root, "label"), str(root, "uuid"), str(root, "pmem_mode"));
+		  units_show_bytes(num(root, "device_bytes"), a, sizeof a),
+		  str(root, "label")[0] != '\0' ? ", label " : "", str(root, "label"), str(root, "uuid"),
+		  str(root, "pmem_mode"));
 	show_line("policy", "on_busy=%s, break=%s, busy_timeout=%s, revoke_timeout=%s, window=%s", str(o, "on_busy"),
 		  str(o, "break"),
-		  num(o, "busy_timeout_ms") != 0 ? units_show_ns(num(o, "busy_timeout_ms") * 1000000, a, sizeof a) : "none",
+		  num(o, "busy_timeout_ms") != 0 ? units_show_ns(num(o, "busy_timeout_ms") * 1000000, a, sizeof a)
+						 : "none",
 		  units_show_ns(num(o, "revoke_timeout_ms") * 1000000, b, sizeof b),
 		  units_show_bytes(num(o, "window"), c, sizeof c));
 	show_line("space", "%s free of %s, %s reserved, %s parked until their pins end",
-		  units_show_bytes(num(sp, "free") * blk, a, sizeof a), units_show_bytes(num(sp, "total") * blk, b, sizeof b),
+		  units_show_bytes(num(sp, "free") * blk, a, sizeof a),
+		  units_show_bytes(num(sp, "total") * blk, b, sizeof b),
 		  units_show_bytes(num(sp, "reserved") * blk, c, sizeof c),
 		  units_show_bytes(num(sp, "parked") * blk, d, sizeof d));
 	show_line("waiting", "%" PRIu64 " operation%s", num(root, "waiters"), num(root, "waiters") == 1 ? "" : "s");
@@ -260,7 +263,9 @@ static void cell_range(struct table *t, struct json_object *o)
 
 static void show_pin_table(struct json_object *root)
 {
-	static const char *const head[] = { "pid", "thread", "command", "age", "api", "inode", "bytes", "label", "file" };
+	static const char *const head[] = {
+		"pid", "thread", "command", "age", "api", "inode", "bytes", "label", "file"
+	};
 	struct table t = { .ncol = PF_ARRAY_LEN(head), .head = head, .right = "rrlrlrrll" };
 	struct json_object *list = member(root, "pins");
 	size_t n = count(root, "pins");
@@ -301,10 +306,11 @@ static char *holders(struct json_object *waiter)
 		int rc;
 
 		if (pages != 0)
-			rc = asprintf(&more, "%s%s%s (%" PRIu64 "), %" PRIu64 " page%s", text, i != 0 ? "; " : "", str(h, "comm"),
-				      num(h, "pid"), pages, pages == 1 ? "" : "s");
+			rc = asprintf(&more, "%s%s%s (%" PRIu64 "), %" PRIu64 " page%s", text, i != 0 ? "; " : "",
+				      str(h, "comm"), num(h, "pid"), pages, pages == 1 ? "" : "s");
 		else
-			rc = asprintf(&more, "%s%s%s (%" PRIu64 ")", text, i != 0 ? "; " : "", str(h, "comm"), num(h, "pid"));
+			rc = asprintf(&more, "%s%s%s (%" PRIu64 ")", text, i != 0 ? "; " : "", str(h, "comm"),
+				      num(h, "pid"));
 		free(text);
 		text = rc < 0 ? NULL : more;
 	}
@@ -315,7 +321,8 @@ static char *holders(struct json_object *waiter)
 
 static void show_waiter_table(struct json_object *root)
 {
-	static const char *const head[] = { "pid", "command", "operation", "waited", "inode", "bytes", "state", "for", "file" };
+	static const char *const head[] = { "pid",   "command", "operation", "waited", "inode",
+					    "bytes", "state",	"for",	     "file" };
 	struct table t = { .ncol = PF_ARRAY_LEN(head), .head = head, .right = "rllrrrlll" };
 	struct json_object *list = member(root, "waiters");
 	size_t n = count(root, "waiters");

@@ -2,8 +2,8 @@
 /*
  * elf.c - reads program headers and the needed libraries of an ELF file.
  *
- * The file may be anything: every offset is proved to lie in it before it is used. Owns a mapping of it for the length of the
- * call. Takes no locks.
+ * The file may be anything: every offset is proved to lie in it before it is used. Owns a mapping of it for the
+ * length of the call. Takes no locks.
  */
 #include "pinrun/elf.h"
 
@@ -74,8 +74,8 @@ static bool file_offset(const struct image *im, uint64_t vaddr, uint64_t *off)
 
 bool elf_is_sanitizer(const char *soname)
 {
-	static const char *const stem[] = { "libasan.so", "libtsan.so", "liblsan.so", "libhwasan.so", "libclang_rt.asan",
-					    "libclang_rt.tsan" };
+	static const char *const stem[] = { "libasan.so",   "libtsan.so",	"liblsan.so",
+					    "libhwasan.so", "libclang_rt.asan", "libclang_rt.tsan" };
 
 	for (size_t i = 0; i < sizeof(stem) / sizeof(stem[0]); i++) {
 		if (strncmp(soname, stem[i], strlen(stem[i])) == 0)
@@ -93,11 +93,13 @@ static void look_needed(const struct image *im, const ElfW(Phdr) *dynamic, struc
 	if (dynamic->p_offset > im->len)
 		return;
 	/* Twice over the table: the strings' place may be named after the libraries. */
-	for (uint64_t i = 0; i < n && get(im, dynamic->p_offset + i * sizeof d, &d, sizeof d) && d.d_tag != DT_NULL; i++) {
+	for (uint64_t i = 0; i < n && get(im, dynamic->p_offset + i * sizeof d, &d, sizeof d) && d.d_tag != DT_NULL;
+	     i++) {
 		if (d.d_tag == DT_STRTAB && !file_offset(im, d.d_un.d_ptr, &strtab))
 			return;
 	}
-	for (uint64_t i = 0; i < n && get(im, dynamic->p_offset + i * sizeof d, &d, sizeof d) && d.d_tag != DT_NULL; i++) {
+	for (uint64_t i = 0; i < n && get(im, dynamic->p_offset + i * sizeof d, &d, sizeof d) && d.d_tag != DT_NULL;
+	     i++) {
 		if (d.d_tag == DT_NEEDED && d.d_un.d_val < im->len && out->nsan < ELF_NEED_MAX &&
 		    get_str(im, strtab + d.d_un.d_val, name, sizeof name) && elf_is_sanitizer(name))
 			memcpy(out->san[out->nsan++], name, sizeof name);
