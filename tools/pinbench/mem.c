@@ -16,7 +16,7 @@
 
 static size_t map_bytes(const struct pb_env *e)
 {
-	return e->quick ? 16 * CHUNK : 64 * CHUNK;
+	return e->quick ? 8 * CHUNK : 16 * CHUNK;
 }
 
 static void touch_all(uint8_t *p, size_t len)
@@ -42,10 +42,10 @@ static int setup_warm(const struct pb_env *e, enum pb_subject s, struct pb_state
 }
 
 /*
- * One pass over the mapping takes milliseconds, and anything else on the machine can only slow it down: the fastest of a
- * few passes is what the memory does.
+ * One pass over the mapping takes a few milliseconds, and anything else on the machine can only slow it down: the fastest
+ * of many short passes is what the memory does.
  */
-#define PASSES 5
+#define PASSES 20
 
 typedef void pass_fn(struct pb_state *st);
 

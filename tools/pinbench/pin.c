@@ -335,8 +335,8 @@ const struct pb_case pb_pin_cases[] = {
 	  .run = run_round_trip },
 	{ PIN("wait.unpin_to_truncate", "last unpin until the waiting truncate has returned", PB_US, PB_TWO, "round trip"),
 	  .aim = PB_AIM_RATIO_MAX, .limit = 2, .run = run_unpin_to_truncate },
-	{ .name = "truncate.mapped", .what = "truncate of a big file that is mapped, not pinned", .unit = PB_MS, .subjects = PB_ALL,
+	{ .name = "truncate.mapped", .what = "truncate of a big file that is mapped, not pinned", .unit = PB_MS, .subjects = PB_TWO,
 	  .run = run_truncate_mapped },
-	{ .name = "truncate.bare", .what = "the same, not mapped", .unit = PB_MS, .subjects = PB_ALL, .run = run_truncate_bare },
+	{ .name = "truncate.bare", .what = "the same, not mapped", .unit = PB_MS, .subjects = PB_TWO, .run = run_truncate_bare },
 };
 const size_t pb_pin_count = sizeof pb_pin_cases / sizeof pb_pin_cases[0];
