@@ -220,7 +220,7 @@ static void calls_on_windows(void)
 	PT_EQ(preadv(src, iov, 2, 0), PAGE + 200);
 	CU_ASSERT(memcmp(p + 4 * MIB, heap, PAGE) == 0 && memcmp(p + 6 * MIB - 100, heap + PAGE, 200) == 0);
 	if (getenv("PINFS_TEST_USER_MODE") != NULL)		/* not through the library: so that is what it saves us from */
-		PT_FAILS(syscall(SYS_pread64, src, p + 6 * MIB + MIB / 2, PAGE, 0), EFAULT);
+		PT_FAILS(syscall(SYS_pread64, src, p + 2 * MIB + MIB / 2, PAGE, 0), EFAULT);
 	PT_EQ(pwrite(src, p + 7 * MIB, PAGE, 0), PAGE);		/* of a hole: zeros */
 	PT_EQ(pread(src, heap, PAGE, 0), PAGE);
 	CU_ASSERT(heap[0] == 0 && heap[PAGE - 1] == 0);
