@@ -180,8 +180,23 @@ static void fix_separators(struct path *p)
 
 /* Lookups ---------------------------------------------------------------------------------------- */
 
-/* The first record behind the leaf position of @p: in the leaf, else leftmost below the next separator. */
-static int step_right(struct pf_bm *bm, struct path *p, struct pf_ext *ext)
+/*
+ * Each node is sound by itself; that they fit together is seen here, before a caller computes with the record. @behind: it must
+ * lie behind @key, else callers would go back and forth for ever.
+ */
+static int check_found(const struct pf_bm *bm, uint64_t key, const struct pf_ext *e, bool behind)
+{
+	if (e->len == 0)
+		return 0;
+	if (behind && e->key <= key)
+		return bad_tree(bm, e->dblk, "records and separators disagree");
+	if (!bm->dir && !pf_range_ok(e->key, e->len, PF_FILE_MAX >> PF_BLK_SHIFT))
+		return bad_tree(bm, e->dblk, "a page that no file has");
+	return 0;
+}
+
+/* The first record behind the leaf position of @p, and behind @key: in the leaf, else leftmost below the next separator. */
+static int step_right(struct pf_bm *bm, struct path *p, uint64_t key, struct pf_ext *ext)
 {
 	struct level *leaf = &p->lv[p->depth - 1];
 	unsigned int next = p->found ? leaf->idx + 1 : 0, d, level;
@@ -191,7 +206,7 @@ static int step_right(struct pf_bm *bm, struct path *p, struct pf_ext *ext)
 	*ext = (struct pf_ext){ 0 };
 	if (next < count_of(leaf)) {
 		*ext = ext_at(leaf, next);
-		return 0;
+		return check_found(bm, key, ext, true);
 	}
 	for (d = p->depth - 1; d > 0; d--)
 		if (p->lv[d - 1].idx + 1 < count_of(&p->lv[d - 1]))
@@ -208,7 +223,7 @@ static int step_right(struct pf_bm *bm, struct path *p, struct pf_ext *ext)
 			break;
 	}
 	*ext = ext_at(&l, 0);
-	return 0;
+	return check_found(bm, key, ext, true);
 }
 
 int pf_bm_floor(struct pf_bm *bm, uint64_t key, struct pf_ext *ext)
@@ -219,7 +234,7 @@ int pf_bm_floor(struct pf_bm *bm, uint64_t key, struct pf_ext *ext)
 	if (err)
 		return err;
 	*ext = p.found ? ext_at(&p.lv[p.depth - 1], p.lv[p.depth - 1].idx) : (struct pf_ext){ 0 };
-	return 0;
+	return check_found(bm, key, ext, false);
 }
 
 int pf_bm_next(struct pf_bm *bm, uint64_t key, struct pf_ext *ext)
@@ -227,7 +242,7 @@ int pf_bm_next(struct pf_bm *bm, uint64_t key, struct pf_ext *ext)
 	struct path p;
 	int err = descend(bm, key, false, &p);
 
-	return err ? err : step_right(bm, &p, ext);
+	return err ? err : step_right(bm, &p, key, ext);
 }
 
 int pf_bm_lookup(struct pf_bm *bm, uint64_t key, struct pf_ext *ext)
@@ -240,9 +255,9 @@ int pf_bm_lookup(struct pf_bm *bm, uint64_t key, struct pf_ext *ext)
 	if (p.found) {
 		*ext = ext_at(&p.lv[p.depth - 1], p.lv[p.depth - 1].idx);
 		if (key - ext->key < ext->len)
-			return 0;
+			return check_found(bm, key, ext, false);
 	}
-	return step_right(bm, &p, ext);
+	return step_right(bm, &p, key, ext);
 }
 
 /* Growing ---------------------------------------------------------------------------------------- */
