@@ -42,6 +42,9 @@ static uint64_t used[DEV_NBLK];		/* its blocks that are not zero */
 static unsigned int nr_used;
 static uint64_t meta[DEV_NBLK];		/* of those, the ones with a checksum */
 static unsigned int nr_meta;
+static uint64_t hot[DEV_NBLK];		/* of those, the ones that the walk and the changes depend on */
+static unsigned int nr_hot;
+static uint64_t ino_sparse, ino_large;	/* of /sparse and /d/e/large; both in cluster 0 */
 
 static void must(int64_t err)
 {
@@ -98,7 +101,7 @@ static void find_blocks(void)
 {
 	static const uint8_t zero[BLK];
 	const struct pf_d_super *sb = (const void *)pristine;
-	uint64_t first_map = pf_get64(sb->sb_map_blk);
+	uint64_t first_map = pf_get64(sb->sb_map_blk), iclu0 = pf_get64(sb->sb_iclu0_blk);
 
 	for (uint64_t b = 0; b < DEV_NBLK; b++) {
 		const struct pf_d_hdr *h = (const void *)(pristine + b * BLK);
@@ -109,6 +112,12 @@ static void find_blocks(void)
 		if (b == 0 || b == DEV_NBLK - 1 || (b >= first_map && pf_get64(h->h_fsid) == pf_get64(sb->sb_fsid)) ||
 		    pf_get32(h->h_magic) == PF_MAGIC_LANE)
 			meta[nr_meta++] = b;
+		else
+			continue;
+		/* Most inodes are of the many empty files. */
+		if (pf_get32(h->h_magic) != PF_MAGIC_INODE || b == iclu0 + PF_INO_ROOT / 8 || b == iclu0 + ino_sparse / 8 ||
+		    b == iclu0 + ino_large / 8)
+			hot[nr_hot++] = b;
 	}
 }
 
@@ -127,6 +136,8 @@ static void make_image(void)
 	put(fs, "/held", 0, 50000);
 	must(pf_op_lookup(fs, PF_INO_ROOT, "held", &held));
 	must(core_unlink(fs, "/held"));
+	ino_sparse = (uint64_t)core_find(fs, "/sparse");
+	ino_large = (uint64_t)core_find(fs, "/d/e/large");
 	pristine = mmap(NULL, DEV_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (pristine == MAP_FAILED)
 		abort();
@@ -258,16 +269,60 @@ static void break_field(struct rng *r, uint8_t *base, uint64_t blk)
 	memcpy(at, &v, size);
 }
 
+/* What once went wrong, or would have: seeds from KNOWN on. */
+#define KNOWN (UINT64_C(1) << 62)
+
+static struct pf_d_inode *inode_at(uint8_t *base, uint64_t ino)
+{
+	const struct pf_d_super *sb = (const void *)base;
+
+	return (struct pf_d_inode *)(void *)(base + pf_get64(sb->sb_iclu0_blk) * BLK) + ino;
+}
+
+/* Bytes of a page that no file has do not fit into 64 bits: a seek came back to where it was. */
+static void known_far_page(uint8_t *base)
+{
+	struct pf_d_inode *di = inode_at(base, ino_large);
+
+	di->i_root.t_rec[0].r_key = pf_put64(UINT64_C(1) << 52);
+	di->i_root.t_count = pf_put16(1);
+	pf_md_seal(PF_MD_INODE, di);
+}
+
+/* A node whose keys do not lie where its separator says: the next extent lay before the one asked for. */
+static void known_node_order(uint8_t *base)
+{
+	struct pf_d_inode *di = inode_at(base, ino_sparse);
+	struct pf_d_node *n = (void *)(base + pf_get64(di->i_root.t_rec[1].r_dblk) * BLK);
+
+	n->n_rec[0].r_key = pf_put64(0);
+	pf_md_seal(PF_MD_NODE, n);
+}
+
+static void known_separator(uint8_t *base)
+{
+	struct pf_d_inode *di = inode_at(base, ino_sparse);
+
+	di->i_root.t_rec[1].r_key = pf_put64(pf_get64(di->i_root.t_rec[1].r_key) + 51);
+	pf_md_seal(PF_MD_INODE, di);
+}
+
+static void (*const known[])(uint8_t *base) = { known_far_page, known_node_order, known_separator };
+
 static void damage(uint64_t seed, uint8_t *base)
 {
 	struct rng r = { seed * UINT64_C(0x9e3779b97f4a7c15) + 1 };
 	unsigned int n = 1 + (unsigned int)below(&r, 4);
 	bool seal = below(&r, 4) != 0;
 
+	if (seed >= KNOWN) {
+		known[seed - KNOWN](base);
+		return;
+	}
 	while (n-- > 0) {
-		uint64_t blk = meta[below(&r, nr_meta)];
+		uint64_t blk = below(&r, 3) == 0 ? meta[below(&r, nr_meta)] : hot[below(&r, nr_hot)];
 
-		if (below(&r, 2) == 0)
+		if (below(&r, 3) == 0)
 			break_block(&r, base, blk);
 		else
 			break_field(&r, base, blk);
@@ -404,25 +459,32 @@ static uint64_t env_number(const char *name, uint64_t otherwise)
 	return v != NULL ? strtoull(v, NULL, 0) : otherwise;
 }
 
+static char log_path[256];
+
+static void test_known(void)
+{
+	for (uint64_t seed = KNOWN; seed < KNOWN + PF_ARRAY_LEN(known);)
+		seed = run_batch(seed, KNOWN + PF_ARRAY_LEN(known), log_path);
+	(void)unlink(log_path);
+}
+
 static void test_fuzz(void)
 {
 	uint64_t seed = env_number("PINFS_FUZZ_SEED", 1), runs = env_number("PINFS_FUZZ_RUNS", 2000), end = seed + runs;
-	const char *tmp = getenv("TMPDIR");
 	unsigned int failures = CU_get_number_of_failures();
-	char log[256];
 
-	(void)snprintf(log, sizeof log, "%s/fuzz-%d.log", tmp != NULL ? tmp : "/dev/shm", (int)getpid());
+	told->clean = told->mounted = told->damaged = 0;
 	while (seed < end && CU_get_number_of_failures() < failures + 20)
-		seed = run_batch(seed, pf_min64(end, seed + BATCH), log);
+		seed = run_batch(seed, pf_min64(end, seed + BATCH), log_path);
 	(void)printf("%" PRIu64 " images, %u clean, %u mounted, %u of them with damage met ... ", runs, told->clean, told->mounted,
 		     told->damaged);
 	/* Damage that nobody can get at tests nothing. */
 	if (runs >= 1000)
 		CU_ASSERT(told->damaged > runs / 20 && told->mounted > told->damaged);
 	if (runs != 1)
-		(void)unlink(log);
+		(void)unlink(log_path);
 	else
-		(void)printf("said: %s\n", log);
+		(void)printf("said: %s\n", log_path);
 }
 
 /* The image itself is sound, and a checker that is told to believe damage is found out. */
@@ -452,13 +514,16 @@ int main(void)
 {
 	static const struct unit_case cases[] = {
 		{ "the image, and one bit of it", test_twin },
+		{ "damage that once was not handled", test_known },
 		{ "damaged images", test_fuzz },
 	};
+	const char *tmp = getenv("TMPDIR");
 
 	pf_log_init("fuzz", PF_LOG_ERR, false);
 	told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (told == MAP_FAILED)
 		return 1;
+	(void)snprintf(log_path, sizeof log_path, "%s/fuzz-%d.log", tmp != NULL ? tmp : "/dev/shm", (int)getpid());
 	make_image();
 	return unit_main("fuzz", cases, PF_ARRAY_LEN(cases));
 }
