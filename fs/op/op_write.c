@@ -119,8 +119,11 @@ static void drop_plan(struct pf_fs *fs, struct plan *pl)
 	pl->n = 0;
 }
 
-/* One transaction: map as many pieces as fit, with the size up to the end of the last. Takes them off the plan. */
-static int commit_some(struct pf_inode *ip, struct plan *pl, uint64_t end, bool kill_priv)
+/*
+ * One transaction: map as many pieces as fit, with the size up to the end of the last (*safe: that end). Takes them off the plan; when it
+ * fails, the plan is empty, as what was reserved for it has gone back.
+ */
+static int commit_some(struct pf_inode *ip, struct plan *pl, uint64_t end, bool kill_priv, uint64_t *safe)
 {
 	struct pf_d_inode *di;
 	unsigned int i = 0;
@@ -132,7 +135,7 @@ static int commit_some(struct pf_inode *ip, struct plan *pl, uint64_t end, bool 
 	if (!err)
 		err = pf_tx_begin(ip->fs, &tx);
 	if (err)
-		return err;
+		goto out_drop;
 	err = pf_inode_edit(tx, ip, &di);
 	if (err)
 		goto out_abort;
@@ -166,13 +169,16 @@ static int commit_some(struct pf_inode *ip, struct plan *pl, uint64_t end, bool 
 	pf_set_mtime(di, pf_now());
 	pf_set_ctime(di, pf_now());
 	err = pf_tx_commit(tx);
-	if (!err) {
-		memmove(pl->p, pl->p + i, (pl->n - i) * sizeof pl->p[0]);
-		pl->n -= i;
-	}
-	return err;
+	if (err)
+		goto out_drop;
+	memmove(pl->p, pl->p + i, (pl->n - i) * sizeof pl->p[0]);
+	pl->n -= i;
+	*safe = covered;
+	return 0;
 out_abort:
 	pf_tx_abort(tx);
+out_drop:
+	drop_plan(ip->fs, pl);
 	return err;
 }
 
@@ -223,9 +229,9 @@ ssize_t pf_write_locked(struct pf_inode *ip, uint64_t off, const uint8_t *buf, s
 {
 	struct pf_fs *fs = ip->fs;
 	uint64_t at = off, end = off + len, size = pf_inode_size(ip);
+	uint64_t safe = off;	/* the bytes below are in the file for good */
 	struct pf_bm bm = pf_inode_bm(ip, NULL);
 	struct plan pl = { .n = 0 };
-	bool changed = false;
 	int err = pf_inode_settle(ip);
 
 	if (!err && off > size)
@@ -235,7 +241,9 @@ ssize_t pf_write_locked(struct pf_inode *ip, uint64_t off, const uint8_t *buf, s
 		struct pf_ext e, part;
 
 		if (pl.n == BATCH) {
-			err = commit_some(ip, &pl, at, kill_priv);
+			err = commit_some(ip, &pl, at, kill_priv, &safe);
+			if (err)
+				at = safe;
 			continue;
 		}
 		err = pf_bm_lookup(&bm, fblk, &e);
@@ -260,22 +268,23 @@ ssize_t pf_write_locked(struct pf_inode *ip, uint64_t off, const uint8_t *buf, s
 			if (e.flags & PF_REC_UNWRITTEN)
 				pl.p[pl.n++] = (struct piece){ part, false };
 		}
-		changed = true;
 		at = stop;
 	}
 	/* What was done stays, also when the rest failed: a short write. */
-	if (changed) {
-		int err2 = 0;
+	while (at > off) {
+		int err2;
 
-		do {
-			uint64_t now_end = pl.n != 0 || at > pf_inode_size(ip) ? at : 0;
-
-			err2 = now_end ? commit_some(ip, &pl, now_end, kill_priv) : touch(ip, kill_priv);
-		} while (!err2 && pl.n != 0);
+		if (pl.n != 0 || at > pf_inode_size(ip))
+			err2 = commit_some(ip, &pl, at, kill_priv, &safe);
+		else
+			err2 = touch(ip, kill_priv);
 		if (err2) {
-			drop_plan(fs, &pl);
-			return err2;
+			err = err2;
+			at = safe;
+			break;
 		}
+		if (pl.n == 0)
+			break;
 	}
 	drop_plan(fs, &pl);
 	return at > off ? (ssize_t)(at - off) : err;
