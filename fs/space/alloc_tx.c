@@ -48,9 +48,6 @@ static void finish(void *arg, bool committed)
 	struct pf_alloc *a = fs->alloc;
 
 	unlock_stripes(a, b->locked);
-	for (size_t i = 0; i < b->n && committed; i++)
-		if (!b->d[i].take)
-			pf_md_forget(fs, b->d[i].run.dblk, b->d[i].run.nblk);
 	/* A node that was trusted must be checked anew should a damaged tree still point there. */
 	for (size_t i = 0; i < b->n; i++)
 		if (committed && !b->d[i].take)
