@@ -200,8 +200,9 @@ int pf_inode_punch(struct pf_inode *ip, uint64_t foff, uint64_t len)
 	err = pf_inode_settle(ip);
 	if (err == 0)
 		err = start_cut(ip, &c, &done_to);
+	/* Unlike a truncate's, the rest can still be read: who punched must know. */
 	if (err == 0)
-		finish(ip);
+		err = pf_inode_settle(ip);
 	return err;
 }
 
