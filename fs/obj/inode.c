@@ -464,6 +464,18 @@ int pf_inode_edit(struct pf_tx *tx, struct pf_inode *ip, struct pf_d_inode **out
 	return 0;
 }
 
+int pf_inode_begin(struct pf_inode *ip, struct pf_tx **tx, struct pf_d_inode **out)
+{
+	int err = pf_tx_begin(ip->fs, tx);
+
+	if (err)
+		return err;
+	err = pf_inode_edit(*tx, ip, out);
+	if (err)
+		pf_tx_abort(*tx);
+	return err;
+}
+
 struct pf_bm pf_inode_bm(struct pf_inode *ip, struct pf_tx *tx)
 {
 	assert(tx == NULL || ip->sh != NULL);

@@ -76,6 +76,8 @@ void pf_inode_order(struct pf_inode **v, unsigned int n);
 
 /* The inode's shadow in @tx. The caller has the lock exclusively until the transaction has ended. */
 int pf_inode_edit(struct pf_tx *tx, struct pf_inode *ip, struct pf_d_inode **out) PF_MUST_CHECK;
+/* A transaction that starts with this inode: pf_tx_begin() and pf_inode_edit(). Nothing is left of it after an error. */
+int pf_inode_begin(struct pf_inode *ip, struct pf_tx **tx, struct pf_d_inode **out) PF_MUST_CHECK;
 /* Its tree: in the shadow when @tx is not NULL (after pf_inode_edit), else as committed. */
 struct pf_bm pf_inode_bm(struct pf_inode *ip, struct pf_tx *tx);
 /* @delta blocks more (or fewer) belong to the inode that is being edited. */

@@ -47,15 +47,10 @@ static int commit_attrs(struct pf_inode *ip, unsigned int set, const struct stat
 {
 	struct pf_d_inode *di;
 	struct pf_tx *tx;
-	int err = pf_tx_begin(ip->fs, &tx);
+	int err = pf_inode_begin(ip, &tx, &di);
 
 	if (err)
 		return err;
-	err = pf_inode_edit(tx, ip, &di);
-	if (err) {
-		pf_tx_abort(tx);
-		return err;
-	}
 	if (set & PF_SET_SIZE)
 		di->i_size = pf_put64((uint64_t)st->st_size);
 	apply(di, set, st);
@@ -215,13 +210,9 @@ void pf_atime_update(struct pf_inode *ip)
 	if (!due)
 		return;
 	pf_rwlock_wrlock(&ip->lock);
-	if (pf_tx_begin(ip->fs, &tx) == 0) {
-		if (pf_inode_edit(tx, ip, &di) == 0) {
-			pf_set_atime(di, pf_now());
-			(void)!pf_tx_commit(tx);
-		} else {
-			pf_tx_abort(tx);
-		}
+	if (pf_inode_begin(ip, &tx, &di) == 0) {
+		pf_set_atime(di, pf_now());
+		(void)!pf_tx_commit(tx);
 	}
 	pf_rwlock_unlock(&ip->lock);
 }

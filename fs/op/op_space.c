@@ -42,15 +42,10 @@ static int touch(struct pf_inode *ip, uint64_t size)
 {
 	struct pf_d_inode *di;
 	struct pf_tx *tx;
-	int err = pf_tx_begin(ip->fs, &tx);
+	int err = pf_inode_begin(ip, &tx, &di);
 
 	if (err)
 		return err;
-	err = pf_inode_edit(tx, ip, &di);
-	if (err) {
-		pf_tx_abort(tx);
-		return err;
-	}
 	if (size > pf_get64(di->i_size))
 		di->i_size = pf_put64(size);
 	pf_set_mtime(di, pf_now());

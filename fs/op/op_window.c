@@ -139,14 +139,11 @@ static int write_zeros(struct pf_inode *ip, uint64_t fblk, uint64_t end)
 		pf_pm_zero(ip->fs->pm, (e.dblk + (fblk - e.key)) << PF_BLK_SHIFT, (to - fblk) << PF_BLK_SHIFT);
 		err = pf_pm_drain(ip->fs->pm);
 		if (!err)
-			err = pf_tx_begin(ip->fs, &tx);
+			err = pf_inode_begin(ip, &tx, &di);
 		if (err)
 			break;
-		err = pf_inode_edit(tx, ip, &di);
-		if (!err) {
-			bm = pf_inode_bm(ip, tx);
-			err = pf_bm_mark(&bm, fblk, to - fblk, 0, &done_to);
-		}
+		bm = pf_inode_bm(ip, tx);
+		err = pf_bm_mark(&bm, fblk, to - fblk, 0, &done_to);
 		if (err) {
 			pf_tx_abort(tx);
 			break;

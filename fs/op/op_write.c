@@ -18,8 +18,8 @@
 
 /* A piece of new layout: filled with data already, not in the tree yet. */
 struct piece {
-	struct pf_ext ext;	/* flags 0 */
-	bool hole;		/* reserved blocks to insert; else an unwritten extent to mark */
+	struct pf_ext ext;
+	enum { RESERVED, UNWRITTEN, HANDED_OVER } is;	/* blocks to insert, an extent to mark, or the transaction's by now */
 };
 
 struct plan {
@@ -114,16 +114,36 @@ static void fill(struct pf_fs *fs, const struct pf_ext *ext, uint64_t off, uint6
 static void drop_plan(struct pf_fs *fs, struct plan *pl)
 {
 	for (unsigned int i = 0; i < pl->n; i++)
-		if (pl->p[i].hole)
+		if (pl->p[i].is == RESERVED)
 			pf_alloc_unreserve(fs, (struct pf_run){ pl->p[i].ext.dblk, pl->p[i].ext.len });
 	pl->n = 0;
 }
 
-/*
- * One transaction: map as many pieces as fit, with the size up to the end of the last (*safe: that end). Takes them off the plan; when it
- * fails, the plan is empty, as what was reserved for it has gone back.
- */
-static int commit_some(struct pf_inode *ip, struct plan *pl, uint64_t end, bool kill_priv, uint64_t *safe)
+static int map_piece(struct pf_inode *ip, struct pf_bm *bm, struct piece *p)
+{
+	struct pf_ext *e = &p->ext;
+	uint64_t done_to;
+	int err;
+
+	if (p->is == UNWRITTEN) {
+		err = pf_bm_mark(bm, e->key, e->len, 0, &done_to);
+		assert(err || done_to == e->key + e->len);	/* inside one extent, and there was room */
+		return err;
+	}
+	p->is = HANDED_OVER;			/* also when it fails */
+	err = pf_tx_use(bm->tx, (struct pf_run){ e->dblk, e->len });
+	if (!err)
+		err = pf_bm_insert(bm, e);
+	if (!err)
+		pf_inode_blocks(ip, e->len);
+	return err;
+}
+
+#define KILL_PRIV 1U
+#define SIZE_LAST 2U	/* the size grows with the last piece only; else it covers what each transaction has mapped */
+
+/* One transaction: map as many pieces as fit, let the size grow up to @end. Takes them off the plan; drops it after an error. */
+static int commit_some(struct pf_inode *ip, struct plan *pl, uint64_t end, unsigned int flags)
 {
 	struct pf_d_inode *di;
 	unsigned int i = 0;
@@ -133,38 +153,20 @@ static int commit_some(struct pf_inode *ip, struct plan *pl, uint64_t end, bool 
 	int err = pf_pm_drain(ip->fs->pm);	/* the data, before a lane can say that it is there */
 
 	if (!err)
-		err = pf_tx_begin(ip->fs, &tx);
+		err = pf_inode_begin(ip, &tx, &di);
 	if (err)
 		goto out_drop;
-	err = pf_inode_edit(tx, ip, &di);
-	if (err)
-		goto out_abort;
 	bm = pf_inode_bm(ip, tx);
-	while (i < pl->n && pf_tx_space_room(tx) >= ROOM) {
-		struct pf_ext *e = &pl->p[i].ext;
-		uint64_t done_to;
-
-		if (!pl->p[i].hole) {
-			err = pf_bm_mark(&bm, e->key, e->len, 0, &done_to);
-			if (err)
-				goto out_abort;
-			assert(done_to == e->key + e->len);	/* inside one extent, and there was room */
-		} else {
-			pl->p[i].hole = false;			/* pf_tx_use() has it now, also when it fails */
-			err = pf_tx_use(tx, (struct pf_run){ e->dblk, e->len });
-			if (!err)
-				err = pf_bm_insert(&bm, e);
-			if (err)
-				goto out_abort;
-			pf_inode_blocks(ip, e->len);
-		}
-		i++;
+	for (; i < pl->n && pf_tx_space_room(tx) >= ROOM; i++) {
+		err = map_piece(ip, &bm, &pl->p[i]);
+		if (err)
+			goto out_abort;
 	}
 	pf_inode_blocks(ip, bm.node_delta);
-	covered = i == pl->n ? end : pf_min64(end, pl->p[i].ext.key << PF_BLK_SHIFT);
+	covered = i == pl->n ? end : flags & SIZE_LAST ? 0 : pf_min64(end, pl->p[i].ext.key << PF_BLK_SHIFT);
 	if (covered > pf_get64(di->i_size))
 		di->i_size = pf_put64(covered);
-	if (kill_priv)
+	if (flags & KILL_PRIV)
 		pf_kill_priv(di);
 	pf_set_mtime(di, pf_now());
 	pf_set_ctime(di, pf_now());
@@ -173,12 +175,21 @@ static int commit_some(struct pf_inode *ip, struct plan *pl, uint64_t end, bool 
 		goto out_drop;
 	memmove(pl->p, pl->p + i, (pl->n - i) * sizeof pl->p[0]);
 	pl->n -= i;
-	*safe = covered;
 	return 0;
 out_abort:
 	pf_tx_abort(tx);
 out_drop:
 	drop_plan(ip->fs, pl);
+	return err;
+}
+
+static int commit_all(struct pf_inode *ip, struct plan *pl, uint64_t end, unsigned int flags)
+{
+	int err;
+
+	do
+		err = commit_some(ip, pl, end, flags);
+	while (!err && pl->n != 0);
 	return err;
 }
 
@@ -196,14 +207,9 @@ static int touch(struct pf_inode *ip, bool kill_priv)
 		pf_kill_priv(&want);
 	if (memcmp(&want, &ip->d, sizeof want) == 0)
 		return pf_pm_drain(ip->fs->pm);
-	err = pf_tx_begin(ip->fs, &tx);
+	err = pf_inode_begin(ip, &tx, &di);
 	if (err)
 		return err;
-	err = pf_inode_edit(tx, ip, &di);
-	if (err) {
-		pf_tx_abort(tx);
-		return err;
-	}
 	*di = want;
 	return pf_tx_commit(tx);
 }
@@ -227,12 +233,12 @@ static int reserve(struct pf_inode *ip, uint64_t fblk, uint64_t n, struct pf_ext
 
 ssize_t pf_write_locked(struct pf_inode *ip, uint64_t off, const uint8_t *buf, size_t len, bool kill_priv)
 {
-	struct pf_fs *fs = ip->fs;
-	uint64_t at = off, end = off + len, size = pf_inode_size(ip);
-	uint64_t safe = off;	/* the bytes below are in the file for good */
+	uint64_t at = off, safe = off, end = off + len, size = pf_inode_size(ip);	/* safe: durable up to here */
+	unsigned int flags = kill_priv ? KILL_PRIV : 0;
 	struct pf_bm bm = pf_inode_bm(ip, NULL);
+	struct pf_fs *fs = ip->fs;
 	struct plan pl = { .n = 0 };
-	int err = pf_inode_settle(ip);
+	int err = pf_inode_settle(ip), failed = 0;
 
 	if (!err && off > size)
 		err = pf_inode_zero_tail(ip, size);
@@ -241,10 +247,10 @@ ssize_t pf_write_locked(struct pf_inode *ip, uint64_t off, const uint8_t *buf, s
 		struct pf_ext e, part;
 
 		if (pl.n == BATCH) {
-			err = commit_some(ip, &pl, at, kill_priv, &safe);
-			if (err)
-				at = safe;
-			continue;
+			failed = commit_all(ip, &pl, at, flags);
+			if (failed)
+				break;
+			safe = at;
 		}
 		err = pf_bm_lookup(&bm, fblk, &e);
 		if (err)
@@ -259,83 +265,27 @@ ssize_t pf_write_locked(struct pf_inode *ip, uint64_t off, const uint8_t *buf, s
 				break;
 			stop = pf_min64(end, (part.key + part.len) << PF_BLK_SHIFT);
 			fill(fs, &part, at, stop, buf + (at - off), true);
-			pl.p[pl.n++] = (struct piece){ part, true };
+			pl.p[pl.n++] = (struct piece){ part, RESERVED };
 		} else {
 			stop = pf_min64(end, (e.key + e.len) << PF_BLK_SHIFT);
 			part = (struct pf_ext){ fblk, e.dblk + (fblk - e.key),
 						(uint32_t)(PF_DIV_UP(stop, PF_BLK_SIZE) - fblk), 0 };
 			fill(fs, &part, at, stop, buf + (at - off), e.flags & PF_REC_UNWRITTEN);
 			if (e.flags & PF_REC_UNWRITTEN)
-				pl.p[pl.n++] = (struct piece){ part, false };
+				pl.p[pl.n++] = (struct piece){ part, UNWRITTEN };
 		}
 		at = stop;
 	}
 	/* What was done stays, also when the rest failed: a short write. */
-	while (at > off) {
-		int err2;
-
-		if (pl.n != 0 || at > pf_inode_size(ip))
-			err2 = commit_some(ip, &pl, at, kill_priv, &safe);
-		else
-			err2 = touch(ip, kill_priv);
-		if (err2) {
-			err = err2;
-			at = safe;
-			break;
-		}
-		if (pl.n == 0)
-			break;
+	if (!failed && at > safe) {
+		failed = pl.n != 0 || at > pf_inode_size(ip) ? commit_all(ip, &pl, at, flags) : touch(ip, kill_priv);
+		if (!failed)
+			safe = at;
 	}
-	drop_plan(fs, &pl);
-	return at > off ? (ssize_t)(at - off) : err;
+	return safe > off ? (ssize_t)(safe - off) : failed ? failed : err;
 }
 
-/* Filling holes without data: fallocate, faults ----------------------------------------------------------- */
-
-/* One transaction with the pieces of @pl; the size with the last. */
-static int commit_pieces(struct pf_inode *ip, struct plan *pl, uint64_t size)
-{
-	struct pf_d_inode *di;
-	struct pf_bm bm;
-	struct pf_tx *tx;
-	unsigned int i;
-	int err = pf_pm_drain(ip->fs->pm);
-
-	if (!err)
-		err = pf_tx_begin(ip->fs, &tx);
-	if (err)
-		return err;
-	err = pf_inode_edit(tx, ip, &di);
-	if (err)
-		goto out_abort;
-	bm = pf_inode_bm(ip, tx);
-	for (i = 0; i < pl->n && pf_tx_space_room(tx) >= ROOM; i++) {
-		struct pf_ext *e = &pl->p[i].ext;
-
-		pl->p[i].hole = false;
-		err = pf_tx_use(tx, (struct pf_run){ e->dblk, e->len });
-		if (!err)
-			err = pf_bm_insert(&bm, e);
-		if (err)
-			goto out_abort;
-		pf_inode_blocks(ip, e->len);
-	}
-	pf_inode_blocks(ip, bm.node_delta);
-	if (i == pl->n && size > pf_get64(di->i_size))
-		di->i_size = pf_put64(size);
-	pf_set_mtime(di, pf_now());
-	pf_set_ctime(di, pf_now());
-	err = pf_tx_commit(tx);
-	if (!err) {
-		memmove(pl->p, pl->p + i, (pl->n - i) * sizeof pl->p[0]);
-		pl->n -= i;
-	}
-	return err;
-out_abort:
-	pf_tx_abort(tx);
-	return err;
-}
-
+/* Filling holes without data: fallocate, faults. */
 int pf_fill_holes(struct pf_inode *ip, uint64_t fblk, uint64_t nblk, uint32_t flags, uint64_t size)
 {
 	uint64_t end = fblk + nblk;
@@ -347,7 +297,7 @@ int pf_fill_holes(struct pf_inode *ip, uint64_t fblk, uint64_t nblk, uint32_t fl
 		struct pf_ext e, part;
 
 		if (pl.n == BATCH) {
-			err = commit_pieces(ip, &pl, 0);
+			err = commit_all(ip, &pl, 0, SIZE_LAST);
 			continue;
 		}
 		err = pf_bm_lookup(&bm, fblk, &e);
@@ -363,11 +313,11 @@ int pf_fill_holes(struct pf_inode *ip, uint64_t fblk, uint64_t nblk, uint32_t fl
 		part.flags = flags;
 		if (!(flags & PF_REC_UNWRITTEN))
 			pf_pm_zero(ip->fs->pm, part.dblk << PF_BLK_SHIFT, (uint64_t)part.len << PF_BLK_SHIFT);
-		pl.p[pl.n++] = (struct piece){ part, true };
+		pl.p[pl.n++] = (struct piece){ part, RESERVED };
 		fblk = part.key + part.len;
 	}
-	while (!err && (pl.n != 0 || size > pf_inode_size(ip)))
-		err = commit_pieces(ip, &pl, size);
+	if (!err && (pl.n != 0 || size > pf_inode_size(ip)))
+		err = commit_all(ip, &pl, size, SIZE_LAST);
 	drop_plan(ip->fs, &pl);
 	return err;
 }
