@@ -203,6 +203,16 @@ static bool crew_round(void)
 	return did;
 }
 
+/* A file that is empty and stays so: every access to a mapping of it is SIGBUS. */
+int sh_empty_file(void)
+{
+	long fd = sh_sys(SYS_memfd_create, "pinfs-eof", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd >= 0)
+		(void)sh_sys(SYS_fcntl, fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);
+	return (int)fd;
+}
+
 static int uffd_open(void)
 {
 	struct uffdio_api api = { .api = UFFD_API,
@@ -239,13 +249,19 @@ static int crew_set_up(void)
 	r = sh_sys(SYS_close_range, 0, UINT_MAX, CLOSE_RANGE_UNSHARE);
 	if (r < 0)
 		return (int)r;
+	/* Whoever writes to "stderr" from one of our threads (libc, a sanitizer) must not hit a descriptor that matters. */
+	for (int i = 0; i < 3; i++) {
+		r = sh_sys(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC, 0);
+		if (r < 0)
+			return (int)r;
+	}
 	sh.pidfd = (int)sh_sys(SYS_pidfd_open, sh.pid, 0);
 	if (sh.pidfd < 0)
 		return sh.pidfd;
 	sh.bell = (int)sh_sys(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (sh.bell < 0)
 		return sh.bell;
-	sh.eof_fd = (int)sh_sys(SYS_memfd_create, "pinfs-eof", 1U);
+	sh.eof_fd = sh_empty_file();
 	if (sh.eof_fd < 0)
 		return sh.eof_fd;
 	sh.uffd = uffd_open();

@@ -154,10 +154,10 @@ static void remake(struct sh_vma *v, struct sh_file *heir)
 	if (heir != NULL)
 		err = sh_window_make(heir, v->lo, v->hi - v->lo, v->prot, MAP_FIXED, sh_vma_foff(v, v->lo), v->map->write, &p);
 	if (err) {
-		long fd = sh_sys(SYS_memfd_create, "pinfs-eof", 1U);
+		int fd = sh_empty_file();
 
 		sh_log(SH_ERR, "fork: window %#llx of the child gives SIGBUS", (unsigned long long)v->lo);
-		(void)sh_mmap(sh_ptr(v->lo), v->hi - v->lo, v->prot, MAP_SHARED | MAP_FIXED, (int)fd, 0);
+		(void)sh_mmap(sh_ptr(v->lo), v->hi - v->lo, v->prot, MAP_SHARED | MAP_FIXED, fd, 0);
 		(void)sh_sys(SYS_close, fd);
 	}
 }

@@ -40,7 +40,7 @@ static struct {
 } real;
 
 /* These names may be called before the constructor has run, by other libraries' constructors. */
-static void load(void *slot, const char *name)
+SH_EARLY static void load(void *slot, const char *name)
 {
 	void *sym = dlsym(RTLD_NEXT, name);
 
@@ -49,7 +49,7 @@ static void load(void *slot, const char *name)
 
 #define REAL(name) (real.name != NULL ? real.name : (load(&real.name, #name), real.name))
 
-static bool needed(void)
+SH_EARLY static bool needed(void)
 {
 	return sh.user_mode && atomic_load(&sh.nvma) != 0 && !sh_is_crew;
 }
@@ -83,113 +83,113 @@ static void bringv(const struct iovec *v, size_t n, bool store)
 		return n_;                                                                    \
 	} while (0)
 
-PF_EXPORT ssize_t read(int fd, void *p, size_t n)
+PF_EXPORT SH_EARLY ssize_t read(int fd, void *p, size_t n)
 {
 	WITH(bring(p, n, true), REAL(read)(fd, p, n));
 }
 
-PF_EXPORT ssize_t pread(int fd, void *p, size_t n, off_t at)
+PF_EXPORT SH_EARLY ssize_t pread(int fd, void *p, size_t n, off_t at)
 {
 	WITH(bring(p, n, true), REAL(pread)(fd, p, n, at));
 }
 
-PF_EXPORT ssize_t pread64(int fd, void *p, size_t n, off64_t at)
+PF_EXPORT SH_EARLY ssize_t pread64(int fd, void *p, size_t n, off64_t at)
 {
 	return pread(fd, p, n, at);
 }
 
-PF_EXPORT ssize_t readv(int fd, const struct iovec *v, int n)
+PF_EXPORT SH_EARLY ssize_t readv(int fd, const struct iovec *v, int n)
 {
 	WITH(bringv(v, n > 0 ? (size_t)n : 0, true), REAL(readv)(fd, v, n));
 }
 
-PF_EXPORT ssize_t preadv(int fd, const struct iovec *v, int n, off_t at)
+PF_EXPORT SH_EARLY ssize_t preadv(int fd, const struct iovec *v, int n, off_t at)
 {
 	WITH(bringv(v, n > 0 ? (size_t)n : 0, true), REAL(preadv)(fd, v, n, at));
 }
 
-PF_EXPORT ssize_t preadv64(int fd, const struct iovec *v, int n, off64_t at)
+PF_EXPORT SH_EARLY ssize_t preadv64(int fd, const struct iovec *v, int n, off64_t at)
 {
 	return preadv(fd, v, n, at);
 }
 
-PF_EXPORT ssize_t preadv2(int fd, const struct iovec *v, int n, off_t at, int flags)
+PF_EXPORT SH_EARLY ssize_t preadv2(int fd, const struct iovec *v, int n, off_t at, int flags)
 {
 	WITH(bringv(v, n > 0 ? (size_t)n : 0, true), REAL(preadv2)(fd, v, n, at, flags));
 }
 
-PF_EXPORT ssize_t preadv64v2(int fd, const struct iovec *v, int n, off64_t at, int flags)
+PF_EXPORT SH_EARLY ssize_t preadv64v2(int fd, const struct iovec *v, int n, off64_t at, int flags)
 {
 	return preadv2(fd, v, n, at, flags);
 }
 
-PF_EXPORT ssize_t recv(int fd, void *p, size_t n, int flags)
+PF_EXPORT SH_EARLY ssize_t recv(int fd, void *p, size_t n, int flags)
 {
 	WITH(bring(p, n, true), REAL(recv)(fd, p, n, flags));
 }
 
-PF_EXPORT ssize_t recvfrom(int fd, void *restrict p, size_t n, int flags, struct sockaddr *restrict sa,
-			   socklen_t *restrict salen)
+PF_EXPORT SH_EARLY ssize_t recvfrom(int fd, void *restrict p, size_t n, int flags, struct sockaddr *restrict sa,
+				    socklen_t *restrict salen)
 {
 	WITH(bring(p, n, true), REAL(recvfrom)(fd, p, n, flags, sa, salen));
 }
 
-PF_EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
+PF_EXPORT SH_EARLY ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 {
 	WITH(bringv(m->msg_iov, m->msg_iovlen, true), REAL(recvmsg)(fd, m, flags));
 }
 
-PF_EXPORT ssize_t write(int fd, const void *p, size_t n)
+PF_EXPORT SH_EARLY ssize_t write(int fd, const void *p, size_t n)
 {
 	WITH(bring(p, n, false), REAL(write)(fd, p, n));
 }
 
-PF_EXPORT ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
+PF_EXPORT SH_EARLY ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
 {
 	WITH(bring(p, n, false), REAL(pwrite)(fd, p, n, at));
 }
 
-PF_EXPORT ssize_t pwrite64(int fd, const void *p, size_t n, off64_t at)
+PF_EXPORT SH_EARLY ssize_t pwrite64(int fd, const void *p, size_t n, off64_t at)
 {
 	return pwrite(fd, p, n, at);
 }
 
-PF_EXPORT ssize_t writev(int fd, const struct iovec *v, int n)
+PF_EXPORT SH_EARLY ssize_t writev(int fd, const struct iovec *v, int n)
 {
 	WITH(bringv(v, n > 0 ? (size_t)n : 0, false), REAL(writev)(fd, v, n));
 }
 
-PF_EXPORT ssize_t pwritev(int fd, const struct iovec *v, int n, off_t at)
+PF_EXPORT SH_EARLY ssize_t pwritev(int fd, const struct iovec *v, int n, off_t at)
 {
 	WITH(bringv(v, n > 0 ? (size_t)n : 0, false), REAL(pwritev)(fd, v, n, at));
 }
 
-PF_EXPORT ssize_t pwritev64(int fd, const struct iovec *v, int n, off64_t at)
+PF_EXPORT SH_EARLY ssize_t pwritev64(int fd, const struct iovec *v, int n, off64_t at)
 {
 	return pwritev(fd, v, n, at);
 }
 
-PF_EXPORT ssize_t pwritev2(int fd, const struct iovec *v, int n, off_t at, int flags)
+PF_EXPORT SH_EARLY ssize_t pwritev2(int fd, const struct iovec *v, int n, off_t at, int flags)
 {
 	WITH(bringv(v, n > 0 ? (size_t)n : 0, false), REAL(pwritev2)(fd, v, n, at, flags));
 }
 
-PF_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *v, int n, off64_t at, int flags)
+PF_EXPORT SH_EARLY ssize_t pwritev64v2(int fd, const struct iovec *v, int n, off64_t at, int flags)
 {
 	return pwritev2(fd, v, n, at, flags);
 }
 
-PF_EXPORT ssize_t send(int fd, const void *p, size_t n, int flags)
+PF_EXPORT SH_EARLY ssize_t send(int fd, const void *p, size_t n, int flags)
 {
 	WITH(bring(p, n, false), REAL(send)(fd, p, n, flags));
 }
 
-PF_EXPORT ssize_t sendto(int fd, const void *p, size_t n, int flags, const struct sockaddr *sa, socklen_t salen)
+PF_EXPORT SH_EARLY ssize_t sendto(int fd, const void *p, size_t n, int flags, const struct sockaddr *sa, socklen_t salen)
 {
 	WITH(bring(p, n, false), REAL(sendto)(fd, p, n, flags, sa, salen));
 }
 
-PF_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
+PF_EXPORT SH_EARLY ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 {
 	WITH(bringv(m->msg_iov, m->msg_iovlen, false), REAL(sendmsg)(fd, m, flags));
 }

@@ -25,24 +25,24 @@
 #endif
 
 /* A vfork() child runs in our memory with somebody else's descriptors: it gets the real calls and no service. */
-static bool ours(void)
+SH_EARLY static bool ours(void)
 {
 	return sh.ready && !sh.disabled && !sh_is_crew && (pid_t)sh_sys(SYS_getpid) == sh.pid;
 }
 
-static bool any_window(void)
+SH_EARLY static bool any_window(void)
 {
 	return atomic_load(&sh.nvma) != 0 && ours();
 }
 
-static int fail(int err)
+SH_EARLY static int fail(int err)
 {
 	errno = -err;
 	return -1;
 }
 
 /* [addr, addr + len) rounded up to pages, as the kernel does; false when it wraps. */
-static bool span(const void *addr, size_t len, uint64_t *lo, uint64_t *hi)
+SH_EARLY static bool span(const void *addr, size_t len, uint64_t *lo, uint64_t *hi)
 {
 	*lo = sh_addr(addr);
 	if (len > UINT64_MAX - SH_PAGE - *lo)
@@ -53,7 +53,7 @@ static bool span(const void *addr, size_t len, uint64_t *lo, uint64_t *hi)
 
 /* ---- the real calls ---- */
 
-static void *real_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+SH_EARLY static void *real_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 {
 	void *p;
 
@@ -67,7 +67,7 @@ static void *real_mmap(void *addr, size_t len, int prot, int flags, int fd, off_
 	return p;
 }
 
-static int real_munmap(void *addr, size_t len)
+SH_EARLY static int real_munmap(void *addr, size_t len)
 {
 	long r;
 
@@ -77,7 +77,7 @@ static int real_munmap(void *addr, size_t len)
 	return r < 0 ? fail((int)r) : 0;
 }
 
-static int real_mprotect(void *addr, size_t len, int prot)
+SH_EARLY static int real_mprotect(void *addr, size_t len, int prot)
 {
 	long r;
 
@@ -87,7 +87,7 @@ static int real_mprotect(void *addr, size_t len, int prot)
 	return r < 0 ? fail((int)r) : 0;
 }
 
-static int real_madvise(void *addr, size_t len, int advice)
+SH_EARLY static int real_madvise(void *addr, size_t len, int advice)
 {
 	long r;
 
@@ -260,7 +260,7 @@ static void *map_over(void *addr, size_t len, int prot, int flags, int fd, off_t
 	return p;
 }
 
-PF_EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+PF_EXPORT SH_EARLY void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 {
 	int type = flags & MAP_TYPE, saved = errno, err;
 	void *p;
@@ -300,7 +300,7 @@ static int unmap_locked(uint64_t lo, uint64_t hi, struct sh_file **drop)
 	return 0;
 }
 
-PF_EXPORT int munmap(void *addr, size_t len)
+PF_EXPORT SH_EARLY int munmap(void *addr, size_t len)
 {
 	struct sh_file *drop = NULL;
 	int saved = errno, err;
@@ -521,7 +521,7 @@ static int protect_locked(uint64_t lo, uint64_t hi, int prot)
 	return err;
 }
 
-PF_EXPORT int mprotect(void *addr, size_t len, int prot)
+PF_EXPORT SH_EARLY int mprotect(void *addr, size_t len, int prot)
 {
 	int saved = errno, err;
 	uint64_t lo, hi;
@@ -692,7 +692,7 @@ static int remove_range(uint64_t lo, uint64_t hi)
 	return 0;
 }
 
-PF_EXPORT int madvise(void *addr, size_t len, int advice)
+PF_EXPORT SH_EARLY int madvise(void *addr, size_t len, int advice)
 {
 	int saved = errno, err;
 	uint64_t lo, hi;

@@ -33,7 +33,7 @@ void sh_real_init(void)
 	load(&sh_real.munlockall, "munlockall");
 }
 
-long sh_syscall(long nr, long a, long b, long c, long d, long e, long f)
+SH_EARLY long sh_syscall(long nr, long a, long b, long c, long d, long e, long f)
 {
 	int saved = errno;
 	long r = syscall(nr, a, b, c, d, e, f);
@@ -45,14 +45,14 @@ long sh_syscall(long nr, long a, long b, long c, long d, long e, long f)
 	return r;
 }
 
-void *sh_mmap(void *addr, size_t len, int prot, int flags, int fd, uint64_t off)
+SH_EARLY void *sh_mmap(void *addr, size_t len, int prot, int flags, int fd, uint64_t off)
 {
 	long r = sh_sys(SYS_mmap, addr, len, prot, flags, fd, off);
 
 	return (void *)r;
 }
 
-int sh_mmap_err(const void *p)
+SH_EARLY int sh_mmap_err(const void *p)
 {
 	long r = (long)p;
 

@@ -61,6 +61,9 @@
 #define SH_PAGE PF_BLK_SIZE
 #define SH_CHUNK_PAGES ((unsigned int)PF_CHUNK_BLKS)
 
+/* Runs before the process is set up: a sanitizer's own start calls mmap(), which is us. */
+#define SH_EARLY __attribute__((no_sanitize("thread")))
+
 /* ---- log.c: raw write(2) to a descriptor of its own; no stdio, no malloc ---- */
 enum sh_level { SH_ERR, SH_WARN, SH_INFO, SH_DEBUG };
 void sh_log_init(void);
@@ -340,6 +343,7 @@ int sh_crew_lend(int *out_fd, int (*pick)(void *), void *arg);	/* program: get a
 int sh_crew_send_fds(int sock, const int *fds, unsigned int n);		/* n <= SH_SEND_FDS */
 int sh_recv_fds(int sock, int *fds, unsigned int room);			/* how many; -errno */
 void sh_engine_forget(void);
+int sh_empty_file(void);		/* a descriptor in the caller's table */
 
 /* ---- session.c: connection, requests, answers ---- */
 int sh_session_get(const char *sock, struct sh_session **out);	/* crew only */

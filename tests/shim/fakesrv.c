@@ -602,7 +602,13 @@ uint64_t fake_ino(int fd)
 
 uint64_t fake_doff(int fd, uint64_t foff)
 {
-	return find(fake_ino(fd))->page[foff / 4096];
+	struct ffile *f = find(fake_ino(fd));
+	uint64_t d;
+
+	pthread_mutex_lock(&fk.lock);
+	d = f->page[foff / 4096];
+	pthread_mutex_unlock(&fk.lock);
+	return d;
 }
 
 int fake_device(void)
@@ -843,12 +849,16 @@ int fake_defer(int fd, uint64_t chunk)
 
 void fake_fail_next(int err)
 {
+	pthread_mutex_lock(&fk.lock);
 	fk.fail_next = err;
+	pthread_mutex_unlock(&fk.lock);
 }
 
 void fake_fail_always(int err)
 {
+	pthread_mutex_lock(&fk.lock);
 	fk.fail_always = err;
+	pthread_mutex_unlock(&fk.lock);
 }
 
 void fake_counts(struct fake_counts *c)

@@ -528,6 +528,13 @@ static void speed(void)
 	finish(fd, p, 4 * MIB);
 }
 
+/* The library starts threads in the child of a fork; TSan can follow that, but wants to be asked. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+	return "die_after_fork=0";
+}
+
 int main(int argc, char **argv)
 {
 	static const struct pt_case cases[] = {

@@ -801,6 +801,13 @@ static void other_files(void)
 	fake_stop();
 }
 
+/* The library starts threads in the child of a fork; TSan can follow that, but wants to be asked. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+	return "die_after_fork=0";
+}
+
 int main(int argc, char **argv)
 {
 	static const struct pt_case cases[] = {
