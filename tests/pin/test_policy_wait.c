@@ -499,6 +499,42 @@ static void device_outlives_submitter(void)
 	pt_fs_end(fs);
 }
 
+/* A stopped client cannot unmap: it delays a truncate by revoke_timeout, and its blocks stay nobody's until it does. */
+static void stopped_client(void)
+{
+	struct actor *h, *c;
+	char victim[512];
+	uint64_t len;
+	long rc;
+
+	if (!begin("on_busy=wait,revoke_timeout=500ms"))
+		return;
+	(void)snprintf(victim, sizeof victim, "%s", pt_path(fs, "victim"));
+	h = actor_new();
+	c = actor_new();
+	PT_EQ(actor_map_file(h, 0, f, F_LEN), 0);
+	PT_EQ(actor_do(h, act_store(0, 0, F_LEN, 's')), 0);
+	PT_EQ(kill(actor_pid(h), SIGSTOP), 0);
+	actor_send(c, act_truncate(f, 0));
+	PT_EQ(actor_result(c, SOON_MS), 0);
+	PT_EQ(look_status(fs, "space.parked"), F_LEN / 4096);
+	PT_EQ(look_status(fs, "counters.quarantines"), 1);
+	len = victim_make(victim);
+	/* The first thing that it does when it goes on, perhaps before it knows: it has the blocks mapped still. */
+	actor_send(h, act_store(0, 0, F_LEN, 'x'));
+	PT_EQ(kill(actor_pid(h), SIGCONT), 0);
+	rc = actor_result(h, SOON_MS);
+	CU_ASSERT(rc == 0 || rc == -EFAULT);
+	CU_ASSERT(victim_intact(victim, len));
+	for (int i = 0; i < 500 && look_status(fs, "space.parked") != 0; i++)
+		pt_sleep_ms(10);
+	PT_EQ(look_status(fs, "space.parked"), 0);		/* it has unmapped them */
+	PT_EQ(actor_do(h, act_load(0, 0)), -EFAULT);
+	actor_end(h);
+	actor_end(c);
+	pt_fs_end(fs);
+}
+
 #define MANY 1000
 
 static unsigned int use_others(unsigned int ms)
@@ -576,6 +612,7 @@ int main(int argc, char **argv)
 		{ "busy-timeout", busy_timeout, 0 },
 		{ "umount-pinned", umount_pinned, 0 },
 		{ "device-outlives-submitter", device_outlives_submitter, 0 },
+		{ "stopped-client", stopped_client, 0 },
 		{ "thousand-waiters", thousand_waiters, 120 },
 	};
 	static const struct pt_suite suite = { "wait", cases, PF_ARRAY_LEN(cases) };
