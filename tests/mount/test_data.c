@@ -432,6 +432,7 @@ static int load_beyond(void *arg)
 {
 	volatile const char *p = arg;
 
+	(void)signal(SIGBUS, SIG_DFL);	/* a sanitizer would catch it */
 	return *p;
 }
 
