@@ -74,7 +74,7 @@ static PF_PRINTF(2, 3) int refuse(const struct daemon *d, const char *fmt, ...)
 /* libfuse logs at its own will while it mounts. The first line is kept for refuse(); later ones are for the log. */
 static char fuse_said[256];
 
-static void fuse_words(enum fuse_log_level level, const char *fmt, va_list ap)
+static PF_PRINTF(2, 0) void fuse_words(enum fuse_log_level level, const char *fmt, va_list ap)
 {
 	char line[512];
 

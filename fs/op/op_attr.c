@@ -195,7 +195,7 @@ bool pf_atime_due(const struct pf_inode *ip)
 	if (ip->fs->opts.ro || pf_inode_nlink(ip) == 0)
 		return false;
 	return a < m || (a == m && ans <= pf_get32(d->i_mtime_ns)) || a < c || (a == c && ans <= pf_get32(d->i_ctime_ns)) ||
-	       (int64_t)pf_now().sec - a >= 24 * 3600;
+	       (int64_t)pf_now().sec - a >= INT64_C(24) * 3600;
 }
 
 void pf_atime_update(struct pf_inode *ip)
