@@ -9,6 +9,9 @@
 # tests/<kind>/*.c that are not test_* and tests/harness/*.c are shared by the programs of the kind, and by all.
 # A program that needs more libraries says so here: LIBS_test_<what> = -lsomething.
 
+# The directory test decides which names collide.
+LIBS_test_dir = -Wl,--wrap=pf_name_key
+
 CORE_KINDS := unit crash fuzz mount tools
 test_src = $(wildcard tests/$(1)/test_*.c)
 kind_src = $(filter-out $(call test_src,$(1)),$(wildcard tests/$(1)/*.c))

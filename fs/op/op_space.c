@@ -193,7 +193,8 @@ int pf_op_fallocate_init(struct pf_areq *r)
 /* copy_file_range ------------------------------------------------------------------------------------------------ */
 
 /* Both locks held. Copy piece by piece: the source bytes are the device's own, or zeros. */
-static ssize_t copy_locked(struct pf_inode *src, uint64_t soff, struct pf_inode *dst, uint64_t doff, uint64_t len)
+static ssize_t copy_locked(struct pf_inode *src, uint64_t soff, struct pf_inode *dst, uint64_t doff, uint64_t len,
+			   bool kill_priv)
 {
 	static const uint8_t zeros[65536];
 	struct pf_fs *fs = src->fs;
@@ -218,7 +219,7 @@ static ssize_t copy_locked(struct pf_inode *src, uint64_t soff, struct pf_inode 
 		}
 		if (from == zeros)
 			n = pf_min64(n, sizeof zeros);
-		got = pf_write_locked(dst, doff + at, from, (size_t)n, true);
+		got = pf_write_locked(dst, doff + at, from, (size_t)n, kill_priv);
 		if (got <= 0)
 			return at ? (ssize_t)at : got;
 		at += (uint64_t)got;
@@ -236,7 +237,7 @@ static int copy_work(struct pf_brk *b)
 	pf_inode_lock_many(v, 2);
 	ssize = pf_inode_size(r->inode2);
 	len = r->copy.src_off < ssize ? pf_min64(len, ssize - r->copy.src_off) : 0;
-	r->res = copy_locked(r->inode2, r->copy.src_off, r->inode, r->copy.dst_off, len);
+	r->res = copy_locked(r->inode2, r->copy.src_off, r->inode, r->copy.dst_off, len, r->cred.uid != 0);
 	pf_inode_unlock_many(v, 2);
 	return r->res < 0 ? (int)r->res : 0;
 }
