@@ -65,14 +65,14 @@ static bool same_bytes(const char *what, const unsigned char *got, const unsigne
 /* The whole file in one look, by read(2) of odd sizes. */
 static bool same_file(const char *what, const char *path, const struct model *m)
 {
-	unsigned char *buf = malloc(m->size + 1);
-	struct stat st;
+	unsigned char *buf = calloc(m->size + 1, 1);
+	struct stat st = { .st_size = -1 };
 	size_t have = 0;
 	int fd = open(path, O_RDONLY);
 	bool ok = fd >= 0 && buf != NULL && fstat(fd, &st) == 0 && (size_t)st.st_size == m->size;
 
 	if (!ok)
-		pt_say("%s: size %lld, should be %zu", what, fd >= 0 ? (long long)st.st_size : -1, m->size);
+		pt_say("%s: size %lld, should be %zu", what, (long long)st.st_size, m->size);
 	while (ok && have <= m->size) {
 		size_t step = 1 + (size_t)rnd(300000);
 		ssize_t n = read(fd, buf + have, step < m->size + 1 - have ? step : m->size + 1 - have);
@@ -211,11 +211,13 @@ static void random_ops(uint64_t seed, const char *opts)
 	static const char *const name[OP_NR] = { "write", "append", "truncate", "punch", "zero", "zero keep", "allocate",
 						 "allocate keep", "copy", "map", "O_TRUNC", "sync" };
 	struct pt_fs *fs;
-	struct model m = { malloc(MODEL_MAX + (1 << 20)), 0 };
+	struct model m = { NULL, 0 };
 	int fd;
 
 	if (!pt_need_mount())
 		return;
+	m.bytes = malloc(MODEL_MAX + (1 << 20));
+	CU_ASSERT_PTR_NOT_NULL_FATAL(m.bytes);
 	rng_state = seed;
 	fs = pt_fs_start("64M", opts);
 	fd = open(P("f"), O_RDWR | O_CREAT, 0644);
@@ -259,7 +261,7 @@ static void borders(void)
 {
 	static const size_t edge[] = { 1, 4095, 4096, 4097, 1048575, 1048576, 1048577, 2097151, 2097152, 2097153, 3145728 };
 	struct pt_fs *fs;
-	unsigned char *want = malloc(8 << 20), *got = malloc(8 << 20);
+	static unsigned char want[8 << 20], got[8 << 20];
 	int fd;
 
 	if (!pt_need_mount())
@@ -282,8 +284,6 @@ static void borders(void)
 			PT_SYS(close(fd));
 		}
 	}
-	free(want);
-	free(got);
 	pt_fs_end(fs);
 }
 
@@ -518,7 +518,7 @@ static void mapped_buffer(void)
 static void direct_io(void)
 {
 	struct pt_fs *fs;
-	unsigned char *a = aligned_alloc(4096, 1 << 20), *b = aligned_alloc(4096, 1 << 20);
+	static _Alignas(4096) unsigned char a[1 << 20], b[1 << 20];
 	int fd;
 
 	if (!pt_need_mount())
@@ -531,15 +531,13 @@ static void direct_io(void)
 	PT_EQ(pread(fd, b, 1 << 20, 4096), 1 << 20);
 	PT_EQ(memcmp(a, b, 1 << 20), 0);
 	PT_SYS(close(fd));
-	free(a);
-	free(b);
 	pt_fs_end(fs);
 }
 
 static void copies(void)
 {
 	struct pt_fs *fs;
-	unsigned char *a = malloc(12 << 20), *b = malloc(12 << 20);
+	static unsigned char a[12 << 20], b[12 << 20];
 	int from, to;
 	loff_t in = 0, out = 4097;
 	size_t left = 12 << 20;
@@ -565,8 +563,6 @@ static void copies(void)
 	PT_FAILS(copy_file_range(from, NULL, from, NULL, 4096, 1), EINVAL);
 	PT_SYS(close(from));
 	PT_SYS(close(to));
-	free(a);
-	free(b);
 	pt_fs_end(fs);
 }
 

@@ -64,20 +64,20 @@ static void one_name(void)
 {
 	static const char *const call_name[] = { "open r", "open w", "creat", "creat excl", "opendir", "mkdir", "rmdir", "unlink",
 						 "readlink", "truncate", "chdir", "lstat" };
-	static const struct { enum call call; const char *path; int err; } t[] = {
-		{ OPEN_R, "file", 0 },		   { OPEN_R, "none", ENOENT },	     { OPEN_R, "file/x", ENOTDIR },
-		{ OPEN_R, "loop", ELOOP },	   { OPEN_R, "dangling", ENOENT },   { OPEN_R, "dir", 0 },
-		{ OPEN_W, "dir", EISDIR },	   { OPEN_W, "file", 0 },	     { CREAT, "dir", EISDIR },
-		{ CREAT, "none/x", ENOENT },	   { CREAT_EXCL, "file", EEXIST },   { CREAT_EXCL, "dangling", EEXIST },
-		{ OPEN_DIR, "file", ENOTDIR },	   { OPEN_DIR, "dir", 0 },	     { MKDIR, "dir", EEXIST },
-		{ MKDIR, "file", EEXIST },	   { MKDIR, "none/x", ENOENT },	     { MKDIR, "file/x", ENOTDIR },
-		{ RMDIR, "dir", ENOTEMPTY },	   { RMDIR, "file", ENOTDIR },	     { RMDIR, "none", ENOENT },
-		{ RMDIR, "dir/.", EINVAL },	   { RMDIR, "dir/sub/..", ENOTEMPTY }, { UNLINK, "dir", EISDIR },
-		{ UNLINK, "none", ENOENT },	   { UNLINK, "file/x", ENOTDIR },    { READLINK, "file", EINVAL },
-		{ READLINK, "link", 0 },	   { READLINK, "none", ENOENT },     { TRUNC, "dir", EISDIR },
-		{ TRUNC, "none", ENOENT },	   { TRUNC, "link", 0 },	     { CHDIR, "file", ENOTDIR },
-		{ CHDIR, "dir", 0 },		   { CHDIR, "link", ENOTDIR },	     { LSTAT, "loop", 0 },
-		{ LSTAT, "", 0 },		   { LSTAT, "file/", ENOTDIR },	     { OPEN_W, "pipe-none", ENOENT },
+	static const struct { const char *path; enum call call; int err; } t[] = {
+		{ "file", OPEN_R, 0 },		   { "none", OPEN_R, ENOENT },	     { "file/x", OPEN_R, ENOTDIR },
+		{ "loop", OPEN_R, ELOOP },	   { "dangling", OPEN_R, ENOENT },   { "dir", OPEN_R, 0 },
+		{ "dir", OPEN_W, EISDIR },	   { "file", OPEN_W, 0 },	     { "dir", CREAT, EISDIR },
+		{ "none/x", CREAT, ENOENT },	   { "file", CREAT_EXCL, EEXIST },   { "dangling", CREAT_EXCL, EEXIST },
+		{ "file", OPEN_DIR, ENOTDIR },	   { "dir", OPEN_DIR, 0 },	     { "dir", MKDIR, EEXIST },
+		{ "file", MKDIR, EEXIST },	   { "none/x", MKDIR, ENOENT },	     { "file/x", MKDIR, ENOTDIR },
+		{ "dir", RMDIR, ENOTEMPTY },	   { "file", RMDIR, ENOTDIR },	     { "none", RMDIR, ENOENT },
+		{ "dir/.", RMDIR, EINVAL },	   { "dir/sub/..", RMDIR, ENOTEMPTY }, { "dir", UNLINK, EISDIR },
+		{ "none", UNLINK, ENOENT },	   { "file/x", UNLINK, ENOTDIR },    { "file", READLINK, EINVAL },
+		{ "link", READLINK, 0 },	   { "none", READLINK, ENOENT },     { "dir", TRUNC, EISDIR },
+		{ "none", TRUNC, ENOENT },	   { "link", TRUNC, 0 },	     { "file", CHDIR, ENOTDIR },
+		{ "dir", CHDIR, 0 },		   { "link", CHDIR, ENOTDIR },	     { "loop", LSTAT, 0 },
+		{ "", LSTAT, 0 },		   { "file/", LSTAT, ENOTDIR },	     { "pipe-none", OPEN_W, ENOENT },
 	};
 	char longname[300];
 
