@@ -14,7 +14,7 @@
 /* One chunk's part of the range, as of now. Filled under the lock; holds a reference to the file. */
 struct part {
 	struct sh_file *file;
-	uint64_t foff;			/* page aligned; */
+	uint64_t foff;			/* page aligned */
 	uint32_t first, n;
 	struct sh_vma view;		/* lo, hi, prot, map write: for the cache */
 	uint64_t base;
@@ -332,7 +332,7 @@ static int pin_range(struct slow *s)
 	enum step st;
 	int err;
 
-	while (s->at < s->a->addr + s->a->len) {
+	do {
 		err = locate(s, &pt);
 		if (err)
 			return err;
@@ -350,8 +350,23 @@ static int pin_range(struct slow *s)
 			return s->err;
 		if (st == STEP_AGAIN && ++spins > SPINS)
 			return -EBUSY;
-	}
+	} while (s->at < s->a->addr + s->a->len);
 	return 0;
+}
+
+/* Give everything back that a failed call holds. */
+static void abandon(struct slow *s)
+{
+	size_t need = s->a->sgs != NULL ? s->a->sgs->need : 0;
+
+	if (s->p == NULL)
+		return;
+	unwind(s);
+	if (s->a->sgs != NULL)
+		s->a->sgs->need = need;
+	if (s->p->piece != NULL && s->p->piece != s->p->own)
+		sh_free(s->p->piece, s->p->room * sizeof *s->p->piece);
+	sh_pin_give(s->t, s->p);
 }
 
 int sh_pin_slow(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **out)
@@ -366,24 +381,10 @@ int sh_pin_slow(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **out
 		return -ENOMEM;
 	err = pin_range(&s);
 	sh_free(s.pages, SH_CHUNK_PAGES * sizeof *s.pages);
-	if (!err && a->sgs != NULL && a->sgs->need > a->sgs->room) {
-		size_t need = a->sgs->need;
-
-		unwind(&s);
-		a->sgs->need = need;
+	if (!err && a->sgs != NULL && a->sgs->need > a->sgs->room)
 		err = -E2BIG;
-	}
 	if (err) {
-		if (s.p != NULL) {
-			size_t need = a->sgs != NULL ? a->sgs->need : 0;
-
-			unwind(&s);
-			if (a->sgs != NULL)
-				a->sgs->need = need;
-			if (s.p->piece != NULL && s.p->piece != s.p->own)
-				sh_free(s.p->piece, s.p->room * sizeof *s.p->piece);
-			sh_pin_give(t, s.p);
-		}
+		abandon(&s);
 		return err;
 	}
 	s.p->flags = a->flags & PINFS_PIN_WRITE;
