@@ -256,8 +256,7 @@ int pf_inode_evict(struct pf_inode *ip)
 	struct pf_tx *tx;
 	int err;
 
-	assert(pf_rank_none());
-	pf_rwlock_wrlock(&ip->lock);
+	pf_rwlock_wrlock(&ip->lock);	/* its rank asserts that the caller holds no INODE, and nothing deeper */
 	do {
 		err = pf_tx_begin(ip->fs, &tx);
 		if (err != 0)

@@ -60,7 +60,7 @@ void pf_inode_spare_free(struct pf_inode *spare);
 /* A reference to an inode just created; *spare is used and set to NULL if need be. */
 int pf_inode_get_new(struct pf_fs *fs, uint64_t ino, struct pf_inode **spare, struct pf_inode **out) PF_MUST_CHECK;
 void pf_inode_hold(struct pf_inode *ip);			/* one more, by somebody who has one */
-/* May free the inode on the media: no lock may be held. NULL is nothing. */
+/* May free the inode on the media: no lock but NAME may be held. NULL is nothing. */
 void pf_inode_put(struct pf_inode *ip);
 /* The caller's reference becomes one of the kernel's. */
 void pf_inode_told(struct pf_inode *ip);
