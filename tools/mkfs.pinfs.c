@@ -78,7 +78,8 @@ static int parse(int argc, char **argv, struct args *a)
 			(void)fputs(usage_text, stdout);
 			return EXIT_SUCCESS + 1;
 		case 'V':
-			(void)printf("mkfs.pinfs %s, format %d.%d\n", PINFS_VERSION, PINFS_MEDIA_MAJOR, PINFS_MEDIA_MINOR);
+			(void)printf("mkfs.pinfs %s, format %d.%d\n", PINFS_VERSION, PINFS_MEDIA_MAJOR,
+				     PINFS_MEDIA_MINOR);
 			return EXIT_SUCCESS + 1;
 		default:
 			return usage() + 1;
@@ -128,7 +129,8 @@ static bool super_at(int fd, off_t off)
 {
 	pf_le64 magic;
 
-	return off >= 0 && pread(fd, &magic, sizeof magic, off) == (ssize_t)sizeof magic && pf_get64(magic) == PF_MAGIC_SUPER;
+	return off >= 0 && pread(fd, &magic, sizeof magic, off) == (ssize_t)sizeof magic &&
+	       pf_get64(magic) == PF_MAGIC_SUPER;
 }
 
 /* Regular files only; a DAX device cannot be read(2), so make() looks once it is mapped. */
@@ -163,7 +165,8 @@ static int prepare(const struct args *a, bool *created)
 		*created = fd >= 0;
 	}
 	if (fd < 0) {
-		cli_error("%s: %s%s", a->device, strerror(errno), errno == ENOENT && a->size == 0 ? " (-s SIZE creates it)" : "");
+		cli_error("%s: %s%s", a->device, strerror(errno),
+			  errno == ENOENT && a->size == 0 ? " (-s SIZE creates it)" : "");
 		return -1;
 	}
 	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
@@ -201,8 +204,8 @@ fail:
 }
 
 /*
- * A store into a sparse file on a full filesystem is a SIGBUS, so ask for the metadata's space first. What cannot be asked
- * (a DAX device, a filesystem without fallocate) goes on.
+ * A store into a sparse file on a full filesystem is a SIGBUS, so ask for the metadata's space first. What cannot be
+ * asked (a DAX device, a filesystem without fallocate) goes on.
  */
 static int claim_space(int fd, uint64_t bytes)
 {
@@ -220,10 +223,12 @@ static void summary(const struct args *a, const struct pf_pm *pm)
 {
 	char uuid[37];
 
-	(void)printf("%s: pinfs %d.%d, %" PRIu64 " MiB, %" PRIu64 " blocks of %" PRIu64 " bytes, %" PRIu64 " free\n", a->device,
-		     PINFS_MEDIA_MAJOR, PINFS_MEDIA_MINOR, pm->bytes >> 20, a->mkfs.nblk, PF_BLK_SIZE, a->mkfs.free);
-	(void)printf("uuid %s, label \"%s\", %" PRIu32 " journal lanes, durable by %s\n", cli_show_uuid(a->mkfs.uuid, uuid),
-		     a->mkfs.label, a->mkfs.nlane, pm->mode == PF_PMEM_CPU ? "cpu flushes" : "msync");
+	(void)printf("%s: pinfs %d.%d, %" PRIu64 " MiB, %" PRIu64 " blocks of %" PRIu64 " bytes, %" PRIu64 " free\n",
+		     a->device, PINFS_MEDIA_MAJOR, PINFS_MEDIA_MINOR, pm->bytes >> 20, a->mkfs.nblk, PF_BLK_SIZE,
+		     a->mkfs.free);
+	(void)printf("uuid %s, label \"%s\", %" PRIu32 " journal lanes, durable by %s\n",
+		     cli_show_uuid(a->mkfs.uuid, uuid), a->mkfs.label, a->mkfs.nlane,
+		     pm->mode == PF_PMEM_CPU ? "cpu flushes" : "msync");
 }
 
 /* @fd keeps the lock; the mapping is opened through it, so a rename in between changes nothing. */

@@ -56,7 +56,8 @@ struct pf_jnl {
 	_Atomic bool stopped;		/* the medium failed */
 };
 
-/* What one object adds to a lane at worst: a record that holds all of it. Two records are shorter, as the line between is missing. */
+/* What one object adds to a lane at worst: a record that holds all of it. Two records are shorter, as the line
+ * between is missing. */
 static uint64_t worst(enum pf_md type)
 {
 	return sizeof(struct pf_d_jrec) + pf_md_size(type);
@@ -459,9 +460,9 @@ static int fail_uncommitted(struct pf_tx *tx)
 }
 
 /*
- * Invariants, in order: a fresh object is durable before the lane that makes it reachable (its checksum vouches for itself alone);
- * the lane is durable before the first changed line goes home; every line is home before the lane is emptied; the
- * lane is empty before a lock is dropped.
+ * Invariants, in order: a fresh object is durable before the lane that makes it reachable (its checksum vouches for
+ * itself alone); the lane is durable before the first changed line goes home; every line is home before the lane is
+ * emptied; the lane is empty before a lock is dropped.
  */
 static int persist(struct pf_tx *tx, bool fresh)
 {

@@ -33,14 +33,14 @@ struct pf_tx;
 
 int pf_jnl_init(struct pf_fs *fs) PF_MUST_CHECK;
 void pf_jnl_fini(struct pf_fs *fs);
-/* Replay committed lanes of an image that was not unmounted in order. Number of transactions, or -errno: -EUCLEAN (a sealed
- * lane that makes no sense), -EROFS (there is something to replay, and the mount is read-only), -EIO. */
+/* Replay committed lanes of an image that was not unmounted in order. Number of transactions, or -errno: -EUCLEAN
+ * (a sealed lane that makes no sense), -EROFS (there is something to replay, and the mount is read-only), -EIO. */
 int pf_jnl_replay(struct pf_fs *fs) PF_MUST_CHECK;
 /* The same without writing: how many lanes hold a transaction (fsck -n). */
 int pf_jnl_pending(struct pf_fs *fs) PF_MUST_CHECK;
 
-/* Take a lane. Blocks (shortly: a lane is held for one commit) while all are busy. The same thread ends it. Errors: -ENOMEM, -EROFS,
- * -EIO (the journal has stopped). */
+/* Take a lane. Blocks (shortly: a lane is held for one commit) while all are busy. The same thread ends it.
+ * Errors: -ENOMEM, -EROFS, -EIO (the journal has stopped). */
 int pf_tx_begin(struct pf_fs *fs, struct pf_tx **out) PF_MUST_CHECK;
 
 /* A writable shadow of the object at @doff, verified; the same pointer each time in one transaction; good until
@@ -49,7 +49,8 @@ int pf_tx_get(struct pf_tx *tx, enum pf_md type, uint64_t doff, uint64_t owner, 
 /* A zeroed shadow, formatted, of a new object in a block that this transaction allocated (or an unused inode slot: not
  * treated as fresh then, as its block is shared). */
 int pf_tx_new(struct pf_tx *tx, enum pf_md type, uint64_t doff, uint64_t owner, uint32_t gen, void **out) PF_MUST_CHECK;
-/* For reading inside a transaction: the shadow if there is one, else the object on the media. @tx may be NULL: pf_md_get. */
+/* For reading inside a transaction: the shadow if there is one, else the object on the media. @tx may be NULL:
+ * pf_md_get. */
 int pf_tx_peek(struct pf_fs *fs, struct pf_tx *tx, enum pf_md type, uint64_t doff, uint64_t owner,
 	       const void **out) PF_MUST_CHECK;
 /* The object's block is freed by this transaction: its shadow, if any, is dropped. */
@@ -69,9 +70,9 @@ typedef int (*pf_tx_prepare_fn)(struct pf_tx *tx);
 void pf_jnl_on_commit(struct pf_fs *fs, pf_tx_prepare_fn fn);
 
 /*
- * Both end the transaction. Commit fails only with -EIO (medium), -EFBIG, -ENOMEM, -EUCLEAN (map block), and then nothing happened. When the medium
- * fails, the journal stops: this and every later transaction gets -EIO, and what had reached a sealed lane before
- * counts as committed; it is on the media after the next mount.
+ * Both end the transaction. Commit fails only with -EIO (medium), -EFBIG, -ENOMEM, -EUCLEAN (map block), and then
+ * nothing happened. When the medium fails, the journal stops: this and every later transaction gets -EIO, and what
+ * had reached a sealed lane before counts as committed; it is on the media after the next mount.
  */
 int pf_tx_commit(struct pf_tx *tx) PF_MUST_CHECK;
 void pf_tx_abort(struct pf_tx *tx);

@@ -19,9 +19,9 @@ struct pf_mkfs {
 };
 
 /*
- * Write an empty filesystem over the whole device. Stores metadata blocks only, so a sparse file stays sparse; the superblocks last,
- * after the old first one was destroyed: a crash in between leaves no filesystem rather than half of one. May take
- * seconds on a huge device. Errors: -EIO (medium, random source).
+ * Write an empty filesystem over the whole device. Stores metadata blocks only, so a sparse file stays sparse; the
+ * superblocks last, after the old first one was destroyed: a crash in between leaves no filesystem rather than half
+ * of one. May take seconds on a huge device. Errors: -EIO (medium, random source).
  */
 int pf_mkfs(struct pf_pm *pm, struct pf_mkfs *m) PF_MUST_CHECK;
 

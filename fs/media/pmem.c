@@ -2,9 +2,9 @@
 /*
  * pmem.c - a device: opened, locked, mapped, and the two ways in which its bytes become durable.
  *
- * The only caller of libpmem. CPU mode (tmpfs, real pmem): cache line flushes and a fence. MSYNC mode (a file on a plain
- * disk): the pages written since the last drain are collected and synced by it. Locks: one LEAF mutex around the
- * collection, dropped while the medium works.
+ * The only caller of libpmem. CPU mode (tmpfs, real pmem): cache line flushes and a fence. MSYNC mode (a file on a
+ * plain disk): the pages written since the last drain are collected and synced by it. Locks: one LEAF mutex around
+ * the collection, dropped while the medium works.
  */
 #include "media/pmem.h"
 
@@ -258,7 +258,7 @@ static int find_size(int fd, uint64_t *bytes, bool *dax)
 	if (fstat(fd, &st) != 0)
 		return refuse(-errno, "cannot be examined");
 	if (S_ISBLK(st.st_mode))
-		return refuse(-EINVAL, "a block device cannot be mapped with DAX: use a file on it, or its /dev/dax device");
+		return refuse(-EINVAL, "a block device has no DAX mapping: use a file on it, or a /dev/dax device");
 	*dax = S_ISCHR(st.st_mode);
 	*bytes = *dax ? daxdev_bytes(st.st_rdev) : S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
 	if (!S_ISREG(st.st_mode) && *bytes == 0)

@@ -50,8 +50,8 @@ const char *pf_pm_why(void);
  * clients get. Another daemon or writing tool is still refused. -EBUSY when somebody slipped in between: give up. */
 int pf_pm_share(struct pf_pm *pm) PF_MUST_CHECK;
 
-/* "pid 12 (comm), pid 14 (comm)" of the processes that hold @path open, the caller left out, at most @len bytes with the NUL;
- * empty when none is visible to the caller. Reads /proc: slow. */
+/* "pid 12 (comm), pid 14 (comm)" of the processes that hold @path open, the caller left out, at most @len bytes
+ * with the NUL; empty when none is visible to the caller. Reads /proc: slow. */
 void pf_pm_holders(const char *path, char *buf, size_t len);
 
 static inline void *pf_pm_at(const struct pf_pm *pm, uint64_t doff) { return pm->base + doff; }

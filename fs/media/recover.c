@@ -2,8 +2,8 @@
 /*
  * recover.c - what a crash left in the journal: find committed lanes, check them, replay them in order.
  *
- * Runs before anything else uses the image, in one thread; takes no lock. A lane is torn (its checksum fails: never committed,
- * ignored) or sealed; a sealed lane that names impossible places is damage, and nothing is replayed then.
+ * Runs before anything else uses the image, in one thread; takes no lock. A lane is torn (its checksum fails: never
+ * committed, ignored) or sealed; a sealed lane that names impossible places is damage, and nothing is replayed then.
  */
 #include "media/journal.h"
 
@@ -33,9 +33,11 @@ static bool is_sealed(const struct pf_fs *fs, uint32_t lane)
 	const struct pf_d_lane *l = lane_at(fs, lane);
 	const uint64_t room = ((uint64_t)fs->lane_nblk << PF_BLK_SHIFT) - sizeof *l;
 
-	return pf_get32(l->l_magic) == PF_MAGIC_LANE && pf_get64(l->l_fsid) == fs->fsid && pf_get64(l->l_seq) != 0 &&
-	       pf_get32(l->l_len) <= room &&
-	       pf_get32(l->l_crc) == pf_crc32c_hole(l, sizeof *l + pf_get32(l->l_len), offsetof(struct pf_d_lane, l_crc));
+	if (pf_get32(l->l_magic) != PF_MAGIC_LANE || pf_get64(l->l_fsid) != fs->fsid || pf_get64(l->l_seq) == 0 ||
+	    pf_get32(l->l_len) > room)
+		return false;
+	return pf_get32(l->l_crc) ==
+	       pf_crc32c_hole(l, sizeof *l + pf_get32(l->l_len), offsetof(struct pf_d_lane, l_crc));
 }
 
 /* Home is behind the journal and before the superblock's copy: a record may never touch those. */
@@ -126,7 +128,8 @@ int pf_jnl_replay(struct pf_fs *fs)
 		err = walk(fs, found[i].lane, true);
 	if (err == 0)
 		err = pf_pm_drain(fs->pm);
-	/* Oldest first, each durable before the next: a second crash then replays a suffix of the order, never an old lane alone. */
+	/* Oldest first, each durable before the next: a second crash then replays a suffix of the order, never an
+	 * old lane alone. */
 	for (int i = 0; i < n && err == 0; i++)
 		err = empty(fs, found[i].lane);
 	/* Torn lanes: emptied too, so that no part of one is ever looked at again. */

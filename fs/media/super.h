@@ -20,8 +20,9 @@ const char *pf_sb_check(const struct pf_d_super *sb, uint64_t bytes);
 
 /*
  * Find a sound superblock (first, else the copy) and fill the constant part of @fs from it. On failure *why is a
- * phrase for people ("not a pinfs image", "another major version of the format", "truncated: ...", "unknown incompatible feature"). Errors: -EINVAL
- * (no pinfs, wrong version or block size), -EUCLEAN (both copies damaged), -EOPNOTSUPP (features), -EROFS.
+ * phrase for people ("not a pinfs image", "another major version of the format", "truncated: ...", "unknown
+ * incompatible feature"). Errors: -EINVAL (no pinfs, wrong version or block size), -EUCLEAN (both copies damaged),
+ * -EOPNOTSUPP (features), -EROFS.
  */
 int pf_sb_load(struct pf_fs *fs, const char **why) PF_MUST_CHECK;
 

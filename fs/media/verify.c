@@ -194,7 +194,8 @@ static const char *check_dir(const struct pf_d_hdr *leaf)
 		need = (name_off + de->de_namelen + 7) & ~7U;
 		if (de->de_namelen == 0 || need > reclen)
 			return "name length";
-		if (memchr(de->de_name, '\0', de->de_namelen) != NULL || memchr(de->de_name, '/', de->de_namelen) != NULL)
+		if (memchr(de->de_name, '\0', de->de_namelen) != NULL ||
+		    memchr(de->de_name, '/', de->de_namelen) != NULL)
 			return "name with a NUL or a slash";
 		if (pf_get64(de->de_key) < 256 || pf_get64(de->de_key) >> 63 != 0)
 			return "name key";
@@ -245,7 +246,9 @@ static const char *check_inode(const struct pf_fs *fs, const struct pf_d_inode *
 			return "empty symbolic link";
 		if (size > PF_SYMLINK_INLINE)
 			return pf_root_check(fs, &di->i_root, ino, false);
-		return memchr(di->i_symlink, '\0', sizeof di->i_symlink) == di->i_symlink + size ? NULL : "symbolic link's length";
+		if (memchr(di->i_symlink, '\0', sizeof di->i_symlink) != di->i_symlink + size)
+			return "symbolic link's length";
+		return NULL;
 	case S_IFCHR:
 	case S_IFBLK:
 	case S_IFIFO:
@@ -265,7 +268,8 @@ _Static_assert(offsetof(struct pf_d_hdr, h_crc) == offsetof(struct pf_d_inode, i
 _Static_assert(offsetof(struct pf_d_hdr, h_fsid) == offsetof(struct pf_d_inode, i_fsid), "one place for all fsids");
 
 /* What is cheap enough for every use: is it this object at all? */
-static const char *check_identity(const struct pf_fs *fs, enum pf_md type, const void *obj, uint64_t doff, uint64_t owner)
+static const char *check_identity(const struct pf_fs *fs, enum pf_md type, const void *obj, uint64_t doff,
+				  uint64_t owner)
 {
 	const struct pf_d_hdr *h = obj;
 

@@ -33,7 +33,8 @@ void pf_md_forget(struct pf_fs *fs, uint64_t dblk, uint64_t nblk);
 
 /* The reason why a tree root inside an inode is not sound, or NULL. @owner: the inode; @dir: a directory's. */
 const char *pf_root_check(const struct pf_fs *fs, const struct pf_d_root *root, uint64_t owner, bool dir);
-/* True when a file, tree or directory of @owner may refer to all of [dblk, dblk + nblk): no superblock, journal, map... */
+/* True when a file, tree or directory of @owner may refer to all of [dblk, dblk + nblk): no superblock, journal,
+ * map... */
 bool pf_data_range_ok(const struct pf_fs *fs, uint64_t owner, uint64_t dblk, uint64_t nblk);
 
 int pf_verified_init(struct pf_fs *fs) PF_MUST_CHECK;

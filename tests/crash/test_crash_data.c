@@ -2,9 +2,10 @@
 /*
  * test_crash_data.c - the promise about data (FORMAT.md, What is promised), byte by byte, at every drain.
  *
- * While a write is under way, each page of a hole, of unwritten space or behind the end is as before or as after; bytes that are
- * replaced in place are old or new by the 8-byte word. Once it has returned, all of it is there. The device is full of
- * 'X' before mkfs, and the file system's free blocks of 'Y' before the step: none of either ever shows. Twins leave out a drain.
+ * While a write is under way, each page of a hole, of unwritten space or behind the end is as before or as after;
+ * bytes that are replaced in place are old or new by the 8-byte word. Once it has returned, all of it is there. The
+ * device is full of 'X' before mkfs, and the file system's free blocks of 'Y' before the step: none of either ever
+ * shows. Twins leave out a drain.
  */
 #include "harness/unit.h"
 
@@ -94,7 +95,8 @@ static const char *judge(const struct run *r, const struct content *now)
 	for (size_t off = 0; off < now->size; off += unit) {
 		size_t n = now->size - off < unit ? now->size - off : unit;
 
-		if (memcmp(now->byte + off, r->before.byte + off, n) != 0 && memcmp(now->byte + off, r->after.byte + off, n) != 0)
+		if (memcmp(now->byte + off, r->before.byte + off, n) != 0 &&
+		    memcmp(now->byte + off, r->after.byte + off, n) != 0)
 			return memchr(now->byte + off, 'X', n) != NULL || memchr(now->byte + off, 'Y', n) != NULL ?
 				       "somebody's old bytes" : "neither old nor new";
 	}

@@ -153,8 +153,8 @@ static void offer_torn(struct crash *c)
 	show(c, image);
 }
 
-/* One store call made a run of neighbouring lines. Whole runs are what an order between two stores is about: a random choice of
- * lines hardly ever holds all of one and nothing of another. */
+/* One store call made a run of neighbouring lines. Whole runs are what an order between two stores is about: a
+ * random choice of lines hardly ever holds all of one and nothing of another. */
 static size_t run_end(const struct crash *c, size_t from)
 {
 	size_t i = from + 1;
@@ -228,7 +228,9 @@ static int rec_drain(struct pf_pm *pm)
 	return err;
 }
 
-static const struct pf_pm_ops rec_ops = { .write = rec_write, .zero = rec_zero, .flush = rec_flush, .drain = rec_drain };
+static const struct pf_pm_ops rec_ops = {
+	.write = rec_write, .zero = rec_zero, .flush = rec_flush, .drain = rec_drain,
+};
 
 /* Copy what is not zero, so that a large empty device costs nothing. */
 static void copy_sparse(uint8_t *to, const uint8_t *from, uint64_t bytes)

@@ -29,7 +29,9 @@ static int mem_drain(struct pf_pm *pm)
 	return 0;
 }
 
-static const struct pf_pm_ops mem_ops = { .write = mem_write, .zero = mem_zero, .flush = mem_flush, .drain = mem_drain };
+static const struct pf_pm_ops mem_ops = {
+	.write = mem_write, .zero = mem_zero, .flush = mem_flush, .drain = mem_drain,
+};
 
 struct pf_pm *mem_open(uint64_t bytes)
 {

@@ -31,7 +31,8 @@ static void paths_agree(void)
 	for (int i = 0; i < 300; i++)
 		buf[i] = (uint8_t)rand();
 	for (int n = 0; n < 2000; n++) {
-		size_t off = (size_t)rand() % 64, len = (size_t)rand() % (sizeof buf - 64), cut = len ? (size_t)rand() % len : 0;
+		size_t off = (size_t)rand() % 64, len = (size_t)rand() % (sizeof buf - 64);
+		size_t cut = len ? (size_t)rand() % len : 0;
 		uint32_t whole = pf_crc32c(0, buf + off, len);
 
 		CU_ASSERT_EQUAL(whole, pf_crc32c_soft(0, buf + off, len));

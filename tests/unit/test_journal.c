@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_journal.c - a transaction is all or nothing and durable when commit returns, whatever a crash leaves of its stores.
+ * test_journal.c - a transaction is all or nothing and durable when commit returns, whatever a crash leaves of its
+ * stores.
  *
  * Transaction n sets n into three inodes, writes a fresh tree node with key n and points to it. After replay of
  * any crash image all must agree on one n, at least the last one whose commit had returned. Twins leave out one
@@ -82,7 +83,9 @@ static int put(struct pf_fs *fs, uint64_t n)
 		goto out;
 	node = obj;
 	node->n_hdr.h_count = pf_put16(1);
-	node->n_rec[0] = (struct pf_d_rec){ .r_key = pf_put64(n), .r_dblk = pf_put64(node_blk(fs, 5)), .r_len = pf_put32(1) };
+	node->n_rec[0] = (struct pf_d_rec){
+		.r_key = pf_put64(n), .r_dblk = pf_put64(node_blk(fs, 5)), .r_len = pf_put32(1),
+	};
 	for (uint64_t ino = PF_INO_ITABLE; ino <= PF_INO_ROOT; ino++) {
 		err = pf_tx_get(tx, PF_MD_INODE, inode_doff(fs, ino), ino, &obj);
 		if (err != 0)
@@ -173,7 +176,8 @@ static void *run_blocker(void *arg)
 	return NULL;
 }
 
-/* put() in a thread of its own, so that its stores are drained by nobody else; odd ones in another lane than even ones. */
+/* put() in a thread of its own, so that its stores are drained by nobody else; odd ones in another lane than even
+ * ones. */
 static int put_apart(struct pf_fs *fs, uint64_t n)
 {
 	sem_t go, ready;
@@ -259,7 +263,8 @@ static void nothing(void *arg, struct pf_pm *image, unsigned int fence)
 	(void)fence;
 }
 
-/* Drain 0 or 1 fails: nothing happened. 2 or 3 fails: committed, and there after the next mount. The journal stops in each case. */
+/* Drain 0 or 1 fails: nothing happened. 2 or 3 fails: committed, and there after the next mount. The journal stops
+ * in each case. */
 static void medium_fails(void)
 {
 	for (unsigned int drain = 0; drain < DRAINS; drain++) {
@@ -353,9 +358,10 @@ static void room_is_honest(void)
 		for (unsigned int i = 0; i < n; i++) {
 			struct pf_d_orphan *o;
 			void *obj;
+			uint64_t doff = (first + i) * PF_BLK_SIZE;
 
-			CU_ASSERT_EQUAL_FATAL(pass == 0 ? pf_tx_new(tx, PF_MD_ORPHAN, (first + i) * PF_BLK_SIZE, 9, 1, &obj) :
-						pf_tx_get(tx, PF_MD_ORPHAN, (first + i) * PF_BLK_SIZE, 9, &obj), 0);
+			CU_ASSERT_EQUAL_FATAL(pass == 0 ? pf_tx_new(tx, PF_MD_ORPHAN, doff, 9, 1, &obj) :
+							  pf_tx_get(tx, PF_MD_ORPHAN, doff, 9, &obj), 0);
 			o = obj;
 			for (unsigned int k = 0; k < 504; k++)
 				o->o_ino[k] = pf_put64(10 + 512 * pass + k % 500);
@@ -446,8 +452,10 @@ static void bad_lanes(void)
 		CU_ASSERT_EQUAL_FATAL(up(&fs, pm), 0);
 		memset(rec + 1, 0xaa, 64);
 		*rec = (struct pf_d_jrec){ .j_doff = pf_put64(t[i].doff), .j_len = pf_put32(t[i].len) };
-		*l = (struct pf_d_lane){ .l_magic = pf_put32(PF_MAGIC_LANE), .l_fsid = pf_put64(fs.fsid), .l_seq = pf_put64(5),
-					 .l_nrec = pf_put32(t[i].nrec), .l_len = pf_put32(16 + 64 + t[i].extra) };
+		*l = (struct pf_d_lane){
+			.l_magic = pf_put32(PF_MAGIC_LANE), .l_fsid = pf_put64(fs.fsid), .l_seq = pf_put64(5),
+			.l_nrec = pf_put32(t[i].nrec), .l_len = pf_put32(16 + 64 + t[i].extra),
+		};
 		l->l_crc = pf_put32(~UINT32_C(0));
 		CU_ASSERT_EQUAL(pf_jnl_pending(&fs), 0);	/* torn */
 		l->l_crc = pf_put32(pf_crc32c_hole(l, 64 + 80 + t[i].extra, 4));

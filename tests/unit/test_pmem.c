@@ -173,7 +173,8 @@ static void msync_covers_what_was_written(void)
 	}
 }
 
-/* More scattered pages than the collection holds: it merges, then falls back to the whole file. Nothing is forgotten. */
+/* More scattered pages than the collection holds: it merges, then falls back to the whole file. Nothing is
+ * forgotten. */
 static void many_ranges(void)
 {
 	for (int dense = 0; dense < 2; dense++) {
@@ -183,7 +184,8 @@ static void many_ranges(void)
 		for (uint64_t i = 0; i < 1500; i++)
 			pf_pm_write(pm, (dense ? i : 2 * i) * 4096 % (12 * MIB), &i, 8);
 		CU_ASSERT_EQUAL(munmap(pm->base + 600 * 4096, 4096), 0);
-		/* Merged ranges are msynced, and the missing page is noticed; the whole file is synced by descriptor. */
+		/* Merged ranges are msynced, and the missing page is noticed; the whole file is synced by
+		 * descriptor. */
 		CU_ASSERT_EQUAL(pf_pm_drain(pm), dense ? -EIO : 0);
 		pf_pm_close(pm);
 	}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test_super.c - mkfs makes what the verifiers accept; superblocks survive damage to one copy; each bad field is named. */
+/* test_super.c - mkfs makes what the verifiers accept; superblocks survive damage to one copy; each bad field is
+ * named. */
 #include "harness/unit.h"
 
 #include <errno.h>

@@ -259,7 +259,8 @@ static void rules(void)
 		if ((why == NULL) != (t[i].want == NULL) || (why != NULL && strstr(why, t[i].want) == NULL)) {
 			CU_FAIL("rule");
 			(void)printf("\n\t%s, byte %u = %llx: %s, want %s\n", pf_md_name[t[i].type], t[i].off,
-				     (unsigned long long)t[i].value, why ? why : "sound", t[i].want ? t[i].want : "sound");
+				     (unsigned long long)t[i].value, why ? why : "sound",
+				     t[i].want ? t[i].want : "sound");
 		}
 	}
 	down();

@@ -6,8 +6,8 @@
 #include <stdint.h>
 #include <pinfs/compiler.h>
 
-/* "16M", "1G", "4096": digits, then at most one of K M G T (powers of 1024; "KiB" and so on as well). 0, -EINVAL, or -ERANGE when it
- * does not fit 64 bits. */
+/* "16M", "1G", "4096": digits, then at most one of K M G T (powers of 1024; "KiB" and so on as well). 0, -EINVAL,
+ * or -ERANGE when it does not fit 64 bits. */
 int cli_parse_bytes(const char *text, uint64_t *bytes);
 
 /* "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", either case. 0 or -EINVAL. @buf of cli_show_uuid: 37 bytes; returned. */
