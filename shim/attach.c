@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * attach.c - is this descriptor a file on a pinfs mount, and may we have a window on it? Asked once per mmap() of a file that is
- * not attached yet, in the program's own thread. Weak: a test without a mount brings its own.
+ * attach.c - is this descriptor a file on a pinfs mount, and may we have a window on it? Asked once per mmap()
+ * of a file that is not attached yet, in the program's own thread. Weak: a test without a mount brings its own.
  */
 #include "sh.h"
 

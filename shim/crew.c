@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * crew.c - the threads of the library and their private descriptor table. Owns sh.uffd, sh.bell, sh.eof_fd, sh.pidfd and the
- * queues to the crew thread. Takes no lock but its own start lock.
+ * crew.c - the threads of the library and their private descriptor table. Owns sh.uffd, sh.bell, sh.eof_fd,
+ * sh.pidfd and the queues to the crew thread. Takes no lock but its own start lock.
  *
- * How a descriptor crosses the border between the two tables: into ours by pidfd_getfd(), out of ours over a socket pair that
- * the receiving thread makes for the occasion.
+ * How a descriptor crosses the border between the two tables: into ours by pidfd_getfd(), out of ours over a
+ * socket pair that the receiving thread makes for the occasion.
  */
 #include "sh.h"
 
@@ -249,7 +249,8 @@ static int crew_set_up(void)
 	r = sh_sys(SYS_close_range, 0, UINT_MAX, CLOSE_RANGE_UNSHARE);
 	if (r < 0)
 		return (int)r;
-	/* Whoever writes to "stderr" from one of our threads (libc, a sanitizer) must not hit a descriptor that matters. */
+	/* Whoever writes to "stderr" from one of our threads (libc, a sanitizer) must not hit a descriptor that
+	 * matters. */
 	for (int i = 0; i < 3; i++) {
 		r = sh_sys(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC, 0);
 		if (r < 0)
@@ -307,7 +308,7 @@ int sh_engine_start(void)
 		if (err)
 			sh_log(SH_WARN, "no windows in this process: %s (plain mmap is used)", strerrordesc_np(-err));
 		if (sh.user_mode)
-			sh_log(SH_INFO, "userfaultfd is restricted to user mode: buffers of system calls are faulted in before");
+			sh_log(SH_INFO, "userfaultfd is for user mode only: buffers of system calls are faulted in before");
 		sh.no_engine = err;
 		atomic_store(&sh.running, err == 0);
 	}
@@ -334,7 +335,8 @@ int sh_crew_take_fd(int tid, int fd)
 	long pfd = sh_sys(SYS_pidfd_open, tid, PIDFD_OF_THREAD), r;
 	char path[64];
 
-	/* Before Linux 6.9 the thread group leader stands for its threads; it shares their table unless it has left. */
+	/* Before Linux 6.9 the thread group leader stands for its threads; it shares their table unless it has
+	 * left. */
 	r = sh_sys(SYS_pidfd_getfd, pfd >= 0 ? pfd : sh.pidfd, fd, 0);
 	if (pfd >= 0)
 		(void)sh_sys(SYS_close, pfd);

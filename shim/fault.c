@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fault.c - what watch and serve do: page faults, the daemon's answers to them, and invalidations. serve is the only thread
- * here that changes slots; it takes sh.lock for each step and never waits for the daemon.
+ * fault.c - what watch and serve do: page faults, the daemon's answers to them, and invalidations. serve is the
+ * only thread here that changes slots; it takes sh.lock for each step and never waits for the daemon.
  *
  *   fault -> want -> slot of (file, chunk)
  *                      LIVE, page known      map it, wake
@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
+#define STORES (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP)
 #define POISON_MS 50			/* how long a failed page stays SIGBUS before it may be tried again */
 
 struct poison {
@@ -60,7 +61,7 @@ void *sh_watch_main(void *arg)
 				continue;
 			}
 			w->addr = pf_round_down(m[i].arg.pagefault.address, SH_PAGE);
-			w->write = (m[i].arg.pagefault.flags & (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP)) != 0;
+			w->write = (m[i].arg.pagefault.flags & STORES) != 0;
 			sh_want_push(w);
 		}
 		sh_serve_bell();
@@ -78,8 +79,9 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_nsec;
 }
 
-/* The page gives SIGBUS, as a kernel fault that fails; unlike it we cannot see whether it was delivered, so the page is
- * made an ordinary missing one again a little later. A thread that comes late asks the daemon once more. */
+/* The page gives SIGBUS, as a kernel fault that fails; unlike it we cannot see whether it was delivered, so the
+ * page is made an ordinary missing one again a little later. A thread that comes late asks the daemon once
+ * more. */
 static void poison(struct sh_vma *v, uint64_t addr)
 {
 	struct poison *p = sh_alloc(sizeof *p);
@@ -280,6 +282,7 @@ static void serve_list(struct sh_want *w)
 void sh_prefault(uint64_t addr, uint64_t len, bool store)
 {
 	uint64_t at = pf_round_down(addr, SH_PAGE), end = len > UINT64_MAX - addr ? UINT64_MAX : addr + len;
+	int need = store ? PROT_WRITE : PROT_READ;
 	struct sh_waiter wait;
 	struct sh_want *w;
 	struct sh_vma *v;
@@ -292,7 +295,7 @@ void sh_prefault(uint64_t addr, uint64_t len, bool store)
 		if (v != NULL && v->lo > at)
 			at = v->lo;
 		/* A store would need it writable; what the protection forbids is the call's own business. */
-		mapped = v != NULL && at < end && (sh_page_mapped(v, at) || !(v->prot & (store ? PROT_WRITE : PROT_READ)));
+		mapped = v != NULL && at < end && (sh_page_mapped(v, at) || !(v->prot & need));
 		sh_unlock(&old);
 		if (v == NULL || at >= end)
 			return;
@@ -354,8 +357,9 @@ static int parse(const struct sh_slot *sl, const void *body, size_t len, struct 
 }
 
 /*
- * Take an answer over. Where the chunk was shown differently before and no invalidation came for it (our own write fault filled
- * a hole), the other mappings of the chunk still have the old picture: zeros, write-protected, so nothing is lost by replacing them.
+ * Take an answer over. Where the chunk was shown differently before and no invalidation came for it (our own
+ * write fault filled a hole), the other mappings of the chunk still have the old picture: zeros,
+ * write-protected, so nothing is lost by replacing them.
  */
 static int take(struct sh_slot *sl, const void *body, size_t len)
 {

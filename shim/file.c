@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * file.c - attached files: from a descriptor of the program to a handle of the session, and back to nothing when the last window
- * and the last pin are gone. Takes sh.lock. All ends of life run in the crew thread, one at a time.
+ * file.c - attached files: from a descriptor of the program to a handle of the session, and back to nothing
+ * when the last window and the last pin are gone. Takes sh.lock. All ends of life run in the crew thread, one
+ * at a time.
  *
- * What keeps the inode alive in the kernel meanwhile is the anchor, a PROT_NONE private page of the file, as a vma does for an
- * ordinary mapping: umount says EBUSY, an unlinked file lives on. The descriptor in the crew's table is there for
- * what needs one later: attaching again in the child of a fork, and MADV_REMOVE.
+ * What keeps the inode alive in the kernel meanwhile is the anchor, a PROT_NONE private page of the file, as a
+ * vma does for an ordinary mapping: umount says EBUSY, an unlinked file lives on. The descriptor in the crew's
+ * table is there for what needs one later: attaching again in the child of a fork, and MADV_REMOVE.
  */
 #include "sh.h"
 
@@ -227,9 +228,9 @@ void sh_file_put(struct sh_file *f)
 }
 
 /*
- * End the attachment of a file that nobody maps, unless a pin holds it: then the slot is watched, and its last unpin comes back
- * here. The watch is set before the counters are read, and an unpin lowers its counter before it reads the watch; both
- * sequentially consistent, so one of the two sees the other.
+ * End the attachment of a file that nobody maps, unless a pin holds it: then the slot is watched, and its last
+ * unpin comes back here. The watch is set before the counters are read, and an unpin lowers its counter before
+ * it reads the watch; both sequentially consistent, so one of the two sees the other.
  */
 int sh_file_idle(void *file)
 {

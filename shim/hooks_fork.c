@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * hooks_fork.c - windows across fork(). The memory of a window is not inherited (MADV_DONTFORK), or an invalidation in the parent
- * would leave the child on freed blocks; instead the child opens sessions of its own and makes the same windows again
- * before fork() returns in it. Handlers of pthread_atfork(), registered before the program's own: last before, first after.
+ * hooks_fork.c - windows across fork(). The memory of a window is not inherited (MADV_DONTFORK), or an
+ * invalidation in the parent would leave the child on freed blocks; instead the child opens sessions of its own
+ * and makes the same windows again before fork() returns in it. Handlers of pthread_atfork(), registered before
+ * the program's own: last before, first after.
  *
- * The child's right to the files comes from descriptors of the parent's crew, sent into a socket pair before the fork. What
- * cannot be made again becomes SIGBUS memory, with one line in the log; never somebody else's mapping.
+ * The child's right to the files comes from descriptors of the parent's crew, sent into a socket pair before
+ * the fork. What cannot be made again becomes SIGBUS memory, with one line in the log; never somebody else's
+ * mapping.
  *
  * vfork(), posix_spawn() and clone(CLONE_VM) children run in the parent's memory and need nothing; a bare clone() or
  * _Fork() runs no handlers, and such a child has no windows.
@@ -152,7 +154,8 @@ static void remake(struct sh_vma *v, struct sh_file *heir)
 	void *p;
 
 	if (heir != NULL)
-		err = sh_window_make(heir, v->lo, v->hi - v->lo, v->prot, MAP_FIXED, sh_vma_foff(v, v->lo), v->map->write, &p);
+		err = sh_window_make(heir, v->lo, v->hi - v->lo, v->prot, MAP_FIXED, sh_vma_foff(v, v->lo),
+				     v->map->write, &p);
 	if (err) {
 		int fd = sh_empty_file();
 
@@ -184,7 +187,8 @@ static void after_in_child(void)
 		close_pair();
 		return;
 	}
-	c = (struct adopt_call){ .tid = (int)sh_sys(SYS_gettid), .sock = fk.any ? fk.sv[0] : -1, .n = fk.any ? fk.nfile : 0 };
+	c = (struct adopt_call){ .tid = (int)sh_sys(SYS_gettid), .sock = fk.any ? fk.sv[0] : -1,
+				 .n = fk.any ? fk.nfile : 0 };
 	c.heirs = sh_alloc((c.n + 1) * sizeof *c.heirs);
 	if (c.heirs != NULL && fk.any && sh_engine_start() == 0)
 		(void)sh_crew_call(adopt_in_crew, &c);

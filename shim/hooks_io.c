@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * hooks_io.c - system calls whose buffers lie in windows, where userfaultfd may not see the kernel's own accesses
- * (UFFD_USER_MODE_ONLY: no privilege for more). Such a call would fail with EFAULT on a page that is not mapped yet; so its buffers
- * are faulted in before, and again when an invalidation was faster. With the privilege, which is the normal case, each of
- * these is one test of a flag in front of the real call.
+ * hooks_io.c - system calls whose buffers lie in windows, where userfaultfd may not see the kernel's own
+ * accesses (UFFD_USER_MODE_ONLY: no privilege for more). Such a call would fail with EFAULT on a page that is
+ * not mapped yet; so its buffers are faulted in before, and again when an invalidation was faster. With the
+ * privilege, which is the normal case, each of these is one test of a flag in front of the real call.
  *
- * What is not here (ioctl, io_uring, stat into a window, ...) gives EFAULT in that mode until the page has been touched; COVERAGE.md
- * has the list.
+ * What is not here (ioctl, io_uring, stat into a window, ...) gives EFAULT in that mode until the page has been
+ * touched; COVERAGE.md has the list.
  */
 #include "sh.h"
 
@@ -184,7 +184,8 @@ PF_EXPORT SH_EARLY ssize_t send(int fd, const void *p, size_t n, int flags)
 	WITH(bring(p, n, false), REAL(send)(fd, p, n, flags));
 }
 
-PF_EXPORT SH_EARLY ssize_t sendto(int fd, const void *p, size_t n, int flags, const struct sockaddr *sa, socklen_t salen)
+PF_EXPORT SH_EARLY ssize_t sendto(int fd, const void *p, size_t n, int flags, const struct sockaddr *sa,
+				  socklen_t salen)
 {
 	WITH(bring(p, n, false), REAL(sendto)(fd, p, n, flags, sa, salen));
 }

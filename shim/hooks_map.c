@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * hooks_map.c - mmap, munmap, mremap, mprotect, msync, madvise, mlockall as the program sees them. Calls that touch no window go
- * to the real ones unchanged; a range that holds windows and foreign memory is served in one piece under sh.lock.
+ * hooks_map.c - mmap, munmap, mremap, mprotect, msync, madvise, mlockall as the program sees them. Calls that
+ * touch no window go to the real ones unchanged; a range that holds windows and foreign memory is served in one
+ * piece under sh.lock.
  */
 #include "sh.h"
 
@@ -190,7 +191,8 @@ static int make_in_crew(void *arg)
 int sh_window_make(struct sh_file *f, uint64_t addr, uint64_t len, int prot, int flags, uint64_t foff, bool write,
 		   void **out)
 {
-	struct make_call c = { .f = f, .addr = addr, .len = len, .foff = foff, .prot = prot, .flags = flags, .write = write };
+	struct make_call c = { .f = f, .addr = addr, .len = len, .foff = foff, .prot = prot, .flags = flags,
+			       .write = write };
 	int err = sh_crew_call(make_in_crew, &c);
 
 	if (!err)
@@ -556,9 +558,9 @@ static int sync_in_crew(void *arg)
 }
 
 /*
- * Stores through a window are in CPU caches or on the device. Pages that this process has not touched have nothing to flush,
- * and a cache line is flushed for all processors by its address, so any mapping of the block will do: a read-only one of the
- * device, which cannot fault under us.
+ * Stores through a window are in CPU caches or on the device. Pages that this process has not touched have
+ * nothing to flush, and a cache line is flushed for all processors by its address, so any mapping of the block
+ * will do: a read-only one of the device, which cannot fault under us.
  */
 static void flush_vma(struct sh_vma *v, uint64_t lo, uint64_t hi)
 {
@@ -662,8 +664,9 @@ static int punch(void *arg)
 }
 
 /*
- * MADV_REMOVE is a hole in the *file*. The punch may have to wait for pins, which the crew must not, and a descriptor lent to
- * this thread would, when closed, take the process's POSIX locks on the file with it: so it gets a thread of its own there.
+ * MADV_REMOVE is a hole in the *file*. The punch may have to wait for pins, which the crew must not, and a
+ * descriptor lent to this thread would, when closed, take the process's POSIX locks on the file with it: so it
+ * gets a thread of its own there.
  */
 static int remove_range(uint64_t lo, uint64_t hi)
 {
@@ -677,7 +680,8 @@ static int remove_range(uint64_t lo, uint64_t hi)
 		v = sh_vma_find(lo);
 		err = v == NULL ? -ENOMEM : !v->map->write ? -EACCES : 0;
 		if (!err) {
-			p = (struct punch){ .f = v->map->file, .foff = sh_vma_foff(v, lo), .len = pf_min64(hi, v->hi) - lo };
+			p = (struct punch){ .f = v->map->file, .foff = sh_vma_foff(v, lo),
+					    .len = pf_min64(hi, v->hi) - lo };
 			p.f->refs++;
 		}
 		sh_unlock(&old);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * init.c - how the library comes to life. Before the constructor has run, every interposed call goes to the kernel directly; nothing
- * is started until the first mmap(MAP_SHARED) of a pinfs file. sh.h says what there is.
+ * init.c - how the library comes to life. Before the constructor has run, every interposed call goes to the
+ * kernel directly; nothing is started until the first mmap(MAP_SHARED) of a pinfs file. sh.h says what there
+ * is.
  *
  *   PINFS_DISABLE=1   be a library of real calls
  *   PINFS_LOG=...     see log.c

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * log.c - one line per message, from any thread and any state. Owns no descriptor: a program may close every one it finds, and
- * the crew's threads do not see the program's, so the destination is opened for each message.
+ * log.c - one line per message, from any thread and any state. Owns no descriptor: a program may close every
+ * one it finds, and the crew's threads do not see the program's, so the destination is opened for each message.
  */
 #include "sh.h"
 

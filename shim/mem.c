@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * mem.c - the library's own allocator: powers of two from 64 bytes to half a region, freed lists per size, larger pieces
- * straight from mmap. The program's malloc() is never called: its arena may be a window, or a lock of it be held by the very thread
- * whose fault we are about to serve.
+ * mem.c - the library's own allocator: powers of two from 64 bytes to half a region, freed lists per size,
+ * larger pieces straight from mmap. The program's malloc() is never called: its arena may be a window, or a
+ * lock of it be held by the very thread whose fault we are about to serve.
  */
 #include "sh.h"
 

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * pin.c - pinfs_pin() and its relatives: the fast path, which is the pinner's side of the handshake in ledger.h, and unpin. No lock, no
- * system call, no allocation unless something is in the way; then sh_pin_slow() does it all properly.
+ * pin.c - pinfs_pin() and its relatives: the fast path, which is the pinner's side of the handshake in
+ * ledger.h, and unpin. No lock, no system call, no allocation unless something is in the way; then
+ * sh_pin_slow() does it all properly.
  *
- * WHY THE CACHED LOOK-UP MAY BE USED. A thread remembers (address range -> slot) with three tags: sh.vgen (no window of the
- * process has changed), sl_seq (the slot's pages are the ones looked up) and sl_word (those pages are the daemon's word
- * of this generation). A tag that changes after it was compared is a race between a pin and, say, a munmap, in
- * which either order is right - as long as the count went to the slot that still has these blocks. That is what the load of
- * ls_word *after* the addition proves: the daemon changes it before the slot can mean anything else, and it does not
- * take a slot away whose counters are not zero.
+ * WHY THE CACHED LOOK-UP MAY BE USED. A thread remembers (address range -> slot) with three tags: sh.vgen (no
+ * window of the process has changed), sl_seq (the slot's pages are the ones looked up) and sl_word (those pages
+ * are the daemon's word of this generation). A tag that changes after it was compared is a race between a pin
+ * and, say, a munmap, in which either order is right - as long as the count went to the slot that still has
+ * these blocks. That is what the load of ls_word *after* the addition proves: the daemon changes it before the
+ * slot can mean anything else, and it does not take a slot away whose counters are not zero.
  */
 #include "pin.h"
 
@@ -144,9 +145,9 @@ void sh_count(struct sh_slot *sl, uint32_t first, uint32_t n)
 }
 
 /*
- * Subtract, then look whether anybody waits for it: FROZEN is set before a breaker scans, the watch before sh_file_idle() and
- * sh_slot_bury() do. All sequentially consistent. The slot may be somebody else's by the time we look at it; then the crew is
- * asked for nothing once too often.
+ * Subtract, then look whether anybody waits for it: FROZEN is set before a breaker scans, the watch before
+ * sh_file_idle() and sh_slot_bury() do. All sequentially consistent. The slot may be somebody else's by the
+ * time we look at it; then the crew is asked for nothing once too often.
  */
 void sh_uncount(struct sh_slot *sl, uint32_t first, uint32_t n)
 {

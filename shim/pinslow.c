@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * pinslow.c - pins that the fast path could not make: first touch, several chunks, holes, and pages whose layout is being broken.
- * Waits hold no count: what was counted is given back before anything waits, and all starts again from the top.
+ * pinslow.c - pins that the fast path could not make: first touch, several chunks, holes, and pages whose
+ * layout is being broken. Waits hold no count: what was counted is given back before anything waits, and all
+ * starts again from the top.
  */
 #include "pin.h"
 
@@ -388,7 +389,8 @@ int sh_pin_slow(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **out
 		return err;
 	}
 	s.p->flags = a->flags & PINFS_PIN_WRITE;
-	sh_pin_publish(t, s.p, s.ino, s.foff0, pf_round_up(a->addr + a->len, SH_PAGE) - pf_round_down(a->addr, SH_PAGE));
+	sh_pin_publish(t, s.p, s.ino, s.foff0,
+		       pf_round_up(a->addr + a->len, SH_PAGE) - pf_round_down(a->addr, SH_PAGE));
 	*out = s.p;
 	return 0;
 }

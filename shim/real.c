@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * real.c - what lies behind the names that we interpose. Two roads: sh_real leads to the next library that defines the name
- * (libc, a sanitizer) and is for the program's calls; sh_sys() leads to the kernel and is for our own.
+ * real.c - what lies behind the names that we interpose. Two roads: sh_real leads to the next library that
+ * defines the name (libc, a sanitizer) and is for the program's calls; sh_sys() leads to the kernel and is for
+ * our own.
  */
 #include "sh.h"
 

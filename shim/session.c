@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * session.c - the socket to one daemon: set-up, requests, and taking answers apart. Owns tx, pend_lock and the receive buffer
- * (serve only). Messages are obeyed in the order of arrival (proto.h), hence one reader.
+ * session.c - the socket to one daemon: set-up, requests, and taking answers apart. Owns tx, pend_lock and the
+ * receive buffer (serve only). Messages are obeyed in the order of arrival (proto.h), hence one reader.
  */
 #include "sh.h"
 
@@ -140,7 +140,8 @@ static int greet(struct sh_session *s, struct pf_p_hello_out *ho, int fds[2])
 	memset(&out, 0, sizeof out);
 	err = put(s, FUSE_INIT, atomic_fetch_add(&s->unique, 2), &in, sizeof in);
 	if (!err)
-		err = get_answer(s->fd, atomic_load(&s->unique) - 2, &out, FUSE_COMPAT_22_INIT_OUT_SIZE, sizeof out, NULL);
+		err = get_answer(s->fd, atomic_load(&s->unique) - 2, &out, FUSE_COMPAT_22_INIT_OUT_SIZE, sizeof out,
+				 NULL);
 	if (err)
 		return err;
 	if (out.map_alignment > PF_CHUNK_SHIFT)
@@ -291,7 +292,8 @@ int sh_session_get(const char *sock, struct sh_session **out)
 	err = session_open(sock, &s);
 	if (err) {
 		sh.refused = true;
-		sh_log(err == -EACCES ? SH_INFO : SH_WARN, "no session with @%s: error %d (plain mmap is used)", sock, -err);
+		sh_log(err == -EACCES ? SH_INFO : SH_WARN, "no session with @%s: error %d (plain mmap is used)",
+		       sock, -err);
 		return err;
 	}
 	sh_lock(&old);
@@ -416,14 +418,15 @@ void sh_session_lose(struct sh_session *s, const char *why)
 	}
 	pthread_mutex_unlock(&s->pend_lock);
 	mapped = sh_serve_lost(s);
-	sh_log(mapped ? SH_ERR : SH_INFO, "lost the daemon of @%s (%s): its %u windows give SIGBUS from now on", s->sock, why,
-	       mapped);
+	sh_log(mapped ? SH_ERR : SH_INFO, "lost the daemon of @%s (%s): its %u windows give SIGBUS from now on",
+	       s->sock, why, mapped);
 	while ((r = list) != NULL) {
 		list = r->next;
 		finish(r, -ENOTCONN, NULL, 0);
 	}
 	sh_session_release(s);
-	/* Last: when the daemon's side sees this end, nothing of the device is open or mapped here, unless it is pinned. */
+	/* Last: when the daemon's side sees this end, nothing of the device is open or mapped here, unless it
+	 * is pinned. */
 	pthread_mutex_lock(&s->tx);
 	(void)sh_sys(SYS_close, s->fd);
 	s->fd = -1;
@@ -431,8 +434,8 @@ void sh_session_lose(struct sh_session *s, const char *why)
 }
 
 /*
- * Give the device of a lost session back, so that another daemon may have it. A pinned block may have a transfer under way: then
- * our lock on the device stays, and the last unpin comes back here through the crew.
+ * Give the device of a lost session back, so that another daemon may have it. A pinned block may have a
+ * transfer under way: then our lock on the device stays, and the last unpin comes back here through the crew.
  */
 void sh_session_release(struct sh_session *s)
 {

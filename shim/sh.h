@@ -2,8 +2,9 @@
 /*
  * sh.h - libpinfs.so from inside: its structures, threads and locks. Start reading here, then fault.c and pin.c.
  *
- * A *window* is memory that stands for a piece of a pinfs file. It is reserved as anonymous memory registered with userfaultfd;
- * a fault replaces pieces of it by shared mappings of the device, an invalidation moves fresh registered memory over them.
+ * A *window* is memory that stands for a piece of a pinfs file. It is reserved as anonymous memory registered
+ * with userfaultfd; a fault replaces pieces of it by shared mappings of the device, an invalidation moves fresh
+ * registered memory over them.
  *
  *   sh_vma    a piece of a window with one protection      tree by address (sh.vmas) and list per file
  *   sh_map    what one mmap() made: address <-> offset,    shared by the vmas it was split into
@@ -13,21 +14,23 @@
  *             window: device address of each page
  *   sh_session  one daemon                                 list sh.sessions
  *
- * THREADS. All are started with the first window, have every signal blocked, and live in a descriptor table of their own
- * (close_range(CLOSE_RANGE_UNSHARE)): a program that closes all descriptors, counts them, or holds POSIX locks that any close()
- * would drop, does not notice ours, and no child process inherits one.
+ * THREADS. All are started with the first window, have every signal blocked, and live in a descriptor table of
+ * their own (close_range(CLOSE_RANGE_UNSHARE)): a program that closes all descriptors, counts them, or holds
+ * POSIX locks that any close() would drop, does not notice ours, and no child process inherits one.
  *
- *   watch   reads the userfaultfd, queues page faults. Takes no lock that anybody holds across mremap(): a mremap of registered
- *           memory returns only when its event has been read.
- *   serve   owns the sockets' reading side: answers and invalidations in the order of arrival, and the queued faults. The only
- *           writer of slots. Never waits for the daemon.
- *   crew    does what needs one of our descriptors on behalf of the program's threads: attach, send, pass a descriptor on.
+ *   watch   reads the userfaultfd, queues page faults. Takes no lock that anybody holds across mremap(): a
+ *           mremap of registered memory returns only when its event has been read.
+ *   serve   owns the sockets' reading side: answers and invalidations in the order of arrival, and the queued
+ *           faults. The only writer of slots. Never waits for the daemon.
+ *   crew    does what needs one of our descriptors on behalf of the program's threads: attach, make windows,
+ *           send, pass a descriptor on.
  *
  * LOCKS, in this order.
  *
- *   sh.lock          vmas, maps, files, slots. A program's thread holds it with all signals blocked: a handler that touches a
- *                    window would otherwise wait for serve, which waits for the lock. Nobody touches a window, waits for the
- *                    daemon or allocates through the program's malloc() under it. May be held across mremap(): see watch.
+ *   sh.lock          vmas, maps, files, slots. A program's thread holds it with all signals blocked: a handler
+ *                    that touches a window would otherwise wait for serve, which waits for the lock. Nobody
+ *                    touches a window, waits for the daemon or allocates through the program's malloc() under
+ *                    it. May be held across mremap(): see watch.
  *   ses->tx          one message at a time on the socket
  *   ses->pend_lock   requests without an answer
  *   ses->pin_lock    free pins of the session
@@ -87,7 +90,8 @@ long sh_syscall(long nr, long a, long b, long c, long d, long e, long f);
 #define SH_SYS_ALL(nr, a, b, c, d, e, f, ...) \
 	sh_syscall(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 #define sh_sys(...) SH_SYS_ALL(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
-void *sh_mmap(void *addr, size_t len, int prot, int flags, int fd, uint64_t off);	/* MAP_FAILED; see sh_mmap_err */
+/* A failure is for sh_mmap_err(). */
+void *sh_mmap(void *addr, size_t len, int prot, int flags, int fd, uint64_t off);
 int sh_mmap_err(const void *p);		/* -errno of a failed sh_mmap() result, or 0 */
 void *sh_anon(size_t len);		/* zeroed, unreserved, not inherited by fork; NULL */
 static inline void *sh_ptr(uint64_t v) { return (void *)(uintptr_t)v; }
@@ -158,8 +162,9 @@ enum sh_slot_state { SH_FREE, SH_SETTING, SH_LIVE, SH_REMOVING, SH_DEAD };
 static inline bool sh_pg_here(uint64_t pg) { return pg >= SH_PAGE; }
 
 /*
- * Written by serve under sh.lock; read by the pin fast path under the sequence count alone. The array is never unmapped and
- * sl_page never freed while the process lives, so a reader that lost a race reads stale, not foreign, memory.
+ * Written by serve under sh.lock; read by the pin fast path under the sequence count alone. The array is never
+ * unmapped and sl_page never freed while the process lives, so a reader that lost a race reads stale, not
+ * foreign, memory.
  */
 struct sh_slot {
 	_Atomic uint32_t sl_seq;		/* odd while it changes */
@@ -181,8 +186,8 @@ struct sh_slot {
 	struct sh_want *sl_wants, *sl_wtail;	/* faults that wait for the answer */
 };
 
-/* A page that somebody waits for: a faulting thread (address), sh_prefault() (address and waiter) or pinfs_pin() (file and
- * waiter). */
+/* A page that somebody waits for: a faulting thread (address), sh_prefault() (address and waiter) or
+ * pinfs_pin() (file and waiter). */
 struct sh_want {
 	struct sh_want *next;
 	uint64_t addr;				/* page; 0: a pin's */
@@ -376,7 +381,8 @@ struct sh_vma *sh_vma_next(uint64_t addr);		/* first with hi > addr */
 bool sh_vma_any(uint64_t lo, uint64_t hi);
 int sh_vma_add(struct sh_file *f, uint64_t addr, uint64_t len, uint64_t foff, int prot, bool write);
 int sh_vma_cut(uint64_t lo, uint64_t hi);		/* split so that lo and hi are borders; -ENOMEM */
-/* Forget [lo, hi), borders cut before. Files without a reference left are chained to *drop, for sh_file_drop() later. */
+/* Forget [lo, hi), borders cut before. Files without a reference left are chained to *drop, for sh_file_drop()
+ * later. */
 void sh_vma_forget(uint64_t lo, uint64_t hi, struct sh_file **drop);
 
 /* ---- slot.c: all with the lock held ---- */
@@ -399,7 +405,8 @@ int sh_slot_remove(struct sh_slot *sl);			/* send REMOVEMAPPING */
 
 /* ---- fault.c ---- */
 void *sh_watch_main(void *arg);
-void sh_prefault(uint64_t addr, uint64_t len, bool store);	/* program: map what of it lies in windows; never a signal */
+/* Program: map what of it lies in windows; never a signal. */
+void sh_prefault(uint64_t addr, uint64_t len, bool store);
 void sh_fault_forget(void);				/* fork child */
 void sh_serve_faults(void);				/* serve */
 void sh_want_push(struct sh_want *w);
@@ -413,7 +420,8 @@ int sh_serve_timeout_ms(void);
 void sh_serve_timer(void);
 
 /* ---- window.c: memory of windows; lock held ---- */
-int sh_fresh(uint64_t at, uint64_t len, int prot, int flags, void **out);	/* registered memory; at, flags: as mmap() */
+/* Registered memory; @at, @flags as mmap(). */
+int sh_fresh(uint64_t at, uint64_t len, int prot, int flags, void **out);
 int sh_fresh_over(uint64_t at, uint64_t len, int prot);	/* in place of what is there, atomically */
 void sh_zap(struct sh_vma *v, uint64_t foff, uint64_t len);	/* atomically empty again */
 void sh_zap_file(struct sh_file *f, uint64_t foff, uint64_t len);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * slot.c - the session's window: which 2 MiB pieces of which files have a slot, and where their pages are on the device.
- * Everything here runs under sh.lock.
+ * slot.c - the session's window: which 2 MiB pieces of which files have a slot, and where their pages are on
+ * the device. Everything here runs under sh.lock.
  *
  *   FREE -> SETTING (SETUPMAPPING under way) -> LIVE -> REMOVING (REMOVEMAPPING under way) -> FREE
  *   LIVE -> DEAD (its blocks have left the file; pins may still hold it) -> FREE

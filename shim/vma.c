@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * vma.c - the table of windows: a treap of vmas by address, a list of them per file. Everything here runs under sh.lock and
- * makes no system call on windows; the callers change the memory in the same critical section.
+ * vma.c - the table of windows: a treap of vmas by address, a list of them per file. Everything here runs under
+ * sh.lock and makes no system call on windows; the callers change the memory in the same critical section.
  */
 #include "sh.h"
 

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * window.c - the memory of windows: reserving it, mapping device extents into it, taking them away again. Everything here runs under
- * sh.lock, which is what makes "this vma is still here" true until the system call is done.
+ * window.c - the memory of windows: reserving it, mapping device extents into it, taking them away again.
+ * Everything here runs under sh.lock, which is what makes "this vma is still here" true until the system call
+ * is done.
  *
- * WHY A ZAP LOSES NOTHING. The range changes from device pages to fresh registered memory inside one mremap(), under the
- * kernel's mmap_lock: an access by an instruction or by a system call happens before it, on the device page, or after it, and then
- * faults and waits. There is no instant without a mapping. The daemon gets its acknowledgement after mremap() has
- * returned; by then no page table of this process leads to the old blocks, and a new one is made only from an answer that serve
- * reads after the invalidation.
+ * WHY A ZAP LOSES NOTHING. The range changes from device pages to fresh registered memory inside one mremap(),
+ * under the kernel's mmap_lock: an access by an instruction or by a system call happens before it, on the
+ * device page, or after it, and then faults and waits. There is no instant without a mapping. The daemon gets
+ * its acknowledgement after mremap() has returned; by then no page table of this process leads to the old
+ * blocks, and a new one is made only from an answer that serve reads after the invalidation.
  */
 #include "sh.h"
 
@@ -40,8 +41,9 @@ static int watch(void *p, uint64_t len)
 }
 
 /*
- * Under mlockall(MCL_FUTURE) the kernel would fill the memory with zero pages before it is registered, and those would
- * be taken for the file's. So it starts inaccessible, which the kernel does not fill, and is unlocked first.
+ * Under mlockall(MCL_FUTURE) the kernel would fill the memory with zero pages before it is registered, and
+ * those would be taken for the file's. So it starts inaccessible, which the kernel does not fill, and is
+ * unlocked first.
  */
 int sh_fresh(uint64_t at, uint64_t len, int prot, int flags, void **out)
 {
@@ -120,7 +122,8 @@ static void vma_pages(const struct sh_vma *v, uint64_t chunk, unsigned int *a, u
 
 /* ---- taking away ---- */
 
-/* When even that fails: the memory must go, atomically or not; accesses in between are lost in the way of munmap(). */
+/* When even that fails: the memory must go, atomically or not; accesses in between are lost in the way of
+ * munmap(). */
 static void zap_hard(struct sh_vma *v, uint64_t lo, uint64_t hi, int why)
 {
 	void *p;
@@ -149,7 +152,8 @@ static void zap_run(struct sh_vma *v, uint64_t lo, uint64_t hi)
 	sh_uffd_wake(lo, hi - lo);
 }
 
-/* Empty [foff, foff + len) of the file in @v; untouched chunks at both ends cost nothing, and one call serves any length. */
+/* Empty [foff, foff + len) of the file in @v; untouched chunks at both ends cost nothing, and one call serves
+ * any length. */
 void sh_zap(struct sh_vma *v, uint64_t foff, uint64_t len)
 {
 	uint64_t vlo = sh_vma_foff(v, v->lo), vhi = sh_vma_foff(v, v->hi);
@@ -169,7 +173,8 @@ void sh_zap(struct sh_vma *v, uint64_t foff, uint64_t len)
 			continue;
 		first = pf_min64(first, clo);
 		last = chi;
-		dev_put(mc, (unsigned int)(clo / SH_PAGE % SH_CHUNK_PAGES), (unsigned int)((chi - clo) / SH_PAGE), false);
+		dev_put(mc, (unsigned int)(clo / SH_PAGE % SH_CHUNK_PAGES), (unsigned int)((chi - clo) / SH_PAGE),
+			false);
 		/* Still touched where another vma of the map, or pages outside the range, share the chunk. */
 		vma_pages(v, c, &a, &b);
 		if (v->map->refs == 1 && (chi - clo) / SH_PAGE == b - a)
@@ -199,7 +204,8 @@ static int place(struct sh_vma *v, uint64_t addr, uint64_t len, int fd, uint64_t
 void sh_map_sigbus(struct sh_vma *v, uint64_t lo, uint64_t hi)
 {
 	if (place(v, lo, hi - lo, sh.eof_fd, 0, 0))
-		(void)sh_sys(SYS_mmap, lo, hi - lo, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+		(void)sh_sys(SYS_mmap, lo, hi - lo, PROT_NONE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
 	for (uint64_t at = lo; at < hi;) {
 		uint64_t foff = sh_vma_foff(v, at), n = pf_min64(hi - at, PF_CHUNK_SIZE - foff % PF_CHUNK_SIZE);
 		struct sh_mchunk *mc = mchunk(v, foff >> PF_CHUNK_SHIFT);
@@ -288,7 +294,8 @@ int sh_map_zero(struct sh_vma *v, struct sh_slot *sl, uint64_t addr)
 {
 	struct sh_mchunk *mc = mchunk(v, sl->sl_chunk);
 	unsigned int a, b, i = (unsigned int)(sh_vma_foff(v, addr) / SH_PAGE % SH_CHUNK_PAGES), n = 0;
-	struct uffdio_copy c = { .dst = pf_round_down(addr, SH_PAGE), .src = sh_addr(zeros), .mode = UFFDIO_COPY_MODE_WP };
+	struct uffdio_copy c = { .dst = pf_round_down(addr, SH_PAGE), .src = sh_addr(zeros),
+				 .mode = UFFDIO_COPY_MODE_WP };
 	long r;
 
 	vma_pages(v, sl->sl_chunk, &a, &b);

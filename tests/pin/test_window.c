@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_window.c - windows on a real mount: what a mapping shows is what read(2) and other processes see, holes, ends of files,
- * growth and shrinkage while mapped, files without a name, fork, system calls that read into a window, and stores that go on while
- * the file's blocks are taken away under them.
+ * test_window.c - windows on a real mount: what a mapping shows is what read(2) and other processes see, holes,
+ * ends of files, growth and shrinkage while mapped, files without a name, fork, system calls that read into a
+ * window, and stores that go on while the file's blocks are taken away under them.
  */
 #include "harness/fs.h"
 #include "harness/proc.h"
@@ -219,7 +219,7 @@ static void calls_on_windows(void)
 	CU_ASSERT(memcmp(p + 100, heap, MIB) == 0);
 	PT_EQ(preadv(src, iov, 2, 0), PAGE + 200);
 	CU_ASSERT(memcmp(p + 4 * MIB, heap, PAGE) == 0 && memcmp(p + 6 * MIB - 100, heap + PAGE, 200) == 0);
-	if (getenv("PINFS_TEST_USER_MODE") != NULL)		/* not through the library: so that is what it saves us from */
+	if (getenv("PINFS_TEST_USER_MODE") != NULL)		/* past the library */
 		PT_FAILS(syscall(SYS_pread64, src, p + 2 * MIB + MIB / 2, PAGE, 0), EFAULT);
 	PT_EQ(pwrite(src, p + 7 * MIB, PAGE, 0), PAGE);		/* of a hole: zeros */
 	PT_EQ(pread(src, heap, PAGE, 0), PAGE);
@@ -256,10 +256,11 @@ static void calls_on_windows(void)
 static void calls_unprivileged(void)
 {
 	char exe[] = "/proc/self/exe", out[8192], self[PATH_MAX] = "";
+	const char *const argv[] = { self, "--filter", "window/system calls on windows", NULL };
 
 	PT_SYS_FATAL(readlink(exe, self, sizeof self - 1));
 	setenv("PINFS_TEST_USER_MODE", "1", 1);
-	PT_EQ(pt_run(out, sizeof out, 30000, (const char *const[]){ self, "--filter", "window/system calls on windows", NULL }), 0);
+	PT_EQ(pt_run(out, sizeof out, 30000, argv), 0);
 	unsetenv("PINFS_TEST_USER_MODE");
 	if (strstr(out, "1 passed, 0 failed") == NULL)
 		pt_say("%s", out);
@@ -368,8 +369,9 @@ struct load {
 };
 
 /*
- * Each thread counts in a page of its own, and reads back what it stored. A punch sets the page to 0 and is announced after it
- * returned: so a value other than the last, or 0 when a punch was under way, is a lost store.
+ * Each thread counts in a page of its own, and reads back what it stored. A punch sets the page to 0 and is
+ * announced after it returned: so a value other than the last, or 0 when a punch was under way, is a lost
+ * store.
  */
 static void *counter(void *arg)
 {

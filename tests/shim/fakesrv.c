@@ -158,8 +158,8 @@ static uint64_t take_block(void)
 static size_t chunk_answer(struct fsess *s, uint32_t idx, char *out)
 {
 	struct fslot *sl = &s->slots[idx];
-	struct pf_p_map_out mo = { .mo_ino = sl->f->ino, .mo_foff = sl->chunk << 21, .mo_size = sl->f->size, .mo_slot = idx,
-				   .mo_word = atomic_load(&s->led[idx].ls_word) & ~PF_SLOT_FROZEN };
+	struct pf_p_map_out mo = { .mo_ino = sl->f->ino, .mo_foff = sl->chunk << 21, .mo_size = sl->f->size,
+				   .mo_slot = idx, .mo_word = atomic_load(&s->led[idx].ls_word) & ~PF_SLOT_FROZEN };
 	struct pf_p_extent *e = (struct pf_p_extent *)(void *)(out + sizeof mo);
 
 	for (uint64_t p = sl->chunk * 512; p < (sl->chunk + 1) * 512 && p < FAKE_PAGES; p++) {
@@ -616,7 +616,8 @@ int fake_device(void)
 	return fk.img;
 }
 
-/* Close the gate, tell every session to forget the range, wait until all have. Lock held; the caller opens the gate. */
+/* Close the gate, tell every session to forget the range, wait until all have. Lock held; the caller opens the
+ * gate. */
 static int forget(struct ffile *f, uint64_t foff, uint64_t len)
 {
 	struct timespec until;

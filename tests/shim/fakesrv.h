@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fakesrv.h - a daemon small enough to be believed: speaks proto.h for files whose block map is an array, in a thread of the test.
- * A "file" is an ordinary file that the test opens and maps; its bytes are ignored, its blocks are in the image. sh_attach() is
- * replaced so that the library takes it for a pinfs file.
+ * fakesrv.h - a daemon small enough to be believed: speaks proto.h for files whose block map is an array, in a
+ * thread of the test. A "file" is an ordinary file that the test opens and maps; its bytes are ignored, its
+ * blocks are in the image. sh_attach() is replaced so that the library takes it for a pinfs file.
  */
 #ifndef FAKESRV_H
 #define FAKESRV_H
@@ -27,7 +27,8 @@ void fake_write(int fd, uint64_t foff, const void *buf, size_t len);
 uint64_t fake_doff(int fd, uint64_t foff);		/* 0: hole */
 int fake_device(void);					/* the image, of the server's own */
 
-/* Break: invalidate, wait for pins up to @ms, then take the blocks out. 0, -EBUSY after the time, -ETIMEDOUT without acks. */
+/* Break: invalidate, wait for pins up to @ms, then take the blocks out. 0, -EBUSY after the time, -ETIMEDOUT
+ * without acks. */
 int fake_punch(int fd, uint64_t foff, uint64_t len, unsigned int ms);
 int fake_truncate(int fd, uint64_t size, unsigned int ms);
 /* Invalidate only: nothing changes. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_pin.c - pinfs_pin() and its relatives against the small daemon of fakesrv.c: the counts are right, a cut waits for them, what
- * a pin names are the file's blocks, and every way out of a pin ends it exactly once. With the handshake's second look taken out
- * (the twin), a pin must be missed.
+ * test_pin.c - pinfs_pin() and its relatives against the small daemon of fakesrv.c: the counts are right, a cut
+ * waits for them, what a pin names are the file's blocks, and every way out of a pin ends it exactly once. With
+ * the handshake's second look taken out (the twin), a pin must be missed.
  */
 #include "fakesrv.h"
 #include "harness/proc.h"
@@ -440,8 +440,8 @@ struct race {
 };
 
 /*
- * Write a word to the pinned block; before the pin is dropped, look whether the block is still the file's. A cut that missed
- * the pin has taken it out and filled it with 0xEE.
+ * Write a word to the pinned block; before the pin is dropped, look whether the block is still the file's. A
+ * cut that missed the pin has taken it out and filled it with 0xEE.
  */
 static void *racer(void *arg)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_window.c - windows of the preload library against the small daemon of fakesrv.c: what is mapped is the file's blocks, holes and
- * ends of files behave, invalidations lose nothing, and every form of munmap, mremap, mprotect, fork leaves the rest alone.
+ * test_window.c - windows of the preload library against the small daemon of fakesrv.c: what is mapped is the
+ * file's blocks, holes and ends of files behave, invalidations lose nothing, and every form of munmap, mremap,
+ * mprotect, fork leaves the rest alone.
  */
 #include "fakesrv.h"
 #include "harness/proc.h"
@@ -474,7 +475,7 @@ static int hammer(void *arg)
 	end = pt_now_ms() + 1500;
 	while (pt_now_ms() < end) {
 		if (rounds % 8 == 7)
-			fake_move(l.fd, (rounds / 8 % 2) * PAGE);	/* another block each time: a stale mapping loses */
+			fake_move(l.fd, (rounds / 8 % 2) * PAGE);	/* another block: a stale mapping loses */
 		else if (fake_inval(l.fd, 0, 2 * MIB))
 			return 3;
 		rounds++;
@@ -711,7 +712,8 @@ static int close_all(void *arg)
 	p[0] = 1;
 	(void)fake_counts;
 	close(fd);
-	/* A program that finds and closes all descriptors finds none of ours; the server's thread does not care for this test. */
+	/* A program that finds and closes all descriptors finds none of ours; the server's thread does not care
+	 * for this test. */
 	for (int i = 3; i < 1024; i++) {
 		char path[64], to[256];
 		ssize_t n;
