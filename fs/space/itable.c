@@ -31,9 +31,11 @@ struct cluster {
 };
 
 struct pf_itab {
-	struct pf_mutex table;		/* LEAF: clu, n, cap, rotor */
+	struct pf_mutex table;		/* LEAF: clu, n, cap, rotor, nfree, unknown */
 	struct cluster *clu;
 	uint64_t n, cap, rotor;
+	uint64_t nfree;			/* sum over the clusters whose header was read */
+	uint64_t unknown;		/* the other clusters */
 	struct pf_mutex grow;		/* REGISTRY: the itable inode */
 	struct pf_mutex stripe[STRIPES];
 };
@@ -98,6 +100,17 @@ int pf_itab_where(struct pf_fs *fs, uint64_t ino, uint64_t *doff)
 	return 0;
 }
 
+/* table held. */
+static void set_nfree(struct pf_itab *t, uint64_t c, uint16_t nfree)
+{
+	if (t->clu[c].nfree == UNKNOWN)
+		t->unknown--;
+	else
+		t->nfree -= t->clu[c].nfree;
+	t->clu[c].nfree = nfree;
+	t->nfree += nfree;
+}
+
 /* End of a transaction that allocated or freed a number. */
 static void release(void *arg, bool committed)
 {
@@ -105,8 +118,8 @@ static void release(void *arg, bool committed)
 	struct pf_itab *t = h->fs->itab;
 
 	pf_mutex_lock(&t->table);
-	if (committed)
-		t->clu[h->c].nfree = (uint16_t)(t->clu[h->c].nfree + h->delta);
+	if (committed && h->delta != 0)
+		set_nfree(t, h->c, (uint16_t)(t->clu[h->c].nfree + h->delta));
 	pf_mutex_unlock(&t->table);
 	pf_mutex_unlock(&t->stripe[h->c % STRIPES]);
 	free(h);
@@ -145,7 +158,7 @@ static int hold_cluster(struct pf_tx *tx, uint64_t c, int delta, bool wait, stru
 	}
 	*out = obj;
 	pf_mutex_lock(&t->table);
-	t->clu[c].nfree = (uint16_t)pf_min64(pf_get32((*out)->c_hdr.h_free), USABLE);
+	set_nfree(t, c, (uint16_t)pf_min64(pf_get32((*out)->c_hdr.h_free), USABLE));
 	pf_mutex_unlock(&t->table);
 	return 0;
 }
@@ -168,7 +181,7 @@ static uint16_t nfree_of(struct pf_fs *fs, uint64_t c)
 		seen = (uint16_t)pf_min64(pf_get32(((const struct pf_d_iclu *)h)->c_hdr.h_free), USABLE);
 	pf_mutex_lock(&t->table);
 	if (t->clu[c].nfree == UNKNOWN)		/* else a transaction knows better by now */
-		t->clu[c].nfree = seen;
+		set_nfree(t, c, seen);
 	nfree = t->clu[c].nfree;
 	pf_mutex_unlock(&t->table);
 	return nfree;
@@ -362,6 +375,7 @@ int pf_itab_grow(struct pf_fs *fs)
 	if (!err) {
 		pf_mutex_lock(&t->table);
 		t->clu[c] = (struct cluster){ run.dblk, USABLE };
+		t->nfree += USABLE;
 		t->rotor = c;
 		t->n = c + 1;
 		pf_mutex_unlock(&t->table);
@@ -422,7 +436,7 @@ int pf_itab_init(struct pf_fs *fs)
 		free(t);
 		return err;
 	}
-	t->n = t->cap = n;
+	t->n = t->cap = t->unknown = n;
 	pf_mutex_init(&t->table, PF_RANK_LEAF);
 	pf_mutex_init(&t->grow, PF_RANK_REGISTRY);
 	for (unsigned int i = 0; i < STRIPES; i++)
@@ -446,12 +460,20 @@ void pf_itab_fini(struct pf_fs *fs)
 	fs->itab = NULL;
 }
 
+/* The first caller visits the clusters that nobody has needed so far. */
 void pf_itab_stat(struct pf_fs *fs, uint64_t *used, uint64_t *room)
 {
-	uint64_t n = clusters(fs->itab), nfree = 0;
+	struct pf_itab *t = fs->itab;
+	uint64_t n, unknown;
 
-	for (uint64_t c = 0; c < n; c++)
-		nfree += nfree_of(fs, c);
-	*used = n * USABLE - nfree;
-	*room = nfree;
+	pf_mutex_lock(&t->table);
+	n = t->n;
+	unknown = t->unknown;
+	pf_mutex_unlock(&t->table);
+	for (uint64_t c = 0; unknown != 0 && c < n; c++)
+		(void)nfree_of(fs, c);
+	pf_mutex_lock(&t->table);
+	*room = t->nfree;
+	*used = t->n * USABLE - t->nfree;
+	pf_mutex_unlock(&t->table);
 }
