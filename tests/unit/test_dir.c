@@ -68,12 +68,15 @@ static uint64_t dir_size(struct op_env *e, uint64_t dir)
 
 static void test_big(void)
 {
-	unsigned int total = getenv("PINFS_TEST_NAMES") ? (unsigned int)atoi(getenv("PINFS_TEST_NAMES")) : 100000;
+	const char *env = getenv("PINFS_TEST_NAMES");
+	unsigned int total = env != NULL ? (unsigned int)strtoul(env, NULL, 10) : 100000;
 	struct walk w = { .total = total };
 	uint64_t dir, ino, t, first = 0, last = 0, full;
 	struct op_env e;
 	char name[300];
 
+	if (total < 1000)
+		total = w.total = 1000;
 	op_env_open(&e, ((uint64_t)total * 1200 + (64 << 20)) & ~UINT64_C(0xfff));
 	CU_ASSERT_EQUAL(op_mkdir(&e, PF_INO_ROOT, "big", &dir), 0);
 	for (unsigned int i = 0; i < total; i++) {

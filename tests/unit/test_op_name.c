@@ -444,7 +444,7 @@ static void test_random_tree(void)
 
 /* ---- threads ---- */
 
-struct worker { struct op_env *e; uint64_t dir, dir2; unsigned int id; pthread_t tid; unsigned int bad; };
+struct worker { struct op_env *e; uint64_t dir, dir2; pthread_t tid; unsigned int id, bad; };
 
 /* Files of its own names: every call must succeed, whatever the others do. */
 static void *own_names(void *arg)
