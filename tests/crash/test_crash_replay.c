@@ -156,6 +156,7 @@ struct scenario {
 	const char *name;
 	void (*setup)(struct pf_fs *fs);
 	bool quick;				/* it is long: few images of each fence, no twins */
+	bool line;				/* may change one line only, which no lost drain can tear: no twins */
 	bool pieces;				/* atomic piece by piece only: between before and after fsck judges alone */
 	void (*op[OPS_MAX])(struct pf_fs *fs);	/* each atomic; last_op() follows, to show that they were durable */
 };
@@ -195,7 +196,7 @@ static const struct scenario scenarios[] = {
 	{ "zero range, many extents", s_sparse, .quick = true, .op = { o_zero_big } },
 	{ "fallocate", s_file, .op = { o_fallocate } },
 	{ "fallocate, size kept", s_file, .op = { o_keep_size } },
-	{ "chmod", s_file, .op = { o_chmod } },
+	{ "chmod", s_file, .line = true, .op = { o_chmod } },
 	{ "copy", s_tree, .pieces = true, .op = { o_copy } },
 	{ "nothing", s_none, .quick = true, .op = { s_none } },
 };
@@ -452,7 +453,7 @@ static void test_lost_drain(void)
 		struct run r = { .s = &scenarios[i], .want_bad = true };
 		unsigned int drains, caught = 0;
 
-		if (r.s->quick || r.s->pieces)
+		if (r.s->quick || r.s->line || r.s->pieces)
 			continue;
 		find_states(&r);
 		drains = crash_run(&r, (struct broken){ NEVER, NEVER }, 2);
@@ -479,7 +480,7 @@ static void test_lost_store(void)
 		struct run r = { .s = &scenarios[i], .want_bad = true };
 		unsigned int caught = 0;
 
-		if (r.s->quick || r.s->pieces)
+		if (r.s->quick || r.s->line || r.s->pieces)
 			continue;
 		find_states(&r);
 		for (unsigned int st = 0; st < 6; st++) {
