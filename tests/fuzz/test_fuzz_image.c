@@ -421,6 +421,23 @@ static void run_seed(uint64_t seed, FILE *out)
 	mem_close(pm);
 }
 
+/* The end of what the child had to say. */
+static void print_tail(const char *log)
+{
+	static char buf[6000];
+	FILE *f = fopen(log, "re");
+	size_t n;
+
+	if (f == NULL)
+		return;
+	(void)fseek(f, 0, SEEK_END);
+	(void)fseek(f, ftell(f) > (long)sizeof buf - 1 ? -(long)(sizeof buf - 1) : -ftell(f), SEEK_END);
+	n = fread(buf, 1, sizeof buf - 1, f);
+	buf[n] = '\0';
+	(void)printf("%s\n", buf);
+	(void)fclose(f);
+}
+
 /* Seeds [from, to) in one child. Returns the seed to go on with. */
 static uint64_t run_batch(uint64_t from, uint64_t to, const char *log)
 {
@@ -448,6 +465,7 @@ static uint64_t run_batch(uint64_t from, uint64_t to, const char *log)
 	if (WIFSIGNALED(status))
 		(void)printf("%s", WTERMSIG(status) == SIGALRM ? "hangs" : strsignal(WTERMSIG(status)));
 	(void)printf(" (PINFS_FUZZ_SEED=%" PRIu64 " PINFS_FUZZ_RUNS=1)\n", told->seed);
+	print_tail(log);
 	CU_FAIL("a damaged image was not handled");
 	return told->seed + 1;
 }
