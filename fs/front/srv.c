@@ -2,8 +2,8 @@
 /*
  * srv.c - the session server: its socket, its workers, and the cookies that prove the right to a file.
  *
- * Owns struct pf_srv. Takes the server's lock (LEAF). A few workers wait on one epoll set; a connection is armed for one of
- * them at a time, so no worker ever waits for another and no client can occupy more than one.
+ * Owns struct pf_srv. Takes the server's lock (LEAF). A few workers wait on one epoll set; a connection is armed for
+ * one of them at a time, so no worker ever waits for another and no client can occupy more than one.
  */
 #include "front/srv_int.h"
 
@@ -101,11 +101,13 @@ static int start_listening(struct pf_srv *srv)
 	/* A name that nobody can take before us, or guess who has not asked for it by ioctl. */
 	if (getrandom(rnd, sizeof rnd, 0) != sizeof rnd)
 		return -EIO;
-	(void)snprintf(srv->sock, sizeof srv->sock, "pinfs-%016llx%016llx", (unsigned long long)rnd[0], (unsigned long long)rnd[1]);
+	(void)snprintf(srv->sock, sizeof srv->sock, "pinfs-%016llx%016llx", (unsigned long long)rnd[0],
+		       (unsigned long long)rnd[1]);
 	memcpy(sa.sun_path + 1, srv->sock, strlen(srv->sock));
 	len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(srv->sock));
 	srv->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (srv->listen_fd < 0 || bind(srv->listen_fd, (struct sockaddr *)&sa, len) != 0 || listen(srv->listen_fd, 1024) != 0)
+	if (srv->listen_fd < 0 || bind(srv->listen_fd, (struct sockaddr *)&sa, len) != 0 ||
+	    listen(srv->listen_fd, 1024) != 0)
 		return -errno;
 	return 0;
 }
@@ -143,7 +145,8 @@ int pf_srv_start(struct pf_fs *fs, const char *mountpoint, struct pf_srv **out)
 	err = srv->epoll_fd < 0 || srv->stop_fd < 0 ? -errno : start_listening(srv);
 	if (err != 0)
 		goto out_free;
-	/* From now on clients hold shared locks of the device beside ours; together they keep every other daemon out. */
+	/* From now on clients hold shared locks of the device beside ours; together they keep every other daemon
+	 * out. */
 	if (flock(fs->pm->fd, LOCK_SH | LOCK_NB) != 0) {
 		err = -errno;
 		goto out_free;
@@ -164,8 +167,9 @@ out_free:
 }
 
 /*
- * Let clients give the device back before the daemon ends, so that whoever waits for that end finds it free. Their answer to a closed
- * session is to unmap, close the device, and close the socket, in this order. One that is stopped is not waited for long.
+ * Let clients give the device back before the daemon ends, so that whoever waits for that end finds it free. Their
+ * answer to a closed session is to unmap, close the device, and close the socket, in this order. One that is stopped
+ * is not waited for long.
  */
 static void say_goodbye(struct pf_srv *srv)
 {
@@ -248,17 +252,23 @@ static pid_t process_of(pid_t tid)
 	return pid;
 }
 
-int pf_srv_attach_cookie(struct pf_srv *srv, uint64_t ino, uint32_t gen, bool write, pid_t tid, struct pinfs_attach *out)
+int pf_srv_attach_cookie(struct pf_srv *srv, uint64_t ino, uint32_t gen, bool write, pid_t tid,
+			 struct pinfs_attach *out)
 {
 	struct pf_cookie fresh = {
-		.until_ns = pf_lay_now() + PF_SRV_COOKIE_NS, .ino = ino, .gen = gen, .pid = process_of(tid), .write = write,
+		.until_ns = pf_lay_now() + PF_SRV_COOKIE_NS,
+		.ino = ino,
+		.gen = gen,
+		.pid = process_of(tid),
+		.write = write,
 	};
 	struct pf_cookie *at = NULL;
 	int tries;
 
 	if (fresh.pid == 0)
 		return -ESRCH;
-	/* The cookie says where it is kept. When several places are taken, the oldest cookie is forgotten: its owner asks again. */
+	/* The cookie says where it is kept. When several places are taken, the oldest cookie is forgotten: its
+	 * owner asks again. */
 	pf_mutex_lock(&srv->lock);
 	for (tries = 0; tries < 8; tries++) {
 		uint64_t rnd[2];

@@ -2,8 +2,8 @@
 /*
  * srv.h - the session server: an abstract unix socket on which clients ask for windows and pins (proto.h).
  *
- * Owns the socket, its connections, the worker threads and the cookies. Knows nothing about libfuse: the FUSE front starts
- * and stops it, hands it ioctls, and lends it a way to drop attributes that the kernel caches.
+ * Owns the socket, its connections, the worker threads and the cookies. Knows nothing about libfuse: the FUSE front
+ * starts and stops it, hands it ioctls, and lends it a way to drop attributes that the kernel caches.
  */
 #ifndef PF_FRONT_SRV_H
 #define PF_FRONT_SRV_H
@@ -21,20 +21,21 @@ int pf_srv_start(struct pf_fs *fs, const char *mountpoint, struct pf_srv **out) 
 void pf_srv_stop(struct pf_srv *srv);
 
 /*
- * PINFS_IOC_ATTACH: fill @out with a fresh cookie for this file and the socket's name. @tid is the thread that called ioctl
- * (fuse_ctx.pid); only its process can use the cookie. @write: the descriptor is open for writing. The caller has checked that
- * @ino is a regular file in DAX mode. 0, -ENOMEM, -ESRCH (the thread cannot be seen from here), -EAGAIN (too many cookies
- * unused).
+ * PINFS_IOC_ATTACH: fill @out with a fresh cookie for this file and the socket's name. @tid is the thread that called
+ * ioctl (fuse_ctx.pid); only its process can use the cookie. @write: the descriptor is open for writing. The caller
+ * has checked that @ino is a regular file in DAX mode. 0, -ENOMEM, -ESRCH (the thread cannot be seen from here),
+ * -EAGAIN (too many cookies unused).
  */
-int pf_srv_attach_cookie(struct pf_srv *srv, uint64_t ino, uint32_t gen, bool write, pid_t tid, struct pinfs_attach *out);
+int pf_srv_attach_cookie(struct pf_srv *srv, uint64_t ino, uint32_t gen, bool write, pid_t tid,
+			 struct pinfs_attach *out);
 
 /* PINFS_IOC_SOCK. */
 void pf_srv_sock(const struct pf_srv *srv, struct pinfs_sock *out);
 
 /*
- * Whom to tell that attributes of an inode changed by a window (blocks, mtime): fuse_lowlevel_notify_inval_inode(ino, -1, 0).
- * Called from a session thread with no lock held. Set it before the first client can attach; NULL turns it off and returns when
- * no call is in progress any more.
+ * Whom to tell that attributes of an inode changed by a window (blocks, mtime): fuse_lowlevel_notify_inval_inode(ino,
+ * -1, 0). Called from a session thread with no lock held. Set it before the first client can attach; NULL turns it
+ * off and returns when no call is in progress any more.
  */
 void pf_srv_set_notify(struct pf_srv *srv, void (*fn)(void *arg, uint64_t ino), void *arg);
 

@@ -2,7 +2,8 @@
 /*
  * srv_conn.c - connections of the session server: accept, read, write without blocking, end.
  *
- * Owns struct pf_conn. Takes the connection's lock and the server's (both LEAF, never both). What a message means is srv_msg.c's.
+ * Owns struct pf_conn. Takes the connection's lock and the server's (both LEAF, never both). What a message means is
+ * srv_msg.c's.
  */
 #include "front/srv_int.h"
 
@@ -417,14 +418,18 @@ static int admit(struct pf_srv *srv, int fd)
 		err = 0;
 	}
 	pf_mutex_unlock(&srv->lock);
-	if (err == 0) {
-		pf_conn_get(c);		/* events of the new descriptor may end it before we are through */
-		ev.data.u64 = (uint64_t)PF_EV_CONN << PF_EV_SHIFT | c->key;
-		if (epoll_ctl(srv->epoll_fd, EPOLL_CTL_ADD, fd, &ev) != 0)
-			pf_conn_close(c, true);
-	} else {
-		c->fd = -1;		/* the caller's */
-	}
+	if (err != 0)
+		goto out;
+	ev.data.u64 = (uint64_t)PF_EV_CONN << PF_EV_SHIFT | c->key;
+	if (epoll_ctl(srv->epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0)
+		return 0;		/* the table's reference; another worker may have ended it by now */
+	err = -errno;
+	pf_mutex_lock(&srv->lock);
+	srv->conn[c->key % PF_SRV_CONNS] = NULL;
+	srv->nr_conns--;
+	pf_mutex_unlock(&srv->lock);
+out:
+	c->fd = -1;			/* the caller's */
 	pf_conn_put(c);
 	return err;
 }

@@ -2,8 +2,9 @@
 /*
  * srv_int.h - private to the session server: connections, and the worker that owns one at a time.
  *
- * A connection's input belongs to the worker that set `busy`; messages of one client are therefore handled in order. Its output
- * queue belongs to anybody, under the connection's lock (LEAF): whoever has something to say tries to write it at once.
+ * A connection's input belongs to the worker that set `busy`; messages of one client are therefore handled in order.
+ * Its output queue belongs to anybody, under the connection's lock (LEAF): whoever has something to say tries to
+ * write it at once.
  */
 #ifndef PF_FRONT_SRV_INT_H
 #define PF_FRONT_SRV_INT_H

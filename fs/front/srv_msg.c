@@ -2,8 +2,8 @@
 /*
  * srv_msg.c - the messages of a session, one function each: decode, ask the core, answer.
  *
- * Runs in the worker that owns the connection. Holds no lock across calls. A message that is too short, or out of place, is
- * nonsense and ends the connection; one that makes no sense for its file or slot is answered with an errno.
+ * Runs in the worker that owns the connection. Holds no lock across calls. A message that is too short, or out of
+ * place, is nonsense and ends the connection; one that makes no sense for its file or slot is answered with an errno.
  */
 #include "front/srv_int.h"
 
@@ -29,7 +29,8 @@
 
 /* Who is it? */
 
-/* May the peer open the device itself? A descriptor of it shows all files, so nobody else gets one. ACLs are not looked at. */
+/* May the peer open the device itself? A descriptor of it shows all files, so nobody else gets one. ACLs are not
+ * looked at. */
 static bool may_open(struct pf_conn *c)
 {
 	mode_t want = c->srv->fs->opts.ro ? 04 : 06;
@@ -96,7 +97,8 @@ static void session_gone(void *arg)
 	pf_conn_put(arg);
 }
 
-/* A descriptor of the device for the client: an open file description of its own, whose lock keeps other daemons away. */
+/* A descriptor of the device for the client: an open file description of its own, whose lock keeps other daemons
+ * away. */
 static int open_device(struct pf_fs *fs)
 {
 	char path[64];
@@ -117,7 +119,8 @@ static int open_device(struct pf_fs *fs)
 
 static int watch_process(struct pf_conn *c)
 {
-	struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT, .data.u64 = (uint64_t)PF_EV_PID << PF_EV_SHIFT | c->key };
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT,
+				  .data.u64 = (uint64_t)PF_EV_PID << PF_EV_SHIFT | c->key };
 	int fd = (int)syscall(SYS_pidfd_open, c->pid, 0);
 
 	if (fd < 0)
@@ -292,7 +295,7 @@ static int msg_setup(struct pf_conn *c, const struct fuse_in_header *h, struct p
 static int msg_remove(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
 {
 	struct fuse_removemapping_in in;
-	struct fuse_removemapping_one one;
+	struct fuse_removemapping_one one = { 0 };
 	int err = 0;
 	uint32_t i;
 
@@ -301,7 +304,8 @@ static int msg_remove(struct pf_conn *c, const struct fuse_in_header *h, struct 
 		return MSG_NONSENSE;
 	for (i = 0; i < in.count && err == 0; i++) {
 		(void)pf_wire_take(w, &one, sizeof one);
-		if (one.len != PF_CHUNK_SIZE || (one.moffset & (PF_CHUNK_SIZE - 1)) != 0 || one.moffset >> PF_CHUNK_SHIFT > UINT32_MAX)
+		if (one.len != PF_CHUNK_SIZE || (one.moffset & (PF_CHUNK_SIZE - 1)) != 0 ||
+		    one.moffset >> PF_CHUNK_SHIFT > UINT32_MAX)
 			err = -EINVAL;
 		else
 			err = pf_map_remove(c->sess, (uint32_t)(one.moffset >> PF_CHUNK_SHIFT));

@@ -23,7 +23,8 @@ static inline bool pf_wire_take(struct pf_wire *w, void *out, size_t len)
 	return true;
 }
 
-/* The first whole message of @len bytes. 1: *h and *body (of h->len - sizeof *h); 0: more bytes are needed; -1: nonsense. */
+/* The first whole message of @len bytes. 1: *h and *body (of h->len - sizeof *h); 0: more bytes are needed; -1:
+ * nonsense. */
 static inline int pf_wire_frame(const uint8_t *in, size_t len, struct fuse_in_header *h, const uint8_t **body)
 {
 	if (len < sizeof *h)

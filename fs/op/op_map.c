@@ -2,8 +2,9 @@
 /*
  * op_map.c - shows a client a piece of a file: extents, allocation where a store needs a block, the grant, the answer.
  *
- * A request runs inside the gate of its inode. When a page has no block yet, it leaves the gate and comes back as a break of kind
- * MAP, whose work allocates, grants and answers with the gate closed. Owns the request's references. Takes no lock itself.
+ * A request runs inside the gate of its inode. When a page has no block yet, it leaves the gate and comes back as a
+ * break of kind MAP, whose work allocates, grants and answers with the gate closed. Owns the request's references.
+ * Takes no lock itself.
  */
 #include "op/op_map.h"
 
@@ -121,7 +122,8 @@ static int alloc_prepare(struct pf_brk *b)
 
 	b->foff = r->what == PF_MAP_PIN ? r->foff + (uint64_t)r->first * PF_BLK_SIZE : r->fault_foff;
 	b->len = r->what == PF_MAP_PIN ? (uint64_t)r->npage * PF_BLK_SIZE : PF_BLK_SIZE;
-	/* A chunk that is one hole may be filled as a whole: then all of it changes for those who were shown the hole. */
+	/* A chunk that is one hole may be filled as a whole: then all of it changes for those who were shown the
+	 * hole. */
 	if (err == 0 && v.n == 0 && r->foff + PF_CHUNK_SIZE <= v.size) {
 		b->foff = r->foff;
 		b->len = PF_CHUNK_SIZE;
@@ -137,7 +139,8 @@ static int alloc_work(struct pf_brk *b)
 	struct view v;
 	int err = look(r, &v);
 
-	/* A store beyond the end, where the end has moved meanwhile: the answer shows it, and the client gets its SIGBUS. */
+	/* A store beyond the end, where the end has moved meanwhile: the answer shows it, and the client gets its
+	 * SIGBUS. */
 	if (err == 0 && (r->what == PF_MAP_PIN || foff < v.size)) {
 		err = pf_op_alloc_pages(r->sess->fs, r->ip, foff, len);
 		r->changed = err == 0;
@@ -214,8 +217,9 @@ static int check(struct pf_map_req *r, bool handle_write)
 
 		return err ? err : pf_win_where(r->share, r->slot, &r->foff);
 	}
-	if ((r->foff & (PF_CHUNK_SIZE - 1)) != 0 || r->foff >= PF_FILE_MAX || (r->fault_foff & (PF_BLK_SIZE - 1)) != 0 ||
-	    r->fault_foff < r->foff || r->fault_foff - r->foff >= PF_CHUNK_SIZE || r->slot >= r->sess->led.nslot)
+	if ((r->foff & (PF_CHUNK_SIZE - 1)) != 0 || r->foff >= PF_FILE_MAX ||
+	    (r->fault_foff & (PF_BLK_SIZE - 1)) != 0 || r->fault_foff < r->foff ||
+	    r->fault_foff - r->foff >= PF_CHUNK_SIZE || r->slot >= r->sess->led.nslot)
 		return -EINVAL;
 	return r->write && !handle_write ? -EACCES : 0;
 }
@@ -251,7 +255,8 @@ static void put_inode(struct pf_fs *fs, void *inode)
 	pf_op_iput(fs, inode);
 }
 
-int pf_map_attach(struct pf_sess *s, uint64_t ino, uint32_t gen, bool write, const char *path, uint64_t *fh, uint64_t *size)
+int pf_map_attach(struct pf_sess *s, uint64_t ino, uint32_t gen, bool write, const char *path, uint64_t *fh,
+		  uint64_t *size)
 {
 	struct pf_inode *ip;
 	unsigned int none = 0;

@@ -2,8 +2,8 @@
 /*
  * op_pin.h - the slow path of a pin, as a step of op_map.c's request. Private to fs/op.
  *
- * The fast path is the client's alone (include/pinfs/ledger.h). This one runs when the client found its slot frozen, or a page
- * without a block; the daemon allocates, counts and answers in one hold of the gate.
+ * The fast path is the client's alone (include/pinfs/ledger.h). This one runs when the client found its slot frozen,
+ * or a page without a block; the daemon allocates, counts and answers in one hold of the gate.
  */
 #ifndef PF_OP_OP_PIN_H
 #define PF_OP_OP_PIN_H
@@ -14,8 +14,8 @@
 int pf_pin_check(const struct pf_map_req *r, bool handle_write);
 
 /*
- * Inside the gate, the slot refreshed to @ext[@n] of a file of @size bytes: count. 0, or an error; 1: a page has no block and the pin
- * is for writing, so it must be allocated first. -EAGAIN with *cut set: a break is in the way.
+ * Inside the gate, the slot refreshed to @ext[@n] of a file of @size bytes: count. 0, or an error; 1: a page has no
+ * block and the pin is for writing, so it must be allocated first. -EAGAIN with *cut set: a break is in the way.
  */
 int pf_pin_count(struct pf_map_req *r, const struct pf_dext *ext, unsigned int n, uint64_t size, uint64_t *cut);
 

@@ -2,8 +2,8 @@
 /*
  * lay.h - private to share/: what all sessions and breaks of a mount have in common.
  *
- * The registry lists sessions and waiting breaks, for reports, timeouts and pf_lay_cancel(). REGISTRY comes after LAYOUT, so a
- * break found here is referenced first and looked at under its own inode's lock later.
+ * The registry lists sessions and waiting breaks, for reports, timeouts and pf_lay_cancel(). REGISTRY comes after
+ * LAYOUT, so a break found here is referenced first and looked at under its own inode's lock later.
  */
 #ifndef PF_SHARE_LAY_H
 #define PF_SHARE_LAY_H
@@ -19,7 +19,8 @@ enum pf_count {
 #define PF_LAY_BUCKETS 1024U
 
 struct pf_lay {
-	_Atomic uint64_t next_id;		/* breaks, invalidates, turns at a gate, sessions */
+	_Atomic uint64_t next_id;		/* breaks, invalidates, turns at a gate */
+	_Atomic uint64_t next_sess;
 	_Atomic int down;			/* pf_lay_shutdown(): no new waits */
 	_Atomic uint64_t count[PF_COUNT_NR];
 

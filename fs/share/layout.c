@@ -2,40 +2,43 @@
 /*
  * layout.c - the break engine: gate, queue, unmap, scan, and what each policy makes of a pin.
  *
- * Owns the life of a struct pf_brk and the gate of a struct pf_lobj. Takes LAYOUT (of one inode), under it SESSION (through
- * window.c) and REGISTRY. What clients were shown is window.c's; deadlines are registry.c's.
+ * Owns the life of a struct pf_brk and the gate of a struct pf_lobj. Takes LAYOUT (of one inode), under it SESSION
+ * (through window.c) and REGISTRY. What clients were shown is window.c's; deadlines are registry.c's.
  *
  * WHY NO PIN IS MISSED
  *
- * A CUT does its work only after one scan, made with the gate closed and the slots frozen, that found no pin in the range. A
- * device address reaches a pinner by one of two ways.
+ * A CUT does its work only after one scan, made with the gate closed and the slots frozen, that found no pin in the
+ * range. A device address reaches a pinner by one of two ways.
  *
- *  Fast path. The client counts by itself, in a slot whose blocks it knows (include/pinfs/ledger.h). Freezing (step a) comes before
- *  the scan (c) in program order, and so do the pinner's counting (2) and its second look at the word (3); all four are sequentially
- *  consistent. Either 2 is before c in their total order, then the scan sees the count; or c is before 2, hence a before 3, and the
- *  pinner finds the word changed, undoes, and has told nobody an address. The word has changed even if the break is over by then,
- *  because the generation grew before the thaw. And a slot that did not exist at a? It comes into being in pf_win_grant(), inside the
- *  gate, and the gate was closed before a and stays so until the work is done; or it came while the CUT was parked, then it
- *  was frozen at birth (join_cut()).
+ *  Fast path. The client counts by itself, in a slot whose blocks it knows (include/pinfs/ledger.h). Freezing (step
+ *  a) comes before the scan (c) in program order, and so do the pinner's counting (2) and its second look at the word
+ *  (3); all four are sequentially consistent. Either 2 is before c in their total order, then the scan sees the
+ *  count; or c is before 2, hence a before 3, and the pinner finds the word changed, undoes, and has told nobody an
+ *  address. The word has changed even if the break is over by then, because the generation grew before the thaw. And
+ *  a slot that did not exist at a? It comes into being in pf_win_grant(), inside the gate, and the gate was closed
+ *  before a and stays so until the work is done; or it came while the CUT was parked, then it was frozen at birth
+ *  (join_cut()).
  *
- *  Slow path. The daemon counts (pf_win_pin()), inside the gate: so before the gate closed, and the scan sees it; or after
- *  it opened, and the extents which it checks against are those that the work has left.
+ *  Slow path. The daemon counts (pf_win_pin()), inside the gate: so before the gate closed, and the scan sees it; or
+ *  after it opened, and the extents which it checks against are those that the work has left.
  *
- * Loads and stores through mappings are not pins; they end with the unmap. An answer that maps blocks is sent inside the gate,
- * an invalidate with the gate closed, both into the same stream, which the client obeys in order: when it acknowledges, nothing that it
- * was ever granted in the range is mapped. What was granted while the CUT was parked sets `dirty`, and the next turn unmaps again.
+ * Loads and stores through mappings are not pins; they end with the unmap. An answer that maps blocks is sent inside
+ * the gate, an invalidate with the gate closed, both into the same stream, which the client obeys in order: when it
+ * acknowledges, nothing that it was ever granted in the range is mapped. What was granted while the CUT was parked
+ * sets `dirty`, and the next turn unmaps again.
  *
  * WHY NO WAKE-UP IS LOST
  *
- * Slots stay frozen while a CUT is parked. Scan and park happen in one hold of LAYOUT. An unpin subtracts, then looks at the word. If the
- * subtraction is before the scan in the total order, the scan sees it. Otherwise the freeze, which is before the scan, is before
- * the unpinner's look: it kicks, and the kick is handled after the park. A session that dies kicks for all its slots.
+ * Slots stay frozen while a CUT is parked. Scan and park happen in one hold of LAYOUT. An unpin subtracts, then looks
+ * at the word. If the subtraction is before the scan in the total order, the scan sees it. Otherwise the freeze,
+ * which is before the scan, is before the unpinner's look: it kicks, and the kick is handled after the park. A
+ * session that dies kicks for all its slots.
  *
  * WHO DOES THE WORK
  *
- * Whoever makes progress possible (submits, acknowledges, kicks, leaves the gate, times out) calls pump(), and whoever is in pump()
- * does everything that there is to do on that inode: no hand-over to another thread. `pumping` keeps a second thread out, and
- * makes deep recursion impossible when a callback makes progress itself.
+ * Whoever makes progress possible (submits, acknowledges, kicks, leaves the gate, times out) calls pump(), and
+ * whoever is in pump() does everything that there is to do on that inode: no hand-over to another thread. `pumping`
+ * keeps a second thread out, and makes deep recursion impossible when a callback makes progress itself.
  */
 #include "share/layout.h"
 
@@ -263,8 +266,8 @@ static void park_brk(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 }
 
 /*
- * What a scan's result means. 0: do the work; 1: parked; or the error that ends the break. @pinned: the blocks under pins are to be
- * kept back.
+ * What a scan's result means. 0: do the work; 1: parked; or the error that ends the break. @pinned: the blocks under
+ * pins are to be kept back.
  */
 static int judge(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, bool *pinned)
 {
@@ -321,7 +324,8 @@ static int turn_start(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 		b->froze = true;
 		b->fz_foff = b->pin_foff;
 		b->fz_len = b->pin_len;
-		/* Nothing is unmapped in vain. A pinner that is about to undo looks busy, too: it and we meet here at random anyway. */
+		/* Nothing is unmapped in vain. A pinner that is about to undo looks busy, too: it and we meet here
+		 * at random anyway. */
 		if (b->policy == PF_BUSY_EBUSY) {
 			err = judge(fs, o, b, &pinned);
 			if (err != 0)
@@ -386,11 +390,11 @@ static void park_call(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 }
 
 /*
- * LAYOUT of @o is held and will be dropped. @held: a break that has ended, whose reference is ours; or NULL. @self: a break whose
- * submitter calls us, and keeps a reference.
+ * LAYOUT of @o is held and will be dropped. @held: a break that has ended, whose reference is ours; or NULL. @self: a
+ * break whose submitter calls us, and keeps a reference.
  *
- * When a break ends here, its b_done may drop the inode. It is therefore held back until another one has ended or we are through;
- * before the first one ends, @held, @self or the caller keeps the inode.
+ * When a break ends here, its b_done may drop the inode. It is therefore held back until another one has ended or we
+ * are through; before the first one ends, @held, @self or the caller keeps the inode.
  */
 static void pump(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *held, struct pf_brk *self)
 {
@@ -428,7 +432,8 @@ static void pump(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *held, struc
 			if (!ended)
 				continue;
 		} else if (!b && (w = o->aside) != NULL) {
-			/* Before the next break: those who came while the gate was closed do not meet it closed again. */
+			/* Before the next break: those who came while the gate was closed do not meet it closed
+			 * again. */
 			o->aside = w->next;
 			if (!o->aside)
 				o->aside_tail = NULL;
@@ -491,7 +496,8 @@ void pf_lay_submit(struct pf_fs *fs, struct pf_brk *b)
 	pf_mutex_lock(&o->lock);
 	now = !o->pumping && !o->closer && !(b->kind == PF_BRK_CUT ? o->cuts : o->maps);
 	if (!now) {
-		/* Others will run it: what the caller's stack holds is copied before they can see it. A cancel sets b->stop. */
+		/* Others will run it: what the caller's stack holds is copied before they can see it. A cancel
+		 * sets b->stop. */
 		b->state = PF_BRK_RUN;
 		park_call(fs, o, b);
 		b->state = PF_BRK_QUEUED;
@@ -598,7 +604,8 @@ void pf_lay_pins_fell(struct pf_lobj *o, bool anew)
 
 	if (!b || b->state != PF_BRK_PARKED || b->want)
 		return;
-	/* From the slot that was seen pinned last: one that is still pinned ends the look at once. The scan that counts comes later. */
+	/* From the slot that was seen pinned last: one that is still pinned ends the look at once. The scan that
+	 * counts comes later. */
 	b->blocker = pf_win_scan(o, anew ? NULL : b->blocker, b->fz_foff, b->fz_len);
 	if (b->blocker)
 		return;

@@ -2,8 +2,8 @@
 /*
  * layout.h - breaking layouts: who may change a file's blocks while clients map and pin them.
  *
- * Mirrors dax_break_layout() / dax_layout_busy_page_range() of the Linux kernel (fs/dax.c), with one difference: what waits is
- * a queue entry (struct pf_brk), never a thread.
+ * Mirrors dax_break_layout() / dax_layout_busy_page_range() of the Linux kernel (fs/dax.c), with one difference: what
+ * waits is a queue entry (struct pf_brk), never a thread.
  *
  *   A break of kind CUT takes blocks out of the file, or zeroes them:
  *
@@ -12,7 +12,8 @@
  *        -> scan the ledgers
  *             idle: b_work()  -> thaw, open the gate -> b_done(result)
  *             busy, by policy:
- *                wait    open the gate, leave the slots frozen (so unpins kick), park; kick, death or timeout -> from the top.
+ *                wait    open the gate, leave the slots frozen (so unpins kick), park; kick, death or timeout -> from
+ *                the top.
  *                        The unmap is repeated only if something was granted in the range meanwhile.
  *                ebusy   thaw, open the gate -> b_done(-EBUSY)
  *                defer   park the blocks in the allocator, mark the slots stale, b_work(), b_done
@@ -26,11 +27,11 @@
  * Only one break of an inode has the gate closed at a time. Grants (op/op_map) enter the gate shared; one that
  * meets a closed gate is put aside and run again when it opens.
  *
- * A session that does not acknowledge within revoke_timeout is quarantined: the blocks granted to it in the range are parked, its slots go
- * stale, and the break goes on; the blocks come back when it acknowledges or is gone.
+ * A session that does not acknowledge within revoke_timeout is quarantined: the blocks granted to it in the range are
+ * parked, its slots go stale, and the break goes on; the blocks come back when it acknowledges or is gone.
  *
- * Nobody may call pf_lay_submit() holding any lock. Callbacks are called without any lock held, from whichever thread made
- * the progress; they must not wait for clients or pins.
+ * Nobody may call pf_lay_submit() holding any lock. Callbacks are called without any lock held, from whichever thread
+ * made the progress; they must not wait for clients or pins.
  */
 #ifndef PF_SHARE_LAYOUT_H
 #define PF_SHARE_LAYOUT_H
@@ -56,7 +57,7 @@ struct pf_lobj {
 	struct pf_gate_wait *pinwait;			/* pins that let the waiting CUT go first */
 	struct pf_gate_wait *ready;			/* their CUT has ended */
 	unsigned int inside;				/* grants and pins in progress */
-	bool pumping;					/* a thread is in pump(); nobody else touches a break past QUEUED */
+	bool pumping;					/* a thread is in pump() */
 };
 
 void pf_lobj_init(struct pf_lobj *o, uint64_t ino);
@@ -74,19 +75,20 @@ struct pf_brk {
 	uint64_t pin_foff, pin_len;		/* CUT: pages whose pins count; a superset of the above */
 	const char *what;			/* "truncate", "punch", ... for reports; static */
 	pid_t pid, tid;				/* who asked */
-	/* Optional: called with the gate closed, each time the break starts from the top (again after a wait: the file may have
-	 * grown meanwhile), to set the ranges from the file's size as it is now. An error ends the break with it. len 0 and
-	 * pin_len 0: nothing to break, straight to b_work. */
+	/* Optional: called with the gate closed, each time the break starts from the top (again after a wait: the
+	 * file may have grown meanwhile), to set the ranges from the file's size as it is now. An error ends the
+	 * break with it. len 0 and pin_len 0: nothing to break, straight to b_work. */
 	int (*b_prepare)(struct pf_brk *b);
-	/* Optional: called at most once, before pf_lay_submit() returns with the break unfinished: copy what the caller's stack or
-	 * buffer holds. An error (-ENOMEM) ends the break. */
+	/* Optional: called at most once, before pf_lay_submit() returns with the break unfinished: copy what the
+	 * caller's stack or buffer holds. An error (-ENOMEM) ends the break. */
 	int (*b_park)(struct pf_brk *b);
 	/* The operation, with the gate closed and the range idle. 0 or -errno. Takes INODE and below itself. */
 	int (*b_work)(struct pf_brk *b);
 	/* The end, exactly once; the break may be freed in it. */
 	void (*b_done)(struct pf_brk *b, int err);
 
-	/* Optional, MAP: a slot that need not forget what it was shown, because the answer that it gets will replace it. */
+	/* Optional, MAP: a slot that need not forget what it was shown, because the answer that it gets will
+	 * replace it. */
 	const struct pf_share *skip_share;
 	uint32_t skip_slot;
 
@@ -120,8 +122,8 @@ void pf_lay_fini(struct pf_fs *fs);
 
 /* May call b_work and b_done before it returns. */
 void pf_lay_submit(struct pf_fs *fs, struct pf_brk *b);
-/* End a waiting break: b_done(@err) (-EINTR for a signal), unless it is past waiting. By id, so a late call is harmless.
- * Any thread, no lock held. */
+/* End a waiting break: b_done(@err) (-EINTR for a signal), unless it is past waiting. By id, so a late call is
+ * harmless. Any thread, no lock held. */
 void pf_lay_cancel(struct pf_fs *fs, uint64_t id, int err);
 /* End every waiting break and refuse new waits with @err: the mount is going away. */
 void pf_lay_shutdown(struct pf_fs *fs, int err);
@@ -131,8 +133,9 @@ bool pf_lay_unshared(struct pf_lobj *o);
 
 /*
  * The gate, for grants and pins (op/op_map). Enter: 0, and the caller is inside until pf_gate_exit(); or 1, and @w is
- * called back once: w_run(w, 0) inside the gate, or w_run(w, err) outside of it when its session ended or gave up. @w, and through it
- * the share, is the caller's and stays alive until then. Inside, nobody may wait for a client, a pin or a break.
+ * called back once: w_run(w, 0) inside the gate, or w_run(w, err) outside of it when its session ended or gave up.
+ * @w, and through it the share, is the caller's and stays alive until then. Inside, nobody may wait for a client, a
+ * pin or a break.
  */
 struct pf_gate_wait {
 	struct pf_gate_wait *next;
@@ -142,7 +145,8 @@ struct pf_gate_wait {
 };
 int pf_gate_enter(struct pf_lobj *o, struct pf_gate_wait *w);
 void pf_gate_exit(struct pf_fs *fs, struct pf_lobj *o);
-/* Call w_run(w, -EAGAIN) when the CUT @id, which is waiting for pins of @o, has ended; inside the gate or not. False: it has already. */
+/* Call w_run(w, -EAGAIN) when the CUT @id, which is waiting for pins of @o, has ended; inside the gate or not.
+ * False: it has already. */
 bool pf_gate_wait_cut(struct pf_lobj *o, uint64_t id, struct pf_gate_wait *w);
 /* End the waits of a share with @err: those of one request, or all (@unique 0). */
 void pf_gate_forget(struct pf_share *sh, uint64_t unique, int err);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* ledger.c - creates the shared memory of a session and reads its counters. Owns the mapping and the descriptor. No locks. */
+/* ledger.c - creates the shared memory of a session and reads its counters. Owns the mapping and the descriptor.
+ * No locks. */
 #include "share/ledger.h"
 
 #include <errno.h>

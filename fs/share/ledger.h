@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * ledger.h - the daemon's end of a session's ledger (include/pinfs/ledger.h): create it, look at counters, write slot words.
+ * ledger.h - the daemon's end of a session's ledger (include/pinfs/ledger.h): create it, look at counters, write slot
+ * words.
  *
- * Takes no locks. Which slot is granted, and what lies under it, is window.h's business. Counters and records are the client's to
- * scribble on: a counter is believed to mean "pinned" when it is not 0, and nothing more.
+ * Takes no locks. Which slot is granted, and what lies under it, is window.h's business. Counters and records are the
+ * client's to scribble on: a counter is believed to mean "pinned" when it is not 0, and nothing more.
  */
 #ifndef PF_SHARE_LEDGER_H
 #define PF_SHARE_LEDGER_H
@@ -20,7 +21,8 @@ struct pf_ledger {
 	uint32_t nslot, nrec;
 };
 
-/* A fresh ledger, all zero but the header, shared and sealed against any change of its size. -ENOMEM, -EMFILE, -ENFILE. */
+/* A fresh ledger, all zero but the header, shared and sealed against any change of its size. -ENOMEM, -EMFILE,
+ * -ENFILE. */
 int pf_ledger_create(struct pf_ledger *l, uint32_t nslot, uint32_t nrec) PF_MUST_CHECK;
 void pf_ledger_destroy(struct pf_ledger *l);
 
@@ -52,7 +54,8 @@ struct pf_pin_rec {
 	char label[17];
 };
 bool pf_ledger_rec(struct pf_ledger *l, uint32_t i, struct pf_pin_rec *out);	/* false: free, or changing */
-/* The first record at or after @i whose memory was ever touched; nrec when there is none. So that looking costs no memory. */
+/* The first record at or after @i whose memory was ever touched; nrec when there is none. So that looking costs no
+ * memory. */
 uint32_t pf_ledger_rec_seek(struct pf_ledger *l, uint32_t i);
 
 #endif

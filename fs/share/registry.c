@@ -2,7 +2,8 @@
 /*
  * registry.c - the list of sessions and waiting breaks of a mount, and the thread that watches their deadlines.
  *
- * Owns struct pf_lay. Takes REGISTRY only; a break is handed out with a reference and looked at by the caller under LAYOUT.
+ * Owns struct pf_lay. Takes REGISTRY only; a break is handed out with a reference and looked at by the caller under
+ * LAYOUT.
  */
 #include <assert.h>
 #include <errno.h>
@@ -67,7 +68,8 @@ static void heap_del(struct pf_lay *l, struct pf_brk *b)
 	}
 }
 
-/* The thread sleeps on when the new deadline is later than what it waits for anyway: most breaks end long before theirs. */
+/* The thread sleeps on when the new deadline is later than what it waits for anyway: most breaks end long before
+ * theirs. */
 static void heap_update(struct pf_lay *l, struct pf_brk *b)
 {
 	if (key(b) == 0) {

@@ -150,7 +150,9 @@ static void put_session(struct text *t, struct pf_sess *s, uint64_t now)
 	pf_mutex_unlock(&s->lock);
 	putf(t, "{\"id\":%llu,\"pid\":%d,\"uid\":%u,\"comm\":", (ull)s->id, (int)s->pid, s->uid);
 	puts_json(t, s->comm);
-	putf(t, ",\"age_ns\":%llu,\"slots_used\":%u,\"slots_total\":%u,\"slots_stale\":%u,\"files\":%u,\"pins\":%llu,\"state\":\"%s\"}",
+	putf(t,
+	     ",\"age_ns\":%llu,\"slots_used\":%u,\"slots_total\":%u,\"slots_stale\":%u,\"files\":%u,\"pins\":%llu,"
+	     "\"state\":\"%s\"}",
 	     (ull)(now - s->since_ns), used, s->led.nslot, stale, files, (ull)pins, state_name[atomic_load(&s->state)]);
 }
 
@@ -169,7 +171,8 @@ static void put_counters(struct text *t, struct pf_fs *fs)
 		putf(t, "%s\"%s\":%llu", i ? "," : "", name[i], (ull)atomic_load(&fs->lay->count[i]));
 }
 
-static void status(struct pf_fs *fs, const struct pf_viewer *v, struct text *t, struct pf_sess **sess, unsigned int nsess)
+static void status(struct pf_fs *fs, const struct pf_viewer *v, struct text *t, struct pf_sess **sess,
+		   unsigned int nsess)
 {
 	const struct pf_opts *o = &fs->opts;
 	uint64_t now = pf_lay_now(), waiters;
@@ -186,11 +189,15 @@ static void status(struct pf_fs *fs, const struct pf_viewer *v, struct text *t, 
 	putf(t, "\",\"label\":");
 	puts_json(t, fs->label);
 	putf(t, ",\"fsid\":%llu,\"daemon_pid\":%d,", (ull)fs->fsid, (int)getpid());
-	putf(t, "\"options\":{\"on_busy\":\"%s\",\"break\":\"%s\",\"pmem\":\"%s\",\"busy_timeout_ms\":%llu,\"revoke_timeout_ms\":%llu,"
-		"\"window\":%llu,\"ro\":%s},\"pmem_mode\":\"%s\",",
+	putf(t,
+	     "\"options\":{\"on_busy\":\"%s\",\"break\":\"%s\",\"pmem\":\"%s\",\"busy_timeout_ms\":%llu,\"revoke_"
+	     "timeout_ms\":%llu,"
+	     "\"window\":%llu,\"ro\":%s},\"pmem_mode\":\"%s\",",
 	     pf_busy_name[o->on_busy], pf_scope_name[o->break_scope], pf_pmem_name[o->pmem], (ull)o->busy_timeout_ms,
 	     (ull)o->revoke_timeout_ms, (ull)o->window, o->ro ? "true" : "false", pf_pmem_name[fs->pm->mode]);
-	putf(t, "\"space\":{\"block\":%u,\"total\":%llu,\"free\":%llu,\"reserved\":%llu,\"parked\":%llu,\"kept\":%llu},\"sessions\":[",
+	putf(t,
+	     "\"space\":{\"block\":%u,\"total\":%llu,\"free\":%llu,\"reserved\":%llu,\"parked\":%llu,\"kept\":%llu},"
+	     "\"sessions\":[",
 	     (unsigned int)PF_BLK_SIZE, (ull)sp.total, (ull)sp.free, (ull)sp.reserved, (ull)sp.parked, (ull)sp.kept);
 	for (i = 0; i < nsess && room_for(t, shown); i++, shown++) {
 		put(t, ",", i != 0);
@@ -213,7 +220,8 @@ static void path_of(struct pf_sess *s, uint32_t slot, uint64_t ino, char *path, 
 	pf_mutex_unlock(&s->lock);
 }
 
-static void put_pin(struct text *t, const struct pf_viewer *v, struct pf_sess *s, const struct pf_pin_rec *r, uint64_t now)
+static void put_pin(struct text *t, const struct pf_viewer *v, struct pf_sess *s, const struct pf_pin_rec *r,
+		    uint64_t now)
 {
 	static const char *const api_name[PF_API_NR] = { [PF_API_PIN] = "pin", [PF_API_DMAEMU] = "dmaemu" };
 	char path[256];
@@ -290,7 +298,8 @@ static void put_waiter(struct text *t, const struct pf_viewer *v, struct pf_brk 
 		return;
 	comm_of(b->tid, comm, sizeof comm);
 	put(t, ",", shown != 0);
-	putf(t, "{\"id\":%llu,\"what\":\"%s\",\"pid\":%d,\"tid\":%d,\"comm\":", (ull)b->id, b->what, (int)b->pid, (int)b->tid);
+	putf(t, "{\"id\":%llu,\"what\":\"%s\",\"pid\":%d,\"tid\":%d,\"comm\":", (ull)b->id, b->what, (int)b->pid,
+	     (int)b->tid);
 	puts_json(t, comm);
 	putf(t, ",\"ino\":%llu,\"file\":", (ull)b->obj->ino);
 	puts_json(t, path);

@@ -39,7 +39,7 @@ int pf_sess_create(struct pf_fs *fs, const struct pf_sess_who *who, pf_sess_send
 	for (i = 0; i < nslot; i++)
 		s->word[i] = PF_SLOT_GEN;
 	s->fs = fs;
-	s->id = pf_lay_id(fs);
+	s->id = atomic_fetch_add(&fs->lay->next_sess, 1) + 1;
 	s->pid = who->pid;
 	s->uid = who->uid;
 	(void)snprintf(s->comm, sizeof s->comm, "%s", who->comm);
@@ -130,8 +130,8 @@ static int add_handle(struct pf_sess *s, struct pf_share *sh, bool write, uint64
 	return 0;
 }
 
-int pf_sess_attach(struct pf_sess *s, struct pf_lobj *obj, void *inode, void (*put)(struct pf_fs *fs, void *inode), bool write,
-		   const char *path, uint64_t *fh)
+int pf_sess_attach(struct pf_sess *s, struct pf_lobj *obj, void *inode, void (*put)(struct pf_fs *fs, void *inode),
+		   bool write, const char *path, uint64_t *fh)
 {
 	struct pf_share *sh = find_share(s, obj);
 	int err;
@@ -205,7 +205,9 @@ int pf_sess_handle(struct pf_sess *s, uint64_t fh, struct pf_share **out, bool *
 
 void pf_sess_send_inval(struct pf_share *sh, uint64_t id, uint64_t foff, uint64_t len, uint32_t flags, uint32_t slot)
 {
-	struct pf_p_inval in = { .in_id = id, .in_ino = sh->obj->ino, .in_foff = foff, .in_len = len, .in_flags = flags, .in_slot = slot };
+	struct pf_p_inval in = {
+		.in_id = id, .in_ino = sh->obj->ino, .in_foff = foff, .in_len = len, .in_flags = flags, .in_slot = slot
+	};
 	struct fuse_out_header h = { .len = sizeof h + sizeof in, .error = PF_P_NOTIFY_INVAL, .unique = 0 };
 	struct iovec iov[2] = { { &h, sizeof h }, { &in, sizeof in } };
 
@@ -266,7 +268,7 @@ void pf_sess_ack(struct pf_sess *s, uint64_t id)
 		pf_lay_answered(s->fs, sh, false);
 	pf_lay_pump(s->fs, sh->obj);
 	if (mine)
-		pf_share_unref(s->fs, sh);
+		pf_share_unref_more(sh);	/* the invalidate's */
 	pf_share_unref(s->fs, sh);
 }
 
@@ -298,7 +300,8 @@ void pf_sess_kick(struct pf_sess *s, uint32_t slot)
 	pf_share_unref(s->fs, sh);
 }
 
-/* Walking the shares of a session while other threads add and drop some: each step takes the next one that was not seen yet. */
+/* Walking the shares of a session while other threads add and drop some: each step takes the next one that was not
+ * seen yet. */
 
 static struct pf_share *next_share(struct pf_sess *s, struct pf_share *after)
 {
@@ -391,7 +394,7 @@ void pf_sess_gone(struct pf_sess *s)
 		pf_lay_pins_fell(o, true);
 		pf_lay_pump(s->fs, o);
 		while (drop-- != 0)
-			pf_share_unref(s->fs, sh);
+			pf_share_unref_more(sh);	/* the grants' and the invalidate's; next_share() drops ours */
 	}
 	drop_handles(s);
 }

@@ -2,11 +2,12 @@
 /*
  * session.h - one client process: its ledger, its window's slots, its handles; and what its messages mean for layouts.
  *
- * Owns the private slot table, the handles and the ledger. Knows nothing about sockets: whoever creates a session lends it a
- * send function. Lives until the last reference goes; its life has three states:
+ * Owns the private slot table, the handles and the ledger. Knows nothing about sockets: whoever creates a session
+ * lends it a send function. Lives until the last reference goes; its life has three states:
  *
  *   LIVE      connected
- *   CUT_OFF   the connection is gone, but the process still maps the device: nobody waits for its pins or answers, its blocks go
+ *   CUT_OFF   the connection is gone, but the process still maps the device: nobody waits for its pins or answers,
+ *   its blocks go
  *             to quarantine when their file gives them up
  *   DEAD      the process no longer maps anything: nothing of it is left in any inode
  *
@@ -26,7 +27,8 @@ struct pf_handle {
 	bool write;
 };
 
-/* One message to the client. Must not block or call back; called with LAYOUT held. A message that cannot be kept ends the connection. */
+/* One message to the client. Must not block or call back; called with LAYOUT held. A message that cannot be kept
+ * ends the connection. */
 typedef void (*pf_sess_send_fn)(void *arg, const struct iovec *iov, int n);
 
 struct pf_sess {
@@ -71,9 +73,10 @@ void pf_sess_gone(struct pf_sess *s);
 /* Does the process still map the device or its ledger? True when that cannot be found out. */
 bool pf_sess_maps_device(const struct pf_sess *s, int dev_fd);
 
-/* The right to a file. Takes over the reference @inode in any case; put() gives it back. -ENFILE, -ENOMEM, -ENOTCONN. */
-int pf_sess_attach(struct pf_sess *s, struct pf_lobj *obj, void *inode, void (*put)(struct pf_fs *fs, void *inode), bool write,
-		   const char *path, uint64_t *fh) PF_MUST_CHECK;
+/* The right to a file. Takes over the reference @inode in any case; put() gives it back. -ENFILE, -ENOMEM,
+ * -ENOTCONN. */
+int pf_sess_attach(struct pf_sess *s, struct pf_lobj *obj, void *inode, void (*put)(struct pf_fs *fs, void *inode),
+		   bool write, const char *path, uint64_t *fh) PF_MUST_CHECK;
 int pf_sess_detach(struct pf_sess *s, uint64_t fh);
 /* The share behind a handle, with a reference for the caller. -EBADF. */
 int pf_sess_handle(struct pf_sess *s, uint64_t fh, struct pf_share **out, bool *write) PF_MUST_CHECK;
@@ -83,7 +86,8 @@ void pf_sess_ack(struct pf_sess *s, uint64_t id);
 void pf_sess_kick(struct pf_sess *s, uint32_t slot);
 void pf_sess_forget(struct pf_sess *s, uint64_t unique);	/* a waiting request answers -EINTR */
 
-/* LAYOUT of the share's inode is held: send an invalidate; expect its acknowledgement, which pf_lay_answered() hears of. */
+/* LAYOUT of the share's inode is held: send an invalidate; expect its acknowledgement, which pf_lay_answered()
+ * hears of. */
 void pf_sess_send_inval(struct pf_share *sh, uint64_t id, uint64_t foff, uint64_t len, uint32_t flags, uint32_t slot);
 void pf_sess_expect(struct pf_share *sh, uint64_t id);
 

@@ -2,8 +2,8 @@
 /*
  * window.c - books of shares and grants: what each client was shown, what it pinned, what is kept back because of it.
  *
- * Owns struct pf_grant and struct pf_share. Takes LAYOUT of one inode, then SESSION of one session. Decides nothing: layout.c
- * does.
+ * Owns struct pf_grant and struct pf_share. Takes LAYOUT of one inode, then SESSION of one session. Decides nothing:
+ * layout.c does.
  */
 #include "share/window.h"
 
@@ -17,6 +17,14 @@
 void pf_share_get(struct pf_share *sh)
 {
 	atomic_fetch_add(&sh->refs, 1);
+}
+
+void pf_share_unref_more(struct pf_share *sh)
+{
+	unsigned int before = atomic_fetch_sub(&sh->refs, 1);
+
+	assert(before > 1);
+	(void)before;
 }
 
 void pf_share_link(struct pf_share *sh)
@@ -58,8 +66,9 @@ void pf_share_unref(struct pf_fs *fs, struct pf_share *sh)
 }
 
 /*
- * Tell the client the slot's state. FROZEN stays for as long as an unpin must be heard of: while a break looks at the slot and while
- * blocks are kept back for its pins. The whole word is ours, so whatever the client stored there is gone now.
+ * Tell the client the slot's state. FROZEN stays for as long as an unpin must be heard of: while a break looks at the
+ * slot and while blocks are kept back for its pins. The whole word is ours, so whatever the client stored there is
+ * gone now.
  */
 static void publish(struct pf_grant *g)
 {
@@ -81,8 +90,8 @@ static bool overlaps(const struct pf_grant *g, uint64_t foff, uint64_t len)
 }
 
 /*
- * A pin counts for any page of a live slot. In a stale slot only pages that still have their block count: the others were pinned
- * as blocks that have left the file, and the file may have new ones there by now.
+ * A pin counts for any page of a live slot. In a stale slot only pages that still have their block count: the others
+ * were pinned as blocks that have left the file, and the file may have new ones there by now.
  */
 static unsigned int pinned_pages(struct pf_grant *g, uint64_t foff, uint64_t len)
 {
@@ -137,7 +146,8 @@ static void join_cut(struct pf_lobj *o, struct pf_grant *g, bool fresh)
 		b->dirty = true;
 }
 
-int pf_win_grant(struct pf_share *sh, uint32_t slot, uint64_t foff, const struct pf_gext *ext, unsigned int n, uint32_t *word)
+int pf_win_grant(struct pf_share *sh, uint32_t slot, uint64_t foff, const struct pf_gext *ext, unsigned int n,
+		 uint32_t *word)
 {
 	struct pf_lobj *o = sh->obj;
 	struct pf_sess *s = sh->sess;
@@ -246,7 +256,8 @@ int pf_win_pin(struct pf_share *sh, uint32_t slot, unsigned int first, unsigned 
 		   pf_range_overlap(g->foff + first * PF_BLK_SIZE, n * PF_BLK_SIZE, b->fz_foff,
 				    pf_range_end(b->fz_foff, b->fz_len) - b->fz_foff) &&
 		   pf_win_pinned(sh, b->fz_foff, b->fz_len) == 0) {
-		/* The CUT was first. A session that it waits for must go on, though: it may need this pin to drop the other. */
+		/* The CUT was first. A session that it waits for must go on, though: it may need this pin to drop
+		 * the other. */
 		*cut = b->id;
 		err = -EAGAIN;
 	} else {
@@ -284,7 +295,8 @@ void pf_win_drop(struct pf_fs *fs, struct pf_grant *g)
 	o->nr_grants--;
 	s->slot[g->slot] = NULL;
 	s->nr_slots--;
-	/* The next user of the slot starts with another generation, so a pinner that is late by a whole life of it undoes. */
+	/* The next user of the slot starts with another generation, so a pinner that is late by a whole life of it
+	 * undoes. */
 	s->word[g->slot] = (g->word & ~PF_SLOT_STALE) + PF_SLOT_GEN;
 	pf_ledger_word(&s->led, g->slot, s->word[g->slot] | PF_SLOT_FROZEN);
 	if (o->cuts && o->cuts->blocker == g)
@@ -338,7 +350,7 @@ int pf_win_remove(struct pf_fs *fs, struct pf_sess *s, uint32_t slot)
 		pf_lay_pins_fell(o, true);
 	pf_lay_pump(fs, o);
 	if (err == 0)
-		pf_share_unref(fs, sh);
+		pf_share_unref_more(sh);	/* the grant's */
 out:
 	pf_share_unref(fs, sh);
 	return err;
@@ -445,7 +457,8 @@ static int park_one(struct pf_fs *fs, struct pf_grant *g, struct pf_gext e, uint
 	return 0;
 }
 
-static int park_grant(struct pf_fs *fs, struct pf_grant *g, unsigned int first, unsigned int n, bool pinned, uint64_t *nblk)
+static int park_grant(struct pf_fs *fs, struct pf_grant *g, unsigned int first, unsigned int n, bool pinned,
+		      uint64_t *nblk)
 {
 	struct pf_ledger *l = &g->share->sess->led;
 	unsigned int i, at, run;
@@ -506,7 +519,8 @@ void pf_win_unpark(struct pf_fs *fs, struct pf_grant *g, bool all)
 		publish(g);
 }
 
-/* Cut pages [first, first + n) out of @g's extents; at most one extent becomes two. False: no memory, nothing changed. */
+/* Cut pages [first, first + n) out of @g's extents; at most one extent becomes two. False: no memory, nothing
+ * changed. */
 static bool trim_grant(struct pf_grant *g, unsigned int first, unsigned int n)
 {
 	unsigned int i, out = 0, end = first + n;
@@ -541,7 +555,8 @@ void pf_win_trim(struct pf_lobj *o, uint64_t foff, uint64_t len)
 
 			if (n == 0)
 				continue;
-			/* Without memory the books say too much: then more is waited for, or kept back, than need be. */
+			/* Without memory the books say too much: then more is waited for, or kept back, than need
+			 * be. */
 			(void)trim_grant(g, first, n);
 			g->word += PF_SLOT_GEN;
 			publish(g);

@@ -2,13 +2,16 @@
 /*
  * window.h - who was shown which blocks of which file: shares and grants.
  *
- *   share   one session on one inode. Keeps the in-core inode and the session alive. Owned by handles, grants, operations in
+ *   share   one session on one inode. Keeps the in-core inode and the session alive. Owned by handles, grants,
+ *   operations in
  *           progress and an invalidate that is not acknowledged.
- *   grant   one slot of a session's window: a 2 MiB chunk of the share's file and the device blocks that the client was told lie
- *           under it. The daemon's own memory: what it says decides whose pins count and which blocks a quarantine keeps.
+ *   grant   one slot of a session's window: a 2 MiB chunk of the share's file and the device blocks that the client
+ *   was told lie
+ *           under it. The daemon's own memory: what it says decides whose pins count and which blocks a quarantine
+ *           keeps.
  *
- * A grant and its share's list are under LAYOUT of the inode; the session's table of slots is under SESSION. Both are held to
- * add or remove a grant, in that order.
+ * A grant and its share's list are under LAYOUT of the inode; the session's table of slots is under SESSION. Both are
+ * held to add or remove a grant, in that order.
  *
  * This file keeps the books; when and in which order they are consulted is layout.c.
  */
@@ -74,28 +77,33 @@ static inline unsigned int pf_chunk_clip(uint64_t chunk, uint64_t foff, uint64_t
 }
 
 void pf_share_get(struct pf_share *sh);
+/* Give a reference back while holding another one: it is not the last. */
+void pf_share_unref_more(struct pf_share *sh);
 /* May drop the inode and the session: no lock held. */
 void pf_share_unref(struct pf_fs *fs, struct pf_share *sh);
 /* Give a fresh share (refs 1) its place at the inode. */
 void pf_share_link(struct pf_share *sh);
 
 /*
- * Inside the gate, or in b_work of a break: the client is about to be told that @slot is the chunk @foff with these @n extents.
- * New or refreshed. *word: for the answer. -ENOTCONN, -EBUSY (the slot is something else), -ESTALE, -ENOMEM, -EINVAL.
+ * Inside the gate, or in b_work of a break: the client is about to be told that @slot is the chunk @foff with these
+ * @n extents. New or refreshed. *word: for the answer. -ENOTCONN, -EBUSY (the slot is something else), -ESTALE,
+ * -ENOMEM, -EINVAL.
  */
 int pf_win_grant(struct pf_share *sh, uint32_t slot, uint64_t foff, const struct pf_gext *ext, unsigned int n,
 		 uint32_t *word) PF_MUST_CHECK;
 
 /*
- * There too: count pages of a granted slot. -EAGAIN: a CUT waits for them, *cut is its id for pf_gate_wait_cut(), and this session
- * is not among those that it waits for. -EINVAL (no such grant of this share), -ESTALE, -EFAULT (a page without a block), -EBUSY.
+ * There too: count pages of a granted slot. -EAGAIN: a CUT waits for them, *cut is its id for pf_gate_wait_cut(), and
+ * this session is not among those that it waits for. -EINVAL (no such grant of this share), -ESTALE, -EFAULT (a page
+ * without a block), -EBUSY.
  */
 int pf_win_pin(struct pf_share *sh, uint32_t slot, unsigned int first, unsigned int n, uint64_t *cut) PF_MUST_CHECK;
 
 /* Which chunk a slot of this share is now. -EINVAL: it is none. */
 int pf_win_where(struct pf_share *sh, uint32_t slot, uint64_t *foff) PF_MUST_CHECK;
 
-/* REMOVEMAPPING: the client has unmapped the slot. -EBUSY while a pin is counted in it or an invalidate is not acknowledged. */
+/* REMOVEMAPPING: the client has unmapped the slot. -EBUSY while a pin is counted in it or an invalidate is not
+ * acknowledged. */
 int pf_win_remove(struct pf_fs *fs, struct pf_sess *s, uint32_t slot) PF_MUST_CHECK;
 
 /* Everything below: LAYOUT of @o (of the grant's inode) is held. */
@@ -110,15 +118,19 @@ uint64_t pf_win_pinned(struct pf_share *sh, uint64_t foff, uint64_t len);
 /* True when the share has a slot in the range; @holes: one that was shown something else than a block there. */
 bool pf_win_shown(const struct pf_share *sh, uint64_t foff, uint64_t len, bool holes, const struct pf_share *skip_share,
 		  uint32_t skip_slot);
-/* No pin through these slots will succeed any more; the client is told. @pinned: only slots with pins in the pin range. */
+/* No pin through these slots will succeed any more; the client is told. @pinned: only slots with pins in the pin
+ * range. */
 void pf_win_stale(struct pf_share *sh, uint64_t foff, uint64_t len, bool pinned);
-/* Park the blocks of the range that @sh was shown; @pinned: only those of pinned pages. -ENOMEM. *nblk grows by the blocks. */
-int pf_win_park(struct pf_fs *fs, struct pf_share *sh, uint64_t foff, uint64_t len, bool pinned, uint64_t *nblk) PF_MUST_CHECK;
+/* Park the blocks of the range that @sh was shown; @pinned: only those of pinned pages. -ENOMEM. *nblk grows by
+ * the blocks. */
+int pf_win_park(struct pf_fs *fs, struct pf_share *sh, uint64_t foff, uint64_t len, bool pinned,
+		uint64_t *nblk) PF_MUST_CHECK;
 /* Blocks of this slot that no pin and no quarantine holds any more are reusable. @all: do not look. */
 void pf_win_unpark(struct pf_fs *fs, struct pf_grant *g, bool all);
 /* The blocks of the range are no longer what the clients were shown. */
 void pf_win_trim(struct pf_lobj *o, uint64_t foff, uint64_t len);
-/* Take @g off the inode and the session's table, and free it. SESSION is held too. The share's reference goes to the caller. */
+/* Take @g off the inode and the session's table, and free it. SESSION is held too. The share's reference goes to
+ * the caller. */
 void pf_win_drop(struct pf_fs *fs, struct pf_grant *g);
 
 #endif

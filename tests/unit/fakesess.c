@@ -60,7 +60,8 @@ static void receive(void *arg, const struct iovec *iov, int n)
 	CU_ASSERT_EQUAL(h->error, PF_P_NOTIFY_INVAL);
 	pthread_mutex_lock(&k->lock);
 	if (k->nmsg < PF_ARRAY_LEN(k->msg))
-		k->msg[k->nmsg++] = (struct fk_msg){ in->in_id, in->in_ino, in->in_foff, in->in_len, in->in_flags, in->in_slot };
+		k->msg[k->nmsg++] =
+			(struct fk_msg){ in->in_id, in->in_ino, in->in_foff, in->in_len, in->in_flags, in->in_slot };
 	pthread_mutex_unlock(&k->lock);
 }
 
@@ -271,10 +272,21 @@ static void brk_init(struct fk_brk *k, struct fk_file *f, enum pf_brk_kind kind,
 	memset(k, 0, sizeof *k);
 	sem_init(&k->done, 0, 0);
 	k->b = (struct pf_brk){
-		.obj = &f->lobj, .kind = kind, .policy = f->fs->opts.on_busy, .timeout_ms = f->fs->opts.busy_timeout_ms,
-		.foff = foff, .len = len, .pin_foff = foff, .pin_len = len, .what = kind == PF_BRK_CUT ? "truncate" : "write",
-		.pid = 1, .tid = 1,
-		.b_prepare = brk_prepare, .b_park = brk_park, .b_work = brk_work, .b_done = brk_done,
+		.obj = &f->lobj,
+		.kind = kind,
+		.policy = f->fs->opts.on_busy,
+		.timeout_ms = f->fs->opts.busy_timeout_ms,
+		.foff = foff,
+		.len = len,
+		.pin_foff = foff,
+		.pin_len = len,
+		.what = kind == PF_BRK_CUT ? "truncate" : "write",
+		.pid = 1,
+		.tid = 1,
+		.b_prepare = brk_prepare,
+		.b_park = brk_park,
+		.b_work = brk_work,
+		.b_done = brk_done,
 	};
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fakesess.h - clients without a socket, for tests of fs/share: a session whose messages are kept in memory, and the client's half of
- * the pin handshake as include/pinfs/ledger.h demands it.
+ * fakesess.h - clients without a socket, for tests of fs/share: a session whose messages are kept in memory, and the
+ * client's half of the pin handshake as include/pinfs/ledger.h demands it.
  */
 #ifndef PF_TESTS_FAKESESS_H
 #define PF_TESTS_FAKESESS_H

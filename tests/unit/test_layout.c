@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_layout.c - the break engine with fake clients: each policy, queues, every state that a wait can be ended in, deadlines, deaths,
- * a thousand waiters, and a stress in which the blocks' owner is checked at each pin.
+ * test_layout.c - the break engine with fake clients: each policy, queues, every state that a wait can be ended in,
+ * deadlines, deaths, a thousand waiters, and a stress in which the blocks' owner is checked at each pin.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -465,7 +465,8 @@ static void busy_timeout(void)
 	one_close(&o);
 }
 
-/* A client that does not unmap stalls nobody for longer than revoke_timeout, and loses nothing that it may still write to. */
+/* A client that does not unmap stalls nobody for longer than revoke_timeout, and loses nothing that it may still
+ * write to. */
 static void quarantine(void)
 {
 	struct one o;

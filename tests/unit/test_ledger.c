@@ -2,8 +2,9 @@
 /*
  * test_ledger.c - the shared memory of a session, and the handshake of a pinner and a breaker on it, raced for real.
  *
- * Each race runs three times: as include/pinfs/ledger.h says, then with the pinner's second look left out, then with the breaker's scan before
- * its freeze. The two broken ones must lose a pin; a race that cannot lose one proves nothing about the one that does not.
+ * Each race runs three times: as include/pinfs/ledger.h says, then with the pinner's second look left out, then with
+ * the breaker's scan before its freeze. The two broken ones must lose a pin; a race that cannot lose one proves
+ * nothing about the one that does not.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -2,8 +2,8 @@
 /*
  * test_srv.c - the session server over its real socket: set-up, windows, pins, reports, deaths, and nonsense.
  *
- * The client is this process, or a forked one where its death or its user matters. This process maps the device itself (it is the
- * daemon, too), so a client in it that hangs up counts as one that still maps the device.
+ * The client is this process, or a forked one where its death or its user matters. This process maps the device
+ * itself (it is the daemon, too), so a client in it that hangs up counts as one that still maps the device.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -178,7 +178,8 @@ static bool notified(struct cl *c, struct pf_p_inval *in)
 		memmove(c->inval, c->inval + 1, --c->ninval * sizeof *in);
 		return true;
 	}
-	return take(c, &h, sizeof h, NULL) && h.unique == 0 && h.len == sizeof h + sizeof *in && take(c, in, sizeof *in, NULL);
+	return take(c, &h, sizeof h, NULL) && h.unique == 0 && h.len == sizeof h + sizeof *in &&
+	       take(c, in, sizeof *in, NULL);
 }
 
 static void ack(struct cl *c, uint64_t id)
@@ -541,8 +542,11 @@ static void holes(void)
 	CU_ASSERT_EQUAL(cl_attach(&v, d, true, &fd), 0);
 	CU_ASSERT_EQUAL(cl_setup(c, fh, 0, 0, 0, false), 0);
 	CU_ASSERT_EQUAL(cl_setup(d, fd, 0, 0, 0, false), 0);
-	send_msg(d, FUSE_SETUPMAPPING, &(struct pf_p_map_in){
-		.mi_map = { .fh = fd, .len = CHUNK, .flags = FUSE_SETUPMAPPING_FLAG_READ | FUSE_SETUPMAPPING_FLAG_WRITE } },
+	send_msg(d, FUSE_SETUPMAPPING,
+		 &(struct pf_p_map_in){
+			 .mi_map = { .fh = fd,
+				     .len = CHUNK,
+				     .flags = FUSE_SETUPMAPPING_FLAG_READ | FUSE_SETUPMAPPING_FLAG_WRITE } },
 		 sizeof(struct pf_p_map_in));
 	CU_ASSERT(notified(c, &in));
 	CU_ASSERT_EQUAL(in.in_len, CHUNK);
@@ -745,7 +749,8 @@ static void reports(void)
 		k->fd = connect_to(v.srv);
 		if (cl_init(k) != 0 || cl_hello(k) != -EACCES || !report(k, PF_REPORT_PINS))
 			_exit(1);
-		_exit(says(k, "a \\\"file") || !says(k, "\"file\":\"\"") || cl_setup(k, 1, 0, 0, 0, false) != -ENOTCONN);
+		_exit(says(k, "a \\\"file") || !says(k, "\"file\":\"\"") ||
+		      cl_setup(k, 1, 0, 0, 0, false) != -ENOTCONN);
 	}
 	if (pid > 0) {
 		CU_ASSERT_EQUAL(waitpid(pid, &st, 0), pid);
@@ -839,7 +844,9 @@ static void nonsense(void)
 			break;
 		case 6:		/* another protocol: an answer, and then nothing else works */
 			CU_ASSERT_EQUAL(cl_init(c), 0);
-			CU_ASSERT_EQUAL(call(c, PF_P_HELLO, &(struct pf_p_hello_in){ .hi_major = 99 }, sizeof(struct pf_p_hello_in)), -EPROTO);
+			CU_ASSERT_EQUAL(call(c, PF_P_HELLO, &(struct pf_p_hello_in){ .hi_major = 99 },
+					     sizeof(struct pf_p_hello_in)),
+					-EPROTO);
 			CU_ASSERT_EQUAL(cl_setup(c, 1, 0, 0, 0, false), -ENOTCONN);
 			CU_ASSERT_EQUAL(call(c, PF_P_KICK, &(struct pf_p_kick_in){ 0, 0 }, 8), -ENOTCONN);
 			send_msg(c, PF_P_HELLO, "x", 1);
@@ -870,8 +877,11 @@ static void nonsense(void)
 /* Valid conversations with bits turned over: the server survives every one, and so does the filesystem. */
 static void fuzz(void)
 {
-	static const uint32_t ops[] = { FUSE_SETUPMAPPING, FUSE_REMOVEMAPPING, PF_P_ATTACH, PF_P_DETACH, PF_P_PIN, PF_P_KICK,
-					PF_P_INVAL_ACK, PF_P_SYNC, PF_P_REPORT, PF_P_FORGET_WAIT, PF_P_HELLO, FUSE_INIT, 0x1234 };
+	static const uint32_t ops[] = {
+		FUSE_SETUPMAPPING, FUSE_REMOVEMAPPING, PF_P_ATTACH, PF_P_DETACH, PF_P_PIN,
+		PF_P_KICK,	   PF_P_INVAL_ACK,     PF_P_SYNC,   PF_P_REPORT, PF_P_FORGET_WAIT,
+		PF_P_HELLO,	   FUSE_INIT,	       0x1234
+	};
 	const char *env_seed = getenv("PINFS_SEED");
 	uint64_t seed = env_seed ? strtoull(env_seed, NULL, 0) : 20240229, fh;
 	struct env v;
@@ -885,7 +895,8 @@ static void fuzz(void)
 	v.e.fs->opts.revoke_timeout_ms = 1;	/* the fuzzer acknowledges nothing */
 	for (rounds = 0; rounds < 6000; rounds++) {
 		uint64_t body[40];
-		struct fuse_in_header h = { .opcode = ops[rnd(&seed) % PF_ARRAY_LEN(ops)], .unique = 1 + rnd(&seed) % 1000 };
+		struct fuse_in_header h = { .opcode = ops[rnd(&seed) % PF_ARRAY_LEN(ops)],
+					    .unique = 1 + rnd(&seed) % 1000 };
 		uint8_t msg[sizeof h + sizeof body];
 		size_t len = 8 * (rnd(&seed) % 12);
 		char drain[65536];
@@ -895,8 +906,14 @@ static void fuzz(void)
 			CU_ASSERT_EQUAL(cl_attach(&v, c, true, &fh), 0);
 		}
 		for (size_t i = 0; i < PF_ARRAY_LEN(body); i++) {
-			static const uint64_t likely[] = { 0, 1, 2, 3, 511, 512, 4096, CHUNK, 2 * CHUNK, 7 * CHUNK, 8 * CHUNK,
-							   UINT32_MAX, UINT64_MAX, UINT64_MAX - 4095, INT64_MAX, (uint64_t)1 << 62 };
+			static const uint64_t likely[] = { 0,	       1,
+							   2,	       3,
+							   511,	       512,
+							   4096,       CHUNK,
+							   2 * CHUNK,  7 * CHUNK,
+							   8 * CHUNK,  UINT32_MAX,
+							   UINT64_MAX, UINT64_MAX - 4095,
+							   INT64_MAX,  (uint64_t)1 << 62 };
 
 			body[i] = rnd(&seed) % 16 == 0 ? rnd(&seed) : likely[rnd(&seed) % PF_ARRAY_LEN(likely)];
 		}
@@ -904,13 +921,15 @@ static void fuzz(void)
 			struct pf_p_map_in *in = (void *)body;
 			uint64_t chunk = rnd(&seed) % 9;
 
-			in->mi_map = (struct fuse_setupmapping_in){ fh, chunk * CHUNK, CHUNK, rnd(&seed) % 4, rnd(&seed) % 33 * CHUNK };
+			in->mi_map = (struct fuse_setupmapping_in){ fh, chunk * CHUNK, CHUNK, rnd(&seed) % 4,
+								    rnd(&seed) % 33 * CHUNK };
 			in->mi_fault_foff = chunk * CHUNK + rnd(&seed) % 513 * PAGE;
 			len = sizeof *in;
 		} else if (h.opcode == PF_P_PIN && rnd(&seed) % 4 != 0) {
 			struct pf_p_pin_in *in = (void *)body;
 
-			*in = (struct pf_p_pin_in){ fh, rnd(&seed) % 33, rnd(&seed) % 513, rnd(&seed) % 513, rnd(&seed) % 5 };
+			*in = (struct pf_p_pin_in){ fh, rnd(&seed) % 33, rnd(&seed) % 513, rnd(&seed) % 513,
+						    rnd(&seed) % 5 };
 			len = sizeof *in;
 		} else if (h.opcode == PF_P_ATTACH || h.opcode == PF_P_HELLO) {
 			len = sizeof(struct pf_p_attach_in);
