@@ -46,7 +46,9 @@ install)
 		*) install -D -m "$mode" "$src" "$root/$dst" || exit 1 ;;
 		esac
 	done || exit 1
-	mkdir -p "$root/lib/pkgconfig" && pc >"$root/lib/pkgconfig/pinfs.pc"
+	mkdir -p "$root/lib/pkgconfig" && pc >"$root/lib/pkgconfig/pinfs.pc" || exit 1
+	# Into the running system: the loader's cache has to hear of the library.
+	[ -n "$3" ] || [ "$(id -u)" -ne 0 ] || ldconfig
 	;;
 uninstall)
 	list | while read -r mode src dst; do
