@@ -296,7 +296,7 @@ static int bring_up(struct daemon *d)
 		err = pf_io_attach(f->se);
 	}
 	if (err == 0)
-		err = pf_io_start(f->se, d->gone_fd, &d->io);
+		err = pf_io_start(f->se, d->gone_fd, f->fs->pm->mode == PF_PMEM_MSYNC, &d->io);
 	if (err == 0)
 		err = pf_io_wait_init(d->io, INIT_MS);
 	if (err != 0)

@@ -6,8 +6,9 @@
  * write hook adds to the reply what we want: that a file opened for direct I/O can be mapped shared. INIT is the first
  * request and is served alone, so the state of the hooks is written before any other thread reads it.
  *
- * The workers are a fixed number of threads that block in read(2): no handler ever waits for a client or a pin, so more threads
- * than this would only wait for the processors. Takes no lock but the one of the start.
+ * The workers are a fixed number of threads that block in read(2). The kernel wakes the one that has slept longest, whose caches are
+ * the coldest; so there are no more of them than can work at a time: one for each processor, since no handler ever waits for a
+ * client or a pin, and more where a handler may wait for a disk. Takes no lock but the one of the start.
  */
 #define FUSE_USE_VERSION 314
 #include "front/fuse_io.h"
@@ -25,8 +26,9 @@
 #include <unistd.h>
 #include "base/log.h"
 
-#define WORKERS_MIN 4
+#define WORKERS_MIN 2
 #define WORKERS_MAX 32
+#define WORKERS_DISK 16
 #define WANT_FLAGS2 UINT32_C(0x10)	/* FUSE_DIRECT_IO_ALLOW_MMAP, 1 << 36; newer than our <linux/fuse.h> */
 
 struct pf_io {
@@ -144,11 +146,11 @@ static void *work(void *arg)
 	return NULL;
 }
 
-int pf_io_start(struct fuse_session *se, int gone_fd, struct pf_io **out)
+int pf_io_start(struct fuse_session *se, int gone_fd, bool disk, struct pf_io **out)
 {
 	const struct sigaction sa = { .sa_handler = nudge };	/* no SA_RESTART: read(2) has to come back */
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	unsigned int want = cpus < WORKERS_MIN ? WORKERS_MIN : cpus > WORKERS_MAX ? WORKERS_MAX : (unsigned int)cpus;
+	const long cpus = sysconf(_SC_NPROCESSORS_ONLN), least = disk ? WORKERS_DISK : WORKERS_MIN;
+	const unsigned int want = (unsigned int)(cpus < least ? least : cpus > WORKERS_MAX ? WORKERS_MAX : cpus);
 	struct pf_io *io = calloc(1, sizeof *io);
 	pthread_condattr_t attr;
 	int rc = 0;

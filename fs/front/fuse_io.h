@@ -15,8 +15,9 @@ struct pf_io;
 /* Put our read and write below a mounted session. One session per process. 0 or -errno. */
 int pf_io_attach(struct fuse_session *se) PF_MUST_CHECK;
 
-/* Start the workers. @gone_fd: an eventfd that is written when the kernel has ended the connection. */
-int pf_io_start(struct fuse_session *se, int gone_fd, struct pf_io **out) PF_MUST_CHECK;
+/* Start the workers. @gone_fd: an eventfd that is written when the kernel has ended the connection. @disk: a request may have to
+ * wait for a disk. */
+int pf_io_start(struct fuse_session *se, int gone_fd, bool disk, struct pf_io **out) PF_MUST_CHECK;
 /* Wait until INIT was answered: 0, or -ETIMEDOUT, -ENODEV (unmounted again), -EPROTO (the kernel is too old). */
 int pf_io_wait_init(struct pf_io *io, unsigned int ms) PF_MUST_CHECK;
 /* Let each worker finish what it does, and join it. Requests that are set aside must have been ended before. */
