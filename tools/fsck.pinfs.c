@@ -31,7 +31,8 @@ static int open_device(const char *path, bool force, struct pf_pm **pm)
 	err = pf_pm_open(path, PF_PMEM_CPU, true, !force, pm);
 	if (err == -EBUSY) {
 		pf_pm_holders(path, who, sizeof who);
-		pf_err("%s: in use by %s; unmount it first", path, who[0] != '\0' ? who : "a process that cannot be seen from here");
+		pf_err("%s: in use by %s; unmount it first", path,
+		       who[0] != '\0' ? who : "a process that cannot be seen from here");
 	} else if (err != 0) {
 		pf_err("%s: %s", path, pf_pm_why());
 	}

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_crash_replay.c - power loss, and again power loss while the journal is replayed: every operation from a fresh start.
+ * test_crash_replay.c - power loss, and again power loss while the journal is replayed: every operation from a fresh
+ * start.
  *
- * A scenario is a set-up, operations, and a last one that shows whether they were durable. Every image that the recorder builds is
- * judged by fsck as it is, by fsck after the mount, and by the tree: as before or as after, and one image in sixteen
- * crashes anew at each drain of its mount. The twins leave out a drain, or lose one flush, in each operation by itself.
+ * A scenario is a set-up, operations, and a last one that shows whether they were durable. Every image that the
+ * recorder builds is judged by fsck as it is, by fsck after the mount, and by the tree: as before or as after, and one
+ * image in sixteen crashes anew at each drain of its mount. The twins leave out a drain, or lose one flush, in each
+ * operation by itself.
  */
 #include "harness/unit.h"
 
@@ -133,7 +135,10 @@ static void o_truncate_big(struct pf_fs *fs) { must(core_truncate(fs, "/f", 7 * 
 static void o_truncate_up(struct pf_fs *fs) { must(core_truncate(fs, "/f", 1000000)); }
 static void o_truncate_back(struct pf_fs *fs) { must(core_truncate(fs, "/f", 10000)); }
 static void o_append_back(struct pf_fs *fs) { put(fs, "/f", 9000, 100); }
-static void o_punch(struct pf_fs *fs) { must(core_fallocate(fs, "/f", FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 2 * BLK, 5 * BLK)); }
+static void o_punch(struct pf_fs *fs)
+{
+	must(core_fallocate(fs, "/f", FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 2 * BLK, 5 * BLK));
+}
 static void o_punch_big(struct pf_fs *fs)
 {
 	must(core_fallocate(fs, "/f", FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, BLK, 2900 * BLK));
@@ -157,7 +162,7 @@ struct scenario {
 	void (*setup)(struct pf_fs *fs);
 	bool quick;				/* it is long: few images of each fence, no twins */
 	bool line;				/* may change one line only, which no lost drain can tear: no twins */
-	bool pieces;				/* atomic piece by piece only: between before and after fsck judges alone */
+	bool pieces;				/* atomic piece by piece only: in between, fsck judges alone */
 	void (*op[OPS_MAX])(struct pf_fs *fs);	/* each atomic; last_op() follows, to show that they were durable */
 };
 
@@ -267,7 +272,12 @@ static void check_mount(struct run *r, struct pf_pm *image, unsigned int fence)
 }
 
 /* The draining thread holds locks of the filesystem that crashes; the image's is another one, so it gets a thread. */
-struct job { void (*fn)(struct run *r, struct pf_pm *image, unsigned int fence); struct run *r; struct pf_pm *image; unsigned int fence; };
+struct job {
+	void (*fn)(struct run *r, struct pf_pm *image, unsigned int fence);
+	struct run *r;
+	struct pf_pm *image;
+	unsigned int fence;
+};
 
 static void *job_main(void *arg)
 {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_crash_threads.c - power loss while several threads change the filesystem: each finds its own tree as before or as
- * after the change it was making, and fsck is content with all of them together.
+ * test_crash_threads.c - power loss while several threads change the filesystem: each finds its own tree as before or
+ * as after the change it was making, and fsck is content with all of them together.
  *
- * The threads work in directories of their own, but on the same inode clusters, map blocks, orphan blocks and lanes; the
- * recorder takes a drain for the stores of the calling thread only, as the hardware does. The twin leaves out the drain behind the
- * store that empties a lane: then a lane may be replayed over what another thread has changed since.
+ * The threads work in directories of their own, but on the same inode clusters, map blocks, orphan blocks and lanes;
+ * the recorder takes a drain for the stores of the calling thread only, as the hardware does. The twin leaves out the
+ * drain behind the store that empties a lane: then a lane may be replayed over what another thread has changed since.
  */
 #include "harness/unit.h"
 

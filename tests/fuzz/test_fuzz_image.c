@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_fuzz_image.c - damaged images: fsck and the mounted core neither crash nor hang, and fsck misses nothing that a mount trips over.
+ * test_fuzz_image.c - damaged images: fsck and the mounted core neither crash nor hang, and fsck misses nothing that a
+ * mount trips over.
  *
- * A seed decides what is broken of a real image: bits, words, whole blocks, with and without new checksums. Then, in a child: fsck; a
- * mount; a walk over everything; changes; the unmount. If fsck called the image clean, the walk may find no damage, and the
- * image must be clean afterwards. PINFS_FUZZ_RUNS sets the number of seeds, PINFS_FUZZ_SEED the first one.
+ * A seed decides what is broken of a real image: bits, words, whole blocks, with and without new checksums. Then, in a
+ * child: fsck; a mount; a walk over everything; changes; the unmount. If fsck called the image clean, the walk may find
+ * no damage, and the image must be clean afterwards. PINFS_FUZZ_RUNS sets the number of seeds, PINFS_FUZZ_SEED the
+ * first one.
  */
 #include "harness/unit.h"
 
@@ -115,8 +117,8 @@ static void find_blocks(void)
 		else
 			continue;
 		/* Most inodes are of the many empty files. */
-		if (pf_get32(h->h_magic) != PF_MAGIC_INODE || b == iclu0 + PF_INO_ROOT / 8 || b == iclu0 + ino_sparse / 8 ||
-		    b == iclu0 + ino_large / 8)
+		if (pf_get32(h->h_magic) != PF_MAGIC_INODE || b == iclu0 + PF_INO_ROOT / 8 ||
+		    b == iclu0 + ino_sparse / 8 || b == iclu0 + ino_large / 8)
 			hot[nr_hot++] = b;
 	}
 }
@@ -169,9 +171,10 @@ static uint64_t below(struct rng *r, uint64_t n)
 static uint64_t nasty(struct rng *r)
 {
 	static const uint64_t v[] = {
-		0, 1, 7, 8, 9, 10, 11, 63, 64, 168, 169, 255, 256, 511, 512, 4095, 4096, UINT64_C(0xffff), UINT64_C(0x7fffffff),
-		UINT64_C(0xffffffff), UINT64_C(1) << 40, UINT64_C(1) << 51, UINT64_C(1) << 52, UINT64_C(1) << 62, UINT64_C(1) << 63,
-		UINT64_MAX - UINT32_MAX - 1, UINT64_MAX - 1, UINT64_MAX, DEV_NBLK, DEV_NBLK - 1, DEV_NBLK - 2,
+		0, 1, 7, 8, 9, 10, 11, 63, 64, 168, 169, 255, 256, 511, 512, 4095, 4096, UINT64_C(0xffff),
+		UINT64_C(0x7fffffff), UINT64_C(0xffffffff), UINT64_C(1) << 40, UINT64_C(1) << 51, UINT64_C(1) << 52,
+		UINT64_C(1) << 62, UINT64_C(1) << 63, UINT64_MAX - UINT32_MAX - 1, UINT64_MAX - 1, UINT64_MAX,
+		DEV_NBLK, DEV_NBLK - 1, DEV_NBLK - 2,
 	};
 
 	return below(r, 4) == 0 ? meta[below(r, nr_meta)] : v[below(r, PF_ARRAY_LEN(v))];
@@ -220,7 +223,8 @@ static void break_block(struct rng *r, uint8_t *base, uint64_t blk)
 		memcpy(p + below(r, BLK / 2) * 2, &v, 2);
 		break;
 	case 6:				/* another block's bytes, or a part of them */
-		memcpy(p + (n == 1 ? 64 : 0), base + meta[below(r, nr_meta)] * BLK + (n == 1 ? 64 : 0), n == 1 ? BLK - 64 : BLK);
+		memcpy(p + (n == 1 ? 64 : 0), base + meta[below(r, nr_meta)] * BLK + (n == 1 ? 64 : 0),
+		       n == 1 ? BLK - 64 : BLK);
 		break;
 	case 7:				/* gone */
 		memset(p, 0, n == 1 ? BLK : 64 * n);
@@ -494,8 +498,8 @@ static void test_fuzz(void)
 	told->clean = told->mounted = told->damaged = 0;
 	while (seed < end && CU_get_number_of_failures() < failures + 20)
 		seed = run_batch(seed, pf_min64(end, seed + BATCH), log_path);
-	(void)printf("%" PRIu64 " images, %u clean, %u mounted, %u of them with damage met ... ", runs, told->clean, told->mounted,
-		     told->damaged);
+	(void)printf("%" PRIu64 " images, %u clean, %u mounted, %u of them with damage met ... ", runs, told->clean,
+		     told->mounted, told->damaged);
 	/* Damage that nobody can get at tests nothing. */
 	if (runs >= 1000)
 		CU_ASSERT(told->damaged > runs / 20 && told->mounted > told->damaged);

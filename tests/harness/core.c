@@ -21,7 +21,11 @@ static const struct pf_cred root_cred = { .umask = 022 };
 int core_mount(struct pf_pm *pm, struct pf_fs **out, const char **why)
 {
 	const struct pf_opts opts = {
-		.on_busy = PF_BUSY_WAIT, .pmem = PF_PMEM_CPU, .revoke_timeout_ms = 1000, .window = UINT64_C(64) << 20, .ro = pm->ro,
+		.on_busy = PF_BUSY_WAIT,
+		.pmem = PF_PMEM_CPU,
+		.revoke_timeout_ms = 1000,
+		.window = UINT64_C(64) << 20,
+		.ro = pm->ro,
 	};
 	struct pf_mount_info info;
 	int err = pf_fs_mount_pm(pm, &opts, out, &info);
@@ -267,7 +271,8 @@ static void *grow(void *p, size_t *room, size_t n, size_t size)
 	return p;
 }
 
-static bool take(void *arg, const char *name, uint64_t ino, unsigned char type, uint64_t next_cookie, const struct pf_entry *entry)
+static bool take(void *arg, const char *name, uint64_t ino, unsigned char type, uint64_t next_cookie,
+		 const struct pf_entry *entry)
 {
 	struct listing *l = arg;
 	struct found *f;
@@ -338,8 +343,8 @@ static void add_line(struct walk *w, const char *path, const struct found *f)
 		w->damaged++;
 		n = asprintf(&line, "%s damaged\n", path);
 	} else if (S_ISREG(st->st_mode)) {
-		n = asprintf(&line, "%s %o %ju %jd %08x\n", path, st->st_mode, (uintmax_t)st->st_nlink, (intmax_t)st->st_size,
-			     content(w, f->ino, (uint64_t)st->st_size));
+		n = asprintf(&line, "%s %o %ju %jd %08x\n", path, st->st_mode, (uintmax_t)st->st_nlink,
+			     (intmax_t)st->st_size, content(w, f->ino, (uint64_t)st->st_size));
 	} else if (S_ISLNK(st->st_mode)) {
 		if (pf_op_readlink(w->fs, f->ino, target, sizeof target) != 0) {
 			w->damaged++;
@@ -347,7 +352,8 @@ static void add_line(struct walk *w, const char *path, const struct found *f)
 		}
 		n = asprintf(&line, "%s %o %ju -> %s\n", path, st->st_mode, (uintmax_t)st->st_nlink, target);
 	} else {
-		n = asprintf(&line, "%s %o %ju %ju\n", path, st->st_mode, (uintmax_t)st->st_nlink, (uintmax_t)st->st_rdev);
+		n = asprintf(&line, "%s %o %ju %ju\n", path, st->st_mode, (uintmax_t)st->st_nlink,
+			     (uintmax_t)st->st_rdev);
 	}
 	if (n < 0)
 		abort();

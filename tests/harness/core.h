@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * core.h - the core without FUSE: mount a device in memory, do things to it by path, describe all that can be seen of it.
+ * core.h - the core without FUSE: mount a device in memory, do things to it by path, describe all that can be seen of
+ * it.
  *
- * Paths are absolute and short; '..' is not understood. Results are 0 (or bytes, or an inode number) or a negative errno.
+ * Paths are absolute and short; '..' is not understood. Results are 0 (or bytes, or an inode number) or a negative
+ * errno.
  */
 #ifndef PF_TESTS_CORE_H
 #define PF_TESTS_CORE_H
@@ -31,9 +33,9 @@ int core_fallocate(struct pf_fs *fs, const char *path, int mode, uint64_t off, u
 ssize_t core_copy(struct pf_fs *fs, const char *from, uint64_t foff, const char *to, uint64_t toff, size_t len);
 
 /*
- * A line for each name, sorted: path, type, mode, links, size, and what is in it (a checksum of the bytes, holes and unwritten extents
- * being zeros; the target; the device number). No times, no inode numbers: equal text, equal tree. To be freed.
- * *damaged counts what could not be read (-EUCLEAN and others). The walk ends after CORE_NAMES_MAX names.
+ * A line for each name, sorted: path, type, mode, links, size, and what is in it (a checksum of the bytes, holes and
+ * unwritten extents being zeros; the target; the device number). No times, no inode numbers: equal text, equal tree. To
+ * be freed. *damaged counts what could not be read (-EUCLEAN and others). The walk ends after CORE_NAMES_MAX names.
  */
 #define CORE_NAMES_MAX 20000U
 char *core_describe(struct pf_fs *fs, unsigned int *damaged);

@@ -86,7 +86,8 @@ static uint64_t add_extent(struct pf_fs *fs, uint64_t ino, uint64_t fblk, uint64
 
 	must(pf_alloc_reserve(fs, nblk, nblk, 0, 0, &run));
 	must(pf_tx_use(tx, run));
-	must(pf_bm_insert(&bm, &(struct pf_ext){ .key = fblk, .dblk = run.dblk, .len = (uint32_t)nblk, .flags = flags }));
+	must(pf_bm_insert(&bm,
+			  &(struct pf_ext){ .key = fblk, .dblk = run.dblk, .len = (uint32_t)nblk, .flags = flags }));
 	add_blocks(di, &bm, nblk);
 	must(pf_tx_commit(tx));
 	return run.dblk;
@@ -129,7 +130,8 @@ static void fill_leaf(struct pf_d_hdr *h, const struct ent *e, unsigned int n)
 }
 
 /* Give @dir these entries, @per_leaf in each leaf. */
-static void fill_dir(struct pf_fs *fs, uint64_t dir, struct ent *e, unsigned int n, unsigned int per_leaf, uint64_t *leaf_dblk)
+static void fill_dir(struct pf_fs *fs, uint64_t dir, struct ent *e, unsigned int n, unsigned int per_leaf,
+		     uint64_t *leaf_dblk)
 {
 	struct pf_tx *tx = begin(fs);
 	struct pf_d_inode *di = edit(fs, tx, dir);

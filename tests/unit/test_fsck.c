@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_fsck.c - fsck names every class of damage, and a sound image has none. Each case breaks one thing of an image that
- * has one of everything, mends the checksums in front of it, and must be told what it broke.
+ * test_fsck.c - fsck names every class of damage, and a sound image has none. Each case breaks one thing of an image
+ * that has one of everything, mends the checksums in front of it, and must be told what it broke.
  */
 #include "harness/unit.h"
 
@@ -116,8 +116,16 @@ static void d_lane_nonsense(uint8_t *b) { seal_lane(b, 0, b); }
 static void d_itable(uint8_t *b) { flip(&INODE(PF_INO_ITABLE)->i_mtime); }
 static void d_itable_nblk(uint8_t *b) { add64(&INODE(PF_INO_ITABLE)->i_nblk, 1); seal_ino(b, PF_INO_ITABLE); }
 static void d_itable_size(uint8_t *b) { add64(&INODE(PF_INO_ITABLE)->i_size, 4096); seal_ino(b, PF_INO_ITABLE); }
-static void d_itable_rec(uint8_t *b) { add64(&INODE(PF_INO_ITABLE)->i_root.t_rec[1].r_key, 1); seal_ino(b, PF_INO_ITABLE); }
-static void d_itable_gap(uint8_t *b) { add64(&INODE(PF_INO_ITABLE)->i_root.t_rec[1].r_key, 64); seal_ino(b, PF_INO_ITABLE); }
+static void d_itable_rec(uint8_t *b)
+{
+	add64(&INODE(PF_INO_ITABLE)->i_root.t_rec[1].r_key, 1);
+	seal_ino(b, PF_INO_ITABLE);
+}
+static void d_itable_gap(uint8_t *b)
+{
+	add64(&INODE(PF_INO_ITABLE)->i_root.t_rec[1].r_key, 64);
+	seal_ino(b, PF_INO_ITABLE);
+}
 static void d_itable_move(uint8_t *b)
 {
 	INODE(PF_INO_ITABLE)->i_root.t_rec[0].r_dblk = pf_put64(im->clu1_dblk);
@@ -160,8 +168,16 @@ static void d_intent_unknown(uint8_t *b) { INODE(im->x)->i_intent = pf_put32(9);
 static void d_intent_dev(uint8_t *b) { INODE(im->n)->i_intent = pf_put32(PF_INTENT_TRUNC); seal_ino(b, im->n); }
 static void d_root_deep(uint8_t *b) { INODE(im->a)->i_root.t_level = pf_put16(200); seal_ino(b, im->a); }
 static void d_root_count(uint8_t *b) { INODE(im->a)->i_root.t_count = pf_put16(11); seal_ino(b, im->a); }
-static void d_rec_outside(uint8_t *b) { INODE(im->b)->i_root.t_rec[0].r_dblk = pf_put64(im->fs->nblk - 2); seal_ino(b, im->b); }
-static void d_rec_meta(uint8_t *b) { INODE(im->b)->i_root.t_rec[0].r_dblk = pf_put64(im->fs->map_blk); seal_ino(b, im->b); }
+static void d_rec_outside(uint8_t *b)
+{
+	INODE(im->b)->i_root.t_rec[0].r_dblk = pf_put64(im->fs->nblk - 2);
+	seal_ino(b, im->b);
+}
+static void d_rec_meta(uint8_t *b)
+{
+	INODE(im->b)->i_root.t_rec[0].r_dblk = pf_put64(im->fs->map_blk);
+	seal_ino(b, im->b);
+}
 
 /* trees */
 static void d_node(uint8_t *b) { flip(&a_node(b)->n_rec[3]); }
@@ -212,9 +228,21 @@ static void d_node_itself(uint8_t *b)
 	a_node(b)->n_rec[0] = (struct pf_d_rec){ .r_dblk = pf_put64(im->a_node) };
 	img_seal_blk(a_node(b));
 }
-static void d_shared_data(uint8_t *b) { INODE(im->b)->i_root.t_rec[0].r_dblk = pf_put64(im->a_dblk); seal_ino(b, im->b); }
-static void d_shared_cluster(uint8_t *b) { INODE(im->b)->i_root.t_rec[0].r_dblk = pf_put64(im->clu1_dblk + 5); seal_ino(b, im->b); }
-static void d_shared_leaf(uint8_t *b) { INODE(im->gone)->i_root.t_rec[0].r_dblk = pf_put64(im->d_leaf[1]); seal_ino(b, im->gone); }
+static void d_shared_data(uint8_t *b)
+{
+	INODE(im->b)->i_root.t_rec[0].r_dblk = pf_put64(im->a_dblk);
+	seal_ino(b, im->b);
+}
+static void d_shared_cluster(uint8_t *b)
+{
+	INODE(im->b)->i_root.t_rec[0].r_dblk = pf_put64(im->clu1_dblk + 5);
+	seal_ino(b, im->b);
+}
+static void d_shared_leaf(uint8_t *b)
+{
+	INODE(im->gone)->i_root.t_rec[0].r_dblk = pf_put64(im->d_leaf[1]);
+	seal_ino(b, im->gone);
+}
 static void d_nblk(uint8_t *b) { add64(&INODE(im->a)->i_nblk, -1); seal_ino(b, im->a); }
 static void d_dir_nblk(uint8_t *b) { add64(&INODE(im->d)->i_nblk, 1); seal_ino(b, im->d); }
 static void d_beyond_eof(uint8_t *b) { INODE(im->b)->i_size = pf_put64(3 * PF_BLK_SIZE); seal_ino(b, im->b); }
@@ -537,7 +565,8 @@ static void test_long_conflict(void)
 	seal_ino(b, im->x);
 	copy_check(&c);
 	(void)snprintf(expect, sizeof expect,
-		       "phase 3: blocks %" PRIu64 "-%" PRIu64 ": owned by inode %" PRIu64 " (data) and by inode %" PRIu64 " (data)",
+		       "phase 3: blocks %" PRIu64 "-%" PRIu64 ": owned by inode %" PRIu64
+		       " (data) and by inode %" PRIu64 " (data)",
 		       im->b_dblk + 1, im->b_dblk + 2, im->b, im->x);
 	CU_ASSERT_PTR_NOT_NULL(strstr(c.text, expect));
 	copy_free(&c);
@@ -573,7 +602,9 @@ static void test_many_conflicts(void)
 	n->n_hdr.h_count = pf_put16(168);
 	for (unsigned int i = 0; i < 168; i++)
 		n->n_rec[i] = (struct pf_d_rec){
-			.r_key = pf_put64(i * 10000), .r_dblk = pf_put64(first), .r_len = pf_put32((uint32_t)(last_blk() - first)),
+			.r_key = pf_put64(i * 10000),
+			.r_dblk = pf_put64(first),
+			.r_len = pf_put32((uint32_t)(last_blk() - first)),
 		};
 	img_seal_blk(n);
 	copy_check(&c);

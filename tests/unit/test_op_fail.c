@@ -2,8 +2,8 @@
 /*
  * test_op_fail.c - an operation whose transaction fails in the middle says so, and leaves what was there before.
  *
- * The failure is made by a free-space map that says "used" of every block while the allocator in memory knows better: then
- * no commit that takes a block succeeds, and all others do.
+ * The failure is made by a free-space map that says "used" of every block while the allocator in memory knows better:
+ * then no commit that takes a block succeeds, and all others do.
  */
 #include "harness/unit.h"
 

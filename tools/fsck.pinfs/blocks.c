@@ -2,9 +2,9 @@
 /*
  * blocks.c - which blocks are owned, and by whom when two claim one.
  *
- * A bit a block says that somebody owns it, not who: naming the first owner of a block with two takes a second walk, which is made
- * only when there are such blocks. Any claim works in whole words of the bitmap; what conflicts may cost is limited, so that
- * an image in which every extent covers the device is still checked in time linear in its size.
+ * A bit a block says that somebody owns it, not who: naming the first owner of a block with two takes a second walk,
+ * which is made only when there are such blocks. Any claim works in whole words of the bitmap; what conflicts may cost
+ * is limited, so that an image in which every extent covers the device is still checked in time linear in its size.
  */
 #include "fsck.pinfs/fsck.h"
 
@@ -13,7 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DUP_MAX UINT64_C(1000)	/* conflicts whose first owner is looked for: each claim of the second walk compares with all */
+/* Conflicts whose first owner is looked for: each claim of the second walk is compared with all of them. */
+#define DUP_MAX UINT64_C(1000)
 
 static size_t bitmap_bytes(const struct fsck *f)
 {
@@ -163,7 +164,8 @@ void fsck_report_dups(struct fsck *f)
 		if (d->nblk == 1)
 			(void)snprintf(blocks, sizeof blocks, "block %" PRIu64, d->dblk);
 		else
-			(void)snprintf(blocks, sizeof blocks, "blocks %" PRIu64 "-%" PRIu64, d->dblk, d->dblk + d->nblk - 1);
+			(void)snprintf(blocks, sizeof blocks, "blocks %" PRIu64 "-%" PRIu64, d->dblk,
+				       d->dblk + d->nblk - 1);
 		fsck_problem(f, 3, "%s: owned by %s and by %s", blocks, first, second);
 	}
 }

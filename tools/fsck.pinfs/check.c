@@ -46,8 +46,8 @@ static void summary(struct fsck *f)
 		(void)fprintf(f->out, "%s: %" PRIu64 " problem%s\n", f->name, f->problems, f->problems == 1 ? "" : "s");
 		return;
 	}
-	(void)fprintf(f->out, "%s: clean, %" PRIu64 " files, %" PRIu64 "/%" PRIu64 " blocks", f->name, f->files, f->blocks,
-		      f->fs.nblk);
+	(void)fprintf(f->out, "%s: clean, %" PRIu64 " files, %" PRIu64 "/%" PRIu64 " blocks", f->name, f->files,
+		      f->blocks, f->fs.nblk);
 	/* Not problems: the next mount deals with them. */
 	if (f->torn_super)
 		(void)fprintf(f->out, ", a torn superblock to rewrite");

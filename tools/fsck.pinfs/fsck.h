@@ -3,8 +3,8 @@
  * fsck.h - what the phases of fsck.pinfs share: the image, the blocks found in use, the inodes found.
  *
  * The phases read the image through a private view (overlay.c), so nothing they do reaches the device. Every byte
- * is hostile: a walk descends into a block only when it claimed it first, which bounds all work by the size of the device.
- * Memory: one bit a block for each of two bitmaps, 16 bytes an inode slot. One thread, no locks.
+ * is hostile: a walk descends into a block only when it claimed it first, which bounds all work by the size of the
+ * device. Memory: one bit a block for each of two bitmaps, 16 bytes an inode slot. One thread, no locks.
  */
 #ifndef FSCK_PINFS_FSCK_H
 #define FSCK_PINFS_FSCK_H
@@ -26,7 +26,7 @@ struct fsck_ino {
 	uint32_t subdirs;	/* directories among its own entries */
 	uint8_t state;		/* FSCK_I_* */
 	uint8_t type;		/* DT_*, when sound */
-	uint8_t colour;		/* phase 4's walk to the root: enum fsck_colour */
+	uint8_t colour;		/* enum fsck_colour: phase 4's walk to the root */
 	uint8_t pad;
 };
 enum {
@@ -71,15 +71,15 @@ struct fsck {
 	uint64_t dup_budget;	/* words of the bitmap that conflicts may still cost */
 };
 
-/* Check the whole image behind @pm, whose contents stay as they are unless pm->ro is false (then the memory is private to the
- * caller, and replay writes into it). Prints problems and the summary to f->out. FSCK_* or-ed. */
+/* Check the whole image behind @pm, whose contents stay as they are unless pm->ro is false (then the memory is private
+ * to the caller, and replay writes into it). Prints problems and the summary to f->out. FSCK_* or-ed. */
 int fsck_check(struct fsck *f, struct pf_pm *pm, const char *name);
 
 /* "phase N: object: what". */
 void fsck_problem(struct fsck *f, int phase, const char *fmt, ...) PF_PRINTF(3, 4);
 
-/* The phases, in order. 0, or -errno when the check cannot go on: -ENOMEM, -EUCLEAN (a problem was printed and nothing below it
- * can be read), -EINVAL and others from the superblock. */
+/* The phases, in order. 0, or -errno when the check cannot go on: -ENOMEM, -EUCLEAN (a problem was printed and nothing
+ * below it can be read), -EINVAL and others from the superblock. */
 int fsck_phase1(struct fsck *f) PF_MUST_CHECK;
 int fsck_phase2(struct fsck *f) PF_MUST_CHECK;
 int fsck_phase3(struct fsck *f) PF_MUST_CHECK;
@@ -93,8 +93,8 @@ void fsck_view_fini(struct pf_pm *view);
 /* blocks.c: who owns which block. */
 int fsck_blocks_init(struct fsck *f) PF_MUST_CHECK;
 void fsck_blocks_fini(struct fsck *f);
-/* What a walk is for. CLAIM: find all owners, complain about second ones. NAME: find the first owners of known duplicates.
- * READ: visit each block at most once, silently. */
+/* What a walk is for. CLAIM: find all owners, complain about second ones. NAME: find the first owners of known
+ * duplicates. READ: visit each block at most once, silently. */
 enum fsck_pass { FSCK_CLAIM, FSCK_NAME, FSCK_READ };
 /* @what: "data", "tree node", ...; static. True when no block of the run was taken before in this pass. */
 bool fsck_claim(struct fsck *f, enum fsck_pass pass, uint64_t ino, const char *what, uint64_t dblk, uint64_t nblk);
@@ -106,7 +106,8 @@ void fsck_report_dups(struct fsck *f);
 
 /* tree.c: the B+tree of one inode, in order of its keys. */
 struct fsck_walk;
-typedef void (*fsck_rec_fn)(struct fsck_walk *w, uint64_t key, uint64_t dblk, uint64_t len, uint32_t flags, uint64_t next_key);
+typedef void (*fsck_rec_fn)(struct fsck_walk *w, uint64_t key, uint64_t dblk, uint64_t len, uint32_t flags,
+			    uint64_t next_key);
 struct fsck_walk {
 	struct fsck *f;
 	enum fsck_pass pass;
@@ -126,13 +127,14 @@ struct fsck_ino *fsck_ino(struct fsck *f, uint64_t ino);	/* NULL: no such slot *
 /* The inode's bytes, when fsck_ino() says it is sound. */
 const struct pf_d_inode *fsck_inode(struct fsck *f, uint64_t ino);
 /* @fn for every sound inode but the two internal ones, in order of the number. Stops at the first error. */
-int fsck_each_inode(struct fsck *f, int (*fn)(struct fsck *f, uint64_t ino, struct fsck_ino *fi, const struct pf_d_inode *di));
+int fsck_each_inode(struct fsck *f,
+		    int (*fn)(struct fsck *f, uint64_t ino, struct fsck_ino *fi, const struct pf_d_inode *di));
 /* Has a tree at all: regular files, directories and long symlinks. */
 bool fsck_has_tree(const struct pf_d_inode *di);
 const char *fsck_type_name(uint8_t type);	/* DT_* */
 /* Clusters that the inode table names, as blocks in use; CLAIM also fills the table of clusters. */
 int fsck_walk_itable(struct fsck *f, enum fsck_pass pass) PF_MUST_CHECK;
-/* An internal inode, which has no entry in cluster 0's checks before them: NULL, with a problem printed, if it is damaged. */
+/* An internal inode at its fixed place, whatever cluster 0's bitmap says. NULL if it is damaged. */
 const struct pf_d_inode *fsck_internal(struct fsck *f, uint64_t ino);
 
 static inline const void *fsck_at(const struct fsck *f, uint64_t dblk)

@@ -2,9 +2,9 @@
 /*
  * phase1_super.c - phase 1: both superblocks, the journal lanes, and the replay of what they hold.
  *
- * Replay goes into the private view, by the code that a mount runs: the phases behind see the image as a mount would. The two
- * superblocks may differ in what a mount changes, as a crash can come between them; it can also tear one of them, and then
- * the next mount mends it from the other.
+ * Replay goes into the private view, by the code that a mount runs: the phases behind see the image as a mount would.
+ * The two superblocks may differ in what a mount changes, as a crash can come between them; it can also tear one of
+ * them, and then the next mount mends it from the other.
  */
 #include "fsck.pinfs/fsck.h"
 

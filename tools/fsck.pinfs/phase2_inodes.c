@@ -54,7 +54,8 @@ const struct pf_d_inode *fsck_inode(struct fsck *f, uint64_t ino)
 	return slot_of(f, c, (unsigned int)(ino % PF_ICLU_SLOTS));
 }
 
-int fsck_each_inode(struct fsck *f, int (*fn)(struct fsck *f, uint64_t ino, struct fsck_ino *fi, const struct pf_d_inode *di))
+int fsck_each_inode(struct fsck *f,
+		    int (*fn)(struct fsck *f, uint64_t ino, struct fsck_ino *fi, const struct pf_d_inode *di))
 {
 	int err = 0;
 
@@ -105,7 +106,8 @@ static void check_fields(struct fsck *f, uint64_t ino, const struct pf_d_inode *
 	if (!S_ISCHR(mode) && !S_ISBLK(mode) && pf_get64(di->i_rdev) != 0)
 		fsck_problem(f, 2, "inode %" PRIu64 ": device number on an inode that is no device", ino);
 	if (!fsck_has_tree(di) && pf_get64(di->i_nblk) != 0)
-		fsck_problem(f, 2, "inode %" PRIu64 ": i_nblk %" PRIu64 " on an inode without blocks", ino, pf_get64(di->i_nblk));
+		fsck_problem(f, 2, "inode %" PRIu64 ": i_nblk %" PRIu64 " on an inode without blocks", ino,
+			     pf_get64(di->i_nblk));
 	if (!S_ISREG(mode) && !S_ISDIR(mode) && !S_ISLNK(mode) && pf_get64(di->i_size) != 0)
 		fsck_problem(f, 2, "inode %" PRIu64 ": size on an inode without content", ino);
 	if (!S_ISDIR(mode) && (pf_get64(di->i_nent) != 0 || pf_get64(di->i_parent) != 0))
@@ -115,7 +117,8 @@ static void check_fields(struct fsck *f, uint64_t ino, const struct pf_d_inode *
 	if (pf_get32(di->i_intent) != PF_INTENT_NONE && !fsck_has_tree(di))
 		fsck_problem(f, 2, "inode %" PRIu64 ": intent on an inode without blocks", ino);
 	if (pf_get32(di->i_intent) == PF_INTENT_PUNCH && (off % PF_BLK_SIZE != 0 || len % PF_BLK_SIZE != 0))
-		fsck_problem(f, 2, "inode %" PRIu64 ": intent to punch %" PRIu64 "+%" PRIu64 " is not page aligned", ino, off, len);
+		fsck_problem(f, 2, "inode %" PRIu64 ": intent to punch %" PRIu64 "+%" PRIu64 " is not page aligned",
+			     ino, off, len);
 }
 
 static void check_inode(struct fsck *f, struct fsck_cluster *c, unsigned int slot)
@@ -226,7 +229,8 @@ int fsck_walk_itable(struct fsck *f, enum fsck_pass pass)
 	/* A mount reads as many clusters as the size says, from 0 on without gaps. */
 	if (f->nr_clu * PF_ICLU_BLKS * PF_BLK_SIZE != pf_get64(di->i_size) ||
 	    (f->nr_clu != 0 && f->clu[f->nr_clu - 1].nr != f->nr_clu - 1))
-		fsck_problem(f, 2, "inode table: size %" PRIu64 ", found %" PRIu64 " clusters, the last is number %" PRIu64,
+		fsck_problem(f, 2,
+			     "inode table: size %" PRIu64 ", found %" PRIu64 " clusters, the last is number %" PRIu64,
 			     pf_get64(di->i_size), f->nr_clu, f->nr_clu == 0 ? 0 : f->clu[f->nr_clu - 1].nr);
 	return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * phase3_trees.c - phase 3: which blocks each inode owns, whether that is what it says, and whether nobody else owns them.
+ * phase3_trees.c - phase 3: which blocks each inode owns, whether it says so itself, and whether nobody else does.
  *
  * Finding out who the other owner is takes a second walk over everything, made only when there is one.
  */
@@ -27,13 +27,17 @@ static void tally_rec(struct fsck_walk *w, uint64_t key, uint64_t dblk, uint64_t
 	if (w->pass != FSCK_CLAIM)
 		return;
 	if (t->dir && (len != 1 || flags != 0))
-		fsck_problem(w->f, 3, "inode %" PRIu64 ": directory record of key %" PRIu64 " has a length or flags", w->ino, key);
+		fsck_problem(w->f, 3, "inode %" PRIu64 ": directory record of key %" PRIu64 " has a length or flags",
+			     w->ino, key);
 	if (!t->dir && key + len > PF_DIV_UP(PF_FILE_MAX, PF_BLK_SIZE))
-		fsck_problem(w->f, 3, "inode %" PRIu64 ": page %" PRIu64 "+%" PRIu64 " is more than a file can have", w->ino, key, len);
-	/* Unwritten ones may lie there: fallocate with KEEP_SIZE. Written ones would come to light when the file grows. */
+		fsck_problem(w->f, 3, "inode %" PRIu64 ": page %" PRIu64 "+%" PRIu64 " is more than a file can have",
+			     w->ino, key, len);
+	/* Unwritten ones may lie there (FALLOC_FL_KEEP_SIZE); written ones would come to light as the file grows. */
 	if (!t->dir && (flags & PF_REC_UNWRITTEN) == 0 && key + len > t->end_key)
-		fsck_problem(w->f, 3, "inode %" PRIu64 ": written blocks at page %" PRIu64 "+%" PRIu64 ", but its size ends at page %"
-			     PRIu64, w->ino, key, len, t->end_key);
+		fsck_problem(w->f, 3,
+			     "inode %" PRIu64 ": written blocks at page %" PRIu64 "+%" PRIu64
+			     ", but its size ends at page %" PRIu64,
+			     w->ino, key, len, t->end_key);
 }
 
 /* Pages that may hold data. While a truncate is under way, those above the new size still lie there. */
@@ -58,7 +62,8 @@ static void check_tree(struct fsck *f, enum fsck_pass pass, uint64_t ino, const 
 			     t.owned + w.nodes);
 }
 
-static void check_one(struct fsck *f, enum fsck_pass pass, uint64_t ino, const struct fsck_ino *fi, const struct pf_d_inode *di)
+static void check_one(struct fsck *f, enum fsck_pass pass, uint64_t ino, const struct fsck_ino *fi,
+		      const struct pf_d_inode *di)
 {
 	if (fsck_has_tree(di))
 		check_tree(f, pass, ino, di, fi->type == DT_DIR ? "directory leaf" : "data");

@@ -2,8 +2,8 @@
 /*
  * phase4_names.c - phase 4: the names. Leaves and entries, the tree that the directories form, and all link counts.
  *
- * Directories are read in order of inode number, each leaf once. i_parent must name the directory that holds the entry, so
- * whether a directory is reachable is found by following i_parent to the root, each directory once over the whole run.
+ * Directories are read in order of inode number, each leaf once. i_parent must name the directory that holds the entry,
+ * so whether a directory is reachable is found by following i_parent to the root, each directory once.
  */
 #include "fsck.pinfs/fsck.h"
 
@@ -14,7 +14,7 @@
 #include "base/siphash.h"
 #include "media/verify.h"
 
-/* Names of one hash differ in the last 8 bits of their keys, so there are at most this many; the sentinel key has none. */
+/* Names of one hash differ in the last 8 bits of their keys, so there are at most this many. */
 #define SAME_HASH_MAX 256U
 
 struct name {
@@ -27,7 +27,7 @@ struct dirscan {
 	struct fsck_ino *fi;
 	uint64_t entries, leaves;
 	struct name leaf[PF_BLK_SIZE / sizeof(struct pf_d_dirent)];	/* of the leaf at hand, sorted */
-	struct name same[SAME_HASH_MAX];				/* of the hash at hand: it may go on in the next leaf */
+	struct name same[SAME_HASH_MAX]; /* of the hash at hand: it may go on in the next leaf */
 	unsigned int nr_same;
 };
 
@@ -59,8 +59,8 @@ static void check_target(struct fsck *f, uint64_t dir, struct dirscan *s, const 
 	struct shown name;
 
 	if (fi == NULL || !(fi->state & FSCK_I_USED)) {
-		fsck_problem(f, 4, "directory %" PRIu64 ": entry \"%s\" names inode %" PRIu64 ", which is not in use", dir,
-			     show(&name, de), ino);
+		fsck_problem(f, 4, "directory %" PRIu64 ": entry \"%s\" names inode %" PRIu64 ", which is not in use",
+			     dir, show(&name, de), ino);
 		return;
 	}
 	if (fi->links < UINT32_MAX)
@@ -68,8 +68,8 @@ static void check_target(struct fsck *f, uint64_t dir, struct dirscan *s, const 
 	if (!(fi->state & FSCK_I_SOUND))
 		return;		/* phase 2 said so */
 	if (de->de_type != fi->type)
-		fsck_problem(f, 4, "directory %" PRIu64 ": entry \"%s\" says %s, inode %" PRIu64 " is a %s", dir, show(&name, de),
-			     fsck_type_name(de->de_type), ino, fsck_type_name(fi->type));
+		fsck_problem(f, 4, "directory %" PRIu64 ": entry \"%s\" says %s, inode %" PRIu64 " is a %s", dir,
+			     show(&name, de), fsck_type_name(de->de_type), ino, fsck_type_name(fi->type));
 	if (fi->type != DT_DIR)
 		return;
 	s->fi->subdirs++;
@@ -103,7 +103,8 @@ static void check_unique(struct fsck *f, uint64_t dir, struct dirscan *s, const 
 		s->same[s->nr_same++] = *n;
 }
 
-static void check_entry(struct fsck *f, uint64_t dir, struct dirscan *s, const struct name *n, uint64_t low, uint64_t high)
+static void check_entry(struct fsck *f, uint64_t dir, struct dirscan *s, const struct name *n, uint64_t low,
+			uint64_t high)
 {
 	const struct pf_d_dirent *de = n->de;
 	const char *bytes = (const char *)de->de_name;
@@ -116,7 +117,8 @@ static void check_entry(struct fsck *f, uint64_t dir, struct dirscan *s, const s
 		fsck_problem(f, 4, "directory %" PRIu64 ": entry \"%s\": key %#" PRIx64 " is not the name's hash", dir,
 			     show(&name, de), n->key);
 	else if (n->key < low || n->key >= high)
-		fsck_problem(f, 4, "directory %" PRIu64 ": entry \"%s\": key %#" PRIx64 " does not belong into its leaf", dir,
+		fsck_problem(f, 4,
+			     "directory %" PRIu64 ": entry \"%s\": key %#" PRIx64 " does not belong into its leaf", dir,
 			     show(&name, de), n->key);
 	check_unique(f, dir, s, n);
 	check_target(f, dir, s, de);
@@ -176,7 +178,13 @@ static int scan_dir(struct fsck *f, uint64_t ino, struct fsck_ino *fi, const str
 {
 	struct dirscan s;
 	struct fsck_walk w = {
-		.f = f, .pass = FSCK_READ, .phase = 4, .ino = ino, .gen = pf_get32(di->i_gen), .fn = scan_leaf, .arg = &s,
+		.f = f,
+		.pass = FSCK_READ,
+		.phase = 4,
+		.ino = ino,
+		.gen = pf_get32(di->i_gen),
+		.fn = scan_leaf,
+		.arg = &s,
 	};
 
 	if (fi->type != DT_DIR)
@@ -189,10 +197,11 @@ static int scan_dir(struct fsck *f, uint64_t ino, struct fsck_ino *fi, const str
 	if (w.skipped != 0)
 		return 0;
 	if (s.entries != pf_get64(di->i_nent))
-		fsck_problem(f, 4, "directory %" PRIu64 ": i_nent %" PRIu64 ", found %" PRIu64, ino, pf_get64(di->i_nent), s.entries);
+		fsck_problem(f, 4, "directory %" PRIu64 ": i_nent %" PRIu64 ", found %" PRIu64, ino,
+			     pf_get64(di->i_nent), s.entries);
 	if (s.leaves * PF_BLK_SIZE != pf_get64(di->i_size))
-		fsck_problem(f, 4, "directory %" PRIu64 ": size %" PRIu64 ", found %" PRIu64 " leaves", ino, pf_get64(di->i_size),
-			     s.leaves);
+		fsck_problem(f, 4, "directory %" PRIu64 ": size %" PRIu64 ", found %" PRIu64 " leaves", ino,
+			     pf_get64(di->i_size), s.leaves);
 	return 0;
 }
 
@@ -207,8 +216,8 @@ static int check_links(struct fsck *f, uint64_t ino, struct fsck_ino *fi, const 
 	if (fi->type == DT_DIR && (ino == PF_INO_ROOT || fi->links > 0))
 		want = 2 + (uint64_t)fi->subdirs;
 	if (nlink != want)
-		fsck_problem(f, 4, "inode %" PRIu64 " (%s): i_nlink %" PRIu32 ", found %" PRIu64, ino, fsck_type_name(fi->type), nlink,
-			     want);
+		fsck_problem(f, 4, "inode %" PRIu64 " (%s): i_nlink %" PRIu32 ", found %" PRIu64, ino,
+			     fsck_type_name(fi->type), nlink, want);
 	if (ino == PF_INO_ROOT && pf_get64(di->i_parent) != PF_INO_ROOT)
 		fsck_problem(f, 4, "root directory: its parent is %" PRIu64, pf_get64(di->i_parent));
 	return 0;
@@ -225,7 +234,7 @@ static uint64_t parent_of(struct fsck *f, uint64_t ino)
 	return fi != NULL && (fi->state & FSCK_I_SOUND) && fi->type == DT_DIR ? parent : 0;
 }
 
-/* Walk up, colouring grey, until a directory of known fate; then give that fate to all on the way. A grey one is a cycle. */
+/* Walk up, colouring grey, until a directory of known fate; all on the way share it. A grey one ahead is a cycle. */
 static enum fsck_colour fate(struct fsck *f, uint64_t start)
 {
 	enum fsck_colour end = FSCK_WHITE;

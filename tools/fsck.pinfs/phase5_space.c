@@ -32,7 +32,8 @@ static void check_orphan(struct fsck *f, uint64_t ino)
 		fsck_problem(f, 5, "orphan file: names inode %" PRIu64 ", which has links and nothing left to do", ino);
 }
 
-static void orphan_rec(struct fsck_walk *w, uint64_t key, uint64_t dblk, uint64_t len, uint32_t flags, uint64_t next_key)
+static void orphan_rec(struct fsck_walk *w, uint64_t key, uint64_t dblk, uint64_t len, uint32_t flags,
+		       uint64_t next_key)
 {
 	struct fsck *f = w->f;
 

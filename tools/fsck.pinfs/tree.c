@@ -2,8 +2,8 @@
 /*
  * tree.c - walks the B+tree of one inode: nodes, levels, order of keys across nodes.
  *
- * A node is entered only by the walk that claimed its block first, so a tree that refers to itself ends, and all walks of a
- * pass together visit no block twice. What lies inside one node is pf_md_check()'s.
+ * A node is entered only by the walk that claimed its block first, so a tree that refers to itself ends, and all walks
+ * of a pass together visit no block twice. What lies inside one node is pf_md_check()'s.
  */
 #include "fsck.pinfs/fsck.h"
 
@@ -26,16 +26,18 @@ static void walk_leaf_rec(struct fsck_walk *w, const struct pf_d_rec *r, uint64_
 	uint64_t key = pf_get64(r->r_key), dblk = pf_get64(r->r_dblk), len = pf_get32(r->r_len);
 
 	if (len == 0 || !pf_range_ok(dblk, len, w->f->fs.nblk)) {
-		complain(w, "inode %" PRIu64 ": key %" PRIu64 ": blocks %" PRIu64 "+%" PRIu64 " outside the device", w->ino, key,
-			 dblk, len);
+		complain(w, "inode %" PRIu64 ": key %" PRIu64 ": blocks %" PRIu64 "+%" PRIu64 " outside the device",
+			 w->ino, key, dblk, len);
 		return;
 	}
 	if (key < w->floor) {
-		complain(w, "inode %" PRIu64 ": key %" PRIu64 " overlaps or precedes the record before it", w->ino, key);
+		complain(w, "inode %" PRIu64 ": key %" PRIu64 " overlaps or precedes the record before it", w->ino,
+			 key);
 		return;
 	}
 	if (key < low || !pf_range_ok(key, len, high)) {
-		complain(w, "inode %" PRIu64 ": key %" PRIu64 "+%" PRIu64 " outside the range of its tree node", w->ino, key, len);
+		complain(w, "inode %" PRIu64 ": key %" PRIu64 "+%" PRIu64 " outside the range of its tree node", w->ino,
+			 key, len);
 		return;
 	}
 	w->floor = key + len;
@@ -84,13 +86,16 @@ static void walk_node(struct fsck_walk *w, uint64_t dblk, unsigned int level, ui
 		return;
 	}
 	if (pf_get16(node->n_hdr.h_level) != level || pf_get32(node->n_hdr.h_owner_gen) != w->gen) {
-		complain(w, "inode %" PRIu64 ": tree node at block %" PRIu64 ": level %u, generation %u; expected %u, %u", w->ino,
-			 dblk, pf_get16(node->n_hdr.h_level), pf_get32(node->n_hdr.h_owner_gen), level, w->gen);
+		complain(w,
+			 "inode %" PRIu64 ": tree node at block %" PRIu64 ": level %u, generation %u; expected %u, %u",
+			 w->ino, dblk, pf_get16(node->n_hdr.h_level), pf_get32(node->n_hdr.h_owner_gen), level, w->gen);
 		return;
 	}
 	/* The verifier sees to it that there is a first record. */
 	if (pf_get64(node->n_rec[0].r_key) != low)
-		complain(w, "inode %" PRIu64 ": tree node at block %" PRIu64 ": begins with key %" PRIu64 ", its parent says %" PRIu64,
+		complain(w,
+			 "inode %" PRIu64 ": tree node at block %" PRIu64 ": begins with key %" PRIu64
+			 ", its parent says %" PRIu64,
 			 w->ino, dblk, pf_get64(node->n_rec[0].r_key), low);
 	walk_recs(w, node->n_rec, pf_get16(node->n_hdr.h_count), level, low, high);
 }
