@@ -437,7 +437,7 @@ static void test_alignment(void)
 
 enum { RECORD = 3 * 4096, ROUNDS = 3000 };
 
-struct crew { struct op_env *e; uint64_t ino; _Atomic bool stop; _Atomic unsigned int bad; };
+struct crew { struct op_env *e; uint64_t ino; _Atomic bool stop; _Atomic unsigned int bad, full; };
 
 /* Overwrites one record, sometimes through a hole, so that both kinds of write take part. */
 static void *writer(void *arg)
@@ -518,6 +518,67 @@ static void test_threads(void)
 	op_env_close(&e);
 }
 
+/* Everybody wants more than there is: -ENOSPC or a short write, never anything else, and nothing is lost on the way. */
+static void *hog(void *arg)
+{
+	static _Atomic unsigned int ids;
+	struct crew *c = arg;
+	unsigned int id = ids++, seed = id + 1;
+	char name[16];
+
+	for (unsigned int i = 0; i < 1500; i++) {
+		size_t len = (seed = seed * 1103515245 + 12345) >> 8 & 0x7ffff;
+		uint64_t ino;
+		ssize_t n;
+		int err;
+
+		snprintf(name, sizeof name, "%u-%u", id, i % 20);
+		err = op_create(c->e, PF_INO_ROOT, name, S_IFREG | 0600, &ino);
+		if (err == -EEXIST)
+			err = op_lookup(c->e, PF_INO_ROOT, name, &ino);
+		if (err == -ENOSPC)
+			continue;
+		c->bad += err != 0;
+		n = op_write(c->e, ino, len % 5 * 100000, data, len);
+		c->bad += n != -ENOSPC && (n < 0 || (size_t)n > len);
+		c->full += n == -ENOSPC;
+		if (len % 3 == 0)
+			c->bad += op_falloc(c->e, ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, len, 50000) != 0;
+		err = len % 7 == 0 ? op_falloc(c->e, ino, FALLOC_FL_ZERO_RANGE, len / 2, len + 1) : 0;
+		c->bad += err != 0 && err != -ENOSPC;
+		if (len % 4 == 0)
+			c->bad += op_truncate(c->e, ino, len / 3) != 0;
+		if (len % 4 != 3)
+			c->bad += pf_op_unlink(c->e->fs, PF_INO_ROOT, name) != 0;
+	}
+	for (unsigned int i = 0; i < 20; i++) {
+		snprintf(name, sizeof name, "%u-%u", id, i);
+		(void)pf_op_unlink(c->e->fs, PF_INO_ROOT, name);
+	}
+	return NULL;
+}
+
+static void test_threads_full(void)
+{
+	struct statvfs before, after;
+	struct crew c = { 0 };
+	pthread_t tid[4];
+	struct op_env e;
+
+	op_env_open(&e, 16 << 20);
+	c.e = &e;
+	CU_ASSERT_EQUAL(pf_op_statfs(e.fs, &before), 0);
+	for (size_t i = 0; i < PF_ARRAY_LEN(tid); i++)
+		CU_ASSERT_EQUAL(pthread_create(&tid[i], NULL, hog, &c), 0);
+	for (size_t i = 0; i < PF_ARRAY_LEN(tid); i++)
+		CU_ASSERT_EQUAL(pthread_join(tid[i], NULL), 0);
+	CU_ASSERT_EQUAL(c.bad, 0);
+	CU_ASSERT(c.full > 100);
+	CU_ASSERT_EQUAL(pf_op_statfs(e.fs, &after), 0);
+	CU_ASSERT(after.f_bfree + 2 >= before.f_bfree);		/* the orphan list's block stays */
+	op_env_close(&e);
+}
+
 static const struct unit_case cases[] = {
 	{ "random operations agree with the model", test_model },
 	{ "a full device", test_full },
@@ -525,6 +586,7 @@ static const struct unit_case cases[] = {
 	{ "a file of very many extents", test_many_extents },
 	{ "big files are 2 MiB aligned", test_alignment },
 	{ "threads read, write and cut one file", test_threads },
+	{ "threads on a full device", test_threads_full },
 };
 
 int main(void)
