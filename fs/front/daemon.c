@@ -69,6 +69,12 @@ static PF_PRINTF(2, 3) int refuse(const struct daemon *d, const char *fmt, ...)
 	return 1;
 }
 
+static void warn_unsafe(const struct pf_cmdline *c)
+{
+	if (c->opts.on_busy == PF_BUSY_UNSAFE)
+		pf_warn("EXPERIMENTAL: on_busy=unsafe gives blocks away under DMA and corrupts files; never use it for data that matters");
+}
+
 /* --- what libfuse has to say --- */
 
 /* libfuse logs at its own will while it mounts. The first line is kept for refuse(); later ones are for the log. */
@@ -236,8 +242,7 @@ static int open_fs(struct daemon *d)
 	if (info.replayed != 0 || info.orphans != 0)
 		pf_info("%s: recovered after a crash: %d transactions replayed, %llu unlinked files removed", d->device,
 			info.replayed, (unsigned long long)info.orphans);
-	if (d->c->opts.on_busy == PF_BUSY_UNSAFE)
-		pf_warn("EXPERIMENTAL: on_busy=unsafe gives blocks away under DMA and corrupts files; never use it for data that matters");
+	warn_unsafe(d->c);
 	return 0;
 }
 
@@ -311,7 +316,6 @@ static void detach(struct daemon *d)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-	pf_log_init("pinfs", PF_LOG_INFO, true);
 	(void)!chdir("/");
 	if (null >= 0) {
 		(void)dup2(null, STDIN_FILENO);
@@ -395,8 +399,9 @@ static int serve(const struct pf_cmdline *c, int status_fd)
 	int rc;
 
 	fuse_set_log_func(fuse_words);
-	if (c->debug)
-		pf_log_init("pinfs", PF_LOG_DEBUG, false);
+	/* What the core finds wrong with an image goes to the log; the terminal gets one line, from the first process. */
+	if (c->debug || status_fd >= 0)
+		pf_log_init("pinfs", c->debug ? PF_LOG_DEBUG : PF_LOG_INFO, status_fd >= 0);
 	rc = bring_up(&d);
 	if (rc == 0) {
 		if (status_fd >= 0)
@@ -408,7 +413,7 @@ static int serve(const struct pf_cmdline *c, int status_fd)
 }
 
 /* The child sends one NUL when the mount is usable, else the reason in words, else it died. */
-static int wait_for_child(int fd, pid_t pid)
+static int wait_for_child(const struct pf_cmdline *c, int fd, pid_t pid)
 {
 	char said[1024];
 	size_t n = 0;
@@ -422,8 +427,10 @@ static int wait_for_child(int fd, pid_t pid)
 		if (got <= 0)
 			break;
 		n += (size_t)got;
-		if (said[n - 1] == '\0')
+		if (said[n - 1] == '\0') {
+			warn_unsafe(c);
 			return 0;
+		}
 	}
 	said[n] = '\0';
 	if (n != 0)
@@ -457,5 +464,5 @@ int pf_daemon_run(const struct pf_cmdline *c)
 		return serve(c, fd[1]);
 	}
 	(void)close(fd[1]);
-	return wait_for_child(fd[0], pid);
+	return wait_for_child(c, fd[0], pid);
 }

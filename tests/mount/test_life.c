@@ -15,7 +15,10 @@
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
+#include <pinfs/format.h>
+#include <pinfs/version.h>
 
+#include "base/crc32c.h"
 #include "harness/fs.h"
 #include "harness/proc.h"
 #include "harness/run.h"
@@ -139,7 +142,12 @@ static void unsafe_warns(void)
 	text[n > 0 ? n : 0] = '\0';
 	CU_ASSERT_PTR_NOT_NULL(strstr(text, "EXPERIMENTAL"));
 	PT_EQ(pt_fs_umount(fs), 0);
-	PT_EQ(pt_fs_mount(fs, NULL), 0);
+	PT_EQ(pt_run(text, sizeof text, 10000,
+		     (const char *[]){ pt_program("pinfs"), "-o", "on_busy=unsafe", fs->img, fs->mnt, NULL }), 0);
+	PT_EQ(lines(text), 1);
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, "EXPERIMENTAL"));
+	PT_SYS(umount2(fs->mnt, 0));
+	pt_sleep_ms(100);
 	pt_fs_end(fs);
 }
 
@@ -150,6 +158,52 @@ static void make_file(const char *path, const void *bytes, size_t n)
 	PT_SYS(fd);
 	PT_EQ(write(fd, bytes, n), n);
 	PT_SYS(close(fd));
+}
+
+/* Both superblocks, changed and sealed again. */
+static void patch_super(const char *img, size_t off, uint64_t value, size_t n, bool seal)
+{
+	static struct pf_d_super sb;
+	int fd = open(img, O_RDWR);
+	off_t end = lseek(fd, 0, SEEK_END), at[2] = { 0, end - 4096 };
+
+	for (int i = 0; i < 2; i++) {
+		PT_EQ(pread(fd, &sb, sizeof sb, at[i]), sizeof sb);
+		memcpy((char *)&sb + off, &value, n);	/* little-endian, as the machines this runs on */
+		if (seal)
+			sb.sb_crc = pf_put32(pf_crc32c_hole(&sb, sizeof sb, offsetof(struct pf_d_super, sb_crc)));
+		PT_EQ(pwrite(fd, &sb, sizeof sb, at[i]), sizeof sb);
+	}
+	(void)close(fd);
+}
+
+static void bad_images(void)
+{
+#define FIELD(f) offsetof(struct pf_d_super, f), sizeof ((struct pf_d_super *)0)->f
+	static const struct { size_t off, len; uint64_t value; bool seal; const char *words; } t[] = {
+		{ FIELD(sb_magic), 0, true, "not a pinfs" },
+		{ FIELD(sb_major), PINFS_MEDIA_MAJOR + 1, true, "version" },
+		{ FIELD(sb_blk_size), 512, true, "block size" },
+		{ FIELD(sb_incompat), UINT64_C(1) << 40, true, "unknown incompatible feature" },
+		{ FIELD(sb_ro_compat), UINT64_C(1) << 40, true, "mount with ro" },
+		{ FIELD(sb_mkfs_time), 1, false, "checksum" },
+		{ FIELD(sb_nblk), 4097, true, ": " },
+		{ FIELD(sb_map_blk), 0, true, ": " },
+		{ FIELD(sb_iclu0_blk), UINT64_MAX, true, ": " },
+	};
+	struct pt_fs *fs;
+	char out[512];
+
+	if (!pt_need_mount())
+		return;
+	fs = pt_fs_new("16M");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(fs);
+	for (size_t i = 0; i < PF_ARRAY_LEN(t); i++) {
+		patch_super(fs->img, t[i].off, t[i].value, t[i].len, t[i].seal);
+		REFUSES(1, t[i].words, fs->img, fs->mnt);
+		PT_EQ(pt_run(out, sizeof out, 5000, (const char *[]){ pt_program("mkfs.pinfs"), "-f", fs->img, NULL }), 0);
+	}
+	pt_fs_end(fs);
 }
 
 static void bad_places(void)
@@ -176,7 +230,7 @@ static void bad_places(void)
 	REFUSES(1, "multiple", other, fs->mnt);
 	PT_SYS(unlink(other));
 
-	/* A superblock of another version; of another block size; a device cut short. */
+	/* A device cut short. */
 	fd = open(fs->img, O_RDWR);
 	PT_SYS_FATAL(fd);
 	PT_SYS(ftruncate(fd, 15 << 20));
@@ -444,6 +498,7 @@ int main(int argc, char **argv)
 		{ "good options", good_options, 0 },
 		{ "unsafe warns", unsafe_warns, 0 },
 		{ "bad devices and mount points", bad_places, 0 },
+		{ "bad images", bad_images, 0 },
 		{ "no /dev/fuse", no_dev_fuse, 0 },
 		{ "device in use", device_in_use, 0 },
 		{ "background", background, 0 },
