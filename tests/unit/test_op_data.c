@@ -527,7 +527,7 @@ static void *hog(void *arg)
 	char name[16];
 
 	for (unsigned int i = 0; i < 1500; i++) {
-		size_t len = (seed = seed * 1103515245 + 12345) >> 8 & 0x7ffff;
+		size_t len = (seed = seed * 1103515245 + 12345) >> 8 & 0xfffff;
 		uint64_t ino;
 		ssize_t n;
 		int err;
@@ -546,9 +546,9 @@ static void *hog(void *arg)
 			c->bad += op_falloc(c->e, ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, len, 50000) != 0;
 		err = len % 7 == 0 ? op_falloc(c->e, ino, FALLOC_FL_ZERO_RANGE, len / 2, len + 1) : 0;
 		c->bad += err != 0 && err != -ENOSPC;
-		if (len % 4 == 0)
+		if (len % 16 == 0)
 			c->bad += op_truncate(c->e, ino, len / 3) != 0;
-		if (len % 4 != 3)
+		if (len % 4 == 1)
 			c->bad += pf_op_unlink(c->e->fs, PF_INO_ROOT, name) != 0;
 	}
 	for (unsigned int i = 0; i < 20; i++) {
