@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "harness/crash.h"
 #include "harness/mem.h"
 #include "media/mkfs.h"
 #include "media/super.h"
@@ -128,6 +129,48 @@ static void bad_fields(void)
 	REFUSED(sb_root_ino, pf_put64(11), -EUCLEAN, "root");
 }
 
+/* What can be loaded is whole: either filesystem, or none. */
+static void whole_or_nothing(void *arg, struct pf_pm *image, unsigned int fence)
+{
+	unsigned int *seen = arg;
+	struct pf_fs fs = { .pm = image };
+	const char *why;
+
+	if (pf_sb_load(&fs, &why) != 0) {
+		seen[0]++;
+		return;
+	}
+	seen[1]++;
+	for (uint64_t g = 0; g < fs.ngroup; g++) {
+		uint64_t doff = (fs.map_blk + g) * PF_BLK_SIZE;
+
+		CU_ASSERT_PTR_NULL(pf_md_check(&fs, PF_MD_MAP, pf_pm_at(image, doff), doff, g));
+	}
+	for (uint64_t ino = PF_INO_ITABLE; ino <= PF_INO_ROOT; ino++) {
+		uint64_t doff = fs.iclu0_blk * PF_BLK_SIZE + ino * PF_INODE_SIZE;
+
+		CU_ASSERT_PTR_NULL(pf_md_check(&fs, PF_MD_INODE, pf_pm_at(image, doff), doff, ino));
+	}
+	(void)fence;
+}
+
+static void mkfs_cut_short(void)
+{
+	struct pf_pm *pm = mem_open(16 * MIB);
+	struct pf_mkfs m = { .label = "old" };
+	unsigned int seen[2] = { 0 };
+	struct crash *c;
+
+	CU_ASSERT_EQUAL_FATAL(pf_mkfs(pm, &m), 0);
+	(void)strcpy(m.label, "new");
+	c = crash_attach(pm, whole_or_nothing, seen, 40, 1);
+	CU_ASSERT_EQUAL(pf_mkfs(pm, &m), 0);
+	crash_detach(c);
+	CU_ASSERT(seen[0] > 20);
+	CU_ASSERT(seen[1] > 20);
+	mem_close(pm);
+}
+
 int main(void)
 {
 	static const struct unit_case cases[] = {
@@ -135,6 +178,7 @@ int main(void)
 		{ "one superblock of two is enough", one_copy_is_enough },
 		{ "mounted and clean marks", marks },
 		{ "each bad field is named", bad_fields },
+		{ "mkfs cut short", mkfs_cut_short },
 	};
 
 	return unit_main("super", cases, PF_ARRAY_LEN(cases));
