@@ -308,7 +308,7 @@ int sh_engine_start(void)
 		if (err)
 			sh_log(SH_WARN, "no windows in this process: %s (plain mmap is used)", strerrordesc_np(-err));
 		if (sh.user_mode)
-			sh_log(SH_INFO, "userfaultfd is for user mode only: buffers of system calls are faulted in before");
+			sh_log(SH_INFO, "userfaultfd is for user mode only: see libpinfs(7), CAVEATS");
 		sh.no_engine = err;
 		atomic_store(&sh.running, err == 0);
 	}

@@ -448,8 +448,7 @@ void sh_serve_removed(struct sh_req *r, int err)
 	sh_lock(&old);
 	list = sl->sl_wants;
 	sl->sl_wants = NULL;
-	if (sl->sl_state == SH_REMOVING)
-		s->removing--;
+	s->removing--;
 	sl->sl_dead_wait = false;
 	if (err == -EBUSY && sl->sl_file != NULL) {
 		sl->sl_state = SH_LIVE;
@@ -473,8 +472,6 @@ static void dead(struct sh_slot *sl)
 
 	if (sl->sl_state == SH_SETTING || sl->sl_state == SH_REMOVING) {
 		/* The answer under way finds it dead; wants wait for that. */
-		if (sl->sl_state == SH_REMOVING)
-			sl->sl_ses->removing--;
 		sl->sl_dead_wait = true;
 		list = NULL;
 	} else {

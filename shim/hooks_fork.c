@@ -18,6 +18,8 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
+/* Two threads may fork at the same time; glibc does not hold a lock of its own while it runs handlers. */
+static pthread_mutex_t fork_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct {
 	bool any;
 	int sv[2];
@@ -60,6 +62,7 @@ static void before(void)
 {
 	struct send_call c;
 
+	pthread_mutex_lock(&fork_lock);
 	fk.any = false;
 	if (atomic_load(&sh.nvma) != 0 && (pid_t)sh_sys(SYS_getpid) == sh.pid &&
 	    sh_sys(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fk.sv) == 0) {
@@ -87,6 +90,7 @@ static void after_in_parent(void)
 	sh_mem_unlock();
 	sh_unlock(&fk.old);
 	close_pair();
+	pthread_mutex_unlock(&fork_lock);
 }
 
 /* ---- the child ---- */
@@ -173,6 +177,7 @@ static void after_in_child(void)
 
 	sh.pid = (pid_t)sh_sys(SYS_getpid);
 	sh.epoch++;
+	pthread_mutex_init(&fork_lock, NULL);
 	pthread_mutex_init(&sh.lock, NULL);
 	sh_mem_reinit();
 	had = atomic_load(&sh.running);

@@ -557,44 +557,55 @@ static int sync_in_crew(void *arg)
 	return sh_rpc(c->ses, PF_P_SYNC, &c->in, sizeof c->in, NULL, 0);
 }
 
-/*
- * Stores through a window are in CPU caches or on the device. Pages that this process has not touched have
- * nothing to flush, and a cache line is flushed for all processors by its address, so any mapping of the block
- * will do: a read-only one of the device, which cannot fault under us.
- */
-static void flush_vma(struct sh_vma *v, uint64_t lo, uint64_t hi)
+/* All pages of @sl known in [foff, + len), which lies in its chunk: flush them. Else false. */
+static bool flush_slot(struct sh_slot *sl, uint64_t foff, uint64_t len)
 {
-	struct sh_session *s = v->map->file->ses;
+	const char *dev = sl->sl_ses->dev_flush;
 
-	for (uint64_t at = lo; at < hi && s->dev_flush != NULL;) {
+	for (uint64_t at = foff; at < foff + len; at += SH_PAGE) {
+		uint64_t pg = atomic_load_explicit(&sl->sl_page[at / SH_PAGE % SH_CHUNK_PAGES], memory_order_relaxed);
+
+		if (pg == SH_PG_UNKNOWN || dev == NULL)
+			return false;
+		if (sh_pg_here(pg))
+			sh_cpu_flush(dev + pg, SH_PAGE);
+	}
+	return true;
+}
+
+/*
+ * Stores through a window are in CPU caches or on the device. A cache line is flushed for all processors by its
+ * address, so any mapping of the block will do: a read-only one of the device, which cannot fault under us. Chunks
+ * that were never mapped here have nothing to flush; where blocks were taken from us meanwhile, the daemon knows
+ * better. Returns the part of [lo, hi) that it has to do in *in.
+ */
+static bool flush_vma(struct sh_vma *v, uint64_t lo, uint64_t hi, struct pf_p_sync_in *in)
+{
+	uint64_t from = UINT64_MAX, to = 0;
+
+	for (uint64_t at = lo; at < hi;) {
 		uint64_t foff = sh_vma_foff(v, at), n = pf_min64(hi - at, PF_CHUNK_SIZE - foff % PF_CHUNK_SIZE);
 		struct sh_slot *sl = sh_slot_find(v->map->file, foff >> PF_CHUNK_SHIFT);
 
-		for (uint64_t o = 0; sl != NULL && o < n; o += SH_PAGE) {
-			uint64_t pg = atomic_load_explicit(&sl->sl_page[(foff + o) / SH_PAGE % SH_CHUNK_PAGES],
-							   memory_order_relaxed);
-
-			if (sh_pg_here(pg))
-				sh_cpu_flush(s->dev_flush + pg, SH_PAGE);
+		if (sh_chunk_used(v, foff) &&
+		    (v->map->file->ses->msync || sl == NULL || !flush_slot(sl, foff, n))) {
+			from = pf_min64(from, foff);
+			to = foff + n;
 		}
 		at += n;
 	}
+	*in = (struct pf_p_sync_in){ .si_fh = v->map->file->fh, .si_foff = from, .si_len = to - from };
+	return from < to;
 }
 
 static int sync_vma(struct sh_vma *v, uint64_t lo, uint64_t hi, sh_sigs *old)
 {
 	struct sh_file *f = v->map->file;
-	struct sync_call c;
+	struct sync_call c = { .ses = f->ses };
 	int err;
 
-	if (!f->ses->msync) {
-		flush_vma(v, lo, hi);
+	if (!v->map->write || !flush_vma(v, lo, hi, &c.in))
 		return 0;
-	}
-	if (!v->map->write)
-		return 0;
-	c.ses = f->ses;
-	c.in = (struct pf_p_sync_in){ .si_fh = f->fh, .si_foff = sh_vma_foff(v, lo), .si_len = hi - lo };
 	f->refs++;
 	sh_unlock(old);			/* the daemon may take its time */
 	err = sh_crew_call(sync_in_crew, &c);

@@ -93,7 +93,7 @@ long sh_syscall(long nr, long a, long b, long c, long d, long e, long f);
 /* A failure is for sh_mmap_err(). */
 void *sh_mmap(void *addr, size_t len, int prot, int flags, int fd, uint64_t off);
 int sh_mmap_err(const void *p);		/* -errno of a failed sh_mmap() result, or 0 */
-void *sh_anon(size_t len);		/* zeroed, unreserved, not inherited by fork; NULL */
+void *sh_anon(size_t len);		/* zeroed, unreserved; NULL */
 static inline void *sh_ptr(uint64_t v) { return (void *)(uintptr_t)v; }
 static inline uint64_t sh_addr(const void *p) { return (uint64_t)(uintptr_t)p; }
 
@@ -120,7 +120,8 @@ struct sh_vma {
 /* Which pages of a chunk are replaced by a mapping of the device or of the empty file; per map. */
 struct sh_mchunk {
 	uint64_t dev[SH_CHUNK_PAGES / 64];
-	uint64_t touched;			/* anything was put there since the last zap */
+	uint32_t touched;			/* anything was put there since the last zap */
+	uint32_t used;				/* ... or ever */
 };
 
 struct sh_map {
@@ -426,6 +427,7 @@ int sh_fresh_over(uint64_t at, uint64_t len, int prot);	/* in place of what is t
 void sh_zap(struct sh_vma *v, uint64_t foff, uint64_t len);	/* atomically empty again */
 void sh_zap_file(struct sh_file *f, uint64_t foff, uint64_t len);
 int sh_map_page(struct sh_vma *v, struct sh_slot *sl, uint64_t addr);
+bool sh_chunk_used(const struct sh_vma *v, uint64_t foff);	/* was ever mapped: may have stores to flush */
 bool sh_page_mapped(const struct sh_vma *v, uint64_t addr);	/* by the device or the empty file */
 void sh_map_filled(struct sh_vma *v, struct sh_slot *sl);	/* blocks over the zeros of former holes */
 void sh_map_sigbus(struct sh_vma *v, uint64_t lo, uint64_t hi);

@@ -201,6 +201,8 @@ int sh_slot_remove(struct sh_slot *sl)
 	err = sh_send(sl->sl_ses, r, FUSE_REMOVEMAPPING, &m, sizeof m);
 	if (err)
 		sh_free(r, sizeof *r);
+	else
+		sl->sl_ses->removing++;
 	return err;
 }
 
@@ -248,7 +250,6 @@ bool sh_slot_reclaim(struct sh_session *s)
 		if (sh_slot_remove(sl))
 			return false;
 		sl->sl_state = SH_REMOVING;
-		s->removing++;
 		return true;
 	}
 	return false;

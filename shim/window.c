@@ -104,6 +104,11 @@ static void dev_put(struct sh_mchunk *c, unsigned int first, unsigned int n, boo
 	}
 }
 
+bool sh_chunk_used(const struct sh_vma *v, uint64_t foff)
+{
+	return mchunk(v, foff >> PF_CHUNK_SHIFT)->used != 0;
+}
+
 bool sh_page_mapped(const struct sh_vma *v, uint64_t addr)
 {
 	uint64_t foff = sh_vma_foff(v, addr);
@@ -243,7 +248,7 @@ static int map_run(struct sh_vma *v, struct sh_slot *sl, unsigned int *i, unsign
 		err = place(v, addr, n * SH_PAGE, sh.eof_fd, 0, 0);
 	if (err)
 		return err;
-	mc->touched = 1;
+	mc->touched = mc->used = 1;
 	dev_put(mc, *i, n, true);
 	*done = true;
 	*i += n;

@@ -420,6 +420,54 @@ static void reclaimed(void)
 	fake_stop();
 }
 
+/* The slots of a mapping that has just gone are on their way out: the next one waits for them. */
+static void slots_in_flight(void)
+{
+	int a, b;
+
+	setup(2);
+	a = file(4 * MIB);
+	b = file(4 * MIB);
+	for (int i = 0; i < 50; i++) {
+		char *p = map(i % 2 ? a : b, 4 * MIB, 0);
+
+		PT_EQ(touch(p, true), 0);
+		PT_EQ(touch(p + 2 * MIB, true), 0);
+		munmap(p, 4 * MIB);
+	}
+	close(a);
+	close(b);
+	fake_stop();
+}
+
+/* msync() of blocks that were taken from us since the store is the daemon's to do; of others, ours. */
+static void synced(void)
+{
+	struct fake_counts c;
+	char *p;
+	int fd;
+
+	setup(16);
+	fd = file(8 * MIB);
+	fake_fill(fd, 0, 8 * MIB, false);
+	p = map(fd, 8 * MIB, 0);
+	PT_EQ(msync(p, 8 * MIB, MS_SYNC), 0);
+	p[0] = p[3 * MIB] = 1;
+	PT_EQ(msync(p, 8 * MIB, MS_SYNC), 0);
+	fake_counts(&c);
+	PT_EQ(c.sync, 0);
+	PT_EQ(fake_inval(fd, 0, PAGE), 0);
+	PT_EQ(msync(p + MIB, MIB, MS_SYNC), 0);
+	fake_counts(&c);
+	PT_EQ(c.sync, 0);
+	PT_EQ(msync(p, 8 * MIB, MS_SYNC), 0);
+	fake_counts(&c);
+	PT_EQ(c.sync, 1);
+	munmap(p, 8 * MIB);
+	close(fd);
+	fake_stop();
+}
+
 /* ---- invalidations under load ---- */
 
 struct load {
@@ -824,6 +872,8 @@ int main(int argc, char **argv)
 		{ "mprotect", protected, 0 },
 		{ "madvise and msync", advised, 0 },
 		{ "slots are reclaimed", reclaimed, 0 },
+		{ "slots in flight", slots_in_flight, 0 },
+		{ "msync after an invalidation", synced, 0 },
 		{ "invalidation loses nothing", nothing_lost, 0 },
 		{ "twin: two steps lose", twin_loses, 0 },
 		{ "many threads, one chunk", many_threads, 0 },
