@@ -64,7 +64,7 @@ int pf_op_access(struct pf_fs *fs, const struct pf_cred *c, uint64_t ino, int ma
 /* Data without layout changes. Between begin and end the file's lock is held shared and the iovecs point at the device (holes: at
  * zeros): reply, then end. At most PF_RD_IOV pieces a call; *got may be less than len only at the end of file or when
  * the pieces ran out. */
-#define PF_RD_IOV 256
+#define PF_RD_IOV 258		/* 1 MiB, the largest request, touches at most 257 pages */
 struct pf_rd { struct iovec iov[PF_RD_IOV]; int n; size_t got; void *inode; };
 int pf_op_read_begin(struct pf_fs *fs, uint64_t ino, uint64_t off, size_t len, struct pf_rd *rd);
 void pf_op_read_end(struct pf_fs *fs, struct pf_rd *rd);

@@ -369,6 +369,35 @@ static void holes(void)
 	pt_fs_end(fs);
 }
 
+/* No two pages of the file lie side by side: one large read is made of as many pieces as pages, and is not cut short. */
+static void fragmented(void)
+{
+	static unsigned char page[4096], got[1 << 20];
+	struct pt_fs *fs;
+	int fd;
+
+	if (!pt_need_mount())
+		return;
+	fs = pt_fs_start("64M", NULL);
+	fd = open(P("f"), O_RDWR | O_CREAT, 0644);
+	PT_SYS_FATAL(fd);
+	memset(page, 'p', sizeof page);
+	for (off_t off = 4096; off < 3 << 20; off += 8192)
+		PT_EQ(pwrite(fd, page, sizeof page, off), sizeof page);
+	for (off_t off = 0; off < 8192; off += 1365) {
+		PT_EQ(pread(fd, got, sizeof got, off), sizeof got);
+		for (size_t i = 0; i < sizeof got; i++) {
+			if (got[i] != (((size_t)off + i) / 4096 % 2 != 0 ? 'p' : 0)) {
+				pt_say("offset %lld: byte %zu is %02x", (long long)off, i, got[i]);
+				CU_FAIL("contents");
+				break;
+			}
+		}
+	}
+	PT_SYS(close(fd));
+	pt_fs_end(fs);
+}
+
 /* --- MAP_SHARED without the preload library --- */
 
 static void mapped_coherence(void)
@@ -621,6 +650,7 @@ int main(int argc, char **argv)
 		{ "borders", borders, 0 },
 		{ "limits", limits, 0 },
 		{ "holes", holes, 0 },
+		{ "fragmented", fragmented, 0 },
 		{ "mapped: coherence", mapped_coherence, 0 },
 		{ "mapped: end of file", mapped_end, 0 },
 		{ "mapped: private", mapped_private, 0 },
