@@ -287,10 +287,19 @@ void pf_conn_close(struct pf_conn *c, bool forced)
 
 void pf_conn_process_ended(struct pf_conn *c)
 {
+	struct pf_sess *s;
 	bool last;
 
-	if (c->sess)
-		pf_sess_gone(c->sess);
+	/* The connection's worker may be closing it at this moment, and drop its reference of the session. */
+	pf_mutex_lock(&c->lock);
+	s = c->released ? NULL : c->sess;
+	if (s)
+		pf_sess_get(s);
+	pf_mutex_unlock(&c->lock);
+	if (!s)
+		return;
+	pf_sess_gone(s);
+	pf_sess_put(s);
 	pf_mutex_lock(&c->lock);
 	c->gone = true;
 	break_off(c);

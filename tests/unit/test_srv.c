@@ -471,7 +471,7 @@ static void cookies(void)
 /* A pin, a truncate, an unpin; new pins meanwhile. */
 static void pin_and_truncate(void)
 {
-	struct pf_p_inval in;
+	struct pf_p_inval in = { 0 };
 	struct env v;
 	struct cl *c, *d;
 	struct trunc t;
@@ -530,7 +530,7 @@ static void pin_and_truncate(void)
 /* A break and a store into a hole by somebody else: who was shown the hole is told. */
 static void holes(void)
 {
-	struct pf_p_inval in;
+	struct pf_p_inval in = { 0 };
 	struct env v;
 	struct cl *c, *d;
 	uint64_t fh, fd;
@@ -574,7 +574,7 @@ static void killed(void)
 	CU_ASSERT_EQUAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
 	pid = fork();
 	if (pid == 0) {
-		struct pf_p_inval in;
+		struct pf_p_inval in = { 0 };
 		struct pinfs_attach at;
 		struct cl *c = cl_open(&v);
 		struct pf_p_attach_in ai = { .ai_path = "x" };
@@ -702,7 +702,7 @@ static bool says(struct cl *c, const char *what)
 static void reports(void)
 {
 	uint64_t fh, seed = 42;
-	struct pf_p_inval in;
+	struct pf_p_inval in = { 0 };
 	struct trunc t;
 	struct env v;
 	struct cl *c;
@@ -1003,7 +1003,7 @@ static void *come_and_go(void *arg)
 
 	for (int i = 0; i < 60; i++) {
 		struct cl *c = cl_open(v);
-		struct pf_p_inval in;
+		struct pf_p_inval in = { 0 };
 		uint64_t fh;
 
 		if (cl_attach(v, c, true, &fh) == 0 && cl_setup(c, fh, (uint32_t)i % 8, (uint64_t)(i % 4) * CHUNK,
