@@ -1037,6 +1037,43 @@ static void crowd(void)
 	env_close(&v);
 }
 
+static unsigned int nr_sessions(struct env *v)
+{
+	struct pf_sess *s[64];
+	unsigned int n = pf_reg_sessions(v->e.fs, s, PF_ARRAY_LEN(s));
+
+	for (unsigned int i = 0; i < n; i++)
+		pf_sess_put(s[i]);
+	return n;
+}
+
+/* Processes that end at once: the end of the socket and of the process reach two workers together. For the sanitizers. */
+static void mayflies(void)
+{
+	struct env v;
+	pid_t pid[40];
+	int i, st;
+
+	env_open(&v, PF_BUSY_WAIT, CHUNK);
+	for (i = 0; i < (int)PF_ARRAY_LEN(pid); i++) {
+		pid[i] = fork();
+		if (pid[i] == 0) {
+			struct cl *k = calloc(1, sizeof *k);
+
+			k->fd = connect_to(v.srv);
+			_exit(cl_init(k) != 0 || cl_hello(k) != 0);
+		}
+	}
+	for (i = 0; i < (int)PF_ARRAY_LEN(pid); i++) {
+		CU_ASSERT_EQUAL(waitpid(pid[i], &st, 0), pid[i]);
+		CU_ASSERT_EQUAL(st, 0);
+	}
+	for (i = 0; i < 2000 && nr_sessions(&v) != 0; i++)
+		sleep_ms(1);
+	CU_ASSERT_EQUAL(nr_sessions(&v), 0);
+	env_close(&v);
+}
+
 int main(void)
 {
 	static const struct unit_case cases[] = {
@@ -1050,6 +1087,7 @@ int main(void)
 		{ "fuzz", fuzz },
 		{ "a client that does not listen", deaf },
 		{ "many that come and go", crowd },
+		{ "processes that end at once", mayflies },
 	};
 
 	pf_log_init("test_srv", PF_LOG_ERR, false);
