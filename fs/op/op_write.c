@@ -140,9 +140,10 @@ static int map_piece(struct pf_inode *ip, struct pf_bm *bm, struct piece *p)
 }
 
 #define KILL_PRIV 1U
-#define SIZE_LAST 2U	/* the size grows with the last piece only; else it covers what each transaction has mapped */
+#define SIZE_LAST 2U /* the size grows with the last piece only; else it covers what each transaction has mapped */
 
-/* One transaction: map as many pieces as fit, let the size grow up to @end. Takes them off the plan; drops it after an error. */
+/* One transaction: map as many pieces as fit, let the size grow up to @end. Takes them off the plan; drops it after an
+ * error. */
 static int commit_some(struct pf_inode *ip, struct plan *pl, uint64_t end, unsigned int flags)
 {
 	struct pf_d_inode *di;

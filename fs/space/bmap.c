@@ -181,8 +181,8 @@ static void fix_separators(struct path *p)
 /* Lookups ---------------------------------------------------------------------------------------- */
 
 /*
- * Each node is sound by itself; that they fit together is seen here, before a caller computes with the record. @behind: it must
- * lie behind @key, else callers would go back and forth for ever.
+ * Each node is sound by itself; that they fit together is seen here, before a caller computes with the record.
+ * @behind: it must lie behind @key, else callers would go back and forth for ever.
  */
 static int check_found(const struct pf_bm *bm, uint64_t key, const struct pf_ext *e, bool behind)
 {
@@ -195,7 +195,8 @@ static int check_found(const struct pf_bm *bm, uint64_t key, const struct pf_ext
 	return 0;
 }
 
-/* The first record behind the leaf position of @p, and behind @key: in the leaf, else leftmost below the next separator. */
+/* The first record behind the leaf position of @p and behind @key: in the leaf, else leftmost below the next separator.
+ */
 static int step_right(struct pf_bm *bm, struct path *p, uint64_t key, struct pf_ext *ext)
 {
 	struct level *leaf = &p->lv[p->depth - 1];

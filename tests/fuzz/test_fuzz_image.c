@@ -34,7 +34,8 @@
 #define DEV_BYTES (UINT64_C(16) << 20)
 #define DEV_NBLK (DEV_BYTES / PF_BLK_SIZE)
 #define BLK PF_BLK_SIZE
-#define SECONDS 10		/* for one seed; a loop without end is found by it */
+#define CPU_SECONDS 10		/* for one seed: a loop without end */
+#define SECONDS 120		/* a wait without end; generous, as the machine may be busy */
 #define BATCH 500U		/* seeds for one child */
 
 /* ---- the image ---- */
@@ -235,7 +236,7 @@ static void break_block(struct rng *r, uint8_t *base, uint64_t blk)
 /* A field of the object itself, not just a word of its block. */
 static void break_field(struct rng *r, uint8_t *base, uint64_t blk)
 {
-	uint8_t *p = base + blk * BLK, *at = p;
+	uint8_t *p = base + blk * BLK, *at;
 	struct pf_d_hdr *h = (void *)p;
 	uint64_t v = nasty(r), off = sizeof *h;
 	unsigned int size = 8;
@@ -257,7 +258,7 @@ static void break_field(struct rng *r, uint8_t *base, uint64_t blk)
 		for (uint64_t n = below(r, 40); n > 0; n--) {
 			uint64_t len = pf_get16(((struct pf_d_dirent *)(void *)(p + off))->de_reclen);
 
-			if (len < 8 || off + len + sizeof(struct pf_d_dirent) > BLK)
+			if (len < 8 || len % 8 != 0 || off + len + sizeof(struct pf_d_dirent) > BLK)
 				break;
 			off += len;
 		}
@@ -406,12 +407,14 @@ static const char *one(struct pf_pm *pm, FILE *out)
 
 static void run_seed(uint64_t seed, FILE *out)
 {
+	const struct itimerval cpu = { .it_value = { .tv_sec = CPU_SECONDS } };
 	const struct itimerval limit = { .it_value = { .tv_sec = SECONDS } };
 	struct pf_pm *pm = mem_open(DEV_BYTES);
 	const char *what;
 
 	told->seed = seed;
 	rewind(out);
+	(void)setitimer(ITIMER_PROF, &cpu, NULL);
 	(void)setitimer(ITIMER_REAL, &limit, NULL);
 	for (unsigned int i = 0; i < nr_used; i++)
 		memcpy(pm->base + used[i] * BLK, pristine + used[i] * BLK, BLK);
@@ -467,7 +470,9 @@ static uint64_t run_batch(uint64_t from, uint64_t to, const char *log)
 		return to;
 	(void)printf("seed %" PRIu64 ": %s", told->seed, told->wrong ? told->what : "");
 	if (WIFSIGNALED(status))
-		(void)printf("%s", WTERMSIG(status) == SIGALRM ? "hangs" : strsignal(WTERMSIG(status)));
+		(void)printf("%s", WTERMSIG(status) == SIGALRM	? "waits for ever" :
+				   WTERMSIG(status) == SIGPROF	? "loops for ever" :
+								  strsignal(WTERMSIG(status)));
 	(void)printf(" (PINFS_FUZZ_SEED=%" PRIu64 " PINFS_FUZZ_RUNS=1)\n", told->seed);
 	print_tail(log);
 	CU_FAIL("a damaged image was not handled");
