@@ -161,6 +161,28 @@ void sh_want_ring(struct sh_want *w)
 	crew_ring();
 }
 
+static struct sh_call *enqueue(int (*fn)(void *), void *arg, bool posted)
+{
+	struct sh_call *c = sh_alloc(sizeof *c);
+
+	if (c == NULL)
+		return NULL;
+	c->fn = fn;
+	c->arg = arg;
+	c->posted = posted;
+	sh_wait_init(&c->w);
+	c->next = atomic_load(&sh.calls);
+	while (!atomic_compare_exchange_weak(&sh.calls, &c->next, c))
+		;
+	crew_ring();
+	return c;
+}
+
+int sh_crew_post(int (*fn)(void *), void *arg)
+{
+	return enqueue(fn, arg, true) == NULL ? -ENOMEM : 0;
+}
+
 int sh_crew_call(int (*fn)(void *), void *arg)
 {
 	struct sh_call *c;
@@ -168,25 +190,30 @@ int sh_crew_call(int (*fn)(void *), void *arg)
 
 	if (sh_is_crew)
 		return fn(arg);
-	c = sh_alloc(sizeof *c);
+	c = enqueue(fn, arg, false);
 	if (c == NULL)
 		return -ENOMEM;
-	c->fn = fn;
-	c->arg = arg;
-	sh_wait_init(&c->w);
-	c->next = atomic_load(&sh.calls);
-	while (!atomic_compare_exchange_weak(&sh.calls, &c->next, c))
-		;
-	crew_ring();
 	err = sh_wait(&c->w);
 	sh_free(c, sizeof *c);
 	return err;
 }
 
+static struct sh_call *take_calls(void)
+{
+	struct sh_call *c = atomic_exchange(&sh.calls, NULL), *list = NULL, *next;
+
+	for (; c != NULL; c = next) {		/* oldest first */
+		next = c->next;
+		c->next = list;
+		list = c;
+	}
+	return list;
+}
+
 static bool crew_round(void)
 {
 	struct sh_slot *sl = atomic_exchange(&sh.kicks, NULL), *snext;
-	struct sh_call *c = atomic_exchange(&sh.calls, NULL), *cnext;
+	struct sh_call *c = take_calls(), *cnext;
 	bool ring = atomic_exchange(&sh.ring, false), did = sl != NULL || c != NULL || ring;
 
 	if (ring)
@@ -197,8 +224,13 @@ static bool crew_round(void)
 		sh_slot_kicked(sl);
 	}
 	for (; c != NULL; c = cnext) {
+		int err = c->fn(c->arg);
+
 		cnext = c->next;
-		sh_wake(&c->w, c->fn(c->arg));
+		if (c->posted)
+			sh_free(c, sizeof *c);
+		else
+			sh_wake(&c->w, err);
 	}
 	return did;
 }

@@ -76,11 +76,19 @@ struct pin_call {
 	uint64_t unique;
 };
 
+/* Posted: the answer, or this, wakes the pinner, after which @c is gone. */
 static int send_pin(void *arg)
 {
 	struct pin_call *c = arg;
+	struct sh_req *r = c->req;
+	struct sh_waiter *w = r->waiter;
+	int err = sh_send(c->ses, r, PF_P_PIN, &c->in, sizeof c->in);
 
-	return sh_send(c->ses, c->req, PF_P_PIN, &c->in, sizeof c->in);
+	if (err) {
+		sh_free(r, sizeof *r);
+		sh_wake(w, err);
+	}
+	return err;
 }
 
 static int send_cancel(void *arg)
@@ -110,7 +118,7 @@ static int pin_remote(struct sh_slot *sl, const struct part *pt, uint32_t pi_fla
 	*c.req = (struct sh_req){ .slot = sl, .waiter = &w, .out = body, .out_bytes = room, .told = &c.unique };
 	c.in = (struct pf_p_pin_in){ .pi_fh = pt->file->fh, .pi_slot = sl->sl_idx, .pi_first = pt->first,
 				     .pi_npage = pt->n, .pi_flags = pi_flags };
-	err = sh_crew_call(send_pin, &c);
+	err = sh_crew_post(send_pin, &c);
 	if (err) {
 		sh_free(c.req, sizeof *c.req);
 		goto out;

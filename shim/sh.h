@@ -271,6 +271,7 @@ struct sh_call {
 	int (*fn)(void *arg);
 	void *arg;
 	struct sh_waiter w;
+	bool posted;				/* nobody waits: the crew frees it */
 };
 
 #define SH_TEST_GAP 1U			/* yield between the first look and the count */
@@ -340,6 +341,7 @@ static inline struct sh_tls *sh_tls(void) { return sh_tls_ptr ? sh_tls_ptr : sh_
 /* ---- crew.c: the threads, and calls that run among them ---- */
 int sh_engine_start(void);		/* idempotent; -errno */
 int sh_crew_call(int (*fn)(void *), void *arg);	/* program -> crew, waits */
+int sh_crew_post(int (*fn)(void *), void *arg);		/* does not wait; in order with later calls; -ENOMEM */
 int sh_crew_call_long(int (*fn)(void *), void *arg);	/* the same in a thread of its own: @fn may block for long */
 void sh_crew_kick(struct sh_slot *sl);	/* does not wait */
 void sh_serve_bell(void);		/* crew's table only */
