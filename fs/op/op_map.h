@@ -3,7 +3,7 @@
  * op_map.h - windows and slow pins: what SETUPMAPPING, PIN, REMOVEMAPPING and SYNC of a session mean for a file.
  *
  * The caller has decoded a message; every field may still be nonsense. Nothing here blocks for a client, a pin or a
- * break: a request that meets a closed gate is put aside, and its mr_done() comes later, from another thread.
+ * break: a request that meets a closed gate is put aside, and its answer comes later, from another thread.
  */
 #ifndef PF_OP_OP_MAP_H
 #define PF_OP_OP_MAP_H
@@ -17,7 +17,7 @@ enum pf_map_what { PF_MAP_SETUP, PF_MAP_PIN };
 struct pf_map_req {
 	/* Set by the caller. */
 	enum pf_map_what what;
-	struct pf_sess *sess;		/* the caller keeps it until mr_done */
+	struct pf_sess *sess;		/* the caller keeps it until mr_end */
 	uint64_t unique;		/* for pf_sess_forget() */
 	uint64_t fh;
 	uint32_t slot;
@@ -27,14 +27,13 @@ struct pf_map_req {
 	bool write;			/* SETUP: the page at fault_foff backed and writable. PIN: all pages backed */
 	bool wait;			/* PIN: answer -EAGAIN only when the break that is in the way has ended */
 	/*
-	 * Exactly once; frees the request if it likes. @out with @ext (out->mo_next of them) on success, NULL
-	 * otherwise. On success it is called inside the gate and has to put the answer into the session's stream
-	 * before it returns: that is what keeps grants and invalidates in order. Must not block, take no lock above
-	 * LEAF, or make further requests.
+	 * Exactly once. @out with @ext (out->mo_next of them) on success, NULL otherwise. On success it is called inside
+	 * the gate and has to put the answer into the session's stream before it returns: that is what keeps grants and
+	 * invalidates in order. Must not block, take no lock above LEAF, or make further requests.
 	 */
 	void (*mr_answer)(struct pf_map_req *r, int err, const struct pf_p_map_out *out, const struct pf_p_extent *ext);
-	/* Optional, after mr_answer, outside of the gate with no lock held; @changed: blocks were allocated. The
-	 * end of the request. */
+	/* After mr_answer, outside of the gate with no lock held: the end of the request, which may be freed in it.
+	 * @changed: blocks were allocated. Optional. */
 	void (*mr_end)(struct pf_map_req *r, uint64_t ino, bool changed);
 
 	/* Private. */
@@ -47,7 +46,7 @@ struct pf_map_req {
 	bool answered, changed;
 };
 
-/* mr_answer and mr_end are called before or after this returns. */
+/* mr_answer and mr_end are called before this returns, or later. */
 void pf_map_start(struct pf_map_req *r);
 
 /* ATTACH: the right to inode @ino of generation @gen, as a cookie proved it. -ESTALE, -EINVAL (no regular file),

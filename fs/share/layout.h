@@ -12,9 +12,8 @@
  *        -> scan the ledgers
  *             idle: b_work()  -> thaw, open the gate -> b_done(result)
  *             busy, by policy:
- *                wait    open the gate, leave the slots frozen (so unpins kick), park; kick, death or timeout -> from
- *                the top.
- *                        The unmap is repeated only if something was granted in the range meanwhile.
+ *                wait    open the gate, leave the slots frozen (so unpins kick), park. A kick or a death: from the
+ *                        top; unmap again only if something was granted in the range meanwhile
  *                ebusy   thaw, open the gate -> b_done(-EBUSY)
  *                defer   park the blocks in the allocator, mark the slots stale, b_work(), b_done
  *                unsafe  count and report the collision, b_work(), b_done
@@ -28,7 +27,9 @@
  * meets a closed gate is put aside and run again when it opens.
  *
  * A session that does not acknowledge within revoke_timeout is quarantined: the blocks granted to it in the range are
- * parked, its slots go stale, and the break goes on; the blocks come back when it acknowledges or is gone.
+ * parked, its slots go stale, and the break goes on; the blocks come back when it acknowledges or is gone. A session
+ * that has lost its connection, while its process still maps the device, is treated so at once, and its pins are not
+ * waited for: nobody could tell when they end.
  *
  * Nobody may call pf_lay_submit() holding any lock. Callbacks are called without any lock held, from whichever thread
  * made the progress; they must not wait for clients or pins.
@@ -70,7 +71,7 @@ struct pf_brk {
 	struct pf_lobj *obj;			/* the submitter keeps the inode alive until b_done */
 	enum pf_brk_kind kind;
 	enum pf_busy policy;			/* CUT */
-	uint64_t timeout_ms;			/* CUT, wait: 0 = none */
+	uint64_t timeout_ms;			/* CUT, wait: from the submission on; 0 = none */
 	uint64_t foff, len;			/* pages whose mapping changes; page aligned; UINT64_MAX = to the end */
 	uint64_t pin_foff, pin_len;		/* CUT: pages whose pins count; a superset of the above */
 	const char *what;			/* "truncate", "punch", ... for reports; static */

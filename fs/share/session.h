@@ -6,9 +6,8 @@
  * lends it a send function. Lives until the last reference goes; its life has three states:
  *
  *   LIVE      connected
- *   CUT_OFF   the connection is gone, but the process still maps the device: nobody waits for its pins or answers,
- *   its blocks go
- *             to quarantine when their file gives them up
+ *   CUT_OFF   the connection is gone, but the process still maps the device: nobody waits for its pins or answers, its
+ *             blocks go to quarantine when their file gives them up
  *   DEAD      the process no longer maps anything: nothing of it is left in any inode
  *
  * Takes SESSION (own lock), LAYOUT before it, REGISTRY after it.

@@ -379,15 +379,6 @@ void pf_win_thaw(struct pf_lobj *o, uint64_t foff, uint64_t len)
 			}
 }
 
-bool pf_win_any(struct pf_lobj *o, uint64_t foff, uint64_t len)
-{
-	for (struct pf_share *sh = o->shares; sh; sh = sh->next)
-		for (struct pf_grant *g = sh->grants; g; g = g->next)
-			if (overlaps(g, foff, len))
-				return true;
-	return false;
-}
-
 struct pf_grant *pf_win_scan(struct pf_lobj *o, struct pf_grant *from, uint64_t foff, uint64_t len)
 {
 	struct pf_share *sh = from ? from->share : o->shares;

@@ -2,13 +2,11 @@
 /*
  * window.h - who was shown which blocks of which file: shares and grants.
  *
- *   share   one session on one inode. Keeps the in-core inode and the session alive. Owned by handles, grants,
- *   operations in
- *           progress and an invalidate that is not acknowledged.
- *   grant   one slot of a session's window: a 2 MiB chunk of the share's file and the device blocks that the client
- *   was told lie
- *           under it. The daemon's own memory: what it says decides whose pins count and which blocks a quarantine
- *           keeps.
+ *   share   one session on one inode. Keeps the in-core inode and the session alive. Owned by handles, grants, operations
+ *           in progress and an invalidate that is not acknowledged.
+ *   grant   one slot of a session's window: a 2 MiB chunk of the share's file, and the device blocks that the client was
+ *           told lie under it. The daemon's own memory: what it says decides whose pins count and which blocks a
+ *           quarantine keeps.
  *
  * A grant and its share's list are under LAYOUT of the inode; the session's table of slots is under SESSION. Both are
  * held to add or remove a grant, in that order.
@@ -110,7 +108,6 @@ int pf_win_remove(struct pf_fs *fs, struct pf_sess *s, uint32_t slot) PF_MUST_CH
 
 void pf_win_freeze(struct pf_lobj *o, uint64_t foff, uint64_t len);
 void pf_win_thaw(struct pf_lobj *o, uint64_t foff, uint64_t len);
-bool pf_win_any(struct pf_lobj *o, uint64_t foff, uint64_t len);
 /* A pinned grant in the range, looking from @from (NULL: from the start), or NULL. */
 struct pf_grant *pf_win_scan(struct pf_lobj *o, struct pf_grant *from, uint64_t foff, uint64_t len);
 /* Pages of the range that @sh has pinned, as far as they count. */

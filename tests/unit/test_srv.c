@@ -1047,7 +1047,7 @@ static unsigned int nr_sessions(struct env *v)
 	return n;
 }
 
-/* Processes that end at once: the end of the socket and of the process reach two workers together. For the sanitizers. */
+/* The end of the socket and the end of the process reach two workers together. For the sanitizers. */
 static void mayflies(void)
 {
 	struct env v;
