@@ -2,9 +2,9 @@
 /*
  * cut.c - blocks that leave an inode: truncate, punch, and the end of an inode without links.
  *
- * A cut that one transaction cannot hold is recorded first (i_intent, and the orphan file), then done piece by piece; a crash in
- * between is finished by the next mount, a failed call by the next one that changes the file's blocks. Takes the inode's lock for
- * eviction only; otherwise the caller has it.
+ * A cut that one transaction cannot hold is recorded first (i_intent, and the orphan file), then done piece by piece;
+ * a crash in between is finished by the next mount, a failed call by the next one that changes the file's blocks.
+ * Takes the inode's lock for eviction only; otherwise the caller has it.
  */
 #include "obj/inode.h"
 

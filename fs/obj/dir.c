@@ -2,12 +2,13 @@
 /*
  * dir.c - names of a directory.
  *
- * A leaf holds the names whose keys lie between its record's key and the next one's, in no order. A full leaf is split at the
- * median of its keys; one that gets empty is freed, one that gets sparse takes in its right neighbour. The names of one hash
- * differ in the low 8 bits of the key; they may lie on both sides of a split, so every search walks from the highest possible key down.
+ * A leaf holds the names whose keys lie between its record's key and the next one's, in no order. A full leaf is
+ * split at the median of its keys; one that gets empty is freed, one that gets sparse takes in its right neighbour.
+ * The names of one hash differ in the low 8 bits of the key; they may lie on both sides of a split, so every search
+ * walks from the highest possible key down.
  *
- * Owns nothing; the directory's lock is the caller's. Bounds are checked here again although leaves were verified: a process
- * with a window may scribble over the device, and that must cost it its files, not us our address space.
+ * Owns nothing; the directory's lock is the caller's. Bounds are checked here again although leaves were verified: a
+ * process with a window may scribble over the device, and that must cost it its files, not us our address space.
  */
 #include "obj/dir.h"
 
@@ -65,8 +66,8 @@ static bool same_name(const struct pf_d_dirent *de, const char *name, size_t len
 	return de->de_namelen == len && memcmp((const char *)de + NAME_OFF, name, len) == 0;
 }
 
-static void put_entry(struct pf_d_dirent *de, unsigned int reclen, uint64_t key, uint64_t ino, uint8_t type, const char *name,
-		      size_t len)
+static void put_entry(struct pf_d_dirent *de, unsigned int reclen, uint64_t key, uint64_t ino, uint8_t type,
+		      const char *name, size_t len)
 {
 	de->de_key = pf_put64(key);
 	de->de_ino = pf_put64(ino);
@@ -172,8 +173,8 @@ struct spot {
 	uint8_t used[COLLISIONS / 8];	/* collision numbers taken, when not found */
 };
 
-static int scan(struct pf_inode *dir, struct pf_tx *tx, const struct pf_ext *ext, uint64_t base, const char *name, size_t len,
-		struct spot *spot)
+static int scan(struct pf_inode *dir, struct pf_tx *tx, const struct pf_ext *ext, uint64_t base, const char *name,
+		size_t len, struct spot *spot)
 {
 	const void *leaf;
 	int err;
@@ -312,7 +313,8 @@ static void add_leaf_blocks(struct pf_inode *dir, const struct pf_bm *bm, int le
 }
 
 /* Two leaves out of one: entries up to the median of the bytes stay, the rest moves to a new leaf. */
-static int split(struct pf_tx *tx, struct pf_inode *dir, const struct pf_ext *ext, void *leaf, uint64_t key, void **target)
+static int split(struct pf_tx *tx, struct pf_inode *dir, const struct pf_ext *ext, void *leaf, uint64_t key,
+		 void **target)
 {
 	struct pf_bm bm = pf_inode_bm(dir, tx);
 	unsigned int bytes = 0, half = 0, live;

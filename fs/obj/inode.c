@@ -2,8 +2,8 @@
 /*
  * inode.c - inodes in memory and the cache that finds them.
  *
- * Owns the cache: shards of a hash by number, each with a list of unused inodes. Locks: a shard is rank REGISTRY and is never
- * held across anything slower than a list operation. Who frees inodes on the media is cut.c.
+ * Owns the cache: shards of a hash by number, each with a list of unused inodes. Locks: a shard is rank REGISTRY and
+ * is never held across anything slower than a list operation. Who frees inodes on the media is cut.c.
  */
 #include "obj/inode.h"
 
@@ -172,8 +172,9 @@ static void ref(struct shard *s, struct pf_inode *ip)
 /* ---- references ---- */
 
 /*
- * A number is looked for in the hash first. One that is DYING cannot be reached by any name; a new inode of its number goes in front
- * of it, so it is never found instead of that. Two threads that miss together: the second waits for the first one's load.
+ * A number is looked for in the hash first. One that is DYING cannot be reached by any name; a new inode of its
+ * number goes in front of it, so it is never found instead of that. Two threads that miss together: the second waits
+ * for the first one's load.
  */
 static int get(struct pf_fs *fs, uint64_t ino, bool orphan, struct pf_inode **spare, struct pf_inode **out)
 {

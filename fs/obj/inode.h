@@ -76,14 +76,16 @@ void pf_inode_order(struct pf_inode **v, unsigned int n);
 
 /* The inode's shadow in @tx. The caller has the lock exclusively until the transaction has ended. */
 int pf_inode_edit(struct pf_tx *tx, struct pf_inode *ip, struct pf_d_inode **out) PF_MUST_CHECK;
-/* A transaction that starts with this inode: pf_tx_begin() and pf_inode_edit(). Nothing is left of it after an error. */
+/* A transaction that starts with this inode: pf_tx_begin() and pf_inode_edit(). Nothing is left of it after an
+ * error. */
 int pf_inode_begin(struct pf_inode *ip, struct pf_tx **tx, struct pf_d_inode **out) PF_MUST_CHECK;
 /* Its tree: in the shadow when @tx is not NULL (after pf_inode_edit), else as committed. */
 struct pf_bm pf_inode_bm(struct pf_inode *ip, struct pf_tx *tx);
 /* @delta blocks more (or fewer) belong to the inode that is being edited. */
 void pf_inode_blocks(struct pf_inode *ip, int64_t delta);
 
-/* A client may store to these bytes through a window from now on: called before a writable grant. fsync(2) flushes them. */
+/* A client may store to these bytes through a window from now on: called before a writable grant. fsync(2) flushes
+ * them. */
 void pf_inode_dirtied(struct pf_inode *ip, uint64_t foff, uint64_t len);
 /* The bytes noted so far, and forget them; len 0: none. */
 void pf_inode_take_dirty(struct pf_inode *ip, uint64_t *foff, uint64_t *len);
@@ -103,9 +105,9 @@ static inline bool pf_inode_isreg(const struct pf_inode *ip) { return ip->fmt ==
 void pf_inode_stat(const struct pf_inode *ip, struct stat *st);
 
 /*
- * Cutting: blocks leave the tree in as many transactions as it takes, each of which the journal can hold.
- * The caller has the lock exclusively and the layout broken. All of them set mtime and ctime, then call @also (may be NULL)
- * with the shadow in the transaction that makes the change visible.
+ * Cutting: blocks leave the tree in as many transactions as it takes, each of which the journal can hold. The caller
+ * has the lock exclusively and the layout broken. All of them set mtime and ctime, then call @also (may be NULL) with
+ * the shadow in the transaction that makes the change visible.
  */
 struct pf_also { void (*fn)(struct pf_d_inode *di, void *arg); void *arg; };
 

@@ -2,8 +2,9 @@
 /*
  * orphan.c - the orphan file: slots that name inodes, found without reading.
  *
- * Owns a table of its blocks in memory. It only grows: entries are published by nblk, so it is read without a lock inside
- * transactions. Locks: grow_lock (REGISTRY) for adding blocks; each block's lock (ORPHAN) from its change to the end of the transaction.
+ * Owns a table of its blocks in memory. It only grows: entries are published by nblk, so it is read without a lock
+ * inside transactions. Locks: grow_lock (REGISTRY) for adding blocks; each block's lock (ORPHAN) from its change to
+ * the end of the transaction.
  */
 #include "obj/orphan.h"
 
@@ -67,12 +68,13 @@ static int read_blocks(struct pf_fs *fs, struct pf_orph *o)
 		if (err != 0 || e.len == 0)
 			return err;
 		for (uint64_t i = key > e.key ? key - e.key : 0; i < e.len; i++) {
+			const struct pf_d_hdr *h;
 			const void *obj;
 
 			err = pf_md_get(fs, PF_MD_ORPHAN, (e.dblk + i) << PF_BLK_SHIFT, PF_INO_ORPHAN, &obj);
+			h = obj;
 			if (err == 0)
-				err = add_block(o, e.dblk + i,
-						(uint32_t)BLK_SLOTS - pf_get16(((const struct pf_d_hdr *)obj)->h_count));
+				err = add_block(o, e.dblk + i, (uint32_t)BLK_SLOTS - pf_get16(h->h_count));
 			if (err != 0)
 				return err;
 		}
@@ -275,8 +277,9 @@ int pf_orph_del(struct pf_tx *tx, struct pf_inode *ip)
 
 /* ---- mount ---- */
 
-static int for_each(struct pf_fs *fs, int (*fn)(struct pf_fs *fs, struct oblk *b, uint32_t slot, uint64_t ino, void *arg),
-		    void *arg)
+typedef int (*slot_fn)(struct pf_fs *fs, struct oblk *b, uint32_t slot, uint64_t ino, void *arg);
+
+static int for_each(struct pf_fs *fs, slot_fn fn, void *arg)
 {
 	struct pf_orph *o = fs->orph;
 	int err = 0;
@@ -313,7 +316,8 @@ static int process_one(struct pf_fs *fs, struct oblk *b, uint32_t slot, uint64_t
 	err = pf_inode_nlink(ip) > 0 ? pf_inode_settle(ip) : 0;
 	pf_rwlock_unlock(&ip->lock);
 	if (err != 0)
-		pf_warn("inode %" PRIu64 ": its half-done truncate or punch cannot be finished: %s", ino, strerror(-err));
+		pf_warn("inode %" PRIu64 ": its half-done truncate or punch cannot be finished: %s", ino,
+			strerror(-err));
 	pf_inode_put(ip);
 	return 0;
 }

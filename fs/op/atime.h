@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* atime.h - access times as relatime has them: at most one change for each modification, and one a day. Private to fs/op. */
+/* atime.h - access times as relatime has them: at most one change for each modification, and one a day. Private to
+ * fs/op. */
 #ifndef PF_OP_ATIME_H
 #define PF_OP_ATIME_H
 

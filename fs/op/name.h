@@ -10,7 +10,8 @@
 int pf_name_check(const char *name);
 /* Is it a directory that names can be looked up in (@alive: and made in)? -ENOTDIR, -ENOENT. Lock held. */
 int pf_dir_check(const struct pf_inode *dir, bool alive);
-/* The inode behind an entry, referenced. The directory's lock keeps the entry, so a number that leads nowhere is damage. */
+/* The inode behind an entry, referenced. The directory's lock keeps the entry, so a number that leads nowhere is
+ * damage. */
 int pf_name_inode(struct pf_inode *dir, const struct pf_dirent *de, struct pf_inode **out);
 /* Attributes into *@out; the caller's reference to @ip becomes the kernel's. No lock held. */
 void pf_entry_give(struct pf_inode *ip, struct pf_entry *out);

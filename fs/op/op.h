@@ -2,17 +2,18 @@
 /*
  * op.h - every verb of the filesystem: lock, check, break, transaction, result. The only layer that composes.
  *
- * Layer 6 (FUSE, sessions) calls this and nothing below. 0 or a negative errno; out-parameters are written only on success. A
- * metadata call is atomic, and durable when it returns. Permission checks: the kernel makes them (default_permissions is on unless
- * the user turned it off by mount option; then pf_op_access() rules are applied here).
+ * Layer 6 (FUSE, sessions) calls this and nothing below. 0 or a negative errno; out-parameters are written only on
+ * success. A metadata call is atomic, and durable when it returns. Permission checks: the kernel makes them
+ * (default_permissions is on unless the user turned it off by mount option; then pf_op_access() rules are applied
+ * here).
  *
  * Two kinds of verbs:
  *   plain     struct pf_fs *, arguments -> result. Block for short locks only.
- *   pf_areq   may have to break a layout. pf_op_start() returns at once; ar_done() is called exactly once, perhaps before
- *             pf_op_start() returned, perhaps later from another thread, with no lock held.
+ *   pf_areq   may have to break a layout. pf_op_start() returns at once; ar_done() is called exactly once, perhaps
+ *             before pf_op_start() returned, perhaps later from another thread, with no lock held.
  *
- * Inode numbers are the media's (root: PF_INO_ROOT). A verb that returns an entry has taken one lookup reference, given back by
- * pf_op_forget(). Names: 1..255 bytes, no NUL, no '/', not "." or ".." (-EINVAL; -ENAMETOOLONG).
+ * Inode numbers are the media's (root: PF_INO_ROOT). A verb that returns an entry has taken one lookup reference,
+ * given back by pf_op_forget(). Names: 1..255 bytes, no NUL, no '/', not "." or ".." (-EINVAL; -ENAMETOOLONG).
  */
 #ifndef PF_OP_OP_H
 #define PF_OP_OP_H
@@ -28,9 +29,11 @@ struct pf_entry { uint64_t ino; uint32_t gen; struct stat st; };
 
 /* Bring up / take down the whole core (layers 0-5) on a device. */
 struct pf_mount_info { int replayed; uint64_t orphans; const char *why; /* on failure: one phrase */ };
-int pf_fs_mount(const char *device, const struct pf_opts *opts, struct pf_fs **out, struct pf_mount_info *info) PF_MUST_CHECK;
+int pf_fs_mount(const char *device, const struct pf_opts *opts, struct pf_fs **out,
+		struct pf_mount_info *info) PF_MUST_CHECK;
 /* The same on a device that is open already and stays the caller's: images in memory. */
-int pf_fs_mount_pm(struct pf_pm *pm, const struct pf_opts *opts, struct pf_fs **out, struct pf_mount_info *info) PF_MUST_CHECK;
+int pf_fs_mount_pm(struct pf_pm *pm, const struct pf_opts *opts, struct pf_fs **out,
+		   struct pf_mount_info *info) PF_MUST_CHECK;
 void pf_fs_unmount_pm(struct pf_fs *fs);
 /* Everything is closed: evicts cached inodes, marks the image clean. */
 void pf_fs_unmount(struct pf_fs *fs);
@@ -40,18 +43,21 @@ void pf_fs_unmount(struct pf_fs *fs);
 int pf_op_lookup(struct pf_fs *fs, uint64_t dir, const char *name, struct pf_entry *out);
 int pf_op_mknod(struct pf_fs *fs, const struct pf_cred *c, uint64_t dir, const char *name, mode_t mode, dev_t rdev,
 		struct pf_entry *out);			/* regular files too: create */
-int pf_op_mkdir(struct pf_fs *fs, const struct pf_cred *c, uint64_t dir, const char *name, mode_t mode, struct pf_entry *out);
+int pf_op_mkdir(struct pf_fs *fs, const struct pf_cred *c, uint64_t dir, const char *name, mode_t mode,
+		struct pf_entry *out);
 int pf_op_symlink(struct pf_fs *fs, const struct pf_cred *c, uint64_t dir, const char *name, const char *target,
 		  struct pf_entry *out);
 int pf_op_link(struct pf_fs *fs, uint64_t ino, uint64_t dir, const char *name, struct pf_entry *out);
 int pf_op_unlink(struct pf_fs *fs, uint64_t dir, const char *name);
 int pf_op_rmdir(struct pf_fs *fs, uint64_t dir, const char *name);
-int pf_op_rename(struct pf_fs *fs, uint64_t odir, const char *oname, uint64_t ndir, const char *nname, unsigned int flags);
+int pf_op_rename(struct pf_fs *fs, uint64_t odir, const char *oname, uint64_t ndir, const char *nname,
+		 unsigned int flags);
 int pf_op_readlink(struct pf_fs *fs, uint64_t ino, char *buf, size_t size);	/* NUL terminated; size >= 4096 */
 void pf_op_forget(struct pf_fs *fs, uint64_t ino, uint64_t n);
 
-/* Directory reading. @fn(arg, name, ino, type, next_cookie, entry-or-NULL) returns false when full: then it
- * has not taken the entry. With @plus each entry (but . and ..) carries attributes and a lookup reference. @cookie 0 starts; . and .. are cookies 1 and 2. */
+/* Directory reading. @fn(arg, name, ino, type, next_cookie, entry-or-NULL) returns false when full: then it has not
+ * taken the entry. With @plus each entry (but . and ..) carries attributes and a lookup reference. @cookie 0 starts;
+ * . and .. are cookies 1 and 2. */
 typedef bool (*pf_dirent_fn)(void *arg, const char *name, uint64_t ino, unsigned char type, uint64_t next_cookie,
 			     const struct pf_entry *entry);
 int pf_op_readdir(struct pf_fs *fs, uint64_t dir, uint64_t cookie, bool plus, pf_dirent_fn fn, void *arg);
@@ -61,15 +67,16 @@ int pf_op_getattr(struct pf_fs *fs, uint64_t ino, struct stat *st, uint32_t *gen
 int pf_op_statfs(struct pf_fs *fs, struct statvfs *st);
 int pf_op_access(struct pf_fs *fs, const struct pf_cred *c, uint64_t ino, int mask);
 
-/* Data without layout changes. Between begin and end the file's lock is held shared and the iovecs point at the device (holes: at
- * zeros): reply, then end. At most PF_RD_IOV pieces a call; *got may be less than len only at the end of file or when
- * the pieces ran out. */
+/* Data without layout changes. Between begin and end the file's lock is held shared and the iovecs point at the
+ * device (holes: at zeros): reply, then end. At most PF_RD_IOV pieces a call; *got may be less than len only at the
+ * end of file or when the pieces ran out. */
 #define PF_RD_IOV 258		/* 1 MiB, the largest request, touches at most 257 pages */
 struct pf_rd { struct iovec iov[PF_RD_IOV]; int n; size_t got; void *inode; };
 int pf_op_read_begin(struct pf_fs *fs, uint64_t ino, uint64_t off, size_t len, struct pf_rd *rd);
 void pf_op_read_end(struct pf_fs *fs, struct pf_rd *rd);
 int pf_op_fsync(struct pf_fs *fs, uint64_t ino, bool datasync);
-int pf_op_lseek(struct pf_fs *fs, uint64_t ino, uint64_t off, int whence, uint64_t *out);	/* SEEK_HOLE, SEEK_DATA */
+/* @whence: SEEK_HOLE, SEEK_DATA. */
+int pf_op_lseek(struct pf_fs *fs, uint64_t ino, uint64_t off, int whence, uint64_t *out);
 
 /* Operations that may break a layout. Fill the struct, call pf_op_start(). */
 enum pf_aop { PF_AOP_SETATTR, PF_AOP_WRITE, PF_AOP_FALLOCATE, PF_AOP_COPY, PF_AOP_TRUNC_OPEN };
@@ -104,8 +111,8 @@ struct pf_areq {
 	};
 	/* @res: bytes (write, copy), 0, or -errno. The request may be freed in it. */
 	void (*ar_done)(struct pf_areq *r, ssize_t res);
-	/* Optional: the request was put aside; @id is for pf_op_cancel(). Called before pf_op_start() returns, and ar_done() not
-	 * before this has returned. */
+	/* Optional: the request was put aside; @id is for pf_op_cancel(). Called before pf_op_start() returns, and
+	 * ar_done() not before this has returned. */
 	void (*ar_aside)(struct pf_areq *r, uint64_t id);
 
 	/* Private to op/. */
@@ -127,11 +134,11 @@ struct pf_lobj *pf_inode_lobj(struct pf_inode *ip);
 uint64_t pf_inode_ino(const struct pf_inode *ip);
 struct pf_dext { uint64_t foff, doff, len; };		/* bytes */
 /* Written extents in [foff, foff + len), sorted, merged; *n in: room, out: used. *size: i_size. */
-int pf_op_extents(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint64_t len, struct pf_dext *ext, unsigned int *n,
-		  uint64_t *size);
-/* Make every page of [foff, foff + len) below the end of file allocated, written (zeroed where it was not) and durable, touch
- * mtime. If nothing in the whole 2 MiB chunk of @foff is written and the file covers it, all of it may be made so.
- * The caller has the gate closed (a MAP break). -ENOSPC, -EFAULT (beyond EOF). */
+int pf_op_extents(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint64_t len, struct pf_dext *ext,
+		  unsigned int *n, uint64_t *size);
+/* Make every page of [foff, foff + len) below the end of file allocated, written (zeroed where it was not) and
+ * durable, touch mtime. If nothing in the whole 2 MiB chunk of @foff is written and the file covers it, all of it may
+ * be made so. The caller has the gate closed (a MAP break). -ENOSPC, -EFAULT (beyond EOF). */
 int pf_op_alloc_pages(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint64_t len);
 /* Stores through windows in this range become durable. */
 int pf_op_sync_range(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint64_t len);

@@ -3,8 +3,8 @@
  * op_attr.c - attributes: stat, access, chmod, chown, times, statfs, and the size, which is a break of the layout.
  *
  * Takes INODE. A truncate that shrinks cuts the layout from the page of the new end on (its tail is zeroed); one that
- * grows cuts the last page when the old end is inside it (the same), and shows new pages. All that one request changes becomes
- * visible in one transaction.
+ * grows cuts the last page when the old end is inside it (the same), and shows new pages. All that one request
+ * changes becomes visible in one transaction.
  */
 #include <errno.h>
 #include <string.h>
@@ -100,8 +100,8 @@ static int prepare(struct pf_brk *b)
 	pf_rwlock_unlock(&ip->lock);
 	if (want < size)
 		pf_areq_cut(r, want, UINT64_MAX);
-	else
-		pf_areq_cut(r, size, want - size);	/* pins: only the page in which the file ends now can have any */
+	else	/* only the page in which the file ends now can have pins */
+		pf_areq_cut(r, size, want - size);
 	return 0;
 }
 
@@ -194,7 +194,8 @@ bool pf_atime_due(const struct pf_inode *ip)
 
 	if (ip->fs->opts.ro || pf_inode_nlink(ip) == 0)
 		return false;
-	return a < m || (a == m && ans <= pf_get32(d->i_mtime_ns)) || a < c || (a == c && ans <= pf_get32(d->i_ctime_ns)) ||
+	return a < m || (a == m && ans <= pf_get32(d->i_mtime_ns)) ||
+	       a < c || (a == c && ans <= pf_get32(d->i_ctime_ns)) ||
 	       (int64_t)pf_now().sec - a >= INT64_C(24) * 3600;
 }
 

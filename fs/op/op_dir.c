@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * op_dir.c - reading directories, in the order of the names' keys, so that a position stays good whatever is added or removed.
+ * op_dir.c - reading directories, in the order of the names' keys, so that a position stays good whatever is added or
+ * removed.
  *
- * One leaf at a time is copied under the directory's lock and handed out without it. A name that goes away in between may
- * still be shown, as POSIX allows.
+ * One leaf at a time is copied under the directory's lock and handed out without it. A name that goes away in between
+ * may still be shown, as POSIX allows.
  */
 #include "op/name.h"
 

@@ -2,8 +2,8 @@
 /*
  * op_mount.c - bring the whole core up on a device, and take it down.
  *
- * Up: device, superblock, replay, then each layer from below, then what the crash left half done. Down: the other way round. An image is
- * marked clean only when its journal is empty and nothing is on the orphan list.
+ * Up: device, superblock, replay, then each layer from below, then what the crash left half done. Down: the other way
+ * round. An image is marked clean only when its journal is empty and nothing is on the orphan list.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -32,7 +32,8 @@ static void take_down(struct pf_fs *fs)
 	pf_verified_fini(fs);
 }
 
-/* What the last mount did not finish. Writes, unless the mount is read-only: then it only says whether it may be used. */
+/* What the last mount did not finish. Writes, unless the mount is read-only: then it only says whether it may be
+ * used. */
 static int replay(struct pf_fs *fs, struct pf_mount_info *info)
 {
 	int n = fs->opts.ro ? pf_jnl_pending(fs) : pf_jnl_replay(fs);

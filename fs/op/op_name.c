@@ -2,8 +2,8 @@
 /*
  * op_name.c - finding and making names: lookup, mknod, mkdir, symlink, link, readlink.
  *
- * Each call is one transaction. Takes INODE: the directory exclusively, then the linked inode. Removing names is op_remove.c's,
- * moving them op_rename.c's.
+ * Each call is one transaction. Takes INODE: the directory exclusively, then the linked inode. Removing names is
+ * op_remove.c's, moving them op_rename.c's.
  */
 #include "op/name.h"
 
@@ -310,7 +310,8 @@ int pf_op_mknod(struct pf_fs *fs, const struct pf_cred *c, uint64_t dir, const c
 	return make(fs, dir, name, &r, out);
 }
 
-int pf_op_mkdir(struct pf_fs *fs, const struct pf_cred *c, uint64_t dir, const char *name, mode_t mode, struct pf_entry *out)
+int pf_op_mkdir(struct pf_fs *fs, const struct pf_cred *c, uint64_t dir, const char *name, mode_t mode,
+		struct pf_entry *out)
 {
 	const struct recipe r = { .cred = c, .mode = S_IFDIR | (mode & 07777) };
 

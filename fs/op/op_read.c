@@ -2,7 +2,8 @@
 /*
  * op_read.c - reading without copying: read_begin/read_end, lseek, fsync.
  *
- * A read points at the device and holds INODE shared until its reply has been sent, so no truncate takes the blocks away under it.
+ * A read points at the device and holds INODE shared until its reply has been sent, so no truncate takes the blocks
+ * away under it.
  */
 #include <errno.h>
 #include <unistd.h>

@@ -2,8 +2,8 @@
 /*
  * op_remove.c - unlink and rmdir.
  *
- * One transaction removes the name and, with the last link, puts the inode on the orphan list. It never waits for pins and needs no space:
- * the blocks go when the last reference does. Takes INODE: the directory, then the inode.
+ * One transaction removes the name and, with the last link, puts the inode on the orphan list. It never waits for
+ * pins and needs no space: the blocks go when the last reference does. Takes INODE: the directory, then the inode.
  */
 #include "op/name.h"
 

@@ -2,10 +2,10 @@
 /*
  * op_rename.c - rename, with RENAME_NOREPLACE and RENAME_EXCHANGE, in one transaction.
  *
- * Locks: between two directories, NAME first: then nobody else moves a directory, and who is whose ancestor stays true
- * until the end. Then both directories, an ancestor before its descendant and else by number, then the inodes
- * concerned, directories before others and by number. An inode that is locked as a child is never an ancestor of another one
- * that is: such renames are refused before (EINVAL, ENOTEMPTY).
+ * Locks: between two directories, NAME first: then nobody else moves a directory, and who is whose ancestor stays
+ * true until the end. Then both directories, an ancestor before its descendant and else by number, then the inodes
+ * concerned, directories before others and by number. An inode that is locked as a child is never an ancestor of
+ * another one that is: such renames are refused before (EINVAL, ENOTEMPTY).
  */
 #include "op/name.h"
 
@@ -72,7 +72,8 @@ static void unlock_dirs(struct rename *r)
 
 /*
  * What the two names lead to. The directories are locked. Refused here, before a child could turn out to be one of
- * the locked directories: moving one into its own subtree, replacing an ancestor. The order of the errors is the kernel's.
+ * the locked directories: moving one into its own subtree, replacing an ancestor. The order of the errors is the
+ * kernel's.
  */
 static int find_both(struct rename *r)
 {
@@ -229,7 +230,8 @@ static int find_trap(struct rename *r)
 	return is_above(r->fs, r->ndir->ino, r->odir->ino, &r->trap);
 }
 
-int pf_op_rename(struct pf_fs *fs, uint64_t odir, const char *oname, uint64_t ndir, const char *nname, unsigned int flags)
+int pf_op_rename(struct pf_fs *fs, uint64_t odir, const char *oname, uint64_t ndir, const char *nname,
+		 unsigned int flags)
 {
 	struct rename r = { .fs = fs, .oname = oname, .nname = nname,
 			    .noreplace = flags & RENAME_NOREPLACE, .exchange = flags & RENAME_EXCHANGE };

@@ -57,8 +57,8 @@ static bool add_dext(struct pf_dext *ext, unsigned int *n, unsigned int room, st
 	return true;
 }
 
-int pf_op_extents(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint64_t len, struct pf_dext *ext, unsigned int *n,
-		  uint64_t *size)
+int pf_op_extents(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint64_t len, struct pf_dext *ext,
+		  unsigned int *n, uint64_t *size)
 {
 	const unsigned int room = *n;
 	unsigned int used = 0;
@@ -94,8 +94,8 @@ int pf_op_extents(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint64_t
 	return err;
 }
 
-/* Lock held exclusively. True when the chunk that begins at @first lies below the end of file and nothing in it is written: no
- * client can have been shown a block of it. */
+/* Lock held exclusively. True when the chunk that begins at @first lies below the end of file and nothing in it is
+ * written: no client can have been shown a block of it. */
 static bool chunk_is_blank(struct pf_inode *ip, uint64_t first)
 {
 	const uint64_t end = first + PF_CHUNK_BLKS;
@@ -169,7 +169,8 @@ int pf_op_alloc_pages(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint
 		err = -EFAULT;
 	} else {
 		pf_alloc_stat(fs, &sp);
-		/* As the kernel's PMD fault: a blank chunk is filled as a whole, aligned if it is a hole, space permitting. */
+		/* As the kernel's PMD fault: a blank chunk is filled as a whole, aligned if it is a hole, space
+		 * permitting. */
 		if (chunk_is_blank(ip, first) && sp.free >= 2 * PF_CHUNK_BLKS) {
 			fblk = first;
 			end = pf_max64(end, first + PF_CHUNK_BLKS);

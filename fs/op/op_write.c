@@ -2,8 +2,9 @@
 /*
  * op_write.c - writing: in place, into unwritten extents, into holes, behind the end of file.
  *
- * Takes INODE exclusively. New blocks are filled before the transaction that puts them into the file, so data and the size that covers it
- * become durable together, and nobody ever sees a fresh block's old bytes. Overwrites are durable on return, not atomic.
+ * Takes INODE exclusively. New blocks are filled before the transaction that puts them into the file, so data and the
+ * size that covers it become durable together, and nobody ever sees a fresh block's old bytes. Overwrites are durable
+ * on return, not atomic.
  */
 #include <assert.h>
 #include <errno.h>
@@ -19,7 +20,8 @@
 /* A piece of new layout: filled with data already, not in the tree yet. */
 struct piece {
 	struct pf_ext ext;
-	enum { RESERVED, UNWRITTEN, HANDED_OVER } is;	/* blocks to insert, an extent to mark, or the transaction's by now */
+	/* Blocks to insert, an extent to mark, or the transaction's by now. */
+	enum { RESERVED, UNWRITTEN, HANDED_OVER } is;
 };
 
 struct plan {

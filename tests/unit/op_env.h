@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* op_env.h - a filesystem without a mount, for tests of fs/obj and fs/op: an image on tmpfs, and verbs that wait for their end. */
+/* op_env.h - a filesystem without a mount, for tests of fs/obj and fs/op: an image on tmpfs, and verbs that wait for
+ * their end. */
 #ifndef PF_TESTS_OP_ENV_H
 #define PF_TESTS_OP_ENV_H
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_dir.c - directories as trees of names: very many of them, leaves that split, merge and go, positions that stay good.
+ * test_dir.c - directories as trees of names: very many of them, leaves that split, merge and go, positions that stay
+ * good.
  *
  * PINFS_TEST_NAMES sets how many names the big directory has (default 100000).
  */
@@ -22,14 +23,16 @@ static uint64_t now_ns(void)
 static void name_of(char *buf, size_t size, unsigned int i)
 {
 	/* Lengths from 6 to 230 or so. */
-	snprintf(buf, size, "%u-%.*s", i, (int)(i % 7 * i % 224),
-		 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
-		 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
+	int len = snprintf(buf, size, "%u-", i), extra = (int)(i % 7 * i % 224);
+
+	memset(buf + len, 'x', (size_t)extra);
+	buf[len + extra] = '\0';
 }
 
 struct walk { uint8_t *seen; unsigned int n, total, twice, max; uint64_t cookie; };
 
-static bool note(void *arg, const char *name, uint64_t ino, unsigned char type, uint64_t next, const struct pf_entry *entry)
+static bool note(void *arg, const char *name, uint64_t ino, unsigned char type, uint64_t next,
+		 const struct pf_entry *entry)
 {
 	struct walk *w = arg;
 	unsigned int i = (unsigned int)strtoul(name, NULL, 10);
@@ -190,7 +193,8 @@ static void test_long_names(void)
 
 /* ---- names of one hash ---- */
 
-/* The linker sends the core's calls here (tests.mk): nobody can find names that collide under a secret key, so we make them. */
+/* The linker sends the core's calls here (tests.mk): nobody can find names that collide under a secret key, so we
+ * make them. */
 uint64_t __real_pf_name_key(const uint8_t key[16], const char *name, size_t len);
 uint64_t __wrap_pf_name_key(const uint8_t key[16], const char *name, size_t len);
 static uint64_t few_hashes;		/* 0: as they are */
@@ -202,7 +206,8 @@ uint64_t __wrap_pf_name_key(const uint8_t key[16], const char *name, size_t len)
 	return few_hashes != 0 ? (1 + (k >> 8) % few_hashes) << 8 : k;
 }
 
-/* 256 names fit into one hash, over several leaves; the next one does not. Each is found, shown once, and goes alone. */
+/* 256 names fit into one hash, over several leaves; the next one does not. Each is found, shown once, and goes
+ * alone. */
 static void test_collisions(void)
 {
 	enum { N = 256 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_inode.c - inodes in memory: who finds whom, who keeps what alive, and what a number means after its inode is gone.
+ * test_inode.c - inodes in memory: who finds whom, who keeps what alive, and what a number means after its inode is
+ * gone.
  */
 #include <errno.h>
 #include <pthread.h>

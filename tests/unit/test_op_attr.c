@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test_op_attr.c - attributes: what sets which time, set-id bits, sizes together with other attributes, access, statfs. */
+/* test_op_attr.c - attributes: what sets which time, set-id bits, sizes together with other attributes, access,
+ * statfs. */
 #include <errno.h>
 #include <string.h>
 #include <time.h>
@@ -160,7 +161,8 @@ static void test_set_id(void)
 
 static void test_access(void)
 {
-	const struct pf_cred owner = { .uid = 10, .gid = 20 }, group = { .uid = 11, .gid = 20 }, other = { .uid = 11, .gid = 21 };
+	const struct pf_cred owner = { .uid = 10, .gid = 20 }, group = { .uid = 11, .gid = 20 };
+	const struct pf_cred other = { .uid = 11, .gid = 21 };
 	struct op_env e;
 	struct stat st = { .st_mode = 0640, .st_uid = 10, .st_gid = 20 };
 	uint64_t f;

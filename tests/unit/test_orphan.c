@@ -112,6 +112,7 @@ static struct shot record(uint64_t size)
 	struct shot s = { .want_size = size };
 	struct pf_entry entry;
 	struct crash *c;
+	int err;
 
 	CU_ASSERT_EQUAL(op_create(&e, PF_INO_ROOT, "other", S_IFREG, NULL), 0);
 	CU_ASSERT_EQUAL(pf_op_unlink(e.fs, PF_INO_ROOT, "other"), 0);
@@ -119,7 +120,11 @@ static struct shot record(uint64_t size)
 	CU_ASSERT_EQUAL_FATAL(pf_op_mknod(e.fs, &op_root, PF_INO_ROOT, "long", S_IFREG | 0600, 0, &entry), 0);
 	CU_ASSERT_EQUAL_FATAL(op_falloc(&e, entry.ino, 0, 0, LONG), 0);
 	c = crash_attach(pm, look, &s, 2, 42);
-	CU_ASSERT_EQUAL(size != UINT64_MAX ? op_truncate(&e, entry.ino, size) : pf_op_unlink(e.fs, PF_INO_ROOT, "long"), 0);
+	if (size != UINT64_MAX)
+		err = op_truncate(&e, entry.ino, size);
+	else
+		err = pf_op_unlink(e.fs, PF_INO_ROOT, "long");
+	CU_ASSERT_EQUAL(err, 0);
 	pf_op_forget(e.fs, entry.ino, 1);
 	crash_detach(c);
 	CU_ASSERT(free_blocks(&e) >= s.want_free);
