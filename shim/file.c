@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/syscall.h>
 
 static struct sh_file **bucket(struct sh_session *s, uint64_t ino)
@@ -87,6 +88,8 @@ int sh_file_get(int fd, bool write, struct sh_file **out)
 	err = sh_attach(fd, &c.at);
 	if (err)
 		return err;
+	if (atomic_load(&sh.refused) && strcmp(c.at.at_sock, sh.refused_by) == 0)
+		return -EACCES;
 	err = sh_engine_start();
 	if (err)
 		return err;

@@ -294,7 +294,8 @@ struct sh_state {
 	struct sh_session *sessions;
 
 	atomic_bool running;			/* the threads */
-	bool refused;				/* a daemon did not give us a session */
+	atomic_bool refused;			/* a daemon did not give us a session */
+	char refused_by[PINFS_SOCK_MAX];	/* ... for want of permission: the first; set before the flag */
 	bool user_mode;				/* userfaultfd does not see the kernel's own accesses */
 	int uffd, bell, eof_fd, pidfd;		/* crew's table */
 	int no_engine;				/* -errno why the threads cannot run here; not tried again */
