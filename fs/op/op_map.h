@@ -27,9 +27,9 @@ struct pf_map_req {
 	bool write;			/* SETUP: the page at fault_foff backed and writable. PIN: all pages backed */
 	bool wait;			/* PIN: answer -EAGAIN only when the break that is in the way has ended */
 	/*
-	 * Exactly once. @out with @ext (out->mo_next of them) on success, NULL otherwise. On success it is called inside
-	 * the gate and has to put the answer into the session's stream before it returns: that is what keeps grants and
-	 * invalidates in order. Must not block, take no lock above LEAF, or make further requests.
+	 * Exactly once. @out with @ext (out->mo_next of them) on success, NULL otherwise. On success it is called
+	 * inside the gate and has to put the answer into the session's stream before it returns: that is what keeps
+	 * grants and invalidates in order. Must not block, take a lock above LEAF, or make further requests.
 	 */
 	void (*mr_answer)(struct pf_map_req *r, int err, const struct pf_p_map_out *out, const struct pf_p_extent *ext);
 	/* After mr_answer, outside of the gate with no lock held: the end of the request, which may be freed in it.

@@ -2,11 +2,11 @@
 /*
  * window.h - who was shown which blocks of which file: shares and grants.
  *
- *   share   one session on one inode. Keeps the in-core inode and the session alive. Owned by handles, grants, operations
- *           in progress and an invalidate that is not acknowledged.
- *   grant   one slot of a session's window: a 2 MiB chunk of the share's file, and the device blocks that the client was
- *           told lie under it. The daemon's own memory: what it says decides whose pins count and which blocks a
- *           quarantine keeps.
+ *   share   one session on one inode. Keeps the in-core inode and the session alive. Owned by handles, grants,
+ *           operations in progress and an invalidate that is not acknowledged.
+ *   grant   one slot of a session's window: a 2 MiB chunk of the share's file, and the device blocks that the client
+ *           was told lie under it. The daemon's own memory: what it says decides whose pins count and which blocks
+ *           a quarantine keeps.
  *
  * A grant and its share's list are under LAYOUT of the inode; the session's table of slots is under SESSION. Both are
  * held to add or remove a grant, in that order.
