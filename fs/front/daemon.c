@@ -2,12 +2,13 @@
 /*
  * daemon.c - brings one mount up, watches over it, and takes it down in order.
  *
- * The first process waits on a pipe until its child can say that the mount answers, or why not. In the child the main thread serves
- * no requests: it waits for a signal, for the end of the connection, and for the mount to vanish from this namespace while files
- * are still open (umount -l), when those that wait for pins have to be told that nobody will come any more.
+ * The first process waits on a pipe until its child can say that the mount answers, or why not. In the child the main
+ * thread serves no requests: it waits for a signal, for the end of the connection, and for the mount to vanish from
+ * this namespace while files are still open (umount -l), when those that wait for pins have to be told that nobody will
+ * come any more.
  *
- * Taken down in the reverse order: waiting requests end with an error, workers finish, the kernel's mount goes, clients are
- * cut off, the image is marked clean. Takes no lock.
+ * Taken down in the reverse order: waiting requests end with an error, workers finish, the kernel's mount goes, clients
+ * are cut off, the image is marked clean. Takes no lock.
  */
 #define FUSE_USE_VERSION 314
 #include "front/daemon.h"
@@ -72,7 +73,8 @@ static PF_PRINTF(2, 3) int refuse(const struct daemon *d, const char *fmt, ...)
 static void warn_unsafe(const struct pf_cmdline *c)
 {
 	if (c->opts.on_busy == PF_BUSY_UNSAFE)
-		pf_warn("EXPERIMENTAL: on_busy=unsafe gives blocks away under DMA and corrupts files; never use it for data that matters");
+		pf_warn("EXPERIMENTAL: on_busy=unsafe gives blocks away under DMA and corrupts files; never use it for "
+			"data that matters");
 }
 
 /* --- what libfuse has to say --- */
@@ -185,7 +187,8 @@ static int check_places(struct daemon *d)
 		return refuse(d, "%s: a dead FUSE mount is still there: umount it first", d->c->mountpoint);
 	if (d->mountpoint == NULL || stat(d->mountpoint, &st) != 0)
 		return refuse(d, "%s: %s", d->c->mountpoint,
-			      errno == ENOTCONN ? "a dead FUSE mount is still there: umount it first" : strerror(errno));
+			      errno == ENOTCONN ? "a dead FUSE mount is still there: umount it first"
+						: strerror(errno));
 	if (!S_ISDIR(st.st_mode))
 		return refuse(d, "%s: %s", d->c->mountpoint, strerror(ENOTDIR));
 	d->mounts_fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
@@ -399,7 +402,8 @@ static int serve(const struct pf_cmdline *c, int status_fd)
 	int rc;
 
 	fuse_set_log_func(fuse_words);
-	/* What the core finds wrong with an image goes to the log; the terminal gets one line, from the first process. */
+	/* What the core finds wrong with an image goes to the log; the terminal gets one line, from the first process.
+	 */
 	if (c->debug || status_fd >= 0)
 		pf_log_init("pinfs", c->debug ? PF_LOG_DEBUG : PF_LOG_INFO, status_fd >= 0);
 	rc = bring_up(&d);

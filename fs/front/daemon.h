@@ -6,8 +6,9 @@
 #include "front/opts.h"
 
 /*
- * Serve @c until the file system is unmounted or a signal ends it. Returns the exit status of the program: in the foreground that of
- * the daemon; otherwise 0 as soon as the mount is usable, or 1 after one line on stderr that says why it is not.
+ * Serve @c until the file system is unmounted or a signal ends it. Returns the exit status of the program: in the
+ * foreground that of the daemon; otherwise 0 as soon as the mount is usable, or 1 after one line on stderr that says
+ * why it is not.
  */
 int pf_daemon_run(const struct pf_cmdline *c);
 

@@ -2,11 +2,12 @@
 /*
  * fuse_data.c - FUSE requests about what is in a file: open, read, write, and all that may have to break a layout.
  *
- * A request that may wait is a struct areq: it holds the FUSE request and the verb's own record, and no thread. Its answer is sent
- * by whichever thread ends it. When it is put aside, an interrupt function is left with libfuse that knows only the number
- * of the wait, so an interrupt that comes late finds nothing and harms nothing.
+ * A request that may wait is a struct areq: it holds the FUSE request and the verb's own record, and no thread. Its
+ * answer is sent by whichever thread ends it. When it is put aside, an interrupt function is left with libfuse that
+ * knows only the number of the wait, so an interrupt that comes late finds nothing and harms nothing.
  *
- * Reads are answered straight from the device, under the file's lock; data of writes goes from the request's buffer to the device.
+ * Reads are answered straight from the device, under the file's lock; data of writes goes from the request's buffer to
+ * the device.
  */
 #include "front/fuse_ops.h"
 
@@ -32,8 +33,8 @@ struct areq {
 static _Thread_local uint64_t early_interrupt;
 static _Thread_local bool starting;
 
-/* libfuse calls this with the request's lock held, perhaps from inside fuse_req_interrupt_func(): in that case the answer, which frees
- * the request, has to wait until that call has returned. */
+/* libfuse calls this with the request's lock held, perhaps from inside fuse_req_interrupt_func(): in that case the
+ * answer, which frees the request, has to wait until that call has returned. */
 static void interrupted(fuse_req_t req, void *data)
 {
 	uint64_t id = (uint64_t)(uintptr_t)data;
@@ -54,9 +55,9 @@ static void put_aside(struct pf_areq *a, uint64_t id)
 }
 
 /*
- * Direct I/O: the bytes are in memory already, a copy of them in the page cache would only go stale. KEEP_CACHE: what shared
- * mappings have cached stays right, because all changes pass the kernel. libfuse has no field for the third flag, so the
- * answer is made by hand.
+ * Direct I/O: the bytes are in memory already, a copy of them in the page cache would only go stale. KEEP_CACHE: what
+ * shared mappings have cached stays right, because all changes pass the kernel. libfuse has no field for the third
+ * flag, so the answer is made by hand.
  */
 static struct fuse_open_out open_out(uint64_t fh)
 {
@@ -121,8 +122,8 @@ static struct areq *new_areq(fuse_req_t req, enum pf_aop op, fuse_ino_t node, en
 	return r;
 }
 
-/* Set-id bits are to go with this request. The kernel will not hear of it in the answer, so it is told afterwards: it checks its own
- * copy of the mode when somebody runs the file. */
+/* Set-id bits are to go with this request. The kernel will not hear of it in the answer, so it is told afterwards: it
+ * checks its own copy of the mode when somebody runs the file. */
 static bool has_setid(struct areq *r)
 {
 	struct stat st;
@@ -246,8 +247,8 @@ void pf_fuse_write(fuse_req_t req, fuse_ino_t node, const char *buf, size_t size
 
 	if (r == NULL)
 		return;
-	/* Also right for O_APPEND: the kernel has made the offset from the size that it knows, under its inode lock, and nobody
-	 * changes the size behind its back. To append here would mix up the pieces of one large write. */
+	/* Also right for O_APPEND: the kernel has made the offset from the size that it knows, under its inode lock,
+	 * and nobody changes the size behind its back. To append here would mix up the pieces of one large write. */
 	r->a.write.off = (uint64_t)off;
 	r->a.write.buf = buf;
 	r->a.write.len = size;
@@ -261,7 +262,8 @@ void pf_fuse_fsync(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_fi
 	(void)fuse_reply_err(req, -pf_op_fsync(pf_front_of(req)->fs, pf_ino_of(node), datasync != 0));
 }
 
-void pf_fuse_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off_t len, struct fuse_file_info *fi PF_UNUSED)
+void pf_fuse_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off_t len,
+		       struct fuse_file_info *fi PF_UNUSED)
 {
 	struct areq *r = new_areq(req, PF_AOP_FALLOCATE, node, REPLY_ERR);
 
@@ -274,7 +276,8 @@ void pf_fuse_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off
 }
 
 void pf_fuse_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct fuse_file_info *fi_in PF_UNUSED,
-			     fuse_ino_t out, off_t off_out, struct fuse_file_info *fi_out PF_UNUSED, size_t len, int flags)
+			     fuse_ino_t out, off_t off_out, struct fuse_file_info *fi_out PF_UNUSED, size_t len,
+			     int flags)
 {
 	struct areq *r;
 

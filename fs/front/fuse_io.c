@@ -2,13 +2,14 @@
 /*
  * fuse_io.c - the worker threads, and two hooks below libfuse.
  *
- * libfuse 3.14 does not know the upper half of the INIT flags. The read hook notes the INIT request and what the kernel offers, the
- * write hook adds to the reply what we want: that a file opened for direct I/O can be mapped shared. INIT is the first
- * request and is served alone, so the state of the hooks is written before any other thread reads it.
+ * libfuse 3.14 does not know the upper half of the INIT flags. The read hook notes the INIT request and what the kernel
+ * offers, the write hook adds to the reply what we want: that a file opened for direct I/O can be mapped shared. INIT
+ * is the first request and is served alone, so the state of the hooks is written before any other thread reads it.
  *
- * The workers are a fixed number of threads that block in read(2). The kernel wakes the one that has slept longest, whose caches are
- * the coldest; so there are no more of them than can work at a time: one for each processor, since no handler ever waits for a
- * client or a pin, and more where a handler may wait for a disk. Takes no lock but the one of the start.
+ * The workers are a fixed number of threads that block in read(2). The kernel wakes the one that has slept longest,
+ * whose caches are the coldest; so there are no more of them than can work at a time: one for each processor, since no
+ * handler ever waits for a client or a pin, and more where a handler may wait for a disk. Takes no lock but the one of
+ * the start.
  */
 #define FUSE_USE_VERSION 314
 #include "front/fuse_io.h"
@@ -67,7 +68,8 @@ static ssize_t hook_read(int fd, void *buf, size_t len, void *userdata PF_UNUSED
 	const struct fuse_in_header *in = buf;
 	const struct fuse_init_in *init = (const struct fuse_init_in *)(in + 1);
 
-	if (n >= (ssize_t)sizeof *in && in->opcode == FUSE_INIT && n >= (ssize_t)(sizeof *in + FUSE_COMPAT_INIT_OUT_SIZE)) {
+	if (n >= (ssize_t)sizeof *in && in->opcode == FUSE_INIT &&
+	    n >= (ssize_t)(sizeof *in + FUSE_COMPAT_INIT_OUT_SIZE)) {
 		size_t body = (size_t)n - sizeof *in;
 
 		hook.init_unique = in->unique;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fuse_io.h - between /dev/fuse and libfuse: worker threads, the raw request, and what libfuse 3.14 cannot say by itself.
+ * fuse_io.h - between /dev/fuse and libfuse: worker threads, the raw request, and what libfuse 3.14 cannot say by
+ * itself.
  */
 #ifndef PF_FRONT_FUSE_IO_H
 #define PF_FRONT_FUSE_IO_H
@@ -15,8 +16,8 @@ struct pf_io;
 /* Put our read and write below a mounted session. One session per process. 0 or -errno. */
 int pf_io_attach(struct fuse_session *se) PF_MUST_CHECK;
 
-/* Start the workers. @gone_fd: an eventfd that is written when the kernel has ended the connection. @disk: a request may have to
- * wait for a disk. */
+/* Start the workers. @gone_fd: an eventfd that is written when the kernel has ended the connection. @disk: a request
+ * may have to wait for a disk. */
 int pf_io_start(struct fuse_session *se, int gone_fd, bool disk, struct pf_io **out) PF_MUST_CHECK;
 /* Wait until INIT was answered: 0, or -ETIMEDOUT, -ENODEV (unmounted again), -EPROTO (the kernel is too old). */
 int pf_io_wait_init(struct pf_io *io, unsigned int ms) PF_MUST_CHECK;

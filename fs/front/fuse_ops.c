@@ -2,12 +2,12 @@
 /*
  * fuse_ops.c - FUSE requests about names, attributes and directories: decode, one verb of op/, one reply.
  *
- * No lock is held when a reply is sent: the kernel may forget the inode before the call returns. A reply that could not be delivered
- * gives back the lookup reference which it carried.
+ * No lock is held when a reply is sent: the kernel may forget the inode before the call returns. A reply that could not
+ * be delivered gives back the lookup reference which it carried.
  *
- * Left out on purpose, so that libfuse answers ENOSYS once and the kernel never asks again: FLUSH and FSYNCDIR (every call is
- * durable when it returns, there is nothing to flush), the locks (the kernel's own are right for one mount) and extended
- * attributes.
+ * Left out on purpose, so that libfuse answers ENOSYS once and the kernel never asks again: FLUSH and FSYNCDIR (every
+ * call is durable when it returns, there is nothing to flush), the locks (the kernel's own are right for one mount) and
+ * extended attributes.
  */
 #include "front/fuse_ops.h"
 
@@ -19,12 +19,13 @@
 
 static void op_init(void *userdata PF_UNUSED, struct fuse_conn_info *conn)
 {
-	const unsigned int want = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_EXPORT_SUPPORT |
-				  FUSE_CAP_IOCTL_DIR | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
-				  FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_NO_OPENDIR_SUPPORT |
-				  FUSE_CAP_EXPLICIT_INVAL_DATA;
+	const unsigned int want = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC |
+				  FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_IOCTL_DIR | FUSE_CAP_READDIRPLUS |
+				  FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_CACHE_SYMLINKS |
+				  FUSE_CAP_NO_OPENDIR_SUPPORT | FUSE_CAP_EXPLICIT_INVAL_DATA;
 
-	/* Not wanted: splice (our replies point into the device already), the writeback cache (write(2) is durable on return). */
+	/* Not wanted: splice (our replies point into the device already), the writeback cache (write(2) is durable on
+	 * return). */
 	conn->want = conn->capable & want;
 	conn->max_background = 64;
 	conn->congestion_threshold = 48;
@@ -134,9 +135,11 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t dir, const char *name)
 	(void)fuse_reply_err(req, -pf_op_rmdir(pf_front_of(req)->fs, pf_ino_of(dir), name));
 }
 
-static void op_rename(fuse_req_t req, fuse_ino_t odir, const char *oname, fuse_ino_t ndir, const char *nname, unsigned int flags)
+static void op_rename(fuse_req_t req, fuse_ino_t odir, const char *oname, fuse_ino_t ndir, const char *nname,
+		      unsigned int flags)
 {
-	(void)fuse_reply_err(req, -pf_op_rename(pf_front_of(req)->fs, pf_ino_of(odir), oname, pf_ino_of(ndir), nname, flags));
+	(void)fuse_reply_err(
+		req, -pf_op_rename(pf_front_of(req)->fs, pf_ino_of(odir), oname, pf_ino_of(ndir), nname, flags));
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t node PF_UNUSED)
@@ -217,8 +220,8 @@ out_free:
 	free(d.buf);
 }
 
-/* No state belongs to an open directory. Told so, the kernel sends neither OPENDIR nor RELEASEDIR any more, and caches the
- * contents, which only it can change. */
+/* No state belongs to an open directory. Told so, the kernel sends neither OPENDIR nor RELEASEDIR any more, and caches
+ * the contents, which only it can change. */
 static void op_opendir(fuse_req_t req, fuse_ino_t dir PF_UNUSED, struct fuse_file_info *fi PF_UNUSED)
 {
 	(void)fuse_reply_err(req, ENOSYS);

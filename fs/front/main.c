@@ -34,8 +34,8 @@ int main(int argc, char **argv)
 	} else if (c.help) {
 		pf_opts_help();
 	} else if (c.version) {
-		(void)printf("pinfs %s (media %d.%d, protocol %d.%d)\n", PINFS_VERSION, PINFS_MEDIA_MAJOR, PINFS_MEDIA_MINOR,
-			     PINFS_PROTO_MAJOR, PINFS_PROTO_MINOR);
+		(void)printf("pinfs %s (media %d.%d, protocol %d.%d)\n", PINFS_VERSION, PINFS_MEDIA_MAJOR,
+			     PINFS_MEDIA_MINOR, PINFS_PROTO_MAJOR, PINFS_PROTO_MINOR);
 	} else {
 		status = pf_daemon_run(&c);
 	}

@@ -2,7 +2,8 @@
 /*
  * notify.c - the queue of stale inodes and the thread that announces them.
  *
- * An inode is queued once however often it changes before its turn. Takes one LEAF lock, never while it talks to the kernel.
+ * An inode is queued once however often it changes before its turn. Takes one LEAF lock, never while it talks to the
+ * kernel.
  */
 #define FUSE_USE_VERSION 314
 #include "front/notify.h"
@@ -80,7 +81,8 @@ static void *announce(void *arg)
 		n->n = n->room = 0;
 		memset(n->recent, 0, sizeof n->recent);
 		pf_mutex_unlock(&n->lock);
-		/* Offset -1: attributes only, no page is touched. -ENOENT: the kernel has forgotten the inode, all the better. */
+		/* Offset -1: attributes only, no page is touched. -ENOENT: the kernel has forgotten the inode, all the
+		 * better. */
 		for (size_t i = 0; i < count; i++)
 			(void)fuse_lowlevel_notify_inval_inode(n->se, pf_node_of(batch[i]), -1, 0);
 		free(batch);

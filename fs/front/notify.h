@@ -2,8 +2,8 @@
 /*
  * notify.h - tells the kernel that attributes which it has cached are stale.
  *
- * Windows change files behind the kernel's back: a store into a hole allocates blocks and moves mtime. A thread of its own
- * sends the notices, because a notice may wait for a request that a worker has to answer.
+ * Windows change files behind the kernel's back: a store into a hole allocates blocks and moves mtime. A thread of its
+ * own sends the notices, because a notice may wait for a request that a worker has to answer.
  */
 #ifndef PF_FRONT_NOTIFY_H
 #define PF_FRONT_NOTIFY_H

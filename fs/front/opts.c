@@ -23,8 +23,8 @@ static const char *const kernel_flags[] = {
 
 /* The kernel's defaults, and words that fstab(5), mount(8) and systemd say to each other. */
 static const char *const no_ops[] = {
-	"defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "atime", "diratime",
-	"relatime", "strictatime", "default_permissions",
+	"defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "atime",
+	"diratime", "relatime", "strictatime", "default_permissions",
 };
 
 struct parser {

@@ -409,8 +409,8 @@ int pf_md_get(struct pf_fs *fs, enum pf_md type, uint64_t doff, uint64_t owner, 
 		why = check_identity(fs, type, obj, doff, owner);
 	else
 		why = pf_md_check(fs, type, obj, doff, owner);
-	/* A cluster header is read without its lock, so a commit may have changed it under the check. But whoever writes
-	 * has verified it first, and has said so. */
+	/* A cluster header is read without its lock, so a commit may have changed it under the check. But whoever
+	 * writes has verified it first, and has said so. */
 	if (why != NULL && type != PF_MD_INODE && (atomic_load_explicit(word, memory_order_acquire) & bit))
 		why = check_identity(fs, type, obj, doff, owner);
 	if (why != NULL) {

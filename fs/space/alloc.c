@@ -203,7 +203,8 @@ void pf_alloc_flip(struct pf_fs *fs, uint64_t dblk, uint64_t nblk, bool availabl
 			nblk -= end - i;
 			while (i < end) {
 				unsigned int stop = (unsigned int)pf_min64(end, (uint64_t)(i / 64 + 1) * 64);
-				uint64_t mask = (stop - i == 64 ? ~UINT64_C(0) : (UINT64_C(1) << (stop - i)) - 1) << (i % 64);
+				uint64_t mask = (stop - i == 64 ? ~UINT64_C(0) : (UINT64_C(1) << (stop - i)) - 1)
+						<< (i % 64);
 
 				assert((gr->avail[c][i / 64] & mask) == (available ? mask : 0));
 				gr->avail[c][i / 64] ^= mask;

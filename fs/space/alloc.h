@@ -7,8 +7,8 @@
  * and only when nobody parks them.
  *
  * Parking: blocks that a device may still write to (pins under on_busy=defer, clients in quarantine) are parked by
- * share/layout before they are freed. On the media they are free; in memory they stay unavailable until unparked. That is
- * crash-safe because whoever may still write holds a lock on the device file, and no daemon serves it meanwhile.
+ * share/layout before they are freed. On the media they are free; in memory they stay unavailable until unparked. That
+ * is crash-safe because whoever may still write holds a lock on the device file, and no daemon serves it meanwhile.
  *
  * Groups are found by a segment tree over their largest free run: O(log groups) a request. A request of 512 blocks
  * or more is given 2 MiB aligned runs as long as there are any; small ones fill broken chunks first.

@@ -241,7 +241,8 @@ static int prepare(struct pf_tx *tx)
 			pf_mutex_lock(&a->stripe[s]);
 		b->locked |= UINT64_C(1) << s;
 	}
-	/* A block may be taken and given in one transaction (a tree node that came and went): in the order of events. */
+	/* A block may be taken and given in one transaction (a tree node that came and went): in the order of events.
+	 */
 	for (size_t i = 0; i < b->n && !err; i++)
 		err = edit_maps(tx, b->fs, &b->d[i]);
 	return err;

@@ -110,7 +110,8 @@ static void root_view(struct pf_bm *bm, struct level *l)
 
 static int bad_tree(const struct pf_bm *bm, uint64_t dblk, const char *what)
 {
-	pf_err("inode %llu: tree node at block %llu: %s", (unsigned long long)bm->owner, (unsigned long long)dblk, what);
+	pf_err("inode %llu: tree node at block %llu: %s", (unsigned long long)bm->owner, (unsigned long long)dblk,
+	       what);
 	return -EUCLEAN;
 }
 
@@ -313,8 +314,8 @@ static int push_down(struct pf_bm *bm)
 	return 0;
 }
 
-/* @child, at @level, is full and hangs at up->rec[up->idx], where there is room for one more: halve it, or, when @key goes
- * behind everything (a file that grows), leave it full and start a new one. */
+/* @child, at @level, is full and hangs at up->rec[up->idx], where there is room for one more: halve it, or, when @key
+ * goes behind everything (a file that grows), leave it full and start a new one. */
 static int split(struct pf_bm *bm, struct level *up, struct level *child, unsigned int level, uint64_t key)
 {
 	unsigned int n = count_of(child), left = key > key_at(child, n - 1) ? n - 1 : n / 2;
@@ -449,7 +450,8 @@ static int tidy(struct pf_bm *bm, struct path *p)
 	}
 }
 
-/* The record whose key is exactly @key goes, or becomes *@now (whose key may only grow, and not past the next record). */
+/* The record whose key is exactly @key goes, or becomes *@now (whose key may only grow, and not past the next record).
+ */
 static int change_rec(struct pf_bm *bm, uint64_t key, const struct pf_ext *now)
 {
 	struct level *leaf;

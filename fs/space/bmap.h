@@ -2,8 +2,8 @@
 /*
  * bmap.h - the B+tree that every inode has: file page -> device blocks, or name key -> directory leaf.
  *
- * The root is 10 records inside the inode, nodes have 168. All calls are O(log n). The caller holds the inode lock: shared for
- * lookups outside a transaction, exclusive otherwise. Nothing here blocks but pf_tx_* and the allocator.
+ * The root is 10 records inside the inode, nodes have 168. All calls are O(log n). The caller holds the inode lock:
+ * shared for lookups outside a transaction, exclusive otherwise. Nothing here blocks but pf_tx_* and the allocator.
  */
 #ifndef PF_SPACE_BMAP_H
 #define PF_SPACE_BMAP_H
@@ -30,10 +30,11 @@ int pf_bm_floor(struct pf_bm *bm, uint64_t key, struct pf_ext *ext) PF_MUST_CHEC
 int pf_bm_next(struct pf_bm *bm, uint64_t key, struct pf_ext *ext) PF_MUST_CHECK;
 /* Add an extent that overlaps none; merged with its neighbours where file and device are contiguous and flags equal. */
 int pf_bm_insert(struct pf_bm *bm, const struct pf_ext *ext) PF_MUST_CHECK;
-/* Remove what is mapped in [key, key + len): cuts extents at the borders. Frees (pf_tx_free) the blocks unless @keep. Stops, with
- * *done_to < key + len, when the transaction has less than 16 objects of room; call again in a new one.
+/* Remove what is mapped in [key, key + len): cuts extents at the borders. Frees (pf_tx_free) the blocks unless @keep.
+ * Stops, with *done_to < key + len, when the transaction has less than 16 objects of room; call again in a new one.
  * *freed counts blocks removed from the tree. */
-int pf_bm_remove(struct pf_bm *bm, uint64_t key, uint64_t len, bool keep, uint64_t *done_to, uint64_t *freed) PF_MUST_CHECK;
+int pf_bm_remove(struct pf_bm *bm, uint64_t key, uint64_t len, bool keep, uint64_t *done_to,
+		 uint64_t *freed) PF_MUST_CHECK;
 /* Set or clear PF_REC_UNWRITTEN on what is mapped in [key, key + len). Same stop rule. */
 int pf_bm_mark(struct pf_bm *bm, uint64_t key, uint64_t len, uint32_t flags, uint64_t *done_to) PF_MUST_CHECK;
 

@@ -2,8 +2,8 @@
 /*
  * itable.c - the inode table: clusters of 504 inodes, found through the tree of an internal inode.
  *
- * Owns cluster headers, the itable inode, and a table in memory: where each cluster lies (read at mount, one record for each
- * contiguous run of clusters) and how many of its inodes are free (read when the cluster is first visited, so that
+ * Owns cluster headers, the itable inode, and a table in memory: where each cluster lies (read at mount, one record for
+ * each contiguous run of clusters) and how many of its inodes are free (read when the cluster is first visited, so that
  * a mount does not look at clusters).
  *
  * Locks: table (LEAF, short), one stripe of ITAB for a cluster header from pf_itab_alloc()/pf_itab_free() to the

@@ -2,8 +2,8 @@
 /*
  * itable.h - inode numbers and where their 512 bytes lie. The table grows cluster by cluster, never shrinks.
  *
- * Locks: a cluster header is locked (ITAB) from pf_itab_alloc()/pf_itab_free() to the end of the transaction. At most one of
- * the two a transaction, and before any orphan block.
+ * Locks: a cluster header is locked (ITAB) from pf_itab_alloc()/pf_itab_free() to the end of the transaction. At most
+ * one of the two a transaction, and before any orphan block.
  */
 #ifndef PF_SPACE_ITABLE_H
 #define PF_SPACE_ITABLE_H
@@ -21,7 +21,8 @@ int pf_itab_grow(struct pf_fs *fs) PF_MUST_CHECK;
 int pf_itab_free(struct pf_tx *tx, uint64_t ino) PF_MUST_CHECK;
 /* Where @ino lies. -ESTALE: no such inode in use. -EUCLEAN. */
 int pf_itab_where(struct pf_fs *fs, uint64_t ino, uint64_t *doff) PF_MUST_CHECK;
-/* Inodes in use and free in the clusters there are (statfs). The first call after mount reads every cluster's header. */
+/* Inodes in use and free in the clusters there are (statfs). The first call after mount reads every cluster's header.
+ */
 void pf_itab_stat(struct pf_fs *fs, uint64_t *used, uint64_t *room);
 
 #endif

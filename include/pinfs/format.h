@@ -213,7 +213,8 @@ PF_MEDIA_OFF(struct pf_d_inode, i_root, 256);
 /* Directory leaf: entries from byte 64 on, back to back. de_ino 0 = free space of de_reclen bytes.
  * The last entry reaches the end of the block. de_reclen is a multiple of 8. */
 struct pf_d_dirent {
-	pf_le64 de_key;		/* (SipHash(name) & 55 bits) << 8 | collision number; never below 256; also the readdir cookie */
+	/* (SipHash(name) & 55 bits) << 8 | collision number; never below 256; also the readdir cookie */
+	pf_le64 de_key;
 	pf_le64 de_ino;
 	pf_le16 de_reclen;
 	uint8_t de_type;	/* DT_* */

@@ -161,8 +161,9 @@ int pt_fs_mount(struct pt_fs *fs, const char *opts)
 	int log = open(fs->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644), rc;
 	struct stat st;
 
-	fs->pid = pt_spawn((const char *[]){ pt_program("pinfs"), "-f", fs->img, fs->mnt, opts != NULL ? "-o" : NULL, opts, NULL },
-			   log, log);
+	fs->pid = pt_spawn(
+		(const char *[]){ pt_program("pinfs"), "-f", fs->img, fs->mnt, opts != NULL ? "-o" : NULL, opts, NULL },
+		log, log);
 	if (log >= 0)
 		(void)close(log);
 	if (fs->pid < 0)

@@ -245,7 +245,8 @@ bool pt_have(const char *name)
 	while (path != NULL && *path != '\0') {
 		size_t n = strcspn(path, ":");
 
-		if (snprintf(file, sizeof file, "%.*s/%s", (int)n, path, name) < (int)sizeof file && access(file, X_OK) == 0)
+		if (snprintf(file, sizeof file, "%.*s/%s", (int)n, path, name) < (int)sizeof file &&
+		    access(file, X_OK) == 0)
 			return true;
 		path += n + (path[n] == ':');
 	}

@@ -178,7 +178,8 @@ static bool find_places(void)
 		(void)snprintf(run.tmp, sizeof run.tmp, "%s", tmp);
 		return true;
 	}
-	(void)snprintf(run.tmp, sizeof run.tmp, "%s/pinfs-test.XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+	(void)snprintf(run.tmp, sizeof run.tmp, "%s/pinfs-test.XXXXXX",
+		       access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
 	run.own_tmp = mkdtemp(run.tmp) != NULL;
 	return run.own_tmp;
 }
@@ -199,7 +200,8 @@ static void case_begin(const CU_pTest test, const CU_pSuite suite)
 	run.skip_now = false;
 	run.failures_before = CU_get_number_of_failures();
 	atomic_store(&run.timed_out, false);
-	atomic_store(&run.deadline, seconds() + (run.now != NULL && run.now->limit_s != 0 ? (long)run.now->limit_s : 60));
+	atomic_store(&run.deadline,
+		     seconds() + (run.now != NULL && run.now->limit_s != 0 ? (long)run.now->limit_s : 60));
 	(void)printf("\n  %s/%s ...", suite->pName, test->pName);
 	(void)fflush(stdout);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_data.c - bytes: what is written is read, through read(2), write(2), mappings and every way to change a file's blocks,
- * against a plain buffer that is treated the same way; before and after a remount.
+ * test_data.c - bytes: what is written is read, through read(2), write(2), mappings and every way to change a file's
+ * blocks, against a plain buffer that is treated the same way; before and after a remount.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -92,7 +92,21 @@ static bool same_file(const char *what, const char *path, const struct model *m)
 	return ok;
 }
 
-enum { OP_WRITE, OP_APPEND, OP_TRUNC, OP_PUNCH, OP_ZERO, OP_ZERO_KEEP, OP_ALLOC, OP_ALLOC_KEEP, OP_COPY, OP_MAP, OP_OTRUNC, OP_SYNC, OP_NR };
+enum {
+	OP_WRITE,
+	OP_APPEND,
+	OP_TRUNC,
+	OP_PUNCH,
+	OP_ZERO,
+	OP_ZERO_KEEP,
+	OP_ALLOC,
+	OP_ALLOC_KEEP,
+	OP_COPY,
+	OP_MAP,
+	OP_OTRUNC,
+	OP_SYNC,
+	OP_NR
+};
 
 static void grow(struct model *m, size_t size)
 {
@@ -208,8 +222,9 @@ static bool one_op(int fd, const char *path, struct model *m, int op, size_t off
 /* Every operation in random order, checked often by another descriptor. The seed is said when it fails. */
 static void random_ops(uint64_t seed, const char *opts)
 {
-	static const char *const name[OP_NR] = { "write", "append", "truncate", "punch", "zero", "zero keep", "allocate",
-						 "allocate keep", "copy", "map", "O_TRUNC", "sync" };
+	static const char *const name[OP_NR] = { "write", "append",    "truncate", "punch",
+						 "zero",  "zero keep", "allocate", "allocate keep",
+						 "copy",  "map",       "O_TRUNC",  "sync" };
 	struct pt_fs *fs;
 	struct model m = { NULL, 0 };
 	int fd;
@@ -239,7 +254,8 @@ static void random_ops(uint64_t seed, const char *opts)
 		if (ok && (i % 10 == 0 || i > 1480))
 			ok = same_file(name[op], P("f"), &m);
 		if (!ok) {
-			pt_say("operation %d (%s %zu+%zu) of seed %#llx", i, name[op], off, len, (unsigned long long)seed);
+			pt_say("operation %d (%s %zu+%zu) of seed %#llx", i, name[op], off, len,
+			       (unsigned long long)seed);
 			CU_FAIL("contents");
 			break;
 		}
@@ -259,7 +275,8 @@ static void random_3(void) { random_ops(0x123456789abcdef1, "pmem=msync"); }
 /* Sizes and offsets on both sides of every border: page, chunk, request. */
 static void borders(void)
 {
-	static const size_t edge[] = { 1, 4095, 4096, 4097, 1048575, 1048576, 1048577, 2097151, 2097152, 2097153, 3145728 };
+	static const size_t edge[] = { 1, 4095, 4096, 4097, 1048575, 1048576, 1048577, 2097151, 2097152, 2097153,
+				       3145728 };
 	struct pt_fs *fs;
 	static unsigned char want[8 << 20], got[8 << 20];
 	int fd;
@@ -369,7 +386,8 @@ static void holes(void)
 	pt_fs_end(fs);
 }
 
-/* No two pages of the file lie side by side: one large read is made of as many pieces as pages, and is not cut short. */
+/* No two pages of the file lie side by side: one large read is made of as many pieces as pages, and is not cut short.
+ */
 static void fragmented(void)
 {
 	static unsigned char page[4096], got[1 << 20];

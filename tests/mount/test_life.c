@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_life.c - the life of a mount: it answers when pinfs(8) has returned, it ends in order however it is ended, and whatever is
- * wrong with a command line, a device or a mount point is said in one line and an exit status.
+ * test_life.c - the life of a mount: it answers when pinfs(8) has returned, it ends in order however it is ended, and
+ * whatever is wrong with a command line, a device or a mount point is said in one line and an exit status.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -43,8 +43,8 @@ static void refuses(int status, const char *words, const char *const *args)
 		argv[i + 1] = args[i];
 	rc = pt_run2(out, sizeof out, err, sizeof err, 15000, argv);
 	if (rc != status || lines(err) != 1 || out[0] != '\0' || strstr(err, words) == NULL)
-		pt_say("expected status %d and one line with \"%s\"; status %d, stdout \"%s\", stderr \"%s\"", status, words, rc,
-		       out, err);
+		pt_say("expected status %d and one line with \"%s\"; status %d, stdout \"%s\", stderr \"%s\"", status,
+		       words, rc, out, err);
 	CU_ASSERT_EQUAL(rc, status);
 	CU_ASSERT_EQUAL(lines(err), 1);
 	CU_ASSERT_STRING_EQUAL(out, "");
@@ -201,7 +201,8 @@ static void bad_images(void)
 	for (size_t i = 0; i < PF_ARRAY_LEN(t); i++) {
 		patch_super(fs->img, t[i].off, t[i].value, t[i].len, t[i].seal);
 		REFUSES(1, t[i].words, fs->img, fs->mnt);
-		PT_EQ(pt_run(out, sizeof out, 5000, (const char *[]){ pt_program("mkfs.pinfs"), "-f", fs->img, NULL }), 0);
+		PT_EQ(pt_run(out, sizeof out, 5000, (const char *[]){ pt_program("mkfs.pinfs"), "-f", fs->img, NULL }),
+		      0);
 	}
 	pt_fs_end(fs);
 }
@@ -239,7 +240,9 @@ static void bad_places(void)
 	(void)close(fd);
 	CU_ASSERT_FALSE(pt_is_mounted(fs->mnt));
 	PT_SYS(unlink(fs->img));
-	PT_EQ(pt_run(other, sizeof other, 5000, (const char *[]){ pt_program("mkfs.pinfs"), "-s", "16M", fs->img, NULL }), 0);
+	PT_EQ(pt_run(other, sizeof other, 5000,
+		     (const char *[]){ pt_program("mkfs.pinfs"), "-s", "16M", fs->img, NULL }),
+	      0);
 	pt_fs_end(fs);
 }
 

@@ -62,8 +62,8 @@ static int do_call(enum call c, const char *path)
 
 static void one_name(void)
 {
-	static const char *const call_name[] = { "open r", "open w", "creat", "creat excl", "opendir", "mkdir", "rmdir", "unlink",
-						 "readlink", "truncate", "chdir", "lstat" };
+	static const char *const call_name[] = { "open r", "open w", "creat",	 "creat excl", "opendir", "mkdir",
+						 "rmdir",  "unlink", "readlink", "truncate",   "chdir",	  "lstat" };
 	static const struct { const char *path; enum call call; int err; } t[] = {
 		{ "file", OPEN_R, 0 },		   { "none", OPEN_R, ENOENT },	     { "file/x", OPEN_R, ENOTDIR },
 		{ "loop", OPEN_R, ELOOP },	   { "dangling", OPEN_R, ENOENT },   { "dir", OPEN_R, 0 },
@@ -88,7 +88,8 @@ static void one_name(void)
 		rc = do_call(t[i].call, P("%s", t[i].path));
 		err = rc == 0 ? 0 : errno;
 		if (err != t[i].err)
-			pt_say("%s %s: %s, expected %s", call_name[t[i].call], t[i].path, strerrorname_np(err), strerrorname_np(t[i].err));
+			pt_say("%s %s: %s, expected %s", call_name[t[i].call], t[i].path, strerrorname_np(err),
+			       strerrorname_np(t[i].err));
 		CU_ASSERT_EQUAL(err, t[i].err);
 	}
 	memset(longname, 'n', sizeof longname);
@@ -141,8 +142,8 @@ static void renames(void)
 		if (t[i].err == ENOTEMPTY && err == EINVAL)
 			err = ENOTEMPTY;
 		if (err != t[i].err)
-			pt_say("rename %s -> %s (%x): %s, expected %s", t[i].from, t[i].to, t[i].flags, strerrorname_np(err),
-			       strerrorname_np(t[i].err));
+			pt_say("rename %s -> %s (%x): %s, expected %s", t[i].from, t[i].to, t[i].flags,
+			       strerrorname_np(err), strerrorname_np(t[i].err));
 		CU_ASSERT_EQUAL(err, t[i].err);
 	}
 	/* Plain, over an existing file, of a name onto itself and onto another link of itself. */
@@ -254,8 +255,12 @@ static void attributes(void)
 
 static void special_files(void)
 {
-	const struct { mode_t mode; dev_t dev; } t[] = {
-		{ S_IFIFO, 0 }, { S_IFSOCK, 0 }, { S_IFCHR, makedev(1, 3) }, { S_IFBLK, makedev(259, 70000) }, { S_IFREG, 0 },
+	const struct {
+		mode_t mode;
+		dev_t dev;
+	} t[] = {
+		{ S_IFIFO, 0 }, { S_IFSOCK, 0 }, { S_IFCHR, makedev(1, 3) }, { S_IFBLK, makedev(259, 70000) },
+		{ S_IFREG, 0 },
 	};
 	struct stat st;
 
@@ -288,7 +293,13 @@ static int as_nobody(int (*fn)(void))
 	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : 98;
 }
 
-#define NEED(expr) do { if (!(expr)) { pt_say("as nobody, line %d: %s (%s)", __LINE__, #expr, pt_errname()); return 1; } } while (0)
+#define NEED(expr)                                                                                                     \
+	do {                                                                                                           \
+		if (!(expr)) {                                                                                         \
+			pt_say("as nobody, line %d: %s (%s)", __LINE__, #expr, pt_errname());                          \
+			return 1;                                                                                      \
+		}                                                                                                      \
+	} while (0)
 
 static int nobody_does(void)
 {
@@ -318,7 +329,8 @@ static int nobody_does(void)
 	return 0;
 }
 
-/* Writing to a file with set-id bits takes them away, in each way there is to write; and whoever runs the file sees it. */
+/* Writing to a file with set-id bits takes them away, in each way there is to write; and whoever runs the file sees it.
+ */
 static int nobody_writes(void)
 {
 	for (int way = 0; way < 5; way++) {
@@ -510,7 +522,10 @@ static void not_yet(void)
 
 static void handles(void)
 {
-	union { struct file_handle fh; char room[sizeof(struct file_handle) + MAX_HANDLE_SZ]; } h = { .fh.handle_bytes = MAX_HANDLE_SZ };
+	union {
+		struct file_handle fh;
+		char room[sizeof(struct file_handle) + MAX_HANDLE_SZ];
+	} h = { .fh.handle_bytes = MAX_HANDLE_SZ };
 	int mount_id, dir = open(fs->mnt, O_RDONLY | O_DIRECTORY), fd;
 	struct stat st;
 	ino_t ino = ino_of(P("dir/sub"));

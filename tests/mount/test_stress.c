@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_stress.c - a full device, several processes at once, and a daemon that is killed under load: whatever happens, what was
- * promised is there, and fsck finds nothing.
+ * test_stress.c - a full device, several processes at once, and a daemon that is killed under load: whatever happens,
+ * what was promised is there, and fsck finds nothing.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -94,9 +94,13 @@ static void full_device(void)
 	CU_ASSERT(made < 100000);
 	PT_FAILS(mkdir(P("dir"), 0755), ENOSPC);
 	PT_FAILS(symlink("a target that is no shorter than an inline one can be: "
-			 "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
-			 "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
-			 "0123456789", P("sym")), ENOSPC);
+			 "012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012"
+			 "3456789"
+			 "012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012"
+			 "3456789"
+			 "0123456789",
+			 P("sym")),
+		 ENOSPC);
 	/* Overwriting in place needs nothing; reading neither. */
 	PT_EQ(pwrite(fd, "KEPT", 4, 0), 4);
 	PT_EQ(pread(fd, &b, 1, 1), 1);
@@ -251,7 +255,8 @@ static void killed_under_load(void)
 				for (ssize_t b = 1; ok && b < n; b++)
 					ok = buf[b] == buf[0];
 				if (!ok)
-					pt_say("file %u of process %u (of %u): size %zd, byte %d", k, i, done, n, n > 0 ? buf[0] : -1);
+					pt_say("file %u of process %u (of %u): size %zd, byte %d", k, i, done, n,
+					       n > 0 ? buf[0] : -1);
 				CU_ASSERT_TRUE(ok);
 				(void)close(fd);
 			}

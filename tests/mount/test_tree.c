@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_tree.c - many names, and other people's programs: a directory of 20,000 entries, a real tree copied in and compared, git,
- * sqlite in WAL mode; each looked at again after a remount.
+ * test_tree.c - many names, and other people's programs: a directory of 20,000 entries, a real tree copied in and
+ * compared, git, sqlite in WAL mode; each looked at again after a remount.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -167,15 +167,19 @@ static void real_tree(void)
 	fs = pt_fs_start("512M", NULL);
 	CU_ASSERT_TRUE_FATAL(shell(fs, "cp -a /usr/include tree"));
 	CU_ASSERT_TRUE(shell(fs, "diff -r --no-dereference /usr/include tree"));
-	CU_ASSERT_TRUE(shell(fs, "tar cf - -C tree . | tar xf - --one-top-level=again && diff -r --no-dereference tree again"));
+	CU_ASSERT_TRUE(shell(
+		fs, "tar cf - -C tree . | tar xf - --one-top-level=again && diff -r --no-dereference tree again"));
 	remount(fs);
 	CU_ASSERT_TRUE(shell(fs, "diff -r --no-dereference /usr/include tree"));
 	/* Owners, modes, times and link counts. */
-	CU_ASSERT_TRUE(shell(fs, "list() { (cd \"$1\" && find . ! -type d -printf '%p %m %U %G %s %l %T@\\n' | sort); }; "
-				 "list /usr/include >/dev/shm/pf-a.$$; list tree >/dev/shm/pf-b.$$; cmp /dev/shm/pf-a.$$ /dev/shm/pf-b.$$; rc=$?; "
-				 "rm -f /dev/shm/pf-a.$$ /dev/shm/pf-b.$$; (exit $rc)"));
-	CU_ASSERT_TRUE(shell(fs, "rm -rf again && mv tree moved && diff -r --no-dereference /usr/include moved && rm -rf moved && "
-				 "test -z \"$(ls -A)\""));
+	CU_ASSERT_TRUE(shell(fs,
+			     "list() { (cd \"$1\" && find . ! -type d -printf '%p %m %U %G %s %l %T@\\n' | sort); }; "
+			     "list /usr/include >/dev/shm/pf-a.$$; list tree >/dev/shm/pf-b.$$; cmp /dev/shm/pf-a.$$ "
+			     "/dev/shm/pf-b.$$; rc=$?; "
+			     "rm -f /dev/shm/pf-a.$$ /dev/shm/pf-b.$$; (exit $rc)"));
+	CU_ASSERT_TRUE(shell(
+		fs, "rm -rf again && mv tree moved && diff -r --no-dereference /usr/include moved && rm -rf moved && "
+		    "test -z \"$(ls -A)\""));
 	pt_fs_end(fs);
 }
 
@@ -190,12 +194,14 @@ static void git_repository(void)
 		return;
 	}
 	fs = pt_fs_start("256M", NULL);
-	CU_ASSERT_TRUE_FATAL(shell(fs, "export HOME=$PWD GIT_CONFIG_NOSYSTEM=1; git init -q r && cd r && git config user.email a@b && "
-				       "git config user.name n && cp -r /usr/include/linux . && git add -A && git commit -qm one && "
-				       "echo change >> linux/fs.h && git commit -qam two && git gc -q && git fsck --full --strict"));
+	CU_ASSERT_TRUE_FATAL(shell(
+		fs, "export HOME=$PWD GIT_CONFIG_NOSYSTEM=1; git init -q r && cd r && git config user.email a@b && "
+		    "git config user.name n && cp -r /usr/include/linux . && git add -A && git commit -qm one && "
+		    "echo change >> linux/fs.h && git commit -qam two && git gc -q && git fsck --full --strict"));
 	remount(fs);
-	CU_ASSERT_TRUE(shell(fs, "export HOME=$PWD; cd r && git fsck --full --strict && test -z \"$(git status --porcelain)\" && "
-				 "git clone -q . ../c && cd ../c && test \"$(git rev-list --count HEAD)\" = 2"));
+	CU_ASSERT_TRUE(shell(
+		fs, "export HOME=$PWD; cd r && git fsck --full --strict && test -z \"$(git status --porcelain)\" && "
+		    "git clone -q . ../c && cd ../c && test \"$(git rev-list --count HEAD)\" = 2"));
 	pt_fs_end(fs);
 }
 
@@ -211,17 +217,23 @@ static void sqlite_wal(void)
 	}
 	fs = pt_fs_start("128M", NULL);
 	/* WAL keeps its index in a shared mapping; mmap_size reads the database through another. */
-	CU_ASSERT_TRUE_FATAL(shell(fs, "test \"$(sqlite3 db 'PRAGMA journal_mode=WAL')\" = wal && "
-				       "sqlite3 db 'PRAGMA mmap_size=67108864; CREATE TABLE t(k INTEGER PRIMARY KEY, v TEXT)'"));
-	CU_ASSERT_TRUE(shell(fs, "for w in 1 2 3; do (for i in $(seq 40); do "
-				 "sqlite3 -cmd '.timeout 20000' -cmd 'PRAGMA mmap_size=67108864' db "
-				 "\"INSERT INTO t(v) VALUES(hex(randomblob(2000)))\" >/dev/null || exit 1; done) & pids=\"$pids $!\"; done; "
-				 "for p in $pids; do wait $p || exit 1; done; test \"$(sqlite3 db 'SELECT count(*) FROM t')\" = 120"));
-	CU_ASSERT_TRUE(shell(fs, "test \"$(sqlite3 db 'PRAGMA integrity_check')\" = ok && "
-				 "sqlite3 db 'BEGIN; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<20000) "
-				 "INSERT INTO t(v) SELECT printf(\"%d\",i) FROM n; COMMIT; VACUUM'"));
+	CU_ASSERT_TRUE_FATAL(
+		shell(fs, "test \"$(sqlite3 db 'PRAGMA journal_mode=WAL')\" = wal && "
+			  "sqlite3 db 'PRAGMA mmap_size=67108864; CREATE TABLE t(k INTEGER PRIMARY KEY, v TEXT)'"));
+	CU_ASSERT_TRUE(shell(
+		fs,
+		"for w in 1 2 3; do (for i in $(seq 40); do "
+		"sqlite3 -cmd '.timeout 20000' -cmd 'PRAGMA mmap_size=67108864' db "
+		"\"INSERT INTO t(v) VALUES(hex(randomblob(2000)))\" >/dev/null || exit 1; done) & pids=\"$pids $!\"; "
+		"done; "
+		"for p in $pids; do wait $p || exit 1; done; test \"$(sqlite3 db 'SELECT count(*) FROM t')\" = 120"));
+	CU_ASSERT_TRUE(shell(
+		fs, "test \"$(sqlite3 db 'PRAGMA integrity_check')\" = ok && "
+		    "sqlite3 db 'BEGIN; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<20000) "
+		    "INSERT INTO t(v) SELECT printf(\"%d\",i) FROM n; COMMIT; VACUUM'"));
 	remount(fs);
-	CU_ASSERT_TRUE(shell(fs, "test \"$(sqlite3 db 'PRAGMA integrity_check; SELECT count(*) FROM t')\" = \"ok\n20120\""));
+	CU_ASSERT_TRUE(
+		shell(fs, "test \"$(sqlite3 db 'PRAGMA integrity_check; SELECT count(*) FROM t')\" = \"ok\n20120\""));
 	pt_fs_end(fs);
 }
 

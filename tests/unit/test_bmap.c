@@ -42,7 +42,8 @@ static struct pf_bm reader(struct tree *t)
 }
 
 /* Every page of the tree equals the model; separators are exact; returns the number of records. */
-static uint64_t check_node(struct tree *t, const struct pf_d_rec *rec, unsigned int n, unsigned int level, uint64_t *prev)
+static uint64_t check_node(struct tree *t, const struct pf_d_rec *rec, unsigned int n, unsigned int level,
+			   uint64_t *prev)
 {
 	uint64_t sum = 0;
 
@@ -57,8 +58,10 @@ static uint64_t check_node(struct tree *t, const struct pf_d_rec *rec, unsigned 
 			sum++;
 			continue;
 		}
-		CU_ASSERT_EQUAL_FATAL(pf_md_get(t->fs, PF_MD_NODE, pf_get64(rec[i].r_dblk) << PF_BLK_SHIFT, OWNER, &obj), 0);
-		CU_ASSERT_PTR_NULL_FATAL(pf_md_check(t->fs, PF_MD_NODE, obj, pf_get64(rec[i].r_dblk) << PF_BLK_SHIFT, OWNER));
+		CU_ASSERT_EQUAL_FATAL(
+			pf_md_get(t->fs, PF_MD_NODE, pf_get64(rec[i].r_dblk) << PF_BLK_SHIFT, OWNER, &obj), 0);
+		CU_ASSERT_PTR_NULL_FATAL(
+			pf_md_check(t->fs, PF_MD_NODE, obj, pf_get64(rec[i].r_dblk) << PF_BLK_SHIFT, OWNER));
 		node = obj;
 		CU_ASSERT_EQUAL_FATAL(pf_get16(node->n_hdr.h_level), level - 1);
 		CU_ASSERT_EQUAL_FATAL(pf_get64(node->n_rec[0].r_key), key);
@@ -142,7 +145,8 @@ static void random_ops(uint64_t seed)
 				model[i].flags = 0;
 			break;
 		}
-		if (rnd(&seed) % 16 == 0) {		/* an aborted change leaves nothing behind: the model keeps its word */
+		/* an aborted change leaves nothing behind: the model keeps its word */
+		if (rnd(&seed) % 16 == 0) {
 			commit(&t, &bm);
 			bm = begin(&t, &work);
 			CU_ASSERT_EQUAL_FATAL(pf_bm_remove(&bm, 0, PAGES, false, &done, &freed), 0);

@@ -167,7 +167,8 @@ static int do_rmdir(const char *path, const char *other)
 }
 
 /* @fn on every entry "<prefix>N" (and "<to>N"); calls per second. */
-static int each(const struct pb_env *e, const struct pb_state *st, const char *prefix, const char *to, entry_fn *fn, double *out)
+static int each(const struct pb_env *e, const struct pb_state *st, const char *prefix, const char *to, entry_fn *fn,
+		double *out)
 {
 	const unsigned int n = names(e);
 	char path[256], other[256];

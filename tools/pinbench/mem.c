@@ -42,8 +42,8 @@ static int setup_warm(const struct pb_env *e, enum pb_subject s, struct pb_state
 }
 
 /*
- * One pass over the mapping takes a few milliseconds, and anything else on the machine can only slow it down: the fastest
- * of many short passes is what the memory does.
+ * One pass over the mapping takes a few milliseconds, and anything else on the machine can only slow it down: the
+ * fastest of many short passes is what the memory does.
  */
 #define PASSES 20
 

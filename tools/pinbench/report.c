@@ -13,7 +13,9 @@ const char *const pb_unit_name[PB_NUNIT] = {
 	[PB_NS] = "ns", [PB_US] = "us", [PB_MS] = "ms", [PB_MIBS] = "MiB/s", [PB_OPS] = "ops/s",
 };
 
-static const char *const subject_name[PB_NSUBJECT] = { [PB_PINFS] = "pinfs", [PB_REF] = "reference", [PB_PEER] = "peer" };
+static const char *const subject_name[PB_NSUBJECT] = {
+	[PB_PINFS] = "pinfs", [PB_REF] = "reference", [PB_PEER] = "peer"
+};
 
 static bool measured(const struct pb_result *r, enum pb_subject s)
 {
@@ -94,15 +96,18 @@ void pb_report_table(const struct pb_env *e, const struct pb_result *r, size_t n
 	char v[PB_NSUBJECT][24], ratio[PB_NSUBJECT][24], aim[48];
 	unsigned int missed = 0, aims = 0;
 
-	(void)printf("medians of %u interleaved rounds; (+) more is better, (-) less is better; ratio = pinfs / the other\n", e->rounds);
+	(void)printf(
+		"medians of %u interleaved rounds; (+) more is better, (-) less is better; ratio = pinfs / the other\n",
+		e->rounds);
 	(void)printf("peer: %s%s\n\n", e->peer_name != NULL ? e->peer_name : "none, ",
 		     e->peer_name != NULL ? " over tmpfs" : e->peer_why);
-	(void)printf("%-23s %-9s %9s %9s  %-11s %7s %9s %7s  %s\n", "case", "unit", "pinfs", "beside", "", "ratio", "peer", "ratio",
-		     "aim");
+	(void)printf("%-23s %-9s %9s %9s  %-11s %7s %9s %7s  %s\n", "case", "unit", "pinfs", "beside", "", "ratio",
+		     "peer", "ratio", "aim");
 	for (size_t i = 0; i < n; i++, r++) {
 		char unit[16];
 
-		(void)snprintf(unit, sizeof unit, "%s %s", pb_unit_name[r->c->unit], pb_more_is_better(r->c->unit) ? "(+)" : "(-)");
+		(void)snprintf(unit, sizeof unit, "%s %s", pb_unit_name[r->c->unit],
+			       pb_more_is_better(r->c->unit) ? "(+)" : "(-)");
 		for (enum pb_subject s = PB_PINFS; s < PB_NSUBJECT; s++) {
 			cell(r, s, v[s], sizeof v[s]);
 			ratio_cell(r, s, ratio[s], sizeof ratio[s]);
@@ -150,16 +155,20 @@ void pb_report_json(const struct pb_env *e, const struct pb_result *r, size_t n)
 
 	if (uname(&u) != 0)
 		memset(&u, 0, sizeof u);
-	(void)printf("{\n  \"version\": \"%s\",\n  \"kernel\": \"%s\",\n  \"processors\": %d,\n  \"rounds\": %u,\n  \"quick\": %s,\n"
-		     "  \"cases\": [", PINFS_VERSION, u.release, get_nprocs(), e->rounds, e->quick ? "true" : "false");
+	(void)printf("{\n  \"version\": \"%s\",\n  \"kernel\": \"%s\",\n  \"processors\": %d,\n  \"rounds\": %u,\n  "
+		     "\"quick\": %s,\n"
+		     "  \"cases\": [",
+		     PINFS_VERSION, u.release, get_nprocs(), e->rounds, e->quick ? "true" : "false");
 	for (size_t i = 0; i < n; i++, r++) {
-		(void)printf("%s\n    { \"name\": \"%s\", \"what\": \"%s\", \"unit\": \"%s\", \"better\": \"%s\"", i > 0 ? "," : "",
-			     r->c->name, r->c->what, pb_unit_name[r->c->unit], pb_more_is_better(r->c->unit) ? "more" : "less");
+		(void)printf("%s\n    { \"name\": \"%s\", \"what\": \"%s\", \"unit\": \"%s\", \"better\": \"%s\"",
+			     i > 0 ? "," : "", r->c->name, r->c->what, pb_unit_name[r->c->unit],
+			     pb_more_is_better(r->c->unit) ? "more" : "less");
 		for (enum pb_subject s = PB_PINFS; s < PB_NSUBJECT; s++)
 			json_subject(e, r, s);
 		if (r->c->aim != PB_AIM_NONE)
-			(void)printf(",\n      \"aim\": { \"kind\": \"%s\", \"limit\": %g, \"met\": %s }", aim_name[r->c->aim],
-				     r->c->limit, pb_missed(r) || !measured(r, PB_PINFS) ? "false" : "true");
+			(void)printf(",\n      \"aim\": { \"kind\": \"%s\", \"limit\": %g, \"met\": %s }",
+				     aim_name[r->c->aim], r->c->limit,
+				     pb_missed(r) || !measured(r, PB_PINFS) ? "false" : "true");
 		(void)printf(" }");
 	}
 	(void)printf("\n  ]\n}\n");
