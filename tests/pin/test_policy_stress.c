@@ -6,7 +6,7 @@
  * the offset. So at any time each byte of each file is 0 or what the pattern has at that very place; lines that are
  * neither were meant for somewhere else. Each worker writes to pages of its own (so lines are not torn by another
  * writer) and cuts everybody's. The same run under on_busy=unsafe must find such bytes. PINFS_STRESS_S: seconds of
- * the long case (default 12).
+ * the long case (default 60).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -395,7 +395,7 @@ static unsigned int long_run(void)
 	const char *s = getenv("PINFS_STRESS_S");
 	unsigned int n = s != NULL ? (unsigned int)strtoul(s, NULL, 10) : 0;
 
-	return n != 0 ? n : 12;
+	return n != 0 ? n : 60;
 }
 
 static void wait_range(void) { stress("on_busy=wait", long_run(), false); }
