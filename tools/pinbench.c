@@ -76,6 +76,21 @@ static bool has_place(const struct pb_env *e, const struct pb_case *c, enum pb_s
 	return (c->subjects & PB_BIT(s)) != 0 && (s != PB_PEER || e->peer_name != NULL);
 }
 
+static int one_run(const struct pb_env *e, const struct pb_case *c, enum pb_subject s, struct pb_state *st, double *out)
+{
+	int rc = 0;
+
+	if (c->fresh) {
+		*st = (struct pb_state){ .fd = -1 };
+		rc = c->setup(e, s, st);
+	}
+	if (rc == 0)
+		rc = c->run(e, s, st, out);
+	if (c->fresh)
+		c->clean(e, s, st);
+	return rc;
+}
+
 /* The rounds of one case. Subjects take turns within a round, and every other round goes backwards. */
 static void measure(const struct pb_env *e, const struct pb_case *c, struct pb_result *r)
 {
@@ -85,27 +100,27 @@ static void measure(const struct pb_env *e, const struct pb_case *c, struct pb_r
 	*r = (struct pb_result){ .c = c };
 	for (enum pb_subject s = PB_PINFS; s < PB_NSUBJECT; s++) {
 		r->err[s] = has_place(e, c, s) ? 0 : 1;
-		if (r->err[s] == 0 && c->setup != NULL)
+		if (r->err[s] == 0 && !c->fresh && c->setup != NULL)
 			r->err[s] = c->setup(e, s, &st[s]);
 	}
 	for (unsigned int i = 0; i < e->rounds; i++) {
 		for (unsigned int k = 0; k < PB_NSUBJECT; k++) {
-			enum pb_subject s = i % 2 == 0 ? (enum pb_subject)k : (enum pb_subject)(PB_NSUBJECT - 1 - k);
+			enum pb_subject s = (enum pb_subject)(i % 2 == 0 ? k : PB_NSUBJECT - 1 - k);
 
 			if (interrupted && r->err[s] == 0)
 				r->err[s] = -EINTR;
 			if (r->err[s] == 0)
-				r->err[s] = c->run(e, s, &st[s], &v[s][i]);
+				r->err[s] = one_run(e, c, s, &st[s], &v[s][i]);
 		}
 	}
 	for (enum pb_subject s = PB_PINFS; s < PB_NSUBJECT; s++) {
-		if (r->err[s] == 0 && r->err[PB_PINFS] == 0) {
-			for (unsigned int i = 0; i < e->rounds; i++)
-				q[i] = v[PB_PINFS][i] / v[s][i];
-			r->ratio[s] = pb_median(q, e->rounds);
-		}
-		if (has_place(e, c, s) && c->clean != NULL)
+		if (has_place(e, c, s) && !c->fresh && c->clean != NULL)
 			c->clean(e, s, &st[s]);
+		if (r->err[s] != 0 || r->err[PB_PINFS] != 0)
+			continue;
+		for (unsigned int i = 0; i < e->rounds; i++)
+			q[i] = v[PB_PINFS][i] / v[s][i];
+		r->ratio[s] = pb_median(q, e->rounds);
 	}
 	/* Sorting comes last: the ratios above pair the values of one round. */
 	for (enum pb_subject s = PB_PINFS; s < PB_NSUBJECT; s++) {
