@@ -13,7 +13,8 @@
 
 #define PAGE ((size_t)4096)
 #define CHUNK ((size_t)2 << 20)
-#define PIECE ((size_t)64 << 10)	/* of a copy: its other end stays in the cache, so that the mapping is what counts */
+/* Of a copy: its other end stays in the cache, so that the mapping is what counts. */
+#define PIECE ((size_t)64 << 10)
 
 static size_t map_bytes(const struct pb_env *e)
 {

@@ -59,8 +59,8 @@ struct pb_case {
 	unsigned int subjects;		/* PB_BIT() */
 	const char *ref;		/* name of the reference, NULL: tmpfs */
 	enum pb_aim aim;
-	double limit;			/* of the aim, in the case's unit or as pinfs / reference */
 	bool fresh;			/* setup and clean in every round: where the pages lie is a matter of luck */
+	double limit;			/* of the aim, in the case's unit or as pinfs / reference */
 	/* 0 or -errno. setup and clean may be NULL. */
 	int (*setup)(const struct pb_env *e, enum pb_subject s, struct pb_state *st);
 	int (*run)(const struct pb_env *e, enum pb_subject s, struct pb_state *st, double *out);
