@@ -139,7 +139,7 @@ san: ## tests under ASan + UBSan, and under TSan
 	$(Q)tools/deps.sh san
 	$(again) B=$(B)-asan SAN='$(ASAN)' all tests
 	$(again) B=$(B)-tsan SAN='$(TSAN)' CC='$(TSAN_CC)' tests
-	$(Q)tests/run.sh -b $(B)-asan $(or $(T),unit crash fuzz shim mount) -b $(B)-tsan $(or $(T),unit crash shim)
+	$(Q)tests/run.sh -t 900 -b $(B)-asan $(or $(T),unit crash fuzz shim mount) -b $(B)-tsan $(or $(T),unit crash/crash_threads shim)
 
 bench: ## pinbench: windows, pins and the FUSE path beside tmpfs; ARGS="--quick --json"
 	$(Q)tools/deps.sh bench

@@ -291,7 +291,7 @@ struct sh_state {
 	struct sh_vma *vmas;
 	_Atomic uint64_t nvma;
 	_Atomic uint32_t vgen;			/* any window changed: cached look-ups are void */
-	struct sh_session *sessions;
+	struct sh_session *_Atomic sessions;
 
 	atomic_bool running;			/* the threads */
 	atomic_bool refused;			/* a daemon did not give us a session */

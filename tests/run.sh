@@ -21,9 +21,12 @@ bad=
 skips=
 
 scratch=$(mktemp -d "$([ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")/pinfs-check.XXXXXX") || exit 2
-export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
+# Sanitizers speak into files: a test may have put stderr elsewhere when they have something to say.
+said=log_path=$scratch/sanitizer
+export ASAN_OPTIONS="${ASAN_OPTIONS:-$said}"
+export UBSAN_OPTIONS="${UBSAN_OPTIONS:-$said print_stacktrace=1}"
 # Directories are locked in the order of the tree, which rename(2) changes: the ranks of fs/base/lock.h check what TSan's graph cannot.
-export TSAN_OPTIONS="${TSAN_OPTIONS:-halt_on_error=1 detect_deadlocks=0}"
+export TSAN_OPTIONS="${TSAN_OPTIONS:-$said halt_on_error=1 detect_deadlocks=0 suppressions=$PWD/tests/tsan.supp}"
 
 # Mounts below the scratch directory.
 mounts()
@@ -124,6 +127,8 @@ run()	# KIND/test_NAME, the program
 		rc=127
 	fi
 	secs=$(($(date +%s) - start))
+	cat "$scratch"/sanitizer.* >>"$out" 2>/dev/null
+	rm -f "$scratch"/sanitizer.*
 	count "$out" "$rc"
 	why=
 	case $rc in
