@@ -18,6 +18,7 @@
 #include "pinbench/pinbench.h"
 
 #define ROUNDS_MAX 99U
+#define FRESH_TIMES 4U	/* more rounds where each begins with new files: they are short, and luck has to even out */
 
 static volatile sig_atomic_t interrupted;
 
@@ -95,7 +96,8 @@ static int one_run(const struct pb_env *e, const struct pb_case *c, enum pb_subj
 static void measure(const struct pb_env *e, const struct pb_case *c, struct pb_result *r)
 {
 	struct pb_state st[PB_NSUBJECT] = { { .fd = -1 }, { .fd = -1 }, { .fd = -1 } };
-	double v[PB_NSUBJECT][ROUNDS_MAX] = { { 0 } }, q[ROUNDS_MAX];
+	double v[PB_NSUBJECT][ROUNDS_MAX * FRESH_TIMES] = { { 0 } }, q[ROUNDS_MAX * FRESH_TIMES];
+	const unsigned int rounds = c->fresh ? e->rounds * FRESH_TIMES : e->rounds;
 
 	*r = (struct pb_result){ .c = c };
 	for (enum pb_subject s = PB_PINFS; s < PB_NSUBJECT; s++) {
@@ -103,7 +105,7 @@ static void measure(const struct pb_env *e, const struct pb_case *c, struct pb_r
 		if (r->err[s] == 0 && !c->fresh && c->setup != NULL)
 			r->err[s] = c->setup(e, s, &st[s]);
 	}
-	for (unsigned int i = 0; i < e->rounds; i++) {
+	for (unsigned int i = 0; i < rounds; i++) {
 		for (unsigned int k = 0; k < PB_NSUBJECT; k++) {
 			enum pb_subject s = (enum pb_subject)(i % 2 == 0 ? k : PB_NSUBJECT - 1 - k);
 
@@ -118,17 +120,17 @@ static void measure(const struct pb_env *e, const struct pb_case *c, struct pb_r
 			c->clean(e, s, &st[s]);
 		if (r->err[s] != 0 || r->err[PB_PINFS] != 0)
 			continue;
-		for (unsigned int i = 0; i < e->rounds; i++)
+		for (unsigned int i = 0; i < rounds; i++)
 			q[i] = v[PB_PINFS][i] / v[s][i];
-		r->ratio[s] = pb_median(q, e->rounds);
+		r->ratio[s] = pb_median(q, rounds);
 	}
 	/* Sorting comes last: the ratios above pair the values of one round. */
 	for (enum pb_subject s = PB_PINFS; s < PB_NSUBJECT; s++) {
 		if (r->err[s] != 0)
 			continue;
-		r->median[s] = pb_median(v[s], e->rounds);
+		r->median[s] = pb_median(v[s], rounds);
 		r->least[s] = v[s][0];
-		r->most[s] = v[s][e->rounds - 1];
+		r->most[s] = v[s][rounds - 1];
 	}
 }
 
