@@ -267,24 +267,50 @@ static int unpin_to_truncate_once(struct pb_state *st, double *us)
 	return c.rc;
 }
 
-/* Both sides start from rest, so both pay for waking processors and threads that sleep. */
-static int run_unpin_to_truncate(const struct pb_env *e, enum pb_subject s, struct pb_state *st, double *out)
+static int round_trip_once(struct pb_state *st, double *us)
+{
+	pause_a_little();
+	return round_trips(st->fd, 1, us);
+}
+
+/* The same truncate, of a page that was stored to, with no pin in its way. */
+static int truncate_once(struct pb_state *st, double *us)
+{
+	uint64_t t;
+
+	if (ftruncate(st->fd, (off_t)PAGE) != 0)
+		return -errno;
+	*(volatile uint8_t *)st->map = 1;
+	pause_a_little();
+	t = pb_now_ns();
+	if (ftruncate(st->fd, 0) != 0)
+		return -errno;
+	*us = (double)(pb_now_ns() - t) / 1e3;
+	return 0;
+}
+
+/* Everything here starts from rest, so all pay for waking processors and threads that sleep. */
+static int from_rest(const struct pb_env *e, struct pb_state *st, int (*once)(struct pb_state *, double *), double *out)
 {
 	double v[100];
 	const size_t n = e->quick ? 30 : 100;
 	int rc = 0;
 
-	for (size_t i = 0; rc == 0 && i < n; i++) {
-		if (s == PB_REF) {
-			pause_a_little();
-			rc = round_trips(st->fd, 1, &v[i]);
-		} else {
-			rc = unpin_to_truncate_once(st, &v[i]);
-		}
-	}
+	for (size_t i = 0; rc == 0 && i < n; i++)
+		rc = once(st, &v[i]);
 	if (rc == 0)
 		*out = pb_median(v, n);
 	return rc;
+}
+
+static int run_unpin_to_truncate(const struct pb_env *e, enum pb_subject s, struct pb_state *st, double *out)
+{
+	return from_rest(e, st, s == PB_REF ? round_trip_once : unpin_to_truncate_once, out);
+}
+
+static int run_truncate_page(const struct pb_env *e, enum pb_subject s, struct pb_state *st, double *out)
+{
+	return from_rest(e, st, s == PB_REF ? round_trip_once : truncate_once, out);
 }
 
 static int truncate_big(const struct pb_env *e, enum pb_subject s, bool mapped, double *out)
@@ -339,6 +365,8 @@ const struct pb_case pb_pin_cases[] = {
 	{ PIN("wait.unpin_to_truncate", "last unpin until the waiting truncate has returned", PB_US, PB_TWO,
 	      "round trip"),
 	  .aim = PB_AIM_RATIO_MAX, .limit = 2, .run = run_unpin_to_truncate },
+	{ PIN("truncate.page", "truncate of a mapped page, not pinned", PB_US, PB_TWO, "round trip"),
+	  .run = run_truncate_page },
 	{ .name = "truncate.mapped",
 	  .what = "truncate of a big file that is mapped, not pinned",
 	  .unit = PB_MS,
