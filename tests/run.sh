@@ -8,7 +8,7 @@
 # TMPDIR (an empty directory of its own on /dev/shm). It exits 0, non-zero, or 77 (skipped as a whole), and is counted by
 # its own last summary line, else by CUnit's table; a line "SKIP what: why" is a test that could not run. README.md says more.
 #
-# What a program leaves behind - mounts, processes of this build, files - is a failure. With CI=true so is a skip because
+# What a program leaves behind - mounts, processes, files - is a failure. With CI=true so is a skip because
 # of /dev/fuse: a run that tested nothing must not look like one that passed.
 set -u
 cd "$(dirname "$0")/.." || exit 2
@@ -34,17 +34,17 @@ mounts()
 	awk -v dir="$scratch" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo
 }
 
-# Processes whose program lies in the build directory, one pid a line.
+# Processes that this run has started, one pid a line: their TMPDIR is ours, whatever became of their parents.
 processes()
 {
-	find /proc -maxdepth 2 -name exe -lname "$PINFS_BUILD/*" 2>/dev/null | cut -d/ -f3 | sort
+	grep -lsz "^TMPDIR=$scratch/" /proc/[0-9]*/environ | cut -d/ -f3
 }
 
 # A daemon that was told to end may need a moment.
 settled()
 {
 	for _ in 1 2 3 4 5 6 7 8 9 10; do
-		[ -z "$(mounts)" ] && [ "$(processes)" = "$procs_before" ] && return 0
+		[ -z "$(mounts)$(processes)" ] && return 0
 		sleep 0.2
 	done
 	return 1
@@ -58,7 +58,6 @@ leftovers()
 		umount -l "$m" 2>/dev/null || fusermount3 -u -z "$m"
 	done
 	for p in $(processes); do
-		echo "$procs_before" | grep -qx "$p" && continue
 		echo "left running: pid $p: $(tr '\0' ' ' 2>/dev/null <"/proc/$p/cmdline")"
 		kill -9 "$p" 2>/dev/null
 	done
@@ -71,7 +70,6 @@ cleanup()
 	rm -rf "$scratch"
 }
 dir=$scratch/none
-procs_before=
 PINFS_BUILD=
 trap 'cleanup; exit 130' INT TERM HUP
 
@@ -116,7 +114,6 @@ run()	# KIND/test_NAME, the program
 	out=$scratch/out
 	dir=$scratch/$(basename "$1")
 	mkdir -p "$dir"
-	procs_before=$(processes)
 	start=$(date +%s)
 	if [ -x "$2" ]; then
 		# timeout(1) makes a process group and signals all of it; what escaped is found below.
