@@ -493,13 +493,13 @@ static void test_lost_store(void)
 		if (r.s->quick || r.s->line || r.s->pieces)
 			continue;
 		find_states(&r);
-		for (unsigned int st = 0; st < 5; st++) {
+		for (unsigned int st = 0; st < 10; st++) {
 			r.bad = r.images = 0;
 			(void)crash_run(&r, (struct broken){ NEVER, st }, 2);
 			caught += r.bad != 0;
 		}
 		if (caught < 2)
-			(void)printf("%s: only %u of 5 lost stores were seen\n", r.s->name, caught);
+			(void)printf("%s: only %u of 10 lost stores were seen\n", r.s->name, caught);
 		CU_ASSERT(caught >= 2);
 		free_states(&r);
 	}
