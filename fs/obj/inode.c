@@ -102,15 +102,10 @@ static void destroy(struct pf_inode *ip)
 
 static int load(struct pf_inode *ip)
 {
-	const void *obj;
-	int err;
+	int err = pf_itab_read(ip->fs, ip->ino, &ip->d, &ip->doff);
 
-	err = pf_itab_where(ip->fs, ip->ino, &ip->doff);
-	if (err == 0)
-		err = pf_md_get(ip->fs, PF_MD_INODE, ip->doff, ip->ino, &obj);
 	if (err != 0)
 		return err;
-	memcpy(&ip->d, obj, sizeof ip->d);
 	ip->gen = pf_get32(ip->d.i_gen);
 	ip->fmt = pf_get32(ip->d.i_mode) & S_IFMT;
 	return 0;

@@ -84,7 +84,6 @@ static int read_blocks(struct pf_fs *fs, struct pf_orph *o)
 int pf_orph_init(struct pf_fs *fs)
 {
 	struct pf_orph *o = calloc(1, sizeof *o);
-	const void *obj;
 	int err = -ENOMEM;
 
 	if (o == NULL)
@@ -95,12 +94,9 @@ int pf_orph_init(struct pf_fs *fs)
 	if (o->ip == NULL)
 		goto out;
 	o->ip->ino = PF_INO_ORPHAN;
-	err = pf_itab_where(fs, PF_INO_ORPHAN, &o->ip->doff);
-	if (err == 0)
-		err = pf_md_get(fs, PF_MD_INODE, o->ip->doff, PF_INO_ORPHAN, &obj);
+	err = pf_itab_read(fs, PF_INO_ORPHAN, &o->ip->d, &o->ip->doff);
 	if (err != 0)
 		goto out;
-	memcpy(&o->ip->d, obj, sizeof o->ip->d);
 	o->ip->gen = pf_get32(o->ip->d.i_gen);
 	o->ip->fmt = S_IFREG;
 	err = read_blocks(fs, o);

@@ -7,7 +7,7 @@
  * a mount does not look at clusters).
  *
  * Locks: table (LEAF, short), one stripe of ITAB for a cluster header from pf_itab_alloc()/pf_itab_free() to the
- * end of the transaction, grow (REGISTRY) for a whole pf_itab_grow().
+ * end of the transaction and for pf_itab_read(), grow (REGISTRY) for a whole pf_itab_grow().
  */
 #include "space/itable.h"
 
@@ -81,23 +81,30 @@ static bool used_bit(const struct pf_d_iclu *h, uint64_t slot)
 	return (h->c_used[slot / 8] >> (slot % 8)) & 1;
 }
 
-int pf_itab_where(struct pf_fs *fs, uint64_t ino, uint64_t *doff)
+int pf_itab_read(struct pf_fs *fs, uint64_t ino, struct pf_d_inode *out, uint64_t *doff)
 {
 	uint64_t c = ino >> PF_ICLU_SHIFT, slot = ino & (PF_ICLU_SLOTS - 1), dblk;
-	const void *h;
+	struct pf_itab *t = fs->itab;
+	const void *obj;
 	int err;
 
 	if (slot < PF_ICLU_FIRST || ino > PF_INO_MAX)
 		return -ESTALE;
-	err = cluster_dblk(fs->itab, c, &dblk);
-	if (!err)
-		err = pf_md_get(fs, PF_MD_ICLU, dblk << PF_BLK_SHIFT, c, &h);
+	err = cluster_dblk(t, c, &dblk);
 	if (err)
 		return err;
-	if (!used_bit(h, slot))		/* one byte, written whole: no lock needed to read it */
-		return -ESTALE;
-	*doff = inode_doff(dblk, ino);
-	return 0;
+	pf_mutex_lock(&t->stripe[c % STRIPES]);
+	err = pf_md_get(fs, PF_MD_ICLU, dblk << PF_BLK_SHIFT, c, &obj);
+	if (!err && !used_bit(obj, slot))
+		err = -ESTALE;
+	if (!err)
+		err = pf_md_get(fs, PF_MD_INODE, inode_doff(dblk, ino), ino, &obj);
+	if (!err) {
+		memcpy(out, obj, sizeof *out);
+		*doff = inode_doff(dblk, ino);
+	}
+	pf_mutex_unlock(&t->stripe[c % STRIPES]);
+	return err;
 }
 
 /* table held. */

@@ -19,8 +19,10 @@ int pf_itab_alloc(struct pf_tx *tx, uint64_t near, uint64_t *ino, uint32_t *gen,
 /* Add a cluster, in a transaction of its own. -ENOSPC. */
 int pf_itab_grow(struct pf_fs *fs) PF_MUST_CHECK;
 int pf_itab_free(struct pf_tx *tx, uint64_t ino) PF_MUST_CHECK;
-/* Where @ino lies. -ESTALE: no such inode in use. -EUCLEAN. */
-int pf_itab_where(struct pf_fs *fs, uint64_t ino, uint64_t *doff) PF_MUST_CHECK;
+/* A copy of inode @ino, verified, and its place. Waits for a transaction that is giving the number out: an inode that
+ * is half written is never seen. The caller keeps everyone else from changing it (the inode cache: one load a number,
+ * and edits only of loaded ones). -ESTALE: no such inode in use. -EUCLEAN. */
+int pf_itab_read(struct pf_fs *fs, uint64_t ino, struct pf_d_inode *out, uint64_t *doff) PF_MUST_CHECK;
 /* Inodes in use and free in the clusters there are (statfs). The first call after mount reads every cluster's header.
  */
 void pf_itab_stat(struct pf_fs *fs, uint64_t *used, uint64_t *room);

@@ -55,10 +55,11 @@ static uint64_t make_inode(struct pf_fs *fs, uint64_t near, uint32_t mode, uint3
 
 static struct pf_d_inode *edit(struct pf_fs *fs, struct pf_tx *tx, uint64_t ino)
 {
+	struct pf_d_inode di;
 	uint64_t doff;
 	void *obj;
 
-	must(pf_itab_where(fs, ino, &doff));
+	must(pf_itab_read(fs, ino, &di, &doff));
 	must(pf_tx_get(tx, PF_MD_INODE, doff, ino, &obj));
 	return obj;
 }

@@ -52,6 +52,7 @@ static void grows(void)
 	struct pf_fs *fs = space_open(64 * MIB);
 	static uint8_t seen[1 << 20];
 	uint64_t used0, used, room, doff;
+	struct pf_d_inode di;
 	uint32_t gen;
 
 	memset(seen, 0, sizeof seen);
@@ -73,8 +74,8 @@ static void grows(void)
 	CU_ASSERT_EQUAL(used, used0 + N);
 	for (uint64_t ino = 0; ino < sizeof seen; ino++)
 		if (ino >= PF_INO_FIRST_USER)
-			CU_ASSERT_EQUAL(pf_itab_where(fs, ino, &doff), seen[ino] ? 0 : -ESTALE);
-	CU_ASSERT_EQUAL(pf_itab_where(fs, UINT64_MAX, &doff), -ESTALE);
+			CU_ASSERT_EQUAL(pf_itab_read(fs, ino, &di, &doff), seen[ino] ? 0 : -ESTALE);
+	CU_ASSERT_EQUAL(pf_itab_read(fs, UINT64_MAX, &di, &doff), -ESTALE);
 	space_close(fs);
 }
 
@@ -83,10 +84,11 @@ static void generations(void)
 	struct pf_fs *fs = space_open(16 * MIB);
 	uint32_t gen, again;
 	uint64_t ino = make(fs, 0, &gen), doff;
+	struct pf_d_inode di;
 	struct pf_tx *tx;
 
 	drop(fs, ino);
-	CU_ASSERT_EQUAL(pf_itab_where(fs, ino, &doff), -ESTALE);
+	CU_ASSERT_EQUAL(pf_itab_read(fs, ino, &di, &doff), -ESTALE);
 	CU_ASSERT_EQUAL(make(fs, 0, &again), ino);
 	CU_ASSERT_EQUAL(again, gen + 1);
 	drop(fs, ino);
