@@ -61,7 +61,7 @@ static void format_inode(const struct pf_fs *fs, struct pf_d_inode *di, uint64_t
 	di->i_atime = di->i_mtime = di->i_ctime = di->i_btime = pf_put64(sec);
 }
 
-/* Cluster 0: its header and the three inodes that always exist. */
+/* Cluster 0: its header and the inodes that always exist. */
 static void write_cluster(const struct pf_fs *fs, const struct pf_mkfs *m, uint64_t sec)
 {
 	const uint64_t doff = fs->iclu0_blk * PF_BLK_SIZE;
@@ -88,6 +88,10 @@ static void write_cluster(const struct pf_fs *fs, const struct pf_mkfs *m, uint6
 	format_inode(fs, &di, PF_INO_ORPHAN, S_IFREG | 0600, sec);
 	pf_md_seal(PF_MD_INODE, &di);
 	pf_pm_write(fs->pm, doff + PF_INO_ORPHAN * PF_INODE_SIZE, &di, sizeof di);
+
+	format_inode(fs, &di, PF_INO_BAD, S_IFREG | 0600, sec);
+	pf_md_seal(PF_MD_INODE, &di);
+	pf_pm_write(fs->pm, doff + PF_INO_BAD * PF_INODE_SIZE, &di, sizeof di);
 
 	format_inode(fs, &di, PF_INO_ROOT, S_IFDIR | 0755, sec);
 	di.i_uid = pf_put32(m->uid);

@@ -230,7 +230,7 @@ static const char *check_inode(const struct pf_fs *fs, const struct pf_d_inode *
 	for (unsigned int i = 0; i < PF_ARRAY_LEN(ns); i++)
 		if (pf_get32(ns[i]) >= 1000000000U)
 			return "nanoseconds";
-	if (pf_get32(di->i_intent) > PF_INTENT_PUNCH)
+	if (pf_get32(di->i_intent) > PF_INTENT_INSERT)
 		return "unknown intent";
 	if (!pf_range_ok(pf_get64(di->i_intent_off), pf_get64(di->i_intent_len), UINT64_MAX))
 		return "intent range";

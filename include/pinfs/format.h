@@ -104,6 +104,7 @@ PF_MEDIA_SIZE(struct pf_d_map, 4096);
  * leaf at dblk holds the names whose key is >= key and < the next record's key; len is 1, the
  * first key is 0. In a node above level 0: key = exactly the lowest key below the child, dblk = child, len 0. */
 #define PF_REC_UNWRITTEN UINT32_C(1)	/* allocated, reads as zeros */
+#define PF_REC_HELD UINT32_C(2)		/* tree of PF_INO_BAD only: the block belongs to the list, not to a file */
 struct pf_d_rec {
 	pf_le64 r_key;
 	pf_le64 r_dblk;
@@ -130,7 +131,7 @@ struct pf_d_root {
 PF_MEDIA_SIZE(struct pf_d_root, 256);
 
 #define PF_XROOT_RECS 2U
-struct pf_d_xroot {		/* extended attributes: all zero unless a feature bit says they exist */
+struct pf_d_xroot {		/* extended attributes: a tree as a directory's, its leaves are struct pf_d_xleaf */
 	pf_le16 x_level;
 	pf_le16 x_count;
 	uint8_t x_pad[12];
@@ -146,8 +147,9 @@ PF_MEDIA_SIZE(struct pf_d_xroot, 64);
 #define PF_INODE_SIZE 512U
 #define PF_INO_ITABLE UINT64_C(8)	/* its tree maps cluster number -> first block: key = cluster * 64, len 64 */
 #define PF_INO_ORPHAN UINT64_C(9)	/* its tree maps index -> orphan block */
-#define PF_INO_ROOT UINT64_C(10)
-#define PF_INO_FIRST_USER UINT64_C(11)
+#define PF_INO_BAD UINT64_C(10)		/* its tree holds the bad blocks: key = the block's number = r_dblk */
+#define PF_INO_ROOT UINT64_C(11)	/* the internal ones are all below it */
+#define PF_INO_FIRST_USER UINT64_C(12)
 #define PF_INO_MAX ((UINT64_C(1) << 40) - 1)
 
 struct pf_d_iclu {
@@ -163,6 +165,11 @@ enum pf_d_intent {
 	PF_INTENT_NONE = 0,
 	PF_INTENT_TRUNC = 1,	/* free every block of pages >= i_intent_off >> 12 (i_size is already new) */
 	PF_INTENT_PUNCH = 2,	/* unmap pages of [i_intent_off, + i_intent_len), both page aligned */
+	/* The pages from i_intent_off on move by i_intent_len bytes, all page aligned: to the front after those in
+	 * [off, off + len) are unmapped (COLLAPSE; i_size is already new), or to the back (INSERT; likewise).
+	 * i_intent_pos: the page key from which (COLLAPSE), below which (INSERT) records still have their old key. */
+	PF_INTENT_COLLAPSE = 3,
+	PF_INTENT_INSERT = 4,
 };
 
 #define PF_SYMLINK_INLINE 255U
@@ -198,7 +205,8 @@ struct pf_d_inode {
 	pf_le32 i_projid;
 	pf_le64 i_intent_off;
 	pf_le64 i_intent_len;
-	uint8_t i_pad[32];
+	pf_le64 i_intent_pos;
+	uint8_t i_pad[24];
 	struct pf_d_xroot i_xroot;
 	union {
 		struct pf_d_root i_root;
@@ -223,6 +231,32 @@ struct pf_d_dirent {
 };
 PF_MEDIA_SIZE(struct pf_d_dirent, 24);
 PF_MEDIA_OFF(struct pf_d_dirent, de_name, 20);
+
+/*
+ * Leaf of an attribute tree. Records from byte 64 on, back to back, as in a directory leaf; xe_namelen 0 = free space of
+ * xe_reclen bytes. Behind the fixed part: the name with its prefix ("user.x"), not terminated, padded to 8; then the
+ * value, padded to 8, when xe_nrun is 0; else xe_nrun runs of blocks that hold it, in order, xe_vlen bytes in all.
+ */
+#define PF_XATTR_INLINE 1024U		/* longer values lie in blocks of their own */
+#define PF_XATTR_VALUE_MAX 65536U
+#define PF_XATTR_RUNS 16U
+struct pf_d_xrun {
+	pf_le64 xr_dblk;
+	pf_le64 xr_nblk;
+};
+PF_MEDIA_SIZE(struct pf_d_xrun, 16);
+
+struct pf_d_xent {
+	pf_le64 xe_key;		/* as de_key, of the whole name */
+	pf_le16 xe_reclen;
+	uint8_t xe_namelen;	/* 1..255, 0 = free */
+	uint8_t xe_nrun;
+	pf_le32 xe_vlen;
+	pf_le32 xe_vcrc;	/* CRC32C of a value in blocks, else 0: the leaf's covers it */
+	uint8_t xe_name[4];
+};
+PF_MEDIA_SIZE(struct pf_d_xent, 24);
+PF_MEDIA_OFF(struct pf_d_xent, xe_name, 20);
 
 struct pf_d_orphan {
 	struct pf_d_hdr o_hdr;

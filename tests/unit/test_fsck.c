@@ -135,7 +135,7 @@ static void d_cluster(uint8_t *b) { flip(img_blk(b, im->clu1_dblk)); }
 static void d_cluster_count(uint8_t *b) { add32(&clu0(b)->c_hdr.h_free, 1); img_seal_blk(clu0(b)); }
 static void d_root_unused(uint8_t *b)
 {
-	clu0(b)->c_used[1] &= (uint8_t)~4U;
+	clu0(b)->c_used[PF_INO_ROOT / 8] &= (uint8_t)~(1U << PF_INO_ROOT % 8);
 	add32(&clu0(b)->c_hdr.h_free, 1);
 	img_seal_blk(clu0(b));
 }
@@ -158,7 +158,7 @@ static void d_inode_fsid(uint8_t *b) { flip(&INODE(im->a)->i_fsid); seal_ino(b, 
 static void d_inode_nr(uint8_t *b) { add64(&INODE(im->a)->i_ino, 1); seal_ino(b, im->a); }
 static void d_inode_type(uint8_t *b) { INODE(im->a)->i_mode = pf_put32(0644); seal_ino(b, im->a); }
 static void d_inode_rdev(uint8_t *b) { INODE(im->a)->i_rdev = pf_put64(259); seal_ino(b, im->a); }
-static void d_inode_parent(uint8_t *b) { INODE(im->a)->i_parent = pf_put64(10); seal_ino(b, im->a); }
+static void d_inode_parent(uint8_t *b) { INODE(im->a)->i_parent = pf_put64(11); seal_ino(b, im->a); }
 static void d_dev_size(uint8_t *b) { INODE(im->n)->i_size = pf_put64(9); seal_ino(b, im->n); }
 static void d_dev_nblk(uint8_t *b) { INODE(im->n)->i_nblk = pf_put64(9); seal_ino(b, im->n); }
 static void d_symlink(uint8_t *b) { add64(&INODE(im->l)->i_size, 1); seal_ino(b, im->l); }
@@ -443,37 +443,37 @@ static const struct damage damages[] = {
 	D(d_too_far, "phase 3: inode %b: page 4503599627370496+8 is more than a file can have"),
 	D(d_leaf, "phase 4: directory %d: leaf at block %F: checksum"),
 	D(d_leaf_gen, "phase 4: directory %d: leaf at block %F: of another generation"),
-	D(d_leaf_count, "phase 4: directory 10: leaf at block %R: count of entries"),
-	D(d_entry_len, "phase 4: directory 10: leaf at block %R: entry length"),
-	D(d_entry_key, "phase 4: directory 10: entry \"c\": key"),
+	D(d_leaf_count, "phase 4: directory 11: leaf at block %R: count of entries"),
+	D(d_entry_len, "phase 4: directory 11: leaf at block %R: entry length"),
+	D(d_entry_key, "phase 4: directory 11: entry \"c\": key"),
 	D(d_entry_collision, "img: clean"),
 	D(d_leaf_swap, "does not belong into its leaf"),
-	D(d_same_name, "phase 4: directory 10: entry \"b\" is there twice"),
+	D(d_same_name, "phase 4: directory 11: entry \"b\" is there twice"),
 	D(d_same_key, "is not its own"),
-	D(d_dot, "phase 4: directory 10: entry \".\" is stored"),
-	D(d_dotdot, "phase 4: directory 10: entry \"..\" is stored"),
-	D(d_slash, "phase 4: directory 10: leaf at block %R: name with a NUL or a slash"),
-	D(d_dangling, "phase 4: directory 10: entry \"n\" names inode 400, which is not in use"),
-	D(d_dangling_far, "phase 4: directory 10: entry \"n\" names inode 1073741833, which is not in use"),
-	D(d_dangling_slot, "phase 4: directory 10: entry \"n\" names inode 515, which is not in use"),
-	D(d_type, "phase 4: directory 10: entry \"b\" says symlink, inode %b is a file"),
+	D(d_dot, "phase 4: directory 11: entry \".\" is stored"),
+	D(d_dotdot, "phase 4: directory 11: entry \"..\" is stored"),
+	D(d_slash, "phase 4: directory 11: leaf at block %R: name with a NUL or a slash"),
+	D(d_dangling, "phase 4: directory 11: entry \"n\" names inode 400, which is not in use"),
+	D(d_dangling_far, "phase 4: directory 11: entry \"n\" names inode 1073741833, which is not in use"),
+	D(d_dangling_slot, "phase 4: directory 11: entry \"n\" names inode 515, which is not in use"),
+	D(d_type, "phase 4: directory 11: entry \"b\" says symlink, inode %b is a file"),
 	D(d_nent, "phase 4: directory %d: i_nent 62, found 61"),
 	D(d_dir_size, "phase 4: directory %d: size 16384, found 3 leaves"),
 	D(d_nlink, "phase 4: inode %a (file): i_nlink 3, found 2"),
 	D(d_dir_nlink, "phase 4: inode %d (directory): i_nlink 2, found 3"),
-	D(d_root_nlink, "phase 4: inode 10 (directory): i_nlink 4, found 3"),
+	D(d_root_nlink, "phase 4: inode 11 (directory): i_nlink 4, found 3"),
 	D(d_no_name, "phase 4: inode %b (file): i_nlink 1, found 0"),
-	D(d_parent, "phase 4: directory %e: entry \"e\" leads to it, but its parent is 10"),
+	D(d_parent, "phase 4: directory %e: entry \"e\" leads to it, but its parent is 11"),
 	D(d_root_parent, "phase 4: root directory: its parent is %d"),
 	D(d_dir_twice, "is a second name of directory %d"),
-	D(d_names_root, "phase 4: directory 10: entry \"b\" names the root"),
+	D(d_names_root, "phase 4: directory 11: entry \"b\" names the root"),
 	D(d_cycle, "phase 4: directory %d: not reachable from the root"),
 	D(d_cycle, "phase 4: directory %e: not reachable from the root"),
-	D(d_names_internal, "phase 4: directory 10: leaf at block %R: inode number of an entry"),
+	D(d_names_internal, "phase 4: directory 11: leaf at block %R: inode number of an entry"),
 	D(d_orphan_blk, "phase 5: orphan block at block %O: checksum"),
 	D(d_orphan_inode, "phase 2: inode 9: checksum"),
 	D(d_orphan_free, "phase 5: orphan file: names inode 400, which is not in use"),
-	D(d_orphan_internal, "phase 5: orphan file: names inode 10, which is not in use"),
+	D(d_orphan_internal, "phase 5: orphan file: names inode 11, which is not in use"),
 	D(d_orphan_twice, "phase 5: orphan file: names inode %g twice"),
 	D(d_orphan_linked, "phase 5: orphan file: names inode %a, which has links and nothing left to do"),
 	D(d_orphan_unlisted, "phase 5: inode %g: no links, but the orphan file does not name it"),

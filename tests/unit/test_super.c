@@ -126,7 +126,7 @@ static void bad_fields(void)
 	REFUSED(sb_map_blk, pf_put64(2), -EUCLEAN, "areas");
 	REFUSED(sb_iclu0_blk, pf_put64(UINT64_MAX), -EUCLEAN, "areas");
 	REFUSED(sb_ngroup, pf_put64(9), -EUCLEAN, "areas");
-	REFUSED(sb_root_ino, pf_put64(11), -EUCLEAN, "root");
+	REFUSED(sb_root_ino, pf_put64(12), -EUCLEAN, "root");
 }
 
 /* What can be loaded is whole: either filesystem, or none. */
@@ -163,7 +163,7 @@ static void mkfs_cut_short(void)
 
 	CU_ASSERT_EQUAL_FATAL(pf_mkfs(pm, &m), 0);
 	(void)strcpy(m.label, "new");
-	c = crash_attach(pm, whole_or_nothing, seen, 40, 1);
+	c = crash_attach(pm, whole_or_nothing, seen, 100, 1);
 	CU_ASSERT_EQUAL(pf_mkfs(pm, &m), 0);
 	crash_detach(c);
 	CU_ASSERT(seen[0] > 20);

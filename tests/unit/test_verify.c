@@ -198,7 +198,7 @@ static void rules(void)
 		{ PF_MD_INODE, F(pf_d_inode, i_nblk), 4097, "block count" },
 		{ PF_MD_INODE, F(pf_d_inode, i_atime_ns), 1000000000, "nanoseconds" },
 		{ PF_MD_INODE, F(pf_d_inode, i_btime_ns), 999999999, NULL },
-		{ PF_MD_INODE, F(pf_d_inode, i_intent), 3, "intent" },
+		{ PF_MD_INODE, F(pf_d_inode, i_intent), 5, "intent" },
 		{ PF_MD_INODE, F(pf_d_inode, i_pad), 1, "reserved" },
 		{ PF_MD_INODE, F(pf_d_inode, i_xroot.x_count), 1, "reserved" },
 		{ PF_MD_INODE, F(pf_d_inode, i_root.t_level), 8, "too deep" },
