@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -16,7 +17,7 @@
 
 struct stored {
 	uint64_t line;			/* number of the 64-byte line */
-	pthread_t by;
+	unsigned int by;		/* thread */
 	uint8_t bytes[PF_LINE];		/* the whole line after the store */
 };
 
@@ -37,6 +38,17 @@ struct crash {
 	unsigned int store, lose;
 	bool skip_lone;
 };
+
+/* Who stores: never given out twice, unlike a pthread_t. */
+static unsigned int me(void)
+{
+	static _Atomic unsigned int ids;
+	static _Thread_local unsigned int id;
+
+	if (id == 0)
+		id = atomic_fetch_add(&ids, 1) + 1;
+	return id;
+}
 
 /* xorshift64*: the images of a seed are the same everywhere. */
 static uint64_t rnd(struct crash *c)
@@ -62,7 +74,7 @@ static void record(struct crash *c, uint64_t doff, uint64_t len)
 				abort();
 		}
 		c->st[c->n].line = line;
-		c->st[c->n].by = pthread_self();
+		c->st[c->n].by = me();
 		memcpy(c->st[c->n].bytes, c->pm->base + line * PF_LINE, PF_LINE);
 		c->n++;
 	}
@@ -188,15 +200,24 @@ static void offer_all(struct crash *c)
 		offer_random(c);
 }
 
+/* Is there a later store to the line of store @i, by this thread? Then that one takes the older bytes with it. */
+static bool overtaken(const struct crash *c, size_t i)
+{
+	for (size_t k = i + 1; k < c->n; k++)
+		if (c->st[k].line == c->st[i].line && c->st[k].by == me())
+			return true;
+	return false;
+}
+
 /* Only what the calling thread has stored: a fence on one processor says nothing about another's stores. */
 static void settle(struct crash *c)
 {
 	size_t left = 0;
 
 	for (size_t i = 0; i < c->n; i++) {
-		if (pthread_equal(c->st[i].by, pthread_self()))
+		if (c->st[i].by == me())
 			memcpy(c->durable + c->st[i].line * PF_LINE, c->st[i].bytes, PF_LINE);
-		else
+		else if (!overtaken(c, i))
 			c->st[left++] = c->st[i];
 	}
 	c->n = left;
@@ -207,7 +228,7 @@ static bool is_lone(const struct crash *c)
 	size_t own = 0;
 
 	for (size_t i = 0; i < c->n; i++)
-		own += pthread_equal(c->st[i].by, pthread_self()) != 0;
+		own += c->st[i].by == me();
 	return own == 1;
 }
 

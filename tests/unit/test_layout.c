@@ -868,6 +868,8 @@ static void storm(void)
 	pthread_create(&t[3], NULL, storm_client, a0);
 	pthread_create(&t[4], NULL, storm_client, a1);
 	fk_sleep_ms(1500);
+	for (int i = 0; i < 60000 && (atomic_load(&s->cuts) == 0 || atomic_load(&s->pinned) == 0); i++)
+		fk_sleep_ms(1);
 	/* The acknowledger goes last: everybody else may be waiting for it. */
 	atomic_store(&s->stop, true);
 	for (int i = 1; i < 5; i++) {

@@ -441,7 +441,13 @@ static void test_alignment(void)
 
 enum { RECORD = 3 * 4096, ROUNDS = 3000 };
 
-struct crew { struct op_env *e; uint64_t ino; _Atomic bool stop; _Atomic unsigned int bad, full; };
+struct crew {
+	struct op_env *e;
+	uint64_t ino;
+	_Atomic bool stop;
+	_Atomic unsigned int bad, full;
+	pthread_barrier_t filled;	/* nobody gives back what the others were to miss */
+};
 
 /* Overwrites one record, sometimes through a hole, so that both kinds of write take part. */
 static void *writer(void *arg)
@@ -555,6 +561,7 @@ static void *hog(void *arg)
 		if (len % 4 == 1)
 			c->bad += pf_op_unlink(c->e->fs, PF_INO_ROOT, name) != 0;
 	}
+	(void)pthread_barrier_wait(&c->filled);
 	for (unsigned int i = 0; i < 20; i++) {
 		snprintf(name, sizeof name, "%u-%u", id, i);
 		(void)pf_op_unlink(c->e->fs, PF_INO_ROOT, name);
@@ -571,11 +578,13 @@ static void test_threads_full(void)
 
 	op_env_open(&e, 16 << 20);
 	c.e = &e;
+	CU_ASSERT_EQUAL_FATAL(pthread_barrier_init(&c.filled, NULL, PF_ARRAY_LEN(tid)), 0);
 	CU_ASSERT_EQUAL(pf_op_statfs(e.fs, &before), 0);
 	for (size_t i = 0; i < PF_ARRAY_LEN(tid); i++)
 		CU_ASSERT_EQUAL(pthread_create(&tid[i], NULL, hog, &c), 0);
 	for (size_t i = 0; i < PF_ARRAY_LEN(tid); i++)
 		CU_ASSERT_EQUAL(pthread_join(tid[i], NULL), 0);
+	(void)pthread_barrier_destroy(&c.filled);
 	CU_ASSERT_EQUAL(c.bad, 0);
 	CU_ASSERT(c.full > 100);
 	CU_ASSERT_EQUAL(pf_op_statfs(e.fs, &after), 0);

@@ -166,8 +166,9 @@ static void mkfs_cut_short(void)
 	c = crash_attach(pm, whole_or_nothing, seen, 100, 1);
 	CU_ASSERT_EQUAL(pf_mkfs(pm, &m), 0);
 	crash_detach(c);
-	CU_ASSERT(seen[0] > 20);
-	CU_ASSERT(seen[1] > 20);
+	/* Before the first drain nothing may have arrived, and the old one is there; before the second neither is. */
+	CU_ASSERT(seen[0] > 0);
+	CU_ASSERT(seen[1] > 0);
 	mem_close(pm);
 }
 
