@@ -17,15 +17,18 @@
 #include "base/crc32c.h"
 #include "base/log.h"
 #include "media/pmem.h"
+#include "media/xleaf.h"
 
 static const uint32_t md_magic[PF_MD_NR] = {
 	[PF_MD_MAP] = PF_MAGIC_MAP,	[PF_MD_ICLU] = PF_MAGIC_ICLU, [PF_MD_INODE] = PF_MAGIC_INODE,
 	[PF_MD_NODE] = PF_MAGIC_NODE,	[PF_MD_DIR] = PF_MAGIC_DIR,   [PF_MD_ORPHAN] = PF_MAGIC_ORPH,
+	[PF_MD_XATTR] = PF_MAGIC_XATTR,
 };
 
 const char *const pf_md_name[PF_MD_NR] = {
 	[PF_MD_MAP] = "map block",  [PF_MD_ICLU] = "inode cluster",  [PF_MD_INODE] = "inode",
 	[PF_MD_NODE] = "tree node", [PF_MD_DIR] = "directory leaf", [PF_MD_ORPHAN] = "orphan block",
+	[PF_MD_XATTR] = "attribute leaf",
 };
 
 uint32_t pf_md_size(enum pf_md type)
@@ -89,8 +92,8 @@ static const char *check_recs(const struct pf_fs *fs, const struct pf_d_rec *rec
 	return NULL;
 }
 
-/* Directory trees map names, one leaf block each, all of them from key 0 on. */
-static const char *check_dir_recs(const struct pf_d_rec *rec, unsigned int n)
+/* Trees of names map keys, one leaf block each, all of them from key 0 on. */
+static const char *check_name_recs(const struct pf_d_rec *rec, unsigned int n)
 {
 	for (unsigned int i = 0; i < n; i++)
 		if (pf_get32(rec[i].r_len) != 1 || pf_get32(rec[i].r_flags) != 0)
@@ -100,23 +103,42 @@ static const char *check_dir_recs(const struct pf_d_rec *rec, unsigned int n)
 	return NULL;
 }
 
-const char *pf_root_check(const struct pf_fs *fs, const struct pf_d_root *root, uint64_t owner, bool dir)
+/* A root of @cap records: one of data or of a directory, or one of attributes. */
+static const char *check_root(const struct pf_fs *fs, unsigned int level, unsigned int n, unsigned int cap,
+			      const struct pf_d_rec *rec, uint64_t owner, bool names)
 {
-	unsigned int level = pf_get16(root->t_level), n = pf_get16(root->t_count);
 	const char *why;
 
 	if (level >= PF_TREE_LEVELS)
 		return "tree too deep";
-	if (n > PF_ROOT_RECS)
+	if (n > cap)
 		return "too many records in the root";
 	if (level > 0 && n == 0)
 		return "empty tree above level 0";
+	why = check_recs(fs, rec, n, level, owner);
+	if (why == NULL && names && level == 0)
+		why = check_name_recs(rec, n);
+	return why;
+}
+
+const char *pf_root_check(const struct pf_fs *fs, const struct pf_d_root *root, uint64_t owner, bool dir)
+{
 	if (!all_zero(root->t_pad, sizeof root->t_pad))
 		return "root padding not zero";
-	why = check_recs(fs, root->t_rec, n, level, owner);
-	if (why == NULL && dir && level == 0)
-		why = check_dir_recs(root->t_rec, n);
-	return why;
+	return check_root(fs, pf_get16(root->t_level), pf_get16(root->t_count), PF_ROOT_RECS, root->t_rec, owner, dir);
+}
+
+const char *pf_xroot_check(const struct pf_fs *fs, const struct pf_d_xroot *root, uint64_t owner)
+{
+	const char *why;
+
+	if (!all_zero(root->x_pad, sizeof root->x_pad))
+		return "attributes: root padding not zero";
+	if (owner < PF_INO_ROOT && (pf_get16(root->x_level) != 0 || pf_get16(root->x_count) != 0))
+		return "attributes of an internal inode";
+	why = check_root(fs, pf_get16(root->x_level), pf_get16(root->x_count), PF_XROOT_RECS, root->x_rec, owner, true);
+	/* The other tree's phrases would mislead: an inode has two. */
+	return why != NULL ? "root of the attributes" : NULL;
 }
 
 static const char *check_node(const struct pf_fs *fs, const struct pf_d_node *node, uint64_t owner)
@@ -216,6 +238,7 @@ static const char *check_inode(const struct pf_fs *fs, const struct pf_d_inode *
 	uint32_t mode = pf_get32(di->i_mode);
 	uint64_t size = pf_get64(di->i_size);
 	const pf_le32 ns[] = { di->i_atime_ns, di->i_mtime_ns, di->i_ctime_ns, di->i_btime_ns };
+	const char *why;
 
 	if (pf_get64(di->i_ino) != ino)
 		return "inode number";
@@ -234,8 +257,11 @@ static const char *check_inode(const struct pf_fs *fs, const struct pf_d_inode *
 		return "unknown intent";
 	if (!pf_range_ok(pf_get64(di->i_intent_off), pf_get64(di->i_intent_len), UINT64_MAX))
 		return "intent range";
-	if (!all_zero(&di->i_xroot, sizeof di->i_xroot) || !all_zero(di->i_pad, sizeof di->i_pad))
+	if (!all_zero(di->i_pad, sizeof di->i_pad))
 		return "reserved bytes not zero";
+	why = pf_xroot_check(fs, &di->i_xroot, ino);
+	if (why != NULL)
+		return why;
 	switch (mode & S_IFMT) {
 	case S_IFREG:
 		return pf_root_check(fs, &di->i_root, ino, false);
@@ -310,6 +336,8 @@ const char *pf_md_check(const struct pf_fs *fs, enum pf_md type, const void *obj
 		return check_dir(obj);
 	case PF_MD_ORPHAN:
 		return check_orphan(obj);
+	case PF_MD_XATTR:
+		return pf_xleaf_check(fs, obj, owner);
 	case PF_MD_NR:
 		break;
 	}

@@ -11,7 +11,7 @@
 
 #include "base/fs.h"
 
-enum pf_md { PF_MD_MAP, PF_MD_ICLU, PF_MD_INODE, PF_MD_NODE, PF_MD_DIR, PF_MD_ORPHAN, PF_MD_NR };
+enum pf_md { PF_MD_MAP, PF_MD_ICLU, PF_MD_INODE, PF_MD_NODE, PF_MD_DIR, PF_MD_ORPHAN, PF_MD_XATTR, PF_MD_NR };
 extern const char *const pf_md_name[PF_MD_NR];
 
 uint32_t pf_md_size(enum pf_md type);			/* 4096, or 512 for an inode */
@@ -33,6 +33,8 @@ void pf_md_forget(struct pf_fs *fs, uint64_t dblk, uint64_t nblk);
 
 /* The reason why a tree root inside an inode is not sound, or NULL. @owner: the inode; @dir: a directory's. */
 const char *pf_root_check(const struct pf_fs *fs, const struct pf_d_root *root, uint64_t owner, bool dir);
+/* The same of the tree of attributes. */
+const char *pf_xroot_check(const struct pf_fs *fs, const struct pf_d_xroot *root, uint64_t owner);
 /* True when a file, tree or directory of @owner may refer to all of [dblk, dblk + nblk): no superblock, journal,
  * map... */
 bool pf_data_range_ok(const struct pf_fs *fs, uint64_t owner, uint64_t dblk, uint64_t nblk);

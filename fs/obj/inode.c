@@ -485,6 +485,19 @@ struct pf_bm pf_inode_bm(struct pf_inode *ip, struct pf_tx *tx)
 	};
 }
 
+struct pf_bm pf_inode_xbm(struct pf_inode *ip, struct pf_tx *tx)
+{
+	assert(tx == NULL || ip->sh != NULL);
+	return (struct pf_bm){
+		.fs = ip->fs,
+		.tx = tx,
+		.xroot = tx != NULL ? &ip->sh->i_xroot : &ip->d.i_xroot,
+		.owner = ip->ino,
+		.gen = ip->gen,
+		.dir = true,
+	};
+}
+
 void pf_inode_blocks(struct pf_inode *ip, int64_t delta)
 {
 	ip->sh->i_nblk = pf_put64(pf_get64(ip->sh->i_nblk) + (uint64_t)delta);

@@ -81,6 +81,8 @@ int pf_inode_edit(struct pf_tx *tx, struct pf_inode *ip, struct pf_d_inode **out
 int pf_inode_begin(struct pf_inode *ip, struct pf_tx **tx, struct pf_d_inode **out) PF_MUST_CHECK;
 /* Its tree: in the shadow when @tx is not NULL (after pf_inode_edit), else as committed. */
 struct pf_bm pf_inode_bm(struct pf_inode *ip, struct pf_tx *tx);
+/* The tree of its attributes, likewise. */
+struct pf_bm pf_inode_xbm(struct pf_inode *ip, struct pf_tx *tx);
 /* @delta blocks more (or fewer) belong to the inode that is being edited. */
 void pf_inode_blocks(struct pf_inode *ip, int64_t delta);
 

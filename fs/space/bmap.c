@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * bmap.c - the B+tree of an inode: look up, insert, remove, mark.
+ * bmap.c - the B+trees of an inode: look up, insert, remove, mark.
  *
  * Owns the records of tree nodes and of the root inside the inode. Takes no lock: the caller holds the inode's.
  * Does not write anything itself: nodes are shadows of the caller's transaction.
@@ -100,12 +100,20 @@ static bool search(const struct level *l, uint64_t key, unsigned int *idx)
 
 static unsigned int root_level(const struct pf_bm *bm)
 {
-	return pf_get16(bm->root->t_level);
+	return pf_get16(bm->xroot ? bm->xroot->x_level : bm->root->t_level);
+}
+
+static void set_root_level(struct pf_bm *bm, unsigned int level)
+{
+	*(bm->xroot ? &bm->xroot->x_level : &bm->root->t_level) = pf_put16((uint16_t)level);
 }
 
 static void root_view(struct pf_bm *bm, struct level *l)
 {
-	*l = (struct level){ bm->root->t_rec, &bm->root->t_count, PF_ROOT_RECS, 0, 0 };
+	if (bm->xroot)
+		*l = (struct level){ bm->xroot->x_rec, &bm->xroot->x_count, PF_XROOT_RECS, 0, 0 };
+	else
+		*l = (struct level){ bm->root->t_rec, &bm->root->t_count, PF_ROOT_RECS, 0, 0 };
 }
 
 static int bad_tree(const struct pf_bm *bm, uint64_t dblk, const char *what)
@@ -310,7 +318,7 @@ static int push_down(struct pf_bm *bm)
 	memset(root.rec, 0, n * sizeof root.rec[0]);
 	put_at(&root, 0, &(struct pf_ext){ pf_get64(child.rec[0].r_key), child.dblk, 0, 0 });
 	set_count(&root, 1);
-	bm->root->t_level = pf_put16((uint16_t)(level + 1));
+	set_root_level(bm, level + 1);
 	return 0;
 }
 
@@ -341,7 +349,7 @@ static int insert_rec(struct pf_bm *bm, const struct pf_ext *e)
 	int err;
 
 	root_view(bm, &p.lv[0]);
-	if (count_of(&p.lv[0]) == PF_ROOT_RECS) {
+	if (count_of(&p.lv[0]) == p.lv[0].cap) {
 		err = push_down(bm);
 		if (err)
 			return err;
@@ -430,7 +438,7 @@ static int tidy(struct pf_bm *bm, struct path *p)
 		if (level == 0)
 			return 0;
 		if (count_of(&root) == 0) {
-			bm->root->t_level = pf_put16(0);
+			set_root_level(bm, 0);
 			return 0;
 		}
 		if (count_of(&root) != 1)
@@ -439,11 +447,11 @@ static int tidy(struct pf_bm *bm, struct path *p)
 		if (err)
 			return err;
 		n = count_of(&child);
-		if (n > PF_ROOT_RECS)
+		if (n > root.cap)
 			return 0;
 		memcpy(root.rec, child.rec, n * sizeof root.rec[0]);
 		set_count(&root, n);
-		bm->root->t_level = pf_put16((uint16_t)(level - 1));
+		set_root_level(bm, level - 1);
 		err = free_node(bm, child.dblk);
 		if (err)
 			return err;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * bmap.h - the B+tree that every inode has: file page -> device blocks, or name key -> directory leaf.
+ * bmap.h - the B+trees of an inode: file page -> device blocks, or name key -> directory leaf; and attribute key ->
+ * attribute leaf.
  *
- * The root is 10 records inside the inode, nodes have 168. All calls are O(log n). The caller holds the inode lock:
+ * The root is 10 records inside the inode, of attributes 2; nodes have 168. All calls are O(log n). The caller holds the inode lock:
  * shared for lookups outside a transaction, exclusive otherwise. Nothing here blocks but pf_tx_* and the allocator.
  */
 #ifndef PF_SPACE_BMAP_H
@@ -14,9 +15,10 @@ struct pf_bm {
 	struct pf_fs *fs;
 	struct pf_tx *tx;		/* NULL: lookups only */
 	struct pf_d_root *root;		/* in the in-core inode, or in the inode's shadow */
+	struct pf_d_xroot *xroot;	/* instead of it: the tree of attributes, with dir set */
 	uint64_t owner;
 	uint32_t gen;
-	bool dir;			/* directory tree: no merging, floor lookups, len 1 */
+	bool dir;			/* tree of names: no merging, floor lookups, len 1 */
 	int64_t node_delta;		/* out: tree nodes allocated minus freed, for i_nblk */
 };
 
@@ -24,7 +26,7 @@ struct pf_ext { uint64_t key, dblk; uint32_t len, flags; };	/* blocks; len 0 = n
 
 /* The extent that holds @key, else the first one behind it (ext->key > key), else len 0. */
 int pf_bm_lookup(struct pf_bm *bm, uint64_t key, struct pf_ext *ext) PF_MUST_CHECK;
-/* The last record with ext->key <= key (directory trees), len 0 if none. */
+/* The last record with ext->key <= key (trees of names), len 0 if none. */
 int pf_bm_floor(struct pf_bm *bm, uint64_t key, struct pf_ext *ext) PF_MUST_CHECK;
 /* The first record with ext->key > key, len 0 if none. */
 int pf_bm_next(struct pf_bm *bm, uint64_t key, struct pf_ext *ext) PF_MUST_CHECK;

@@ -272,6 +272,51 @@ static void neighbours_merge(void)
 	space_close(t.fs);
 }
 
+/* The tree of attributes: a root of two records, which grows and shrinks by itself. */
+static void root_of_two(void)
+{
+	enum { N = 600, STEP = 7 };	/* STEP and N + 1 have no common factor */
+	struct pf_fs *fs = space_open(64 * MIB);
+	struct pf_d_xroot root = { 0 }, work;
+	struct pf_bm bm = { .fs = fs, .xroot = &work, .owner = OWNER, .gen = 1, .dir = true };
+	uint64_t free0 = space_media_free(fs);
+	int64_t nodes = 0;
+	struct pf_ext e;
+
+	for (int pass = 0; pass < 2; pass++) {
+		for (uint64_t i = 1; i <= N; i++) {
+			uint64_t k = i * STEP % (N + 1) * 256, done, freed;
+			struct pf_run run;
+
+			work = root;
+			bm.node_delta = 0;
+			CU_ASSERT_EQUAL_FATAL(pf_tx_begin(fs, &bm.tx), 0);
+			if (pass == 0) {
+				CU_ASSERT_EQUAL_FATAL(pf_alloc_reserve(fs, 1, 1, 0, 0, &run), 0);
+				CU_ASSERT_EQUAL_FATAL(pf_tx_use(bm.tx, run), 0);
+				CU_ASSERT_EQUAL_FATAL(pf_bm_insert(&bm, &(struct pf_ext){ k, run.dblk, 1, 0 }), 0);
+			} else {
+				CU_ASSERT_EQUAL_FATAL(pf_bm_remove(&bm, k, 1, false, &done, &freed), 0);
+				CU_ASSERT_EQUAL_FATAL(freed, 1);
+			}
+			CU_ASSERT_EQUAL_FATAL(pf_tx_commit(bm.tx), 0);
+			bm.tx = NULL;
+			root = work;
+			nodes += bm.node_delta;
+			CU_ASSERT_FATAL(pf_get16(root.x_count) <= PF_XROOT_RECS);
+			CU_ASSERT_EQUAL_FATAL(pf_bm_floor(&bm, k + 255, &e), 0);
+			CU_ASSERT_FATAL(pass == 0 ? e.key == k : e.len == 0 || e.key < k);
+		}
+		if (pass == 0)
+			CU_ASSERT(pf_get16(root.x_level) >= 1 && pf_get16(root.x_level) <= 2);
+	}
+	CU_ASSERT_EQUAL(pf_get16(root.x_level), 0);
+	CU_ASSERT_EQUAL(pf_get16(root.x_count), 0);
+	CU_ASSERT_EQUAL(nodes, 0);
+	CU_ASSERT_EQUAL(space_media_free(fs), free0);
+	space_close(fs);
+}
+
 /* Damage in a node is an error of the lookup, never a walk into nowhere. */
 static void damage_is_refused(void)
 {
@@ -310,6 +355,7 @@ int main(void)
 		{ "10^5 extents", many_extents },
 		{ "appends pack their nodes", appends_pack },
 		{ "neighbours merge, overlaps are refused", neighbours_merge },
+		{ "a root of two records", root_of_two },
 		{ "damage is refused", damage_is_refused },
 	};
 

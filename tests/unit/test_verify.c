@@ -14,6 +14,7 @@
 #include "media/mkfs.h"
 #include "media/super.h"
 #include "media/verify.h"
+#include "media/xleaf.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define DATA(fs) ((fs)->iclu0_blk + PF_ICLU_BLKS)
@@ -57,6 +58,29 @@ static void put_name(struct good *g, unsigned int off, unsigned int reclen, cons
 	memcpy(de->de_name, name, strlen(name));
 }
 
+static void put_attr(struct good *g, unsigned int off, unsigned int reclen, const char *name, uint32_t vlen,
+		     unsigned int nrun)
+{
+	struct pf_d_xent *xe = (void *)(g->obj + off);
+	struct pf_d_xrun *run = (void *)(g->obj + off + pf_xent_need((unsigned int)strlen(name), 0, 0));
+	uint64_t left = PF_DIV_UP(vlen, PF_BLK_SIZE);
+
+	xe->xe_key = pf_put64(256 + off);
+	xe->xe_reclen = pf_put16((uint16_t)reclen);
+	xe->xe_namelen = (uint8_t)strlen(name);
+	xe->xe_nrun = (uint8_t)nrun;
+	xe->xe_vlen = pf_put32(vlen);
+	memcpy(xe->xe_name, name, strlen(name));
+	if (nrun == 0)
+		memset(run, 'v', vlen);
+	for (unsigned int i = 0; i < nrun; i++) {
+		uint64_t n = i + 1 < nrun ? 1 : left;
+
+		run[i] = (struct pf_d_xrun){ pf_put64(DATA(&fs) + 100 * (i + 1)), pf_put64(n) };
+		left -= n;
+	}
+}
+
 static void make(enum pf_md type, struct good *g)
 {
 	struct pf_d_inode *di = (void *)g->obj;
@@ -88,6 +112,9 @@ static void make(enum pf_md type, struct good *g)
 		put_rec(&di->i_root.t_rec[0], 0, DATA(&fs), 4, 0);
 		put_rec(&di->i_root.t_rec[1], 4, DATA(&fs) + 9, 1, PF_REC_UNWRITTEN);
 		put_rec(&di->i_root.t_rec[2], 9, DATA(&fs) + 20, 1, 0);
+		di->i_xroot.x_count = pf_put16(2);
+		put_rec(&di->i_xroot.x_rec[0], 0, DATA(&fs) + 30, 1, 0);
+		put_rec(&di->i_xroot.x_rec[1], 1000, DATA(&fs) + 31, 1, 0);
 		break;
 	case PF_MD_NODE:
 		pf_md_format(&fs, type, g->obj, g->doff, g->owner, 3);
@@ -109,6 +136,15 @@ static void make(enum pf_md type, struct good *g)
 		orph->o_ino[7] = pf_put64(11);
 		orph->o_ino[503] = pf_put64(1032);
 		h->h_count = pf_put16(2);
+		break;
+	case PF_MD_XATTR:
+		pf_md_format(&fs, type, g->obj, g->doff, g->owner, 3);
+		put_attr(g, 64, 40, "user.abc", 5, 0);		/* 32 + 8 */
+		put_attr(g, 104, 32, "user.none", 0, 0);
+		put_attr(g, 136, 80, "user.big", 8193, 2);	/* 32 + 32, 16 to spare */
+		((struct pf_d_xent *)(void *)(g->obj + 216))->xe_reclen = pf_put16(4096 - 216);
+		h->h_count = pf_put16(3);
+		h->h_free = pf_put32(4032 - 40 - 32 - 64);
 		break;
 	case PF_MD_NR:
 		abort();
@@ -173,6 +209,8 @@ struct change { enum pf_md type; unsigned int off, size; uint64_t value; const c
 #define REC(base, i, f) (base) + (i) * 24 + offsetof(struct pf_d_rec, f), sizeof(((struct pf_d_rec *)0)->f)
 #define IREC(i, f) REC(offsetof(struct pf_d_inode, i_root) + 16, i, f)
 #define NREC(i, f) REC(64, i, f)
+#define XREC(i, f) REC(offsetof(struct pf_d_inode, i_xroot) + 16, i, f)
+#define XE(o, f) (o) + offsetof(struct pf_d_xent, f), sizeof(((struct pf_d_xent *)0)->f)
 #define DE(o, f) (o) + offsetof(struct pf_d_dirent, f), sizeof(((struct pf_d_dirent *)0)->f)
 
 static void rules(void)
@@ -200,7 +238,16 @@ static void rules(void)
 		{ PF_MD_INODE, F(pf_d_inode, i_btime_ns), 999999999, NULL },
 		{ PF_MD_INODE, F(pf_d_inode, i_intent), 5, "intent" },
 		{ PF_MD_INODE, F(pf_d_inode, i_pad), 1, "reserved" },
-		{ PF_MD_INODE, F(pf_d_inode, i_xroot.x_count), 1, "reserved" },
+		{ PF_MD_INODE, F(pf_d_inode, i_xroot.x_count), 0, NULL },
+		{ PF_MD_INODE, F(pf_d_inode, i_xroot.x_count), 3, "attributes" },
+		{ PF_MD_INODE, F(pf_d_inode, i_xroot.x_level), 1, "attributes" },
+		{ PF_MD_INODE, F(pf_d_inode, i_xroot.x_level), 8, "attributes" },
+		{ PF_MD_INODE, F(pf_d_inode, i_xroot.x_pad), 1, "padding" },
+		{ PF_MD_INODE, XREC(0, r_key), 1, "attributes" },
+		{ PF_MD_INODE, XREC(1, r_key), 0, "attributes" },
+		{ PF_MD_INODE, XREC(1, r_len), 2, "attributes" },
+		{ PF_MD_INODE, XREC(1, r_flags), PF_REC_UNWRITTEN, "attributes" },
+		{ PF_MD_INODE, XREC(1, r_dblk), 1, "attributes" },
 		{ PF_MD_INODE, F(pf_d_inode, i_root.t_level), 8, "too deep" },
 		{ PF_MD_INODE, F(pf_d_inode, i_root.t_level), 1, "index record" },
 		{ PF_MD_INODE, F(pf_d_inode, i_root.t_count), 11, "too many" },
@@ -245,6 +292,38 @@ static void rules(void)
 		{ PF_MD_DIR, DE(64, de_ino), 0, "count of entries" },
 		{ PF_MD_DIR, 64 + 20, 1, '/', "slash" },
 		{ PF_MD_DIR, 64 + 20, 1, 0, "NUL" },
+		{ PF_MD_XATTR, F(pf_d_hdr, h_count), 2, "count of attributes" },
+		{ PF_MD_XATTR, F(pf_d_hdr, h_free), 0, "free bytes" },
+		{ PF_MD_XATTR, F(pf_d_hdr, h_pad), 1, "padding" },
+		{ PF_MD_XATTR, XE(64, xe_reclen), 0, "record length" },
+		{ PF_MD_XATTR, XE(64, xe_reclen), 16, "record length" },
+		{ PF_MD_XATTR, XE(64, xe_reclen), 36, "record length" },
+		{ PF_MD_XATTR, XE(64, xe_reclen), 4040, "record length" },
+		{ PF_MD_XATTR, XE(216, xe_reclen), 4096 - 216 - 8, "record length" },
+		{ PF_MD_XATTR, XE(64, xe_namelen), 0, "count of attributes" },
+		{ PF_MD_XATTR, XE(64, xe_namelen), 13, "record length" },
+		{ PF_MD_XATTR, XE(64, xe_namelen), 7, "padding of a name" },
+		{ PF_MD_XATTR, XE(64, xe_namelen), 9, "NUL" },
+		{ PF_MD_XATTR, XE(64, xe_key), 255, "name key" },
+		{ PF_MD_XATTR, XE(64, xe_key), UINT64_C(1) << 63, "name key" },
+		{ PF_MD_XATTR, XE(64, xe_vlen), 4, "padding of a value" },
+		{ PF_MD_XATTR, XE(64, xe_vlen), 6, NULL },
+		{ PF_MD_XATTR, XE(64, xe_vlen), 9, "record length" },
+		{ PF_MD_XATTR, XE(64, xe_vlen), UINT32_MAX, "record length" },
+		{ PF_MD_XATTR, XE(64, xe_vcrc), 1, "checksum of a value" },
+		{ PF_MD_XATTR, XE(104, xe_vlen), 1, "record length" },
+		{ PF_MD_XATTR, XE(136, xe_vlen), 1024, "length of a value" },
+		{ PF_MD_XATTR, XE(136, xe_vlen), 8192, "blocks of a value" },
+		{ PF_MD_XATTR, XE(136, xe_vlen), 8194, NULL },
+		{ PF_MD_XATTR, XE(136, xe_vlen), 65537, "length of a value" },
+		{ PF_MD_XATTR, XE(136, xe_vcrc), 77, NULL },
+		{ PF_MD_XATTR, XE(136, xe_nrun), 1, "blocks of a value" },
+		{ PF_MD_XATTR, XE(136, xe_nrun), 4, "record length" },
+		{ PF_MD_XATTR, XE(136, xe_nrun), 17, "record length" },
+		{ PF_MD_XATTR, 136 + 32, 8, 0, "outside" },
+		{ PF_MD_XATTR, 136 + 32 + 8, 8, 0, "outside" },
+		{ PF_MD_XATTR, 136 + 32 + 8, 8, 17, "blocks of a value" },
+		{ PF_MD_XATTR, 136 + 32 + 8, 8, UINT64_MAX, "outside" },
 	};
 	struct good g;
 
@@ -300,6 +379,7 @@ static void directories_and_links(void)
 	make(PF_MD_INODE, &g);
 	g.owner = PF_INO_ITABLE;
 	di->i_ino = pf_put64(PF_INO_ITABLE);
+	memset(&di->i_xroot, 0, sizeof di->i_xroot);
 	di->i_root.t_rec[1].r_dblk = pf_put64(fs.iclu0_blk);
 	pf_md_seal(g.type, g.obj);
 	CU_ASSERT_PTR_NULL(check(&g));
@@ -345,6 +425,49 @@ static void any_bytes(void)
 	down();
 }
 
+/* The walk over a leaf's attributes shows all parts of each, and nothing of a leaf that is not sound. */
+static void attributes(void)
+{
+	static const struct { const char *name; uint32_t vlen; unsigned int nrun; } want[] = {
+		{ "user.abc", 5, 0 }, { "user.none", 0, 0 }, { "user.big", 8193, 2 },
+	};
+	unsigned int off = PF_XLEAF_FIRST, n = 0;
+	struct pf_xview v;
+	struct good g;
+
+	up();
+	make(PF_MD_XATTR, &g);
+	while (pf_xleaf_next(g.obj, &off, &v)) {
+		CU_ASSERT_FATAL(n < PF_ARRAY_LEN(want));
+		CU_ASSERT_EQUAL(v.namelen, strlen(want[n].name));
+		CU_ASSERT_NSTRING_EQUAL(v.name, want[n].name, v.namelen);
+		CU_ASSERT_EQUAL(v.vlen, want[n].vlen);
+		CU_ASSERT_EQUAL(v.nrun, want[n].nrun);
+		CU_ASSERT_EQUAL(v.value != NULL, v.nrun == 0);
+		if (v.nrun == 0)
+			CU_ASSERT(memcmp(v.value, "vvvvv", v.vlen) == 0);
+		for (unsigned int i = 0; i < v.nrun; i++) {
+			CU_ASSERT_EQUAL(pf_get64(v.run[i].xr_dblk), DATA(&fs) + 100 * (i + 1));
+			CU_ASSERT_EQUAL(pf_get64(v.run[i].xr_nblk), i + 1);
+		}
+		n++;
+	}
+	CU_ASSERT_EQUAL(n, 3);
+	CU_ASSERT_EQUAL(off, 4096);
+	((struct pf_d_xent *)(void *)(g.obj + 104))->xe_reclen = pf_put16(31);
+	off = PF_XLEAF_FIRST;
+	CU_ASSERT_TRUE(pf_xleaf_next(g.obj, &off, &v));
+	CU_ASSERT_FALSE(pf_xleaf_next(g.obj, &off, &v));
+
+	/* The inode table and the orphan file have none. */
+	make(PF_MD_INODE, &g);
+	g.owner = PF_INO_ORPHAN;
+	((struct pf_d_inode *)(void *)g.obj)->i_ino = pf_put64(g.owner);
+	pf_md_seal(g.type, g.obj);
+	CU_ASSERT_STRING_EQUAL(check(&g), "attributes of an internal inode");
+	down();
+}
+
 /* A block is checked in full once, then by identity, and in full again after it was forgotten. */
 static void memory(void)
 {
@@ -385,6 +508,7 @@ int main(void)
 		{ "another place, owner, type, filesystem", another_place_or_owner },
 		{ "each rule", rules },
 		{ "directories, symbolic links, cluster 0", directories_and_links },
+		{ "attributes of a leaf", attributes },
 		{ "any bytes", any_bytes },
 		{ "what was verified", memory },
 	};
