@@ -101,6 +101,7 @@ $(addprefix $(B)/,$(CORE_TOOLS)): $(B)/%: $$(call own_obj,$$*) $(B)/libpinfscore
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_$(@F)) $(PMEM_LIBS) -lpthread
 LIBS_mkfs.pinfs = $(BLKID_LIBS)
+LIBS_pinfsdump = $(JSON_LIBS)
 
 RPATH = -Wl,-rpath,'$$ORIGIN:$$ORIGIN/../lib'
 $(addprefix $(B)/,$(PIN_TOOLS)): $(B)/%: $$(call own_obj,$$*) $(call obj,$(DMA_SRC)) $(B)/libpinfs.so

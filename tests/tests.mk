@@ -11,6 +11,8 @@
 
 # The directory test decides which names collide.
 LIBS_test_dir = -Wl,--wrap=pf_name_key
+LIBS_test_pinfsdump = $(JSON_LIBS)
+$(B)/tests/tools/test_pinfsdump: | $(B)/pinfsdump
 
 CORE_KINDS := unit crash fuzz mount tools
 test_src = $(wildcard tests/$(1)/test_*.c)

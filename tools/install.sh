@@ -13,7 +13,7 @@ list()
 	for p in pinrun pinfsctl dmaemu pinbench; do
 		echo "755 $build/$p bin/$p"
 	done
-	for p in pinfs mkfs.pinfs fsck.pinfs; do
+	for p in pinfs mkfs.pinfs fsck.pinfs pinfsdump; do
 		echo "755 $build/$p sbin/$p"
 	done
 	echo "755 $build/libpinfs.so lib/libpinfs.so"

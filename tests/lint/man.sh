@@ -25,7 +25,7 @@ for n in pinrun pinfsctl dmaemu pinbench; do
 	[ -e "tools/$n.c" ] || continue
 	names 1 | grep -qx "$n" || { echo "$n(1): no manual page"; bad=1; }
 done
-for n in pinfs mkfs.pinfs fsck.pinfs; do
+for n in pinfs mkfs.pinfs fsck.pinfs pinfsdump; do
 	[ -e "tools/$n.c" ] || [ "$n" = pinfs ] || continue
 	names 8 | grep -qx "$n" || { echo "$n(8): no manual page"; bad=1; }
 done
