@@ -16,7 +16,7 @@ static const struct {
 	enum pf_md type;
 } kinds[] = {
 	{ PF_MAGIC_MAP, PF_MD_MAP }, { PF_MAGIC_ICLU, PF_MD_ICLU },   { PF_MAGIC_NODE, PF_MD_NODE },
-	{ PF_MAGIC_DIR, PF_MD_DIR }, { PF_MAGIC_ORPH, PF_MD_ORPHAN },
+	{ PF_MAGIC_DIR, PF_MD_DIR }, { PF_MAGIC_ORPH, PF_MD_ORPHAN }, { PF_MAGIC_XATTR, PF_MD_XATTR },
 };
 
 static void header(struct dump *d, const struct pf_d_hdr *h)
@@ -71,6 +71,9 @@ static void contents(struct dump *d, enum pf_md type, const uint8_t *buf)
 	case PF_MD_ORPHAN:
 		dump_orphan_slots(d, (const void *)buf);
 		break;
+	case PF_MD_XATTR:
+		dump_xleaf_entries(d, buf);
+		break;
 	case PF_MD_INODE:
 	case PF_MD_NR:
 		break;
@@ -124,16 +127,6 @@ static bool by_magic(struct dump *d, uint64_t dblk, const uint8_t *buf)
 			dump_fault(d, "%s", why);
 		header(d, h);
 		contents(d, kinds[i].type, buf);
-		return true;
-	}
-	if (pf_get32(h->h_magic) == PF_MAGIC_XATTR) {
-		const char *why = dump_xleaf_check(d, dblk, pf_get64(h->h_owner), buf);
-
-		out_text(d->o, "is", "attribute leaf of inode %" PRIu64, pf_get64(h->h_owner));
-		if (why != NULL)
-			dump_fault(d, "%s", why);
-		header(d, h);
-		dump_xleaf_entries(d, buf);
 		return true;
 	}
 	if (pf_get32(h->h_magic) != PF_MAGIC_INODE)

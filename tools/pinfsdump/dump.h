@@ -37,8 +37,6 @@ void dump_close(struct dump *d);
 bool dump_block(const struct dump *d, uint64_t dblk, void *buf);
 /* A copy of an object, and why it is not sound (static), or NULL. @dblk must exist. */
 const char *dump_object(const struct dump *d, enum pf_md type, uint64_t dblk, uint64_t owner, void *buf);
-/* Why a copied attribute leaf is not sound, or NULL. */
-const char *dump_xleaf_check(const struct dump *d, uint64_t dblk, uint64_t owner, const uint8_t *leaf);
 /* Where the cluster of an inode lies. */
 bool dump_find_cluster(struct dump *d, uint64_t cluster, uint64_t *dblk);
 /* A copy of inode @ino; *why as above. *doff: its place. False: the inode table does not lead to it; that was said. */

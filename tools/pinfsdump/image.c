@@ -11,7 +11,6 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/mman.h>
-#include "base/crc32c.h"
 #include "lib/cli.h"
 #include "media/super.h"
 
@@ -129,23 +128,6 @@ bool dump_block(const struct dump *d, uint64_t dblk, void *buf)
 const char *dump_object(const struct dump *d, enum pf_md type, uint64_t dblk, uint64_t owner, void *buf)
 {
 	return dump_block(d, dblk, buf) ? pf_md_check(&d->fs, type, buf, dblk * PF_BLK_SIZE, owner) : "no such block";
-}
-
-const char *dump_xleaf_check(const struct dump *d, uint64_t dblk, uint64_t owner, const uint8_t *leaf)
-{
-	const struct pf_d_hdr *h = (const void *)leaf;
-
-	if (pf_get32(h->h_magic) != PF_MAGIC_XATTR)
-		return "magic";
-	if (pf_get64(h->h_fsid) != d->fs.fsid)
-		return "fsid";
-	if (pf_get64(h->h_self) != dblk)
-		return "own block number";
-	if (pf_get64(h->h_owner) != owner)
-		return "owner";
-	if (pf_get32(h->h_crc) != pf_crc32c_hole(leaf, PF_BLK_SIZE, offsetof(struct pf_d_hdr, h_crc)))
-		return "checksum";
-	return NULL;
 }
 
 int dump_in_use(const struct dump *d, uint64_t dblk)

@@ -214,7 +214,7 @@ static bool xleaf_rec(struct dump_walk *w, const struct dump_rec *r)
 	if (!dump_block(d, r->dblk, buf)) {
 		dump_fault(d, "no such block");
 	} else {
-		const char *why = dump_xleaf_check(d, r->dblk, w->owner, buf);
+		const char *why = dump_object(d, PF_MD_XATTR, r->dblk, w->owner, buf);
 
 		if (why != NULL)
 			dump_fault(d, "%s", why);
