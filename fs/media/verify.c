@@ -257,6 +257,12 @@ static const char *check_inode(const struct pf_fs *fs, const struct pf_d_inode *
 		return "unknown intent";
 	if (!pf_range_ok(pf_get64(di->i_intent_off), pf_get64(di->i_intent_len), UINT64_MAX))
 		return "intent range";
+	if (pf_get32(di->i_intent) >= PF_INTENT_COLLAPSE &&
+	    ((pf_get64(di->i_intent_off) | pf_get64(di->i_intent_len)) % PF_BLK_SIZE != 0 ||
+	     pf_get64(di->i_intent_len) == 0 ||
+	     !pf_range_ok(pf_get64(di->i_intent_off), pf_get64(di->i_intent_len), PF_FILE_MAX) ||
+	     pf_get64(di->i_intent_pos) > UINT64_C(1) << 63))
+		return "intent to move pages";
 	if (!all_zero(di->i_pad, sizeof di->i_pad))
 		return "reserved bytes not zero";
 	why = pf_xroot_check(fs, &di->i_xroot, ino);

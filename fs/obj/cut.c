@@ -14,13 +14,13 @@
 #include <string.h>
 #include "base/log.h"
 #include "media/pmem.h"
+#include "obj/cut.h"
 #include "obj/orphan.h"
 #include "space/itable.h"
 
 #define KEY_END (UINT64_C(1) << 63)	/* behind every page and every name key */
 
-/* Unmap pages [key, end) as far as this transaction goes. */
-static int cut(struct pf_tx *tx, struct pf_inode *ip, uint64_t key, uint64_t end, uint64_t *done_to)
+int pf_cut_pages(struct pf_tx *tx, struct pf_inode *ip, uint64_t key, uint64_t end, uint64_t *done_to)
 {
 	struct pf_bm bm = pf_inode_bm(ip, tx);
 	uint64_t freed = 0;
@@ -48,24 +48,37 @@ static void clear_intent(struct pf_d_inode *di)
 	di->i_intent = pf_put32(PF_INTENT_NONE);
 	di->i_intent_off = pf_put64(0);
 	di->i_intent_len = pf_put64(0);
+	di->i_intent_pos = pf_put64(0);
+}
+
+/* A piece of what is recorded, in @tx. */
+static int go_on(struct pf_tx *tx, struct pf_inode *ip, struct pf_d_inode *di, bool *done)
+{
+	uint64_t key, end, done_to;
+	int err;
+
+	if (pf_get32(di->i_intent) >= PF_INTENT_COLLAPSE)
+		return pf_shift_some(tx, ip, di, done);
+	intent_range(di, &key, &end);
+	err = pf_cut_pages(tx, ip, key, end, &done_to);
+	*done = done_to >= end;
+	return err;
 }
 
 int pf_inode_settle(struct pf_inode *ip)
 {
-	uint64_t key, end, done_to = 0;
 	struct pf_d_inode *di;
 	struct pf_tx *tx;
+	bool done = false;
 	int err = 0;
 
 	while (err == 0 && pf_get32(ip->d.i_intent) != PF_INTENT_NONE) {
-		intent_range(&ip->d, &key, &end);
-		err = pf_tx_begin(ip->fs, &tx);
+		err = pf_inode_begin(ip, &tx, &di);
 		if (err != 0)
 			break;
-		err = pf_inode_edit(tx, ip, &di);
-		if (err == 0)
-			err = cut(tx, ip, key, end, &done_to);
-		if (err == 0 && done_to >= end) {
+		pf_tx_use_kept(tx);
+		err = go_on(tx, ip, di, &done);
+		if (err == 0 && done) {
 			clear_intent(di);
 			/* An unlinked inode stays on the list. */
 			if (pf_get32(di->i_nlink) > 0)
@@ -84,6 +97,7 @@ struct cutting {
 	bool unwrite;			/* keep the blocks: mark them unwritten */
 	uint64_t foff, len;
 	const struct pf_also *also;
+	uint64_t done_to;		/* out: page */
 };
 
 /* Part of the work, in @tx, from *done_to on. */
@@ -93,7 +107,7 @@ static int some(struct pf_tx *tx, struct pf_inode *ip, const struct cutting *c, 
 	int err;
 
 	if (!c->unwrite)
-		return cut(tx, ip, *done_to, end, done_to);
+		return pf_cut_pages(tx, ip, *done_to, end, done_to);
 	bm = pf_inode_bm(ip, tx);
 	err = pf_bm_mark(&bm, *done_to, end - *done_to, PF_REC_UNWRITTEN, done_to);
 	if (err == 0)
@@ -101,35 +115,25 @@ static int some(struct pf_tx *tx, struct pf_inode *ip, const struct cutting *c, 
 	return err;
 }
 
-/* The first transaction of a cut: with everything in it, if it fits; else with the intent. */
-static int start_cut(struct pf_inode *ip, const struct cutting *c, uint64_t *done_to)
+/* With everything in it, if it fits; else with the intent. */
+int pf_cut_start(struct pf_inode *ip, pf_cut_start_fn start, void *arg)
 {
-	uint64_t end;
 	struct pf_d_inode *di;
 	struct pf_tx *tx;
+	bool done;
 	int err;
 
 	for (;;) {
-		err = pf_tx_begin(ip->fs, &tx);
+		err = pf_inode_begin(ip, &tx, &di);
 		if (err != 0)
 			return err;
-		err = pf_inode_edit(tx, ip, &di);
-		if (err != 0)
-			break;
-		di->i_intent = pf_put32(c->what);
-		di->i_intent_off = pf_put64(c->foff);
-		di->i_intent_len = pf_put64(c->len);
-		if (c->what == PF_INTENT_TRUNC)
-			di->i_size = pf_put64(c->foff);
+		pf_tx_use_kept(tx);
 		pf_set_mtime(di, pf_now());
 		pf_set_ctime(di, pf_now());
-		if (c->also != NULL)
-			c->also->fn(di, c->also->arg);
-		intent_range(di, done_to, &end);
-		err = some(tx, ip, c, end, done_to);
+		err = start(tx, ip, di, arg, &done);
 		if (err != 0)
 			break;
-		if (*done_to >= end) {
+		if (done) {
 			clear_intent(di);
 			return pf_tx_commit(tx);
 		}
@@ -144,6 +148,26 @@ static int start_cut(struct pf_inode *ip, const struct cutting *c, uint64_t *don
 			return err;
 	}
 	pf_tx_abort(tx);
+	return err;
+}
+
+/* The first transaction of a cut. */
+static int first(struct pf_tx *tx, struct pf_inode *ip, struct pf_d_inode *di, void *arg, bool *done)
+{
+	struct cutting *c = arg;
+	uint64_t end;
+	int err;
+
+	di->i_intent = pf_put32(c->what);
+	di->i_intent_off = pf_put64(c->foff);
+	di->i_intent_len = pf_put64(c->len);
+	if (c->what == PF_INTENT_TRUNC)
+		di->i_size = pf_put64(c->foff);
+	if (c->also != NULL)
+		c->also->fn(di, c->also->arg);
+	intent_range(di, &c->done_to, &end);
+	err = some(tx, ip, c, end, &c->done_to);
+	*done = c->done_to >= end;
 	return err;
 }
 
@@ -175,14 +199,13 @@ static void finish(struct pf_inode *ip)
 
 int pf_inode_truncate(struct pf_inode *ip, uint64_t size, const struct pf_also *also)
 {
-	const struct cutting c = { .what = PF_INTENT_TRUNC, .foff = size, .also = also };
-	uint64_t done_to;
+	struct cutting c = { .what = PF_INTENT_TRUNC, .foff = size, .also = also };
 	int err;
 
 	assert(size <= pf_inode_size(ip));
 	err = pf_inode_settle(ip);
 	if (err == 0)
-		err = start_cut(ip, &c, &done_to);
+		err = pf_cut_start(ip, first, &c);
 	/* After the size: before, a crash would leave zeros in a file that was not cut. */
 	if (err == 0)
 		err = pf_inode_zero_tail(ip, size);
@@ -193,13 +216,12 @@ int pf_inode_truncate(struct pf_inode *ip, uint64_t size, const struct pf_also *
 
 int pf_inode_punch(struct pf_inode *ip, uint64_t foff, uint64_t len)
 {
-	const struct cutting c = { .what = PF_INTENT_PUNCH, .foff = foff, .len = len };
-	uint64_t done_to;
+	struct cutting c = { .what = PF_INTENT_PUNCH, .foff = foff, .len = len };
 	int err;
 
 	err = pf_inode_settle(ip);
 	if (err == 0)
-		err = start_cut(ip, &c, &done_to);
+		err = pf_cut_start(ip, first, &c);
 	/* Unlike a truncate's, the rest can still be read: who punched must know. */
 	if (err == 0)
 		err = pf_inode_settle(ip);
@@ -212,24 +234,24 @@ int pf_inode_punch(struct pf_inode *ip, uint64_t foff, uint64_t len)
  */
 int pf_inode_unwrite(struct pf_inode *ip, uint64_t foff, uint64_t len)
 {
-	const struct cutting c = { .what = PF_INTENT_PUNCH, .unwrite = true, .foff = foff, .len = len };
+	struct cutting c = { .what = PF_INTENT_PUNCH, .unwrite = true, .foff = foff, .len = len };
 	const uint64_t end = (foff + len) >> PF_BLK_SHIFT;
 	struct pf_d_inode *di;
-	uint64_t done_to = 0;
 	struct pf_tx *tx;
 	int err;
 
 	err = pf_inode_settle(ip);
 	if (err == 0)
-		err = start_cut(ip, &c, &done_to);
+		err = pf_cut_start(ip, first, &c);
 	while (err == 0 && pf_get32(ip->d.i_intent) != PF_INTENT_NONE) {
 		err = pf_tx_begin(ip->fs, &tx);
 		if (err != 0)
 			break;
+		pf_tx_use_kept(tx);
 		err = pf_inode_edit(tx, ip, &di);
 		if (err == 0)
-			err = some(tx, ip, &c, end, &done_to);
-		if (err == 0 && done_to >= end) {
+			err = some(tx, ip, &c, end, &c.done_to);
+		if (err == 0 && c.done_to >= end) {
 			clear_intent(di);
 			if (pf_get32(di->i_nlink) > 0)
 				err = pf_orph_del(tx, ip);
@@ -261,9 +283,10 @@ int pf_inode_evict(struct pf_inode *ip)
 		err = pf_tx_begin(ip->fs, &tx);
 		if (err != 0)
 			break;
+		pf_tx_use_kept(tx);
 		err = pf_inode_edit(tx, ip, &di);
 		if (err == 0 && has_tree(ip))
-			err = cut(tx, ip, done_to, KEY_END, &done_to);
+			err = pf_cut_pages(tx, ip, done_to, KEY_END, &done_to);
 		else
 			done_to = KEY_END;
 		/* Clusters before orphan blocks: the order of their locks. */

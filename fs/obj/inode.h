@@ -121,6 +121,14 @@ int pf_inode_punch(struct pf_inode *ip, uint64_t foff, uint64_t len) PF_MUST_CHE
 int pf_inode_unwrite(struct pf_inode *ip, uint64_t foff, uint64_t len) PF_MUST_CHECK;
 /* Zero the bytes from @size to the end of its page, if that is mapped: before the file grows over them. */
 int pf_inode_zero_tail(struct pf_inode *ip, uint64_t size) PF_MUST_CHECK;
+/* Take the pages of [foff, foff + len) out, and those behind move to the front: page aligned, and not up to the end. -ENOSPC
+ * leaves everything as it was. */
+int pf_inode_collapse(struct pf_inode *ip, uint64_t foff, uint64_t len) PF_MUST_CHECK;
+/* The pages from @foff on move to the back by @len bytes and leave a hole: page aligned, inside the file. -EFBIG,
+ * -ENOSPC. */
+int pf_inode_insert(struct pf_inode *ip, uint64_t foff, uint64_t len) PF_MUST_CHECK;
+/* True while pages are on their way (a collapse or insert failed half done): what is read could be anybody's. */
+static inline bool pf_inode_torn(const struct pf_inode *ip) { return pf_get32(ip->d.i_intent) >= PF_INTENT_COLLAPSE; }
 /* Finish what a crash or a failed call left half done (i_intent). Nothing to do: 0. */
 int pf_inode_settle(struct pf_inode *ip) PF_MUST_CHECK;
 /* Free the inode with all it has: no links, no references. Takes the lock. */

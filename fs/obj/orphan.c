@@ -145,6 +145,7 @@ int pf_orph_grow(struct pf_fs *fs)
 	err = n == BLKS_MAX ? -ENOSPC : pf_tx_begin(fs, &tx);
 	if (err != 0)
 		goto out;
+	pf_tx_use_kept(tx);	/* what is to be freed may have to wait on this list */
 	err = pf_inode_edit(tx, o->ip, &di);
 	if (err == 0)
 		err = pf_tx_alloc_meta(tx, 0, &dblk);
@@ -333,7 +334,7 @@ static int check_one(struct pf_fs *fs, struct oblk *b, uint32_t slot, uint64_t i
 	(void)slot;
 	if (pf_inode_get_orphan(fs, ino, &ip) != 0)
 		return 0;
-	if (pf_inode_nlink(ip) > 0 && pf_get32(ip->d.i_intent) == PF_INTENT_PUNCH)
+	if (pf_inode_nlink(ip) > 0 && pf_get32(ip->d.i_intent) >= PF_INTENT_PUNCH)
 		*yes = true;
 	pf_inode_put(ip);
 	return 0;

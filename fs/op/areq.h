@@ -12,6 +12,8 @@ int pf_op_setattr_init(struct pf_areq *r);
 int pf_op_write_init(struct pf_areq *r);
 int pf_op_fallocate_init(struct pf_areq *r);
 int pf_op_copy_init(struct pf_areq *r);
+/* Of pf_op_fallocate_init(): collapse and insert. */
+int pf_op_shift_init(struct pf_areq *r);
 
 static inline struct pf_areq *pf_areq_of(struct pf_brk *b) { return PF_CONTAINER_OF(b, struct pf_areq, brk); }
 

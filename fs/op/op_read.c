@@ -90,7 +90,9 @@ int pf_op_read_begin(struct pf_fs *fs, uint64_t ino, uint64_t off, size_t len, s
 	rd->inode = ip;
 	pf_rwlock_rdlock(&ip->lock);
 	size = pf_inode_size(ip);
-	if (off < size)
+	if (pf_inode_torn(ip))
+		err = -EIO;
+	else if (off < size)
 		err = gather(ip, off, off + pf_min64(len, size - off), rd);
 	if (err == 0)
 		return 0;
@@ -157,6 +159,8 @@ int pf_op_lseek(struct pf_fs *fs, uint64_t ino, uint64_t off, int whence, uint64
 	pf_rwlock_rdlock(&ip->lock);
 	if (!pf_inode_isreg(ip))
 		err = -EINVAL;
+	else if (pf_inode_torn(ip))
+		err = -EIO;
 	else if (off >= pf_inode_size(ip))
 		err = -ENXIO;
 	else

@@ -160,8 +160,13 @@ int pf_op_fallocate_init(struct pf_areq *r)
 	struct pf_inode *ip = r->inode;
 
 	switch (r->fallocate.mode) {
+	case FALLOC_FL_COLLAPSE_RANGE:
+	case FALLOC_FL_INSERT_RANGE:
+		return pf_op_shift_init(r);
 	case 0:
 	case FALLOC_FL_KEEP_SIZE:
+	case FALLOC_FL_UNSHARE_RANGE:	/* nothing is ever shared: what is left of the promise is that writes find room */
+	case FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE:
 		r->brk.kind = PF_BRK_MAP;
 		r->brk.what = "fallocate";
 		break;
@@ -175,7 +180,9 @@ int pf_op_fallocate_init(struct pf_areq *r)
 		r->brk.what = "zero-range";
 		break;
 	default:
-		return -EOPNOTSUPP;
+		/* As the kernel's vfs_fallocate(): these do not go together with anything else. */
+		return r->fallocate.mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE | FALLOC_FL_UNSHARE_RANGE) ?
+			-EINVAL : -EOPNOTSUPP;
 	}
 	if (pf_inode_isdir(ip))
 		return -EISDIR;
@@ -236,8 +243,11 @@ static int copy_work(struct pf_brk *b)
 	pf_inode_order(v, 2);
 	pf_inode_lock_many(v, 2);
 	ssize = pf_inode_size(r->inode2);
+	if (pf_inode_torn(r->inode2))
+		r->res = -EIO;
 	len = r->copy.src_off < ssize ? pf_min64(len, ssize - r->copy.src_off) : 0;
-	r->res = copy_locked(r->inode2, r->copy.src_off, r->inode, r->copy.dst_off, len, r->cred.uid != 0);
+	if (r->res == 0)
+		r->res = copy_locked(r->inode2, r->copy.src_off, r->inode, r->copy.dst_off, len, r->cred.uid != 0);
 	pf_inode_unlock_many(v, 2);
 	return r->res < 0 ? (int)r->res : 0;
 }

@@ -73,7 +73,9 @@ int pf_op_extents(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint64_t
 	*size = pf_inode_size(ip);
 	fblk = foff >> PF_BLK_SHIFT;
 	last = PF_DIV_UP(pf_min64(len > UINT64_MAX - foff ? UINT64_MAX : foff + len, *size), PF_BLK_SIZE);
-	while (fblk < last) {
+	if (pf_inode_torn(ip))
+		err = -EIO;
+	while (err == 0 && fblk < last) {
 		uint64_t a, b;
 
 		err = pf_bm_lookup(&bm, fblk, &e);

@@ -25,7 +25,7 @@ struct pf_space {
 	uint64_t free;		/* available for a reservation by anybody */
 	uint64_t reserved;	/* reserved, not committed yet */
 	uint64_t parked;	/* free on the media, not available */
-	uint64_t kept;		/* set aside for metadata, so that unlink and truncate always work */
+	uint64_t kept;		/* of the free ones: for transactions that give space back (pf_tx_use_kept) */
 };
 
 #define PF_ALLOC_ALIGN 1U	/* prefer a run that starts on a 2 MiB boundary of the device */
@@ -44,7 +44,10 @@ void pf_alloc_unreserve(struct pf_fs *fs, struct pf_run run);
 int pf_tx_use(struct pf_tx *tx, struct pf_run run) PF_MUST_CHECK;
 /* Blocks that the media's map shows as used become free at commit. */
 int pf_tx_free(struct pf_tx *tx, struct pf_run run) PF_MUST_CHECK;
-/* One block for metadata: reserve (PF_ALLOC_META) and use. */
+/* This transaction leads to more free space than it takes: it may use the kept blocks for its tree nodes. Unlink, truncate
+ * and punch therefore work on a full device; nothing else may, or they would be gone when they are needed. */
+void pf_tx_use_kept(struct pf_tx *tx);
+/* One block for metadata: reserve and use. */
 int pf_tx_alloc_meta(struct pf_tx *tx, uint64_t goal, uint64_t *dblk) PF_MUST_CHECK;
 
 /* Counted per block; pf_alloc_unpark() undoes one pf_alloc_park() of the same range. -ENOMEM. */

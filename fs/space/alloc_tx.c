@@ -25,6 +25,7 @@ struct pf_tx_blocks {
 	uint64_t locked;		/* stripes held: MAP_STRIPES bits */
 	unsigned int maps;		/* upper bound of map blocks to be edited */
 	uint64_t last_group;		/* of the newest delta: runs close together count once */
+	bool use_kept;
 };
 _Static_assert(MAP_STRIPES == 64, "pf_tx_blocks.locked has a bit a stripe");
 
@@ -140,10 +141,20 @@ int pf_tx_free(struct pf_tx *tx, struct pf_run run)
 	return err ? err : add(tx, run, false);
 }
 
+void pf_tx_use_kept(struct pf_tx *tx)
+{
+	struct pf_tx_blocks *b;
+
+	/* Without memory, the first block that is asked for fails for the same reason. */
+	if (blocks_of(tx, &b) == 0)
+		b->use_kept = true;
+}
+
 int pf_tx_alloc_meta(struct pf_tx *tx, uint64_t goal, uint64_t *dblk)
 {
+	const struct pf_tx_blocks *b = *pf_tx_blocks(tx);
 	struct pf_run run;
-	int err = pf_alloc_reserve(pf_tx_fs(tx), 1, 1, goal, PF_ALLOC_META, &run);
+	int err = pf_alloc_reserve(pf_tx_fs(tx), 1, 1, goal, b && b->use_kept ? PF_ALLOC_META : 0, &run);
 
 	if (!err)
 		err = pf_tx_use(tx, run);

@@ -611,3 +611,96 @@ int pf_bm_mark(struct pf_bm *bm, uint64_t key, uint64_t len, uint32_t flags, uin
 	*done_to = at;
 	return err;
 }
+
+int pf_bm_split(struct pf_bm *bm, uint64_t key)
+{
+	struct pf_ext e, tail;
+	int err = pf_bm_lookup(bm, key, &e);
+
+	if (err || e.len == 0 || e.key >= key)
+		return err;
+	tail = (struct pf_ext){ key, e.dblk + (key - e.key), (uint32_t)(e.key + e.len - key), e.flags };
+	e.len = (uint32_t)(key - e.key);
+	err = change_rec(bm, e.key, &e);
+	return err ? err : insert_rec(bm, &tail);
+}
+
+/* Moving records ----------------------------------------------------------------------------------- */
+
+static void add_key(struct level *l, unsigned int i, uint64_t by)
+{
+	l->rec[i].r_key = pf_put64(key_at(l, i) + by);
+}
+
+/*
+ * The separators above a leaf follow its first key and stay in order: on the way down the left neighbours have moved
+ * already, on the way up the right ones.
+ */
+int pf_bm_shift_down(struct pf_bm *bm, uint64_t by, uint64_t *pos, bool *done)
+{
+	*done = false;
+	while (pf_tx_space_room(bm->tx) >= ROOM_MIN) {
+		struct pf_ext e, left = { 0 };
+		struct level *leaf;
+		struct path p;
+		int err = pf_bm_lookup(bm, *pos, &e);
+
+		if (!err && e.len == 0) {
+			*done = true;
+			return 0;
+		}
+		if (!err && e.key != 0)
+			err = pf_bm_floor(bm, e.key - 1, &left);
+		if (err)
+			return err;
+		if (by == 0 || e.key < *pos || e.key < by || e.key - by < left.key + left.len)
+			return bad_tree(bm, e.dblk, "no room to move an extent to the front");
+		err = descend(bm, e.key, true, &p);
+		if (err)
+			return err;
+		leaf = &p.lv[p.depth - 1];
+		for (unsigned int i = leaf->idx; i < count_of(leaf); i++) {
+			*pos = key_at(leaf, i) + pf_get32(leaf->rec[i].r_len);
+			add_key(leaf, i, -by);
+		}
+		if (leaf->idx == 0)
+			fix_separators(&p);
+	}
+	return 0;
+}
+
+int pf_bm_shift_up(struct pf_bm *bm, uint64_t from, uint64_t by, uint64_t *pos, bool *done)
+{
+	const uint64_t end = PF_FILE_MAX >> PF_BLK_SHIFT;
+
+	*done = false;
+	while (pf_tx_space_room(bm->tx) >= ROOM_MIN) {
+		struct pf_ext e = { 0 }, right;
+		struct level *leaf;
+		unsigned int i;
+		struct path p;
+		int err = *pos > from ? pf_bm_floor(bm, *pos - 1, &e) : 0;
+
+		if (!err && (e.len == 0 || e.key < from)) {
+			*done = true;
+			return 0;
+		}
+		if (!err)
+			err = pf_bm_next(bm, e.key, &right);
+		if (err)
+			return err;
+		if (by == 0 || by > end - (e.key + e.len) || (right.len != 0 && e.key + e.len + by > right.key))
+			return bad_tree(bm, e.dblk, "no room to move an extent to the back");
+		err = descend(bm, e.key, true, &p);
+		if (err)
+			return err;
+		leaf = &p.lv[p.depth - 1];
+		for (i = leaf->idx + 1; i-- > 0 && key_at(leaf, i) >= from;) {
+			*pos = key_at(leaf, i);
+			add_key(leaf, i, by);
+		}
+		if (key_at(leaf, 0) == *pos + by)
+			fix_separators(&p);
+	}
+	return 0;
+}

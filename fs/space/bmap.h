@@ -39,5 +39,17 @@ int pf_bm_remove(struct pf_bm *bm, uint64_t key, uint64_t len, bool keep, uint64
 		 uint64_t *freed) PF_MUST_CHECK;
 /* Set or clear PF_REC_UNWRITTEN on what is mapped in [key, key + len). Same stop rule. */
 int pf_bm_mark(struct pf_bm *bm, uint64_t key, uint64_t len, uint32_t flags, uint64_t *done_to) PF_MUST_CHECK;
+/* Where an extent holds both @key - 1 and @key, make it two records that meet at @key. */
+int pf_bm_split(struct pf_bm *bm, uint64_t key) PF_MUST_CHECK;
+
+/*
+ * Moving records by @by pages where they stand: their keys change, the shape of the tree does not, so no space is needed
+ * and a leaf costs one object whatever is in it. The pages that they pass over are holes (-EUCLEAN otherwise). Same stop
+ * rule; *done says whether all are moved. @pos, in and out, divides those moved from those not.
+ */
+/* To the front: records with a key >= *pos, from the first on. */
+int pf_bm_shift_down(struct pf_bm *bm, uint64_t by, uint64_t *pos, bool *done) PF_MUST_CHECK;
+/* To the back: records with @from <= key < *pos, from the last on. */
+int pf_bm_shift_up(struct pf_bm *bm, uint64_t from, uint64_t by, uint64_t *pos, bool *done) PF_MUST_CHECK;
 
 #endif

@@ -358,7 +358,7 @@ static void test_limits(void)
 	CU_ASSERT_EQUAL(op_falloc(&e, ino, 0, PF_FILE_MAX, 1), -EFBIG);
 	CU_ASSERT_EQUAL(op_falloc(&e, ino, 0, 0, 0), -EINVAL);
 	CU_ASSERT_EQUAL(op_falloc(&e, ino, FALLOC_FL_PUNCH_HOLE, 0, 4096), -EOPNOTSUPP);
-	CU_ASSERT_EQUAL(op_falloc(&e, ino, FALLOC_FL_COLLAPSE_RANGE, 0, 4096), -EOPNOTSUPP);
+	CU_ASSERT_EQUAL(op_falloc(&e, ino, FALLOC_FL_COLLAPSE_RANGE, 0, PF_FILE_MAX), -EINVAL);
 	CU_ASSERT_EQUAL(op_falloc(&e, dir, 0, 0, 4096), -EISDIR);
 	CU_ASSERT_EQUAL(op_truncate(&e, dir, 0), -EISDIR);
 	CU_ASSERT_EQUAL(op_truncate(&e, ino, PF_FILE_MAX + 1), -EFBIG);

@@ -40,10 +40,10 @@ static void tally_rec(struct fsck_walk *w, uint64_t key, uint64_t dblk, uint64_t
 			     w->ino, key, len, t->end_key);
 }
 
-/* Pages that may hold data. While a truncate is under way, those above the new size still lie there. */
+/* Pages that may hold data. While a truncate or collapse is under way, those above the new size still lie there. */
 static uint64_t end_of_data(const struct pf_d_inode *di)
 {
-	if (pf_get32(di->i_intent) == PF_INTENT_TRUNC)
+	if (pf_get32(di->i_intent) == PF_INTENT_TRUNC || pf_get32(di->i_intent) == PF_INTENT_COLLAPSE)
 		return UINT64_MAX;
 	return PF_DIV_UP(pf_get64(di->i_size), PF_BLK_SIZE);
 }
