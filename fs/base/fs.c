@@ -12,6 +12,11 @@ const char *const pf_scope_name[PF_SCOPE_NR] = {
 	[PF_SCOPE_RANGE] = "range",
 	[PF_SCOPE_FILE] = "file",
 };
+const char *const pf_errors_name[PF_ERRORS_NR] = {
+	[PF_ERRORS_CONTINUE] = "continue",
+	[PF_ERRORS_REMOUNT_RO] = "remount-ro",
+	[PF_ERRORS_SHUTDOWN] = "shutdown",
+};
 const char *const pf_pmem_name[PF_PMEM_NR] = {
 	[PF_PMEM_AUTO] = "auto",
 	[PF_PMEM_CPU] = "cpu",

@@ -14,22 +14,26 @@
 
 enum pf_busy { PF_BUSY_WAIT, PF_BUSY_EBUSY, PF_BUSY_DEFER, PF_BUSY_UNSAFE, PF_BUSY_NR };
 enum pf_scope { PF_SCOPE_RANGE, PF_SCOPE_FILE, PF_SCOPE_NR };
+enum pf_errors { PF_ERRORS_CONTINUE, PF_ERRORS_REMOUNT_RO, PF_ERRORS_SHUTDOWN, PF_ERRORS_NR };
 enum pf_pmem_mode { PF_PMEM_AUTO, PF_PMEM_CPU, PF_PMEM_MSYNC, PF_PMEM_NR };
 
 extern const char *const pf_busy_name[PF_BUSY_NR];
 extern const char *const pf_scope_name[PF_SCOPE_NR];
+extern const char *const pf_errors_name[PF_ERRORS_NR];
 extern const char *const pf_pmem_name[PF_PMEM_NR];
 
 struct pf_opts {
 	enum pf_busy on_busy;		/* what a break does that meets a pin */
 	enum pf_scope break_scope;	/* range: only pins that the operation hits; file: any, as Linux */
 	enum pf_pmem_mode pmem;
+	enum pf_errors errors;		/* what damage does to the mount (base/fail.h) */
 	uint64_t busy_timeout_ms;	/* 0 = none; then EBUSY */
 	uint64_t revoke_timeout_ms;	/* a client that has not acknowledged by then is quarantined */
 	uint64_t window;		/* bytes, multiple of 2 MiB: window budget of one session */
 	bool ro;
 };
 
+struct pf_fail;		/* base/fail.h */
 struct pf_pm;		/* media/pmem.h */
 struct pf_jnl;		/* media/journal.h */
 struct pf_verified;	/* media/verify.h */
@@ -52,6 +56,8 @@ struct pf_fs {
 	char label[33];
 	uint8_t hash_key[16];
 
+	_Atomic int state;		/* enum pf_state of base/fail.h */
+	struct pf_fail *fail;
 	struct pf_pm *pm;
 	struct pf_jnl *jnl;
 	struct pf_verified *verified;

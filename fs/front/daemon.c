@@ -30,6 +30,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "base/fail.h"
 #include "base/log.h"
 #include "front/front.h"
 #include "front/fuse_io.h"
@@ -349,6 +350,15 @@ static bool mount_is_gone(struct daemon *d)
 	return !found;
 }
 
+/* The mount became read-only, or is shut down: nobody may wait for a pin in order to get the same answer then. */
+static void failed(struct daemon *d)
+{
+	int err = pf_fs_writable(d->front.fs);
+
+	if (err != 0)
+		pf_lay_shutdown(d->front.fs, err);
+}
+
 /* Until a signal, or the end of the connection. */
 static void watch(struct daemon *d)
 {
@@ -356,6 +366,7 @@ static void watch(struct daemon *d)
 		{ .fd = d->signal_fd, .events = POLLIN },
 		{ .fd = d->gone_fd, .events = POLLIN },
 		{ .fd = d->mount_id[0] != '\0' ? d->mounts_fd : -1, .events = POLLPRI },
+		{ .fd = pf_fail_fd(d->front.fs), .events = POLLIN },
 	};
 
 	for (;;) {
@@ -367,6 +378,12 @@ static void watch(struct daemon *d)
 			return;
 		if ((p[0].revents | p[1].revents) & POLLIN)
 			return;
+		if (p[3].revents & POLLIN) {
+			uint64_t n;
+
+			(void)!read(p[3].fd, &n, sizeof n);
+			failed(d);
+		}
 	}
 }
 

@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/fail.h"
 #include "front/fuse_io.h"
 #include "front/notify.h"
 #include "front/srv.h"
@@ -203,8 +204,13 @@ void pf_fuse_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mod
 /* O_TRUNC comes without the kernel's inode lock; the verb orders it against everything else of the file. */
 void pf_fuse_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
+	int err = pf_fs_readable(pf_front_of(req)->fs);
 	struct areq *r;
 
+	if (err != 0) {
+		(void)fuse_reply_err(req, -err);
+		return;
+	}
 	if (!(fi->flags & O_TRUNC)) {
 		reply_open(req, handle_of(fi));
 		return;

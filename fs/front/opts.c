@@ -144,6 +144,16 @@ static int set_pmem(struct parser *p, const char *val)
 	return PF_OPTS_OK;
 }
 
+static int set_errors(struct parser *p, const char *val)
+{
+	int v = set_name(p, "errors", val, pf_errors_name, PF_ERRORS_NR);
+
+	if (v < 0)
+		return PF_OPTS_BAD;
+	p->c->opts.errors = (enum pf_errors)v;
+	return PF_OPTS_OK;
+}
+
 static int set_busy_timeout(struct parser *p, const char *val)
 {
 	if (pf_opts_duration(val, &p->c->opts.busy_timeout_ms) != 0)
@@ -187,6 +197,7 @@ static const struct {
 	{ "window", set_window },
 	{ "revoke_timeout", set_revoke_timeout },
 	{ "pmem", set_pmem },
+	{ "errors", set_errors },
 	{ "fsname", set_fsname },
 };
 
@@ -310,7 +321,7 @@ int pf_opts_parse(struct pf_cmdline *c, int argc, char *const *argv, char *why, 
 
 	*c = (struct pf_cmdline){
 		.opts = { .on_busy = PF_BUSY_WAIT, .break_scope = PF_SCOPE_RANGE, .pmem = PF_PMEM_AUTO,
-			  .revoke_timeout_ms = 10000, .window = UINT64_C(4) << 30 },
+			  .errors = PF_ERRORS_REMOUNT_RO, .revoke_timeout_ms = 10000, .window = UINT64_C(4) << 30 },
 	};
 	c->kernel = strdup("");
 	if (c->kernel == NULL)
@@ -368,6 +379,8 @@ void pf_opts_help(void)
 		"  window=SIZE            mappings that one client may hold (default 4G)\n"
 		"  revoke_timeout=TIME    how long a client may take to unmap (default 10)\n"
 		"  pmem=MODE              how bytes become durable: auto (default), cpu, msync\n"
+		"  errors=REACTION        what damage that is found does to the mount:\n"
+		"                         remount-ro (default), shutdown, continue\n"
 		"  ro, allow_other, no_default_permissions, fsname=NAME and the usual mount options\n"
 		"\n"
 		"  TIME is in seconds (2, 0.5) or milliseconds (250ms); SIZE takes K, M, G or T. See pinfs(8).\n",

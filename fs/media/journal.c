@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/crc32c.h"
+#include "base/fail.h"
 #include "base/lock.h"
 #include "base/log.h"
 #include "media/pmem.h"
@@ -53,7 +54,7 @@ struct pf_jnl {
 	pf_tx_prepare_fn on_commit;
 	uint64_t lane_bytes;
 	_Atomic uint64_t seq;
-	_Atomic bool stopped;		/* the medium failed */
+	_Atomic bool stopped;		/* the medium failed; also where no mount has a state for it */
 };
 
 /* What one object adds to a lane at worst: a record that holds all of it. Two records are shorter, as the line
@@ -143,10 +144,12 @@ int pf_tx_begin(struct pf_fs *fs, struct pf_tx **out)
 	struct pf_jnl *j = fs->jnl;
 	struct pf_tx *tx;
 
-	if (fs->opts.ro)
-		return -EROFS;
-	if (atomic_load(&j->stopped))
-		return -EIO;
+	int err = pf_fs_writable(fs);
+
+	if (err == 0 && atomic_load(&j->stopped))
+		err = -EIO;
+	if (err != 0)
+		return err;
 	pf_rank_enter(PF_RANK_TXN);
 	tx = take_lane(j);
 	/* A lane's buffer is made at its first use: most mounts never have 32 writers at once. */
@@ -444,16 +447,16 @@ static void empty_lane(struct pf_fs *fs, uint32_t lane)
 	pf_pm_write(fs->pm, lane_doff(fs, lane) + offsetof(struct pf_d_lane, l_seq), &none, sizeof none);
 }
 
-static void stop(struct pf_jnl *j)
+static void stop(struct pf_fs *fs)
 {
-	if (!atomic_exchange(&j->stopped, true))
-		pf_err("the device failed: no more changes until it is mounted anew");
+	if (!atomic_exchange(&fs->jnl->stopped, true))
+		pf_fs_fail(fs, PF_FAULT_MEDIUM, "the device failed to make a transaction durable");
 }
 
 /* The medium failed before the lane was durable: nothing has happened, and nothing may be found to have. */
 static int fail_uncommitted(struct pf_tx *tx)
 {
-	stop(tx->fs->jnl);
+	stop(tx->fs);
 	empty_lane(tx->fs, tx->lane);
 	(void)pf_pm_drain(tx->fs->pm);
 	return -EIO;
@@ -484,12 +487,12 @@ static int persist(struct pf_tx *tx, bool fresh)
 	/* Committed. What fails from here on is repaired by the replay at the next mount. */
 	write_home(tx);
 	if (pf_pm_drain(pm) != 0) {
-		stop(fs->jnl);
+		stop(fs);
 		return 0;
 	}
 	empty_lane(fs, tx->lane);
 	if (pf_pm_drain(pm) != 0)
-		stop(fs->jnl);
+		stop(fs);
 	return 0;
 }
 
@@ -504,6 +507,8 @@ int pf_tx_commit(struct pf_tx *tx)
 		err = build(tx, &fresh);
 	if (err == 0 && atomic_load(&tx->fs->jnl->stopped))
 		err = -EIO;
+	if (err == 0)
+		err = pf_fs_writable(tx->fs);
 	if (err == 0 && (tx->nrec > 0 || fresh))
 		err = persist(tx, fresh);
 	finish(tx, err == 0);

@@ -40,7 +40,7 @@ int pf_jnl_replay(struct pf_fs *fs) PF_MUST_CHECK;
 int pf_jnl_pending(struct pf_fs *fs) PF_MUST_CHECK;
 
 /* Take a lane. Blocks (shortly: a lane is held for one commit) while all are busy. The same thread ends it.
- * Errors: -ENOMEM, -EROFS, -EIO (the journal has stopped). */
+ * Errors: -ENOMEM, -EROFS, -EIO (base/fail.h). */
 int pf_tx_begin(struct pf_fs *fs, struct pf_tx **out) PF_MUST_CHECK;
 
 /* A writable shadow of the object at @doff, verified; the same pointer each time in one transaction; good until

@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include "base/crc32c.h"
+#include "base/fail.h"
 #include "base/log.h"
 #include "media/pmem.h"
 #include "media/xleaf.h"
@@ -420,7 +421,8 @@ static void report(struct pf_fs *fs, enum pf_md type, uint64_t doff, uint64_t ow
 	_Atomic uint64_t *told = &fs->verified->told[doff / PF_INODE_SIZE % PF_ARRAY_LEN(fs->verified->told)];
 
 	if (atomic_exchange_explicit(told, doff + 1, memory_order_relaxed) != doff + 1)
-		pf_err("damaged %s at byte %" PRIu64 ", owner %" PRIu64 ": %s", pf_md_name[type], doff, owner, why);
+		pf_fs_fail(fs, PF_FAULT_DAMAGE, "damaged %s at byte %" PRIu64 ", owner %" PRIu64 ": %s",
+			   pf_md_name[type], doff, owner, why);
 }
 
 int pf_md_get(struct pf_fs *fs, enum pf_md type, uint64_t doff, uint64_t owner, const void **out)

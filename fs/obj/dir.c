@@ -18,7 +18,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include "base/log.h"
+#include "base/fail.h"
 #include "base/siphash.h"
 
 #define COLLISIONS 256U
@@ -57,7 +57,8 @@ static struct pf_d_dirent *entry_rw(void *leaf, unsigned int off)
 
 static int damaged(const struct pf_inode *dir, uint64_t dblk)
 {
-	pf_err("damaged directory leaf %" PRIu64 " of inode %" PRIu64 ": entry out of bounds", dblk, dir->ino);
+	pf_fs_fail(dir->fs, PF_FAULT_DAMAGE,
+		   "damaged directory leaf %" PRIu64 " of inode %" PRIu64 ": entry out of bounds", dblk, dir->ino);
 	return -EUCLEAN;
 }
 

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 #include <time.h>
+#include "base/fail.h"
 #include "base/log.h"
 #include "space/itable.h"
 
@@ -227,11 +228,13 @@ out:
 int pf_inode_get(struct pf_fs *fs, uint64_t ino, struct pf_inode **out)
 {
 	struct pf_inode *none = NULL;
+	int err;
 
 	/* The inode table and the orphan file are nobody's files. */
 	if (ino < PF_INO_ROOT || ino > PF_INO_MAX)
 		return -ESTALE;
-	return get(fs, ino, false, &none, out);
+	err = pf_fs_readable(fs);
+	return err != 0 ? err : get(fs, ino, false, &none, out);
 }
 
 int pf_inode_get_orphan(struct pf_fs *fs, uint64_t ino, struct pf_inode **out)
@@ -283,7 +286,7 @@ static void unused(struct shard *s, struct pf_inode *ip)
 {
 	struct pf_inode *victim = NULL;
 
-	if (pf_inode_nlink(ip) > 0 || ip->fs->opts.ro) {
+	if (pf_inode_nlink(ip) > 0 || pf_fs_writable(ip->fs) != 0) {
 		lru_add(s, ip);
 		if (s->nunused > SHARD_UNUSED_MAX) {
 			victim = s->lru;
@@ -354,7 +357,7 @@ void pf_icache_fini(struct pf_fs *fs)
 
 				/* At unmount the kernel's references are void, a forgotten internal one is a bug. */
 				assert(ip->refs == 0);
-				if (pf_inode_nlink(ip) == 0 && !fs->opts.ro)
+				if (pf_inode_nlink(ip) == 0 && pf_fs_writable(fs) == 0)
 					free_on_media(ip);
 				s->bucket[b] = ip->hash_next;
 				destroy(ip);

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/fail.h"
 
 static void finish(struct pf_areq *r, ssize_t res)
 {
@@ -74,7 +75,7 @@ void pf_op_start(struct pf_fs *fs, struct pf_areq *r)
 		[PF_AOP_TRUNC_OPEN] = pf_op_setattr_init,
 	};
 	struct pf_inode *ip = NULL;
-	int err = fs->opts.ro ? -EROFS : 0;
+	int err = pf_fs_writable(fs);
 
 	assert(pf_rank_none());
 	r->fs = fs;

@@ -35,7 +35,7 @@ int pf_fs_mount(const char *device, const struct pf_opts *opts, struct pf_fs **o
 int pf_fs_mount_pm(struct pf_pm *pm, const struct pf_opts *opts, struct pf_fs **out,
 		   struct pf_mount_info *info) PF_MUST_CHECK;
 void pf_fs_unmount_pm(struct pf_fs *fs);
-/* Everything is closed: evicts cached inodes, marks the image clean. */
+/* Everything is closed: evicts cached inodes, marks the image clean unless something was wrong with it (base/fail.h). */
 void pf_fs_unmount(struct pf_fs *fs);
 
 /* Names. @flags of rename: RENAME_NOREPLACE, RENAME_EXCHANGE. Creating verbs honour set-gid directories. */

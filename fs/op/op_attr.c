@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fail.h"
 #include "op/areq.h"
 #include "op/atime.h"
 #include "space/itable.h"
@@ -179,8 +180,8 @@ int pf_op_access(struct pf_fs *fs, const struct pf_cred *c, uint64_t ino, int ma
 	pf_rwlock_rdlock(&ip->lock);
 	if (!allowed(ip, c, mask & (R_OK | W_OK | X_OK)))
 		err = -EACCES;
-	else if ((mask & W_OK) && fs->opts.ro)
-		err = -EROFS;
+	else if (mask & W_OK)
+		err = pf_fs_writable(fs);
 	pf_rwlock_unlock(&ip->lock);
 	pf_inode_put(ip);
 	return err;
@@ -192,7 +193,7 @@ bool pf_atime_due(const struct pf_inode *ip)
 	int64_t a = (int64_t)pf_get64(d->i_atime), m = (int64_t)pf_get64(d->i_mtime), c = (int64_t)pf_get64(d->i_ctime);
 	uint32_t ans = pf_get32(d->i_atime_ns);
 
-	if (ip->fs->opts.ro || pf_inode_nlink(ip) == 0)
+	if (pf_fs_writable(ip->fs) != 0 || pf_inode_nlink(ip) == 0)
 		return false;
 	return a < m || (a == m && ans <= pf_get32(d->i_mtime_ns)) ||
 	       a < c || (a == c && ans <= pf_get32(d->i_ctime_ns)) ||
@@ -222,7 +223,10 @@ int pf_op_statfs(struct pf_fs *fs, struct statvfs *st)
 {
 	uint64_t used, room;
 	struct pf_space sp;
+	int err = pf_fs_readable(fs);
 
+	if (err != 0)
+		return err;
 	pf_alloc_stat(fs, &sp);
 	pf_itab_stat(fs, &used, &room);
 	memset(st, 0, sizeof *st);

@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include "base/fail.h"
 #include "obj/inode.h"
 #include "op/op_pin.h"
 
@@ -235,8 +236,8 @@ void pf_map_start(struct pf_map_req *r)
 	err = pf_sess_handle(r->sess, r->fh, &r->share, &handle_write);
 	if (err == 0)
 		err = check(r, handle_write);
-	if (err == 0 && r->write && r->sess->fs->opts.ro)
-		err = -EROFS;
+	if (err == 0)
+		err = r->write ? pf_fs_writable(r->sess->fs) : pf_fs_readable(r->sess->fs);
 	if (err != 0) {
 		end_error(r, err);
 		return;

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/fail.h"
 #include "base/log.h"
 #include "media/journal.h"
 #include "media/pmem.h"
@@ -30,6 +31,7 @@ static void take_down(struct pf_fs *fs)
 	if (fs->jnl != NULL)
 		pf_jnl_fini(fs);
 	pf_verified_fini(fs);
+	pf_fail_fini(fs);
 }
 
 /* What the last mount did not finish. Writes, unless the mount is read-only: then it only says whether it may be
@@ -87,6 +89,7 @@ static int run_steps(struct pf_fs *fs, const struct step *step, size_t n, const 
 static int bring_up(struct pf_fs *fs, struct pf_mount_info *info)
 {
 	static const struct step before[] = {
+		{ pf_fail_init, "out of memory" },
 		{ pf_verified_init, "out of memory" },
 		{ pf_jnl_init, "the journal is damaged" },
 	};
@@ -170,13 +173,14 @@ out_close:
 
 void pf_fs_unmount_pm(struct pf_fs *fs)
 {
-	bool clean = !fs->opts.ro;
 	int err;
+	bool clean;
 
 	if (fs->lay != NULL)
 		pf_lay_fini(fs);
 	pf_icache_fini(fs);
-	clean = clean && pf_orph_none(fs);
+	/* What was found wrong, or not written, is fsck's to see: it looks only at images that are not clean. */
+	clean = !fs->opts.ro && pf_fs_state(fs) == PF_STATE_OK && pf_orph_none(fs);
 	take_down(fs);
 	err = pf_pm_drain(fs->pm);
 	if (err == 0 && clean)

@@ -12,7 +12,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <string.h>
-#include "base/log.h"
+#include "base/fail.h"
 #include "media/pmem.h"
 #include "obj/orphan.h"
 #include "space/itable.h"
@@ -45,7 +45,8 @@ int pf_name_inode(struct pf_inode *dir, const struct pf_dirent *de, struct pf_in
 	err = de->ino == dir->ino ? -ESTALE : pf_inode_get(dir->fs, de->ino, out);
 	if (err != -ESTALE)
 		return err;
-	pf_err("directory %" PRIu64 " names inode %" PRIu64 ", which is not in use", dir->ino, de->ino);
+	pf_fs_fail(dir->fs, PF_FAULT_DAMAGE, "directory %" PRIu64 " names inode %" PRIu64 ", which is not in use",
+		   dir->ino, de->ino);
 	return -EUCLEAN;
 }
 
@@ -256,9 +257,9 @@ static int make(struct pf_fs *fs, uint64_t dir, const char *name, const struct r
 	uint64_t ino;
 	int err;
 
-	if (fs->opts.ro)
-		return -EROFS;
-	err = pf_name_check(name);
+	err = pf_fs_writable(fs);
+	if (err == 0)
+		err = pf_name_check(name);
 	if (err == 0)
 		err = pf_inode_get(fs, dir, &dp);
 	if (err != 0)
@@ -396,9 +397,9 @@ int pf_op_link(struct pf_fs *fs, uint64_t ino, uint64_t dir, const char *name, s
 	struct pf_inode *v[2] = { NULL, NULL };		/* the directory, the inode */
 	int err;
 
-	if (fs->opts.ro)
-		return -EROFS;
-	err = pf_name_check(name);
+	err = pf_fs_writable(fs);
+	if (err == 0)
+		err = pf_name_check(name);
 	if (err == 0)
 		err = pf_inode_get(fs, dir, &v[0]);
 	if (err == 0)

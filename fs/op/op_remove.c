@@ -8,6 +8,7 @@
 #include "op/name.h"
 
 #include <errno.h>
+#include "base/fail.h"
 #include "obj/orphan.h"
 
 /* What must hold before the name goes. Both are locked. */
@@ -48,9 +49,9 @@ static int remove_name(struct pf_fs *fs, uint64_t dir, const char *name, bool rm
 	struct pf_dirent de;
 	int err;
 
-	if (fs->opts.ro)
-		return -EROFS;
-	err = pf_name_check(name);
+	err = pf_fs_writable(fs);
+	if (err == 0)
+		err = pf_name_check(name);
 	if (err == 0)
 		err = pf_inode_get(fs, dir, &dp);
 	if (err != 0)

@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
+#include "base/fail.h"
 #include "obj/orphan.h"
 
 #define DEPTH_MAX 1000000U	/* a longer way to the root is a loop of a damaged image */
@@ -239,9 +240,9 @@ int pf_op_rename(struct pf_fs *fs, uint64_t odir, const char *oname, uint64_t nd
 
 	if (flags & ~(unsigned int)(RENAME_NOREPLACE | RENAME_EXCHANGE) || (r.noreplace && r.exchange))
 		return -EINVAL;
-	if (fs->opts.ro)
-		return -EROFS;
-	err = pf_name_check(oname);
+	err = pf_fs_writable(fs);
+	if (err == 0)
+		err = pf_name_check(oname);
 	if (err == 0)
 		err = pf_name_check(nname);
 	if (err == 0)

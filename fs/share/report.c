@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <pinfs/version.h>
+#include "base/fail.h"
 #include "media/pmem.h"
 #include "share/lay.h"
 
@@ -171,6 +172,20 @@ static void put_counters(struct text *t, struct pf_fs *fs)
 		putf(t, "%s\"%s\":%llu", i ? "," : "", name[i], (ull)atomic_load(&fs->lay->count[i]));
 }
 
+/* What is wrong with it: nothing, or the first thing that was, and since when. */
+static void put_state(struct text *t, struct pf_fs *fs)
+{
+	struct pf_fail_info fi;
+
+	pf_fail_info(fs, &fi);
+	putf(t, "\"state\":\"%s\",", pf_state_name[pf_fs_state(fs)]);
+	if (fi.count == 0)
+		return;
+	putf(t, "\"errors\":{\"count\":%llu,\"time\":%llu,\"why\":", (ull)fi.count, (ull)fi.time);
+	puts_json(t, fi.why);
+	putf(t, "},");
+}
+
 static void status(struct pf_fs *fs, const struct pf_viewer *v, struct text *t, struct pf_sess **sess,
 		   unsigned int nsess)
 {
@@ -192,9 +207,11 @@ static void status(struct pf_fs *fs, const struct pf_viewer *v, struct text *t, 
 	putf(t,
 	     "\"options\":{\"on_busy\":\"%s\",\"break\":\"%s\",\"pmem\":\"%s\",\"busy_timeout_ms\":%llu,\"revoke_"
 	     "timeout_ms\":%llu,"
-	     "\"window\":%llu,\"ro\":%s},\"pmem_mode\":\"%s\",",
+	     "\"window\":%llu,\"errors\":\"%s\",\"ro\":%s},\"pmem_mode\":\"%s\",",
 	     pf_busy_name[o->on_busy], pf_scope_name[o->break_scope], pf_pmem_name[o->pmem], (ull)o->busy_timeout_ms,
-	     (ull)o->revoke_timeout_ms, (ull)o->window, o->ro ? "true" : "false", pf_pmem_name[fs->pm->mode]);
+	     (ull)o->revoke_timeout_ms, (ull)o->window, pf_errors_name[o->errors], o->ro ? "true" : "false",
+	     pf_pmem_name[fs->pm->mode]);
+	put_state(t, fs);
 	putf(t,
 	     "\"space\":{\"block\":%u,\"total\":%llu,\"free\":%llu,\"reserved\":%llu,\"parked\":%llu,\"kept\":%llu},"
 	     "\"sessions\":[",

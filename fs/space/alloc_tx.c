@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
+#include "base/fail.h"
 #include "space/alloc_impl.h"
 
 struct delta { struct pf_run run; bool take; };
@@ -129,8 +129,8 @@ int pf_tx_free(struct pf_tx *tx, struct pf_run run)
 	int err = 0;
 
 	if (run.nblk == 0 || run.dblk < data || !pf_range_ok(run.dblk, run.nblk, fs->nblk - 1)) {
-		pf_err("blocks %llu + %llu: freed, but not data", (unsigned long long)run.dblk,
-		       (unsigned long long)run.nblk);
+		pf_fs_fail(fs, PF_FAULT_DAMAGE, "blocks %llu + %llu: freed, but not data",
+			   (unsigned long long)run.dblk, (unsigned long long)run.nblk);
 		return -EUCLEAN;
 	}
 	/* finish() must not fail, so the groups are in memory from here on. */
@@ -216,8 +216,10 @@ static int edit_maps(struct pf_tx *tx, struct pf_fs *fs, const struct delta *d)
 			return err;
 		m = obj;
 		if (!set_bits(m, i, n, d->take)) {
-			pf_err("free-space map, group %llu: blocks %llu + %llu were %s already", (unsigned long long)g,
-			       (unsigned long long)at, (unsigned long long)n, d->take ? "used" : "free");
+			pf_fs_fail(fs, PF_FAULT_DAMAGE,
+				   "free-space map, group %llu: blocks %llu + %llu were %s already",
+				   (unsigned long long)g, (unsigned long long)at, (unsigned long long)n,
+				   d->take ? "used" : "free");
 			return -EUCLEAN;
 		}
 		nfree = pf_get32(m->m_hdr.h_free);

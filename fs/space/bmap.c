@@ -15,7 +15,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/log.h"
+#include "base/fail.h"
 
 #define ROOM_MIN 16U	/* objects a transaction must still hold before another extent is cut: see pf_bm_remove() */
 
@@ -118,8 +118,8 @@ static void root_view(struct pf_bm *bm, struct level *l)
 
 static int bad_tree(const struct pf_bm *bm, uint64_t dblk, const char *what)
 {
-	pf_err("inode %llu: tree node at block %llu: %s", (unsigned long long)bm->owner, (unsigned long long)dblk,
-	       what);
+	pf_fs_fail(bm->fs, PF_FAULT_DAMAGE, "inode %llu: tree node at block %llu: %s",
+		   (unsigned long long)bm->owner, (unsigned long long)dblk, what);
 	return -EUCLEAN;
 }
 

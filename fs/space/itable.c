@@ -16,8 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fail.h"
 #include "base/lock.h"
-#include "base/log.h"
 #include "media/pmem.h"
 #include "space/bmap.h"
 
@@ -227,7 +227,8 @@ static int take_slot(struct pf_tx *tx, struct pf_d_iclu *h, uint64_t c, uint64_t
 	while (slot < PF_ICLU_SLOTS && used_bit(h, slot))
 		slot++;
 	if (slot == PF_ICLU_SLOTS || nfree == 0) {
-		pf_err("inode cluster %llu: free count and bitmap disagree", (unsigned long long)c);
+		pf_fs_fail(fs, PF_FAULT_DAMAGE, "inode cluster %llu: free count and bitmap disagree",
+			   (unsigned long long)c);
 		return -EUCLEAN;
 	}
 	h->c_used[slot / 8] |= (uint8_t)(1U << (slot % 8));
@@ -288,7 +289,7 @@ int pf_itab_free(struct pf_tx *tx, uint64_t ino)
 	if (err)
 		return err;
 	if (!used_bit(h, slot)) {
-		pf_err("inode %llu: freed, but not in use", (unsigned long long)ino);
+		pf_fs_fail(pf_tx_fs(tx), PF_FAULT_DAMAGE, "inode %llu: freed, but not in use", (unsigned long long)ino);
 		return -EUCLEAN;
 	}
 	h->c_used[slot / 8] &= (uint8_t)~(1U << (slot % 8));
@@ -410,7 +411,8 @@ static int read_table(struct pf_fs *fs, const struct pf_d_inode *di, struct clus
 			return err;
 		if (e.len == 0 || e.key > key || e.len - (key - e.key) < PF_ICLU_BLKS ||
 		    !pf_range_ok(e.dblk, e.len, fs->nblk)) {
-			pf_err("inode table: cluster %llu is not mapped", (unsigned long long)c);
+			pf_fs_fail(fs, PF_FAULT_DAMAGE, "inode table: cluster %llu is not mapped",
+				   (unsigned long long)c);
 			return -EUCLEAN;
 		}
 		clu[c] = (struct cluster){ e.dblk + (key - e.key), UNKNOWN };
@@ -429,8 +431,8 @@ int pf_itab_init(struct pf_fs *fs)
 		return err;
 	n = pf_get64(di->i_size) / (PF_ICLU_BLKS * PF_BLK_SIZE);
 	if (n == 0 || n > fs->nblk / PF_ICLU_BLKS) {
-		pf_err("inode table: %llu clusters on a device of %llu blocks", (unsigned long long)n,
-		       (unsigned long long)fs->nblk);
+		pf_fs_fail(fs, PF_FAULT_DAMAGE, "inode table: %llu clusters on a device of %llu blocks",
+			   (unsigned long long)n, (unsigned long long)fs->nblk);
 		return -EUCLEAN;
 	}
 	t = calloc(1, sizeof *t);

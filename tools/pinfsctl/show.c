@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <json-c/json.h>
 #include "lib/units.h"
 
@@ -216,6 +217,25 @@ static struct json_object *parse(const char *json)
 	return NULL;
 }
 
+/* Nothing when nothing is wrong. */
+static void show_errors(struct json_object *root)
+{
+	struct json_object *e = member(root, "errors");
+	const char *state = str(root, "state");
+	time_t when = (time_t)num(e, "time");
+	struct tm tm;
+	char at[64];
+
+	if (e == NULL)
+		return;
+	if (localtime_r(&when, &tm) == NULL || strftime(at, sizeof at, "%Y-%m-%d %H:%M:%S", &tm) == 0)
+		at[0] = '\0';
+	show_line("errors", "%" PRIu64 ", the first at %s: %s", num(e, "count"), at, str(e, "why"));
+	show_line("state", "%s; unmount it and run fsck.pinfs",
+		  strcmp(state, "read-only") == 0 ? "read-only since then" :
+		  strcmp(state, "shutdown") == 0  ? "shut down: every call fails" : "goes on (errors=continue)");
+}
+
 int show_status(const char *json)
 {
 	struct json_object *root = parse(json), *o, *sp;
@@ -233,6 +253,7 @@ int show_status(const char *json)
 		  units_show_bytes(num(root, "device_bytes"), a, sizeof a),
 		  str(root, "label")[0] != '\0' ? ", label " : "", str(root, "label"), str(root, "uuid"),
 		  str(root, "pmem_mode"));
+	show_errors(root);
 	show_line("policy", "on_busy=%s, break=%s, busy_timeout=%s, revoke_timeout=%s, window=%s", str(o, "on_busy"),
 		  str(o, "break"),
 		  num(o, "busy_timeout_ms") != 0 ? units_show_ns(num(o, "busy_timeout_ms") * 1000000, a, sizeof a)
