@@ -312,6 +312,11 @@ int sh_map_zero(struct sh_vma *v, struct sh_slot *sl, uint64_t addr)
 	mc->touched = 1;
 	c.len = n * SH_PAGE;
 	r = sh_sys(SYS_ioctl, sh.uffd, UFFDIO_COPY, &c);
+	if (r == -ENOENT && n > 1) {
+		/* Not one piece to the kernel: fresh memory that was moved between old does not always merge with both. */
+		c.len = SH_PAGE;
+		r = sh_sys(SYS_ioctl, sh.uffd, UFFDIO_COPY, &c);
+	}
 	if (r == 0 || c.copy > 0)
 		return 0;
 	/* Somebody was faster (EEXIST), or the address space is changing (EAGAIN): look again. */

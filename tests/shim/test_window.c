@@ -179,6 +179,38 @@ static void holes(void)
 	fake_stop();
 }
 
+/*
+ * Memory that was exchanged at different times is several pieces to the kernel, and a run of holes may lie across
+ * them. Pages are filled and punched in an order that makes many such seams, and every hole is read each time.
+ */
+static void seams(void)
+{
+	unsigned int s = 1;
+	char *p, b = 1;
+	int fd;
+
+	setup(16);
+	fd = file(4 * MIB);
+	p = map(fd, 4 * MIB, 0);
+	for (int round = 0; round < 200; round++) {
+		size_t page, n;
+
+		s = s * 1103515245 + 12345;
+		page = s >> 16 & 31;
+		n = 1 + (s >> 24 & 3);
+		if (round % 2 == 0)
+			fake_write(fd, page * PAGE, &b, 1);
+		else
+			PT_EQ(fake_punch(fd, page * PAGE, n * PAGE, 1000), 0);
+		/* From a hole in the middle on: what lies before it stays as it is. */
+		for (size_t i = s >> 8 & 31; i < 40; i++)
+			CU_ASSERT(p[i * PAGE] == (fake_doff(fd, i * PAGE) != 0));
+	}
+	munmap(p, 4 * MIB);
+	close(fd);
+	fake_stop();
+}
+
 static void end_of_file(void)
 {
 	char *p;
@@ -864,6 +896,7 @@ int main(int argc, char **argv)
 		{ "coherent", coherent, 0 },
 		{ "offsets and colour", offsets, 0 },
 		{ "holes", holes, 0 },
+		{ "seams in holes", seams, 0 },
 		{ "end of file", end_of_file, 0 },
 		{ "errors", errors, 0 },
 		{ "munmap in pieces", pieces, 0 },
