@@ -17,6 +17,8 @@ enum pf_scope { PF_SCOPE_RANGE, PF_SCOPE_FILE, PF_SCOPE_NR };
 enum pf_errors { PF_ERRORS_CONTINUE, PF_ERRORS_REMOUNT_RO, PF_ERRORS_SHUTDOWN, PF_ERRORS_NR };
 enum pf_pmem_mode { PF_PMEM_AUTO, PF_PMEM_CPU, PF_PMEM_MSYNC, PF_PMEM_NR };
 
+enum pf_atime { PF_ATIME_RELATIME, PF_ATIME_STRICT, PF_ATIME_NEVER };
+
 extern const char *const pf_busy_name[PF_BUSY_NR];
 extern const char *const pf_scope_name[PF_SCOPE_NR];
 extern const char *const pf_errors_name[PF_ERRORS_NR];
@@ -30,6 +32,8 @@ struct pf_opts {
 	uint64_t busy_timeout_ms;	/* 0 = none; then EBUSY */
 	uint64_t revoke_timeout_ms;	/* a client that has not acknowledged by then is quarantined */
 	uint64_t window;		/* bytes, multiple of 2 MiB: window budget of one session */
+	enum pf_atime atime;
+	bool nodiratime;
 	bool ro;
 };
 

@@ -81,7 +81,7 @@ static void answer(struct pf_areq *a, ssize_t res)
 	struct areq *r = PF_CONTAINER_OF(a, struct areq, a);
 
 	if (r->mode_changes)
-		pf_notify_attr(pf_front_of(r->req)->notify, a->ino);
+		pf_notify_attr_now(pf_front_of(r->req)->notify, a->ino);
 	if (res < 0) {
 		(void)fuse_reply_err(r->req, (int)-res);
 	} else {
@@ -123,14 +123,23 @@ static struct areq *new_areq(fuse_req_t req, enum pf_aop op, fuse_ino_t node, en
 	return r;
 }
 
-/* Set-id bits are to go with this request. The kernel will not hear of it in the answer, so it is told afterwards: it
- * checks its own copy of the mode when somebody runs the file. */
+/* Set-id bits are to go with this request. The kernel will not hear of it in the answer, so it is told before: it looks
+ * at its own copy of the mode when somebody runs the file. */
 static bool has_setid(struct areq *r)
 {
 	struct stat st;
 
 	r->mode_changes = pf_op_getattr(pf_front_of(r->req)->fs, r->a.ino, &st, NULL) == 0 &&
 			  (st.st_mode & (S_ISUID | S_ISGID)) != 0;
+	return r->mode_changes;
+}
+
+/* fallocate and copy_file_range: the kernel leaves the bits to us and does not say whether the caller may keep them. */
+static bool loses_setid(struct areq *r)
+{
+	if (!has_setid(r))
+		return false;
+	r->mode_changes = !pf_caller_fsetid(r->req);
 	return r->mode_changes;
 }
 
@@ -153,10 +162,13 @@ void pf_fuse_setattr(fuse_req_t req, fuse_ino_t node, struct stat *st, int to_se
 		{ FUSE_SET_ATTR_ATIME_NOW, PF_SET_ATIME_NOW },	{ FUSE_SET_ATTR_MTIME_NOW, PF_SET_MTIME_NOW },
 		{ FUSE_SET_ATTR_CTIME, PF_SET_CTIME },
 	};
+	const struct fuse_setattr_in *in = pf_io_body();
 	struct areq *r = new_areq(req, PF_AOP_SETATTR, node, REPLY_ATTR);
 
 	if (r == NULL)
 		return;
+	if (in->valid & FATTR_KILL_SUIDGID)
+		r->a.setattr.set |= PF_SET_KILL_SGID;
 	for (size_t i = 0; i < PF_ARRAY_LEN(bit); i++)
 		if (to_set & bit[i].fuse)
 			r->a.setattr.set |= bit[i].ours;
@@ -179,8 +191,12 @@ void pf_fuse_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mod
 		struct fuse_open_out open;
 	} out = { .open = open_out(handle_of(fi)) };
 	struct pf_entry e;
-	int err = pf_op_mknod(fs, &cred, pf_ino_of(dir), name, S_IFREG | (mode & ~(mode_t)S_IFMT), 0, &e);
+	int err;
 
+	if (pf_io_opcode() == FUSE_TMPFILE)
+		err = pf_op_tmpfile(fs, &cred, pf_ino_of(dir), mode, !(fi->flags & O_EXCL), &e);
+	else
+		err = pf_op_mknod(fs, &cred, pf_ino_of(dir), name, S_IFREG | (mode & ~(mode_t)S_IFMT), 0, &e);
 	if (err != 0) {
 		(void)fuse_reply_err(req, -err);
 		return;
@@ -204,14 +220,18 @@ void pf_fuse_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mod
 /* O_TRUNC comes without the kernel's inode lock; the verb orders it against everything else of the file. */
 void pf_fuse_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
-	int err = pf_fs_readable(pf_front_of(req)->fs);
+	const struct fuse_open_in *in = pf_io_body();
+	const bool trunc = fi->flags & O_TRUNC;
 	struct areq *r;
+	int err = pf_fs_readable(pf_front_of(req)->fs);
 
+	if (err == 0 && (handle_of(fi) != 0 || trunc))
+		err = pf_op_open_check(pf_front_of(req)->fs, pf_ino_of(node), fi->flags & O_APPEND, trunc);
 	if (err != 0) {
 		(void)fuse_reply_err(req, -err);
 		return;
 	}
-	if (!(fi->flags & O_TRUNC)) {
+	if (!trunc) {
 		reply_open(req, handle_of(fi));
 		return;
 	}
@@ -220,8 +240,7 @@ void pf_fuse_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 		return;
 	r->fh = handle_of(fi);
 	r->a.setattr.set = PF_SET_SIZE;
-	/* The kernel does not say whether the caller has CAP_FSETID here. */
-	if (r->a.cred.uid != 0 && has_setid(r))
+	if ((pf_io_kill_priv() ? (in->open_flags & FUSE_OPEN_KILL_SUIDGID) != 0 : r->a.cred.uid != 0) && has_setid(r))
 		r->a.setattr.set |= PF_SET_KILL_SGID;
 	start(r);
 }
@@ -242,6 +261,7 @@ void pf_fuse_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struc
 		(void)fuse_reply_err(req, -err);
 		return;
 	}
+	rd.noatime = pf_read_noatime();
 	(void)fuse_reply_iov(req, rd.iov, rd.n);
 	pf_op_read_end(fs, &rd);
 }
@@ -278,6 +298,7 @@ void pf_fuse_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off
 	r->a.fallocate.mode = mode;
 	r->a.fallocate.off = (uint64_t)off;
 	r->a.fallocate.len = (uint64_t)len;
+	r->a.fallocate.kill_priv = loses_setid(r);
 	start(r);
 }
 
@@ -298,6 +319,7 @@ void pf_fuse_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct
 	r->a.copy.src_off = (uint64_t)off_in;
 	r->a.copy.dst_off = (uint64_t)off_out;
 	r->a.copy.len = len;
+	r->a.copy.kill_priv = loses_setid(r);
 	start(r);
 }
 
@@ -328,7 +350,7 @@ static int attach(struct pf_front *f, fuse_req_t req, uint64_t ino, bool write, 
 }
 
 void pf_fuse_ioctl(fuse_req_t req, fuse_ino_t node, unsigned int cmd, void *arg PF_UNUSED, struct fuse_file_info *fi,
-		   unsigned int flags PF_UNUSED, const void *in PF_UNUSED, size_t insize PF_UNUSED, size_t outsize)
+		   unsigned int flags PF_UNUSED, const void *in, size_t insize, size_t outsize)
 {
 	struct pf_front *f = pf_front_of(req);
 	struct pinfs_attach at;
@@ -344,7 +366,7 @@ void pf_fuse_ioctl(fuse_req_t req, fuse_ino_t node, unsigned int cmd, void *arg 
 	} else if (cmd == PINFS_IOC_SOCK && outsize >= sizeof so) {
 		pf_srv_sock(f->srv, &so);
 		(void)fuse_reply_ioctl(req, 0, &so, sizeof so);
-	} else {
+	} else if (!pf_fuse_fileattr(req, node, cmd, in, insize, outsize)) {
 		(void)fuse_reply_err(req, ENOTTY);
 	}
 }

@@ -3,7 +3,8 @@
  * fuse_io.c - the worker threads, and two hooks below libfuse.
  *
  * libfuse 3.14 does not know the upper half of the INIT flags. The read hook notes the INIT request and what the kernel
- * offers, the write hook adds to the reply what we want: that a file opened for direct I/O can be mapped shared. INIT
+ * offers, the write hook adds to the reply what we want: that a file opened for direct I/O can be mapped shared, and
+ * that the kernel says in each request whether set-id bits have to go. INIT
  * is the first request and is served alone, so the state of the hooks is written before any other thread reads it.
  *
  * The workers are a fixed number of threads that block in read(2). The kernel wakes the one that has slept longest,
@@ -53,9 +54,14 @@ static struct {
 } hook;
 
 static _Thread_local const struct fuse_in_header *request;
+static _Thread_local uint32_t request_op;
 
 const struct fuse_in_header *pf_io_request(void) { return request; }
 const void *pf_io_body(void) { return request + 1; }
+
+uint32_t pf_io_opcode(void) { return request_op; }
+
+bool pf_io_kill_priv(void) { return (hook.offered & FUSE_HANDLE_KILLPRIV_V2) != 0; }
 
 bool pf_io_parallel_writes(void)
 {
@@ -99,7 +105,7 @@ static ssize_t hook_writev(int fd, struct iovec *iov, int count, void *userdata 
 	/* The kernel may ask again with another version before it is content; then this is not the answer yet. */
 	if (out->error == 0 && count == 2 && iov[1].iov_len >= sizeof *init) {
 		init = iov[1].iov_base;
-		init->flags |= hook.offered & FUSE_INIT_EXT;
+		init->flags |= hook.offered & (FUSE_INIT_EXT | FUSE_HANDLE_KILLPRIV_V2);
 		init->flags2 |= hook.offered2 & WANT_FLAGS2;
 	}
 	n = writev(fd, iov, count);
@@ -122,6 +128,20 @@ static void nudge(int sig PF_UNUSED)
 }
 
 /*
+ * Requests that libfuse does not know, but whose likes it does: the body begins like theirs, and who serves them looks
+ * at pf_io_opcode().
+ */
+static void note_request(struct fuse_in_header *in, size_t len)
+{
+	request = in;
+	request_op = in->opcode;
+	if (in->opcode == FUSE_TMPFILE && len > sizeof *in + sizeof(struct fuse_create_in))
+		in->opcode = FUSE_CREATE;
+	else if (in->opcode == PF_FUSE_STATX && len >= sizeof *in + sizeof(struct fuse_getattr_in))
+		in->opcode = FUSE_GETATTR;
+}
+
+/*
  * The last worker says that the connection is gone. One that was told to stop says nothing: whoever told it knows.
  */
 static void *work(void *arg)
@@ -137,7 +157,7 @@ static void *work(void *arg)
 			continue;
 		if (n <= 0)
 			break;
-		request = buf.mem;
+		note_request(buf.mem, (size_t)n);
 		fuse_session_process_buf(io->se, &buf);
 	}
 	free(buf.mem);

@@ -28,6 +28,12 @@ void pf_io_stop(struct pf_io *io);
 const struct fuse_in_header *pf_io_request(void);
 const void *pf_io_body(void);
 
+/* Its opcode as the kernel sent it: libfuse serves FUSE_TMPFILE as a CREATE and FUSE_STATX as a GETATTR. */
+uint32_t pf_io_opcode(void);
+#define PF_FUSE_STATX 52U	/* newer than our <linux/fuse.h> */
+
+/* Does the kernel say in WRITE, SETATTR and OPEN whether set-id bits have to go (FUSE_HANDLE_KILLPRIV_V2)? */
+bool pf_io_kill_priv(void);
 /* What the kernel offered in INIT; valid once a request other than INIT has come. */
 bool pf_io_parallel_writes(void);
 

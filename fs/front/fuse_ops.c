@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
+#include "front/fuse_io.h"
 
 static void op_init(void *userdata PF_UNUSED, struct fuse_conn_info *conn)
 {
@@ -75,8 +76,13 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 static void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi PF_UNUSED)
 {
 	struct stat st;
-	int err = pf_op_getattr(pf_front_of(req)->fs, pf_ino_of(node), &st, NULL);
+	int err;
 
+	if (pf_io_opcode() == PF_FUSE_STATX) {
+		pf_fuse_statx(req, node);
+		return;
+	}
+	err = pf_op_getattr(pf_front_of(req)->fs, pf_ino_of(node), &st, NULL);
 	if (err == 0)
 		(void)fuse_reply_attr(req, &st, PF_TIMEOUT);
 	else
@@ -138,8 +144,10 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t dir, const char *name)
 static void op_rename(fuse_req_t req, fuse_ino_t odir, const char *oname, fuse_ino_t ndir, const char *nname,
 		      unsigned int flags)
 {
-	(void)fuse_reply_err(
-		req, -pf_op_rename(pf_front_of(req)->fs, pf_ino_of(odir), oname, pf_ino_of(ndir), nname, flags));
+	const struct pf_cred cred = pf_cred_of(req);
+
+	(void)fuse_reply_err(req, -pf_op_rename(pf_front_of(req)->fs, &cred, pf_ino_of(odir), oname, pf_ino_of(ndir),
+						nname, flags));
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t node PF_UNUSED)
@@ -208,7 +216,9 @@ static void read_dir(fuse_req_t req, fuse_ino_t dir, size_t size, off_t off, boo
 		(void)fuse_reply_err(req, ENOMEM);
 		goto out_free;
 	}
-	err = pf_op_readdir(fs, pf_ino_of(dir), (uint64_t)off, plus, add_dirent, &d);
+	err = pf_op_readdir(fs, pf_ino_of(dir), (uint64_t)off,
+			    (plus ? PF_READDIR_PLUS : 0) | (pf_read_noatime() ? PF_READDIR_NOATIME : 0), add_dirent,
+			    &d);
 	/* An error after some entries is told by the next call: these carry references already. */
 	if (err != 0 && d.used == 0)
 		(void)fuse_reply_err(req, -err);

@@ -31,6 +31,16 @@ static inline struct fuse_entry_param pf_entry_param(const struct pf_entry *e)
 					  .attr_timeout = PF_TIMEOUT, .entry_timeout = PF_TIMEOUT };
 }
 
+/* READ and READDIR begin alike: was the descriptor opened with O_NOATIME? libfuse does not say it for directories. */
+bool pf_read_noatime(void);
+/* Has the caller of this request CAP_FSETID? Asks /proc: for the calls with which the kernel does not say so. */
+bool pf_caller_fsetid(fuse_req_t req);
+
+/* Attributes beyond stat(2) (fuse_attr.c). */
+void pf_fuse_statx(fuse_req_t req, fuse_ino_t node);
+/* The ioctls of chattr(1) and lsattr(1). False: it is another one, and was not answered. */
+bool pf_fuse_fileattr(fuse_req_t req, fuse_ino_t node, unsigned int cmd, const void *in, size_t insize, size_t outsize);
+
 /* File operations (fuse_data.c). */
 void pf_fuse_setattr(fuse_req_t req, fuse_ino_t node, struct stat *st, int to_set, struct fuse_file_info *fi);
 void pf_fuse_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, struct fuse_file_info *fi);

@@ -63,6 +63,11 @@ out_unlock:
 	pf_mutex_unlock(&n->lock);
 }
 
+void pf_notify_attr_now(struct pf_notify *n, uint64_t ino)
+{
+	(void)fuse_lowlevel_notify_inval_inode(n->se, pf_node_of(ino), -1, 0);
+}
+
 static void *announce(void *arg)
 {
 	struct pf_notify *n = arg;

@@ -220,6 +220,19 @@ static int append(struct parser *p, const char *opt)
 	return PF_OPTS_OK;
 }
 
+/* The kernel shows these words in /proc/mounts; reading is what we see, so it is us who keep the times. */
+static void set_atime(struct pf_opts *o, const char *opt)
+{
+	if (strcmp(opt, "noatime") == 0)
+		o->atime = PF_ATIME_NEVER;
+	else if (strcmp(opt, "strictatime") == 0)
+		o->atime = PF_ATIME_STRICT;
+	else if (strcmp(opt, "atime") == 0 || strcmp(opt, "relatime") == 0 || strcmp(opt, "nostrictatime") == 0)
+		o->atime = PF_ATIME_RELATIME;
+	else if (strcmp(opt, "nodiratime") == 0 || strcmp(opt, "diratime") == 0)
+		o->nodiratime = opt[0] == 'n';
+}
+
 static int one_option(struct parser *p, char *opt)
 {
 	char *val = strchr(opt, '=');
@@ -232,6 +245,7 @@ static int one_option(struct parser *p, char *opt)
 		p->no_perms = opt[0] == 'n';
 		return PF_OPTS_OK;
 	}
+	set_atime(&p->c->opts, opt);
 	if (listed(opt, kernel_flags, PF_ARRAY_LEN(kernel_flags)))
 		return append(p, opt);
 	if (listed(opt, no_ops, PF_ARRAY_LEN(no_ops)) || strncmp(opt, "x-", 2) == 0 || strncmp(opt, "comment=", 8) == 0)

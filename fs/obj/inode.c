@@ -248,7 +248,7 @@ int pf_inode_get_orphan(struct pf_fs *fs, uint64_t ino, struct pf_inode **out)
 
 int pf_inode_get_new(struct pf_fs *fs, uint64_t ino, struct pf_inode **spare, struct pf_inode **out)
 {
-	return get(fs, ino, false, spare, out);
+	return get(fs, ino, true, spare, out);
 }
 
 void pf_inode_hold(struct pf_inode *ip)

@@ -15,6 +15,7 @@
 #ifndef PF_OBJ_INODE_H
 #define PF_OBJ_INODE_H
 
+#include <linux/fs.h>
 #include <sys/stat.h>
 #include "share/layout.h"
 #include "space/bmap.h"
@@ -30,6 +31,7 @@ struct pf_inode {
 	struct pf_d_inode *sh;		/* inside a transaction: the shadow; else NULL */
 	uint32_t orph_blk;		/* 1 + index of the orphan block that names it, 0: none */
 	uint32_t orph_slot;
+	bool linkable;			/* no links yet, not none any more: O_TMPFILE; may be given a name */
 	struct pf_lobj lobj;
 
 	struct pf_mutex win_lock;	/* LEAF */
@@ -57,7 +59,7 @@ int pf_inode_get_orphan(struct pf_fs *fs, uint64_t ino, struct pf_inode **out) P
 /* Memory for an inode about to be created, so that after the commit nothing can fail for want of it. */
 struct pf_inode *pf_inode_spare(struct pf_fs *fs);
 void pf_inode_spare_free(struct pf_inode *spare);
-/* A reference to an inode just created; *spare is used and set to NULL if need be. */
+/* A reference to an inode just created, with or without links; *spare is used and set to NULL if need be. */
 int pf_inode_get_new(struct pf_fs *fs, uint64_t ino, struct pf_inode **spare, struct pf_inode **out) PF_MUST_CHECK;
 void pf_inode_hold(struct pf_inode *ip);			/* one more, by somebody who has one */
 /* May free the inode on the media: no lock but NAME may be held. NULL is nothing. */
@@ -100,6 +102,14 @@ void pf_set_atime(struct pf_d_inode *di, struct pf_when t);
 
 static inline uint64_t pf_inode_size(const struct pf_inode *ip) { return pf_get64(ip->d.i_size); }
 static inline uint32_t pf_inode_nlink(const struct pf_inode *ip) { return pf_get32(ip->d.i_nlink); }
+/* chattr(1)'s words, FS_*_FL. */
+static inline uint32_t pf_inode_flags(const struct pf_inode *ip) { return pf_get32(ip->d.i_flags); }
+static inline bool pf_inode_immutable(const struct pf_inode *ip) { return pf_inode_flags(ip) & FS_IMMUTABLE_FL; }
+/* Neither may what describes it change (mode, owner, attributes, names): immutable or append-only. */
+static inline bool pf_inode_sealed(const struct pf_inode *ip)
+{
+	return pf_inode_flags(ip) & (FS_IMMUTABLE_FL | FS_APPEND_FL);
+}
 static inline bool pf_inode_isdir(const struct pf_inode *ip) { return ip->fmt == S_IFDIR; }
 static inline bool pf_inode_isreg(const struct pf_inode *ip) { return ip->fmt == S_IFREG; }
 

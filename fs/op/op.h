@@ -38,7 +38,9 @@ void pf_fs_unmount_pm(struct pf_fs *fs);
 /* Everything is closed: evicts cached inodes, marks the image clean unless something was wrong with it (base/fail.h). */
 void pf_fs_unmount(struct pf_fs *fs);
 
-/* Names. @flags of rename: RENAME_NOREPLACE, RENAME_EXCHANGE. Creating verbs honour set-gid directories. */
+/* Names. @flags of rename: RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT (a character device 0/0 of @c's takes the
+ * old name). Creating verbs honour set-gid directories. A file of pf_op_tmpfile() has no name, and is freed with its
+ * last reference unless pf_op_link() gives it one, which @linkable allows. */
 /* Lookup also takes "." (of any inode) and "..": an NFS server comes with numbers. */
 int pf_op_lookup(struct pf_fs *fs, uint64_t dir, const char *name, struct pf_entry *out);
 int pf_op_mknod(struct pf_fs *fs, const struct pf_cred *c, uint64_t dir, const char *name, mode_t mode, dev_t rdev,
@@ -50,28 +52,43 @@ int pf_op_symlink(struct pf_fs *fs, const struct pf_cred *c, uint64_t dir, const
 int pf_op_link(struct pf_fs *fs, uint64_t ino, uint64_t dir, const char *name, struct pf_entry *out);
 int pf_op_unlink(struct pf_fs *fs, uint64_t dir, const char *name);
 int pf_op_rmdir(struct pf_fs *fs, uint64_t dir, const char *name);
-int pf_op_rename(struct pf_fs *fs, uint64_t odir, const char *oname, uint64_t ndir, const char *nname,
-		 unsigned int flags);
+int pf_op_rename(struct pf_fs *fs, const struct pf_cred *c, uint64_t odir, const char *oname, uint64_t ndir,
+		 const char *nname, unsigned int flags);
+int pf_op_tmpfile(struct pf_fs *fs, const struct pf_cred *c, uint64_t dir, mode_t mode, bool linkable,
+		  struct pf_entry *out);
 int pf_op_readlink(struct pf_fs *fs, uint64_t ino, char *buf, size_t size);	/* NUL terminated; size >= 4096 */
 void pf_op_forget(struct pf_fs *fs, uint64_t ino, uint64_t n);
 
 /* Directory reading. @fn(arg, name, ino, type, next_cookie, entry-or-NULL) returns false when full: then it has not
- * taken the entry. With @plus each entry (but . and ..) carries attributes and a lookup reference. @cookie 0 starts;
- * . and .. are cookies 1 and 2. */
+ * taken the entry. With PF_READDIR_PLUS each entry (but . and ..) carries attributes and a lookup reference. @cookie 0
+ * starts; . and .. are cookies 1 and 2. */
 typedef bool (*pf_dirent_fn)(void *arg, const char *name, uint64_t ino, unsigned char type, uint64_t next_cookie,
 			     const struct pf_entry *entry);
-int pf_op_readdir(struct pf_fs *fs, uint64_t dir, uint64_t cookie, bool plus, pf_dirent_fn fn, void *arg);
+#define PF_READDIR_PLUS 1U
+#define PF_READDIR_NOATIME 2U
+int pf_op_readdir(struct pf_fs *fs, uint64_t dir, uint64_t cookie, unsigned int how, pf_dirent_fn fn, void *arg);
 
 /* Attributes; @gen may be NULL. */
 int pf_op_getattr(struct pf_fs *fs, uint64_t ino, struct stat *st, uint32_t *gen);
+/* Basic attributes, time of birth, flags; no device numbers. */
+int pf_op_statx(struct pf_fs *fs, uint64_t ino, struct statx *stx);
 int pf_op_statfs(struct pf_fs *fs, struct statvfs *st);
 int pf_op_access(struct pf_fs *fs, const struct pf_cred *c, uint64_t ino, int mask);
+
+/* chattr(1)'s flags (FS_*_FL), project number, generation. Set: @fa's flags replace those in @mask; -EOPNOTSUPP for
+ * ones that this filesystem does not have. Who may is the caller's business. */
+struct pf_fileattr { uint32_t flags, projid, gen; };
+int pf_op_fileattr_get(struct pf_fs *fs, uint64_t ino, struct pf_fileattr *out);
+int pf_op_fileattr_set(struct pf_fs *fs, uint64_t ino, uint32_t mask, bool set_projid, const struct pf_fileattr *fa);
+/* Do its flags allow to open a file for writing (@trunc: to cut it, @append: with O_APPEND)? -EPERM. */
+int pf_op_open_check(struct pf_fs *fs, uint64_t ino, bool append, bool trunc);
 
 /* Data without layout changes. Between begin and end the file's lock is held shared and the iovecs point at the
  * device (holes: at zeros): reply, then end. At most PF_RD_IOV pieces a call; *got may be less than len only at the
  * end of file or when the pieces ran out. */
 #define PF_RD_IOV 258		/* 1 MiB, the largest request, touches at most 257 pages */
-struct pf_rd { struct iovec iov[PF_RD_IOV]; int n; size_t got; void *inode; };
+/* @noatime: the caller sets it in between when reading shall leave no trace (O_NOATIME). */
+struct pf_rd { struct iovec iov[PF_RD_IOV]; int n; size_t got; void *inode; bool noatime; };
 int pf_op_read_begin(struct pf_fs *fs, uint64_t ino, uint64_t off, size_t len, struct pf_rd *rd);
 void pf_op_read_end(struct pf_fs *fs, struct pf_rd *rd);
 int pf_op_fsync(struct pf_fs *fs, uint64_t ino, bool datasync);
@@ -106,8 +123,9 @@ struct pf_areq {
 			bool sync;		/* O_SYNC, O_DSYNC */
 			bool kill_priv;		/* clear set-id bits */
 		} write;
-		struct { int mode; uint64_t off, len; } fallocate;
-		struct { uint64_t src_ino, src_off, dst_off; size_t len; } copy;	/* ino = destination */
+		struct { int mode; uint64_t off, len; bool kill_priv; } fallocate;
+		/* ino = destination */
+		struct { uint64_t src_ino, src_off, dst_off; size_t len; bool kill_priv; } copy;
 	};
 	/* @res: bytes (write, copy), 0, or -errno. The request may be freed in it. */
 	void (*ar_done)(struct pf_areq *r, ssize_t res);

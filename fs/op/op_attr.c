@@ -66,15 +66,32 @@ static void apply_also(struct pf_d_inode *di, void *arg)
 	apply(di, r->setattr.set, &r->setattr.st);
 }
 
+/* What the VFS checks against inode flags, which FUSE has no way to tell it of. Lock held. */
+static int may_set(const struct pf_inode *ip, unsigned int set)
+{
+	const unsigned int both_now = PF_SET_ATIME_NOW | PF_SET_MTIME_NOW;
+
+	if (pf_inode_immutable(ip))
+		return -EPERM;
+	/* "Now" for both is what touch(1) does, and a matter of write permission alone. */
+	if ((set & both_now) == both_now)
+		set &= ~(PF_SET_ATIME | PF_SET_MTIME | both_now);
+	set &= ~(PF_SET_CTIME | PF_SET_KILL_SGID);
+	return set != 0 && pf_inode_sealed(ip) ? -EPERM : 0;
+}
+
 static int change(struct pf_areq *r, struct pf_inode *ip)
 {
 	const struct pf_also also = { apply_also, r };
 	unsigned int set = r->setattr.set;
 	uint64_t size, want = (uint64_t)r->setattr.st.st_size;
-	int err = 0;
+	int err;
 
 	pf_rwlock_wrlock(&ip->lock);
 	size = pf_inode_size(ip);
+	err = may_set(ip, set);
+	if (err)
+		goto out_unlock;
 	if ((set & PF_SET_SIZE) && want < size)
 		err = pf_inode_truncate(ip, want, &also);
 	else if ((set & PF_SET_SIZE) && want > size) {
@@ -86,6 +103,7 @@ static int change(struct pf_areq *r, struct pf_inode *ip)
 		err = commit_attrs(ip, set, &r->setattr.st);
 	if (!err)
 		pf_inode_stat(ip, &r->setattr.st);
+out_unlock:
 	pf_rwlock_unlock(&ip->lock);
 	return err;
 }
@@ -95,10 +113,14 @@ static int prepare(struct pf_brk *b)
 	struct pf_areq *r = pf_areq_of(b);
 	struct pf_inode *ip = r->inode;
 	uint64_t want = (uint64_t)r->setattr.st.st_size, size;
+	int err;
 
 	pf_rwlock_rdlock(&ip->lock);
 	size = pf_inode_size(ip);
+	err = may_set(ip, r->setattr.set);	/* before anybody is asked to unmap anything */
 	pf_rwlock_unlock(&ip->lock);
+	if (err)
+		return err;
 	if (want < size)
 		pf_areq_cut(r, want, UINT64_MAX);
 	else	/* only the page in which the file ends now can have pins */
@@ -193,8 +215,11 @@ bool pf_atime_due(const struct pf_inode *ip)
 	int64_t a = (int64_t)pf_get64(d->i_atime), m = (int64_t)pf_get64(d->i_mtime), c = (int64_t)pf_get64(d->i_ctime);
 	uint32_t ans = pf_get32(d->i_atime_ns);
 
-	if (pf_fs_writable(ip->fs) != 0 || pf_inode_nlink(ip) == 0)
+	if (pf_fs_writable(ip->fs) != 0 || ip->fs->opts.atime == PF_ATIME_NEVER ||
+	    (pf_inode_flags(ip) & FS_NOATIME_FL) || (ip->fs->opts.nodiratime && pf_inode_isdir(ip)))
 		return false;
+	if (ip->fs->opts.atime == PF_ATIME_STRICT)
+		return a != (int64_t)pf_now().sec || ans != pf_now().ns;
 	return a < m || (a == m && ans <= pf_get32(d->i_mtime_ns)) ||
 	       a < c || (a == c && ans <= pf_get32(d->i_ctime_ns)) ||
 	       (int64_t)pf_now().sec - a >= INT64_C(24) * 3600;

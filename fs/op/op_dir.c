@@ -68,8 +68,9 @@ static bool give_dots(struct pf_inode *dir, uint64_t parent, pf_dirent_fn fn, vo
 	return true;
 }
 
-int pf_op_readdir(struct pf_fs *fs, uint64_t dir, uint64_t cookie, bool plus, pf_dirent_fn fn, void *arg)
+int pf_op_readdir(struct pf_fs *fs, uint64_t dir, uint64_t cookie, unsigned int how, pf_dirent_fn fn, void *arg)
 {
+	const bool plus = how & PF_READDIR_PLUS;
 	struct pf_dir_page *page;
 	struct pf_inode *dp;
 	uint64_t parent;
@@ -95,7 +96,7 @@ int pf_op_readdir(struct pf_fs *fs, uint64_t dir, uint64_t cookie, bool plus, pf
 		pf_rwlock_unlock(&dp->lock);
 		more = err == 0 && page->n != 0 && give_page(fs, page, plus, fn, arg, &cookie);
 	}
-	if (err == 0)
+	if (err == 0 && !(how & PF_READDIR_NOATIME))
 		pf_atime_update(dp);
 	free(page);
 out:

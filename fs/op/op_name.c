@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * op_name.c - finding and making names: lookup, mknod, mkdir, symlink, link, readlink.
+ * op_name.c - finding and making names: lookup, mknod, mkdir, symlink, link, readlink; files without a name.
  *
  * Each call is one transaction. Takes INODE: the directory exclusively, then the linked inode. Removing names is
  * op_remove.c's, moving them op_rename.c's.
@@ -15,6 +15,8 @@
 #include "base/fail.h"
 #include "media/pmem.h"
 #include "obj/orphan.h"
+#include "op/atime.h"
+#include "op/flags.h"
 #include "space/itable.h"
 
 /* Blocks that nobody but unlink and truncate may take: making names stops a little before. */
@@ -139,13 +141,6 @@ void pf_op_forget(struct pf_fs *fs, uint64_t ino, uint64_t n)
 
 /* ---- making inodes ---- */
 
-struct recipe {
-	const struct pf_cred *cred;
-	mode_t mode;			/* with the type */
-	dev_t rdev;
-	const char *target;		/* symbolic links */
-};
-
 static int put_target(struct pf_tx *tx, struct pf_d_inode *di, uint64_t ino, const char *target)
 {
 	struct pf_fs *fs = pf_tx_fs(tx);
@@ -178,7 +173,7 @@ static int put_target(struct pf_tx *tx, struct pf_d_inode *di, uint64_t ino, con
 }
 
 static int fill_inode(struct pf_tx *tx, struct pf_d_inode *di, uint64_t ino, const struct pf_inode *dir,
-		      const struct recipe *r)
+		      const struct pf_recipe *r)
 {
 	const bool setgid = pf_get32(dir->d.i_mode) & S_ISGID;
 	struct pf_when now = pf_now();
@@ -191,7 +186,10 @@ static int fill_inode(struct pf_tx *tx, struct pf_d_inode *di, uint64_t ino, con
 	di->i_mode = pf_put32(mode);
 	di->i_uid = pf_put32(r->cred->uid);
 	di->i_gid = setgid ? dir->d.i_gid : pf_put32(r->cred->gid);
-	di->i_nlink = pf_put32(S_ISDIR(mode) ? 2 : 1);
+	di->i_nlink = pf_put32(r->nameless ? 0 : S_ISDIR(mode) ? 2 : 1);
+	di->i_flags = pf_put32(pf_flags_inherit(pf_inode_flags(dir), mode));
+	if (pf_inode_flags(dir) & FS_PROJINHERIT_FL)
+		di->i_projid = dir->d.i_projid;
 	di->i_rdev = pf_put64(r->rdev);
 	di->i_parent = pf_put64(S_ISDIR(mode) ? dir->ino : 0);
 	pf_set_atime(di, now);
@@ -202,14 +200,24 @@ static int fill_inode(struct pf_tx *tx, struct pf_d_inode *di, uint64_t ino, con
 	return S_ISLNK(mode) ? put_target(tx, di, ino, r->target) : 0;
 }
 
-/* One attempt. -EAGAIN: there was no free inode number. The directory is locked and has no such name. */
-static int make_tx(struct pf_inode *dir, const char *name, const struct recipe *r, uint64_t *ino)
+int pf_inode_make(struct pf_tx *tx, const struct pf_inode *dir, const struct pf_recipe *r, uint64_t *ino)
 {
-	struct pf_d_inode *dd;
-	struct pf_tx *tx;
 	uint64_t doff;
 	uint32_t gen;
 	void *di;
+	int err;
+
+	err = pf_itab_alloc(tx, dir->ino, ino, &gen, &doff);
+	if (err == 0)
+		err = pf_tx_new(tx, PF_MD_INODE, doff, *ino, gen, &di);
+	return err == 0 ? fill_inode(tx, di, *ino, dir, r) : err;
+}
+
+/* One attempt. -EAGAIN: there was no free inode number. The directory is locked and has no such name. */
+static int make_tx(struct pf_inode *dir, const char *name, const struct pf_recipe *r, uint64_t *ino)
+{
+	struct pf_d_inode *dd;
+	struct pf_tx *tx;
 	int err;
 
 	err = pf_tx_begin(dir->fs, &tx);
@@ -217,11 +225,7 @@ static int make_tx(struct pf_inode *dir, const char *name, const struct recipe *
 		return err;
 	err = pf_inode_edit(tx, dir, &dd);
 	if (err == 0)
-		err = pf_itab_alloc(tx, dir->ino, ino, &gen, &doff);
-	if (err == 0)
-		err = pf_tx_new(tx, PF_MD_INODE, doff, *ino, gen, &di);
-	if (err == 0)
-		err = fill_inode(tx, di, *ino, dir, r);
+		err = pf_inode_make(tx, dir, r, ino);
 	if (err == 0)
 		err = pf_dir_add(tx, dir, name, *ino, (uint8_t)IFTODT(r->mode));
 	if (err != 0) {
@@ -245,13 +249,15 @@ static int may_make(struct pf_inode *dir, const char *name, bool subdir)
 	err = pf_dir_find(dir, NULL, name, &de);
 	if (err != -ENOENT)
 		return err == 0 ? -EEXIST : err;
+	if (pf_inode_immutable(dir))
+		return -EPERM;
 	if (subdir && pf_inode_nlink(dir) >= PF_LINK_MAX)
 		return -EMLINK;
 	pf_alloc_stat(dir->fs, &sp);
 	return sp.free < SPARE_BLKS ? -ENOSPC : 0;
 }
 
-static int make(struct pf_fs *fs, uint64_t dir, const char *name, const struct recipe *r, struct pf_entry *out)
+static int make(struct pf_fs *fs, uint64_t dir, const char *name, const struct pf_recipe *r, struct pf_entry *out)
 {
 	struct pf_inode *dp, *ip = NULL, *spare;
 	uint64_t ino;
@@ -288,10 +294,74 @@ out_put:
 	return err;
 }
 
+/* The number, and its place on the orphan list: a crash frees it. The directory is only where it would have been. */
+static int nameless_tx(struct pf_inode *dir, const struct pf_recipe *r, struct pf_inode *spare, bool *numbers)
+{
+	struct pf_tx *tx;
+	int err = pf_tx_begin(dir->fs, &tx);
+
+	*numbers = true;
+	if (err != 0)
+		return err;
+	err = pf_inode_make(tx, dir, r, &spare->ino);
+	*numbers = err != -EAGAIN;
+	if (err == 0)
+		err = pf_orph_add(tx, spare);
+	if (err == 0)
+		return pf_tx_commit(tx);
+	pf_tx_abort(tx);
+	return err;
+}
+
+int pf_op_tmpfile(struct pf_fs *fs, const struct pf_cred *c, uint64_t dir, mode_t mode, bool linkable,
+		  struct pf_entry *out)
+{
+	const struct pf_recipe r = { .cred = c, .mode = S_IFREG | (mode & 07777), .nameless = true };
+	struct pf_inode *dp, *ip = NULL, *spare;
+	struct pf_space sp;
+	bool numbers;
+	int err = pf_fs_writable(fs);
+
+	if (err == 0)
+		err = pf_inode_get(fs, dir, &dp);
+	if (err != 0)
+		return err;
+	spare = pf_inode_spare(fs);
+	if (spare == NULL) {
+		err = -ENOMEM;
+		goto out_put;
+	}
+	pf_rwlock_rdlock(&dp->lock);
+	pf_alloc_stat(fs, &sp);
+	err = pf_dir_check(dp, true);
+	if (err == 0 && pf_inode_immutable(dp))
+		err = -EPERM;
+	if (err == 0 && sp.free < SPARE_BLKS)
+		err = -ENOSPC;
+	while (err == 0) {
+		err = nameless_tx(dp, &r, spare, &numbers);
+		if (err != -EAGAIN)
+			break;
+		err = numbers ? pf_orph_grow(fs) : pf_itab_grow(fs);
+	}
+	pf_rwlock_unlock(&dp->lock);
+	if (err == 0) {
+		spare->linkable = linkable;
+		/* Nobody knows the number: what is found is what was made here. */
+		err = pf_inode_get_new(fs, spare->ino, &spare, &ip);
+	}
+	if (err == 0)
+		pf_entry_give(ip, out);
+	pf_inode_spare_free(spare);
+out_put:
+	pf_inode_put(dp);
+	return err;
+}
+
 int pf_op_mknod(struct pf_fs *fs, const struct pf_cred *c, uint64_t dir, const char *name, mode_t mode, dev_t rdev,
 		struct pf_entry *out)
 {
-	struct recipe r = { .cred = c, .mode = mode & (S_IFMT | 07777) };
+	struct pf_recipe r = { .cred = c, .mode = mode & (S_IFMT | 07777) };
 
 	switch (mode & S_IFMT) {
 	case 0:
@@ -314,7 +384,7 @@ int pf_op_mknod(struct pf_fs *fs, const struct pf_cred *c, uint64_t dir, const c
 int pf_op_mkdir(struct pf_fs *fs, const struct pf_cred *c, uint64_t dir, const char *name, mode_t mode,
 		struct pf_entry *out)
 {
-	const struct recipe r = { .cred = c, .mode = S_IFDIR | (mode & 07777) };
+	const struct pf_recipe r = { .cred = c, .mode = S_IFDIR | (mode & 07777) };
 
 	return make(fs, dir, name, &r, out);
 }
@@ -322,7 +392,7 @@ int pf_op_mkdir(struct pf_fs *fs, const struct pf_cred *c, uint64_t dir, const c
 int pf_op_symlink(struct pf_fs *fs, const struct pf_cred *c, uint64_t dir, const char *name, const char *target,
 		  struct pf_entry *out)
 {
-	const struct recipe r = { .cred = c, .mode = S_IFLNK | 0777, .target = target };
+	const struct pf_recipe r = { .cred = c, .mode = S_IFLNK | 0777, .target = target };
 	size_t len = strnlen(target, PATH_MAX);
 
 	if (len == 0)
@@ -362,6 +432,8 @@ int pf_op_readlink(struct pf_fs *fs, uint64_t ino, char *buf, size_t size)
 	if (err == 0)
 		buf[len] = '\0';
 	pf_rwlock_unlock(&ip->lock);
+	if (err == 0)
+		pf_atime_update(ip);
 	pf_inode_put(ip);
 	return err;
 }
@@ -382,6 +454,8 @@ static int link_tx(struct pf_inode *ip, struct pf_inode *dir, const char *name)
 		err = pf_inode_edit(tx, ip, &di);
 	if (err == 0)
 		err = pf_dir_add(tx, dir, name, ip->ino, (uint8_t)IFTODT(ip->fmt));
+	if (err == 0 && pf_inode_nlink(ip) == 0)
+		err = pf_orph_del(tx, ip);
 	if (err != 0) {
 		pf_tx_abort(tx);
 		return err;
@@ -390,6 +464,18 @@ static int link_tx(struct pf_inode *ip, struct pf_inode *dir, const char *name)
 	pf_set_ctime(di, pf_now());
 	pf_dir_changed(dd, 0);
 	return pf_tx_commit(tx);
+}
+
+/* Both are locked. */
+static int may_link(const struct pf_inode *ip, const struct pf_inode *dir)
+{
+	if (pf_inode_sealed(ip))
+		return -EPERM;
+	if (!pf_projid_fits(dir, ip))
+		return -EXDEV;
+	if (pf_inode_nlink(ip) == 0 && !ip->linkable)
+		return -ENOENT;
+	return pf_inode_nlink(ip) >= PF_LINK_MAX ? -EMLINK : 0;
 }
 
 int pf_op_link(struct pf_fs *fs, uint64_t ino, uint64_t dir, const char *name, struct pf_entry *out)
@@ -412,12 +498,12 @@ int pf_op_link(struct pf_fs *fs, uint64_t ino, uint64_t dir, const char *name, s
 	}
 	pf_inode_lock_many(v, 2);
 	err = may_make(v[0], name, false);
-	if (err == 0 && pf_inode_nlink(v[1]) == 0)
-		err = -ENOENT;
-	if (err == 0 && pf_inode_nlink(v[1]) >= PF_LINK_MAX)
-		err = -EMLINK;
+	if (err == 0)
+		err = may_link(v[1], v[0]);
 	if (err == 0)
 		err = link_tx(v[1], v[0], name);
+	if (err == 0)
+		v[1]->linkable = false;
 	pf_inode_unlock_many(v, 2);
 	if (err == 0) {
 		pf_entry_give(v[1], out);

@@ -87,6 +87,7 @@ int pf_op_read_begin(struct pf_fs *fs, uint64_t ino, uint64_t off, size_t len, s
 	}
 	rd->n = 0;
 	rd->got = 0;
+	rd->noatime = false;
 	rd->inode = ip;
 	pf_rwlock_rdlock(&ip->lock);
 	size = pf_inode_size(ip);
@@ -105,7 +106,7 @@ out_put:
 void pf_op_read_end(struct pf_fs *fs, struct pf_rd *rd)
 {
 	struct pf_inode *ip = rd->inode;
-	bool due = pf_atime_due(ip);
+	bool due = !rd->noatime && pf_atime_due(ip);
 
 	(void)fs;
 	pf_rwlock_unlock(&ip->lock);

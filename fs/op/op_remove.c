@@ -12,8 +12,10 @@
 #include "obj/orphan.h"
 
 /* What must hold before the name goes. Both are locked. */
-static int may_remove(const struct pf_inode *ip, bool rmdir)
+static int may_remove(const struct pf_inode *dir, const struct pf_inode *ip, bool rmdir)
 {
+	if (pf_inode_sealed(dir) || pf_inode_sealed(ip))
+		return -EPERM;
 	if (!rmdir)
 		return pf_inode_isdir(ip) ? -EISDIR : 0;
 	if (!pf_inode_isdir(ip))
@@ -64,7 +66,7 @@ static int remove_name(struct pf_fs *fs, uint64_t dir, const char *name, bool rm
 		err = pf_name_inode(dp, &de, &ip);
 	if (err == 0) {
 		pf_rwlock_wrlock_more(&ip->lock);
-		err = may_remove(ip, rmdir);
+		err = may_remove(dp, ip, rmdir);
 		while (err == 0) {
 			err = remove_tx(dp, ip, name);
 			if (err != -EAGAIN)

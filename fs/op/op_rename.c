@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * op_rename.c - rename, with RENAME_NOREPLACE and RENAME_EXCHANGE, in one transaction.
+ * op_rename.c - rename, with RENAME_NOREPLACE, RENAME_EXCHANGE and RENAME_WHITEOUT, in one transaction.
  *
  * Locks: between two directories, NAME first: then nobody else moves a directory, and who is whose ancestor stays
  * true until the end. Then both directories, an ancestor before its descendant and else by number, then the inodes
@@ -14,13 +14,17 @@
 #include <stdio.h>
 #include "base/fail.h"
 #include "obj/orphan.h"
+#include "op/flags.h"
+#include "space/itable.h"
 
 #define DEPTH_MAX 1000000U	/* a longer way to the root is a loop of a damaged image */
 
 struct rename {
 	struct pf_fs *fs;
+	const struct pf_cred *cred;
 	const char *oname, *nname;
-	bool noreplace, exchange;
+	bool noreplace, exchange, whiteout;
+	bool no_number;			/* why rename_tx() says -EAGAIN: the inode table is full */
 	struct pf_inode *odir, *ndir;
 	struct pf_inode *src, *tgt;	/* tgt: NULL when the new name is free */
 	uint64_t trap;			/* child of one of the directories on the way to the other; 0: none */
@@ -113,6 +117,12 @@ static int may_rename(const struct rename *r)
 	const bool sdir = pf_inode_isdir(r->src), tdir = r->tgt != NULL && pf_inode_isdir(r->tgt);
 	const bool moved = r->odir != r->ndir;
 
+	/* An append-only directory takes new names, and lets none go. */
+	if (pf_inode_sealed(r->odir) || pf_inode_sealed(r->src) || pf_inode_immutable(r->ndir) ||
+	    (r->tgt != NULL && (pf_inode_sealed(r->ndir) || pf_inode_sealed(r->tgt))))
+		return -EPERM;
+	if (!pf_projid_fits(r->ndir, r->src) || (r->exchange && !pf_projid_fits(r->odir, r->tgt)))
+		return -EXDEV;
 	if (r->exchange) {
 		if (moved && sdir && !tdir && pf_inode_nlink(r->ndir) >= PF_LINK_MAX)
 			return -EMLINK;
@@ -129,7 +139,7 @@ static int may_rename(const struct rename *r)
 	return moved && sdir && !tdir && pf_inode_nlink(r->ndir) >= PF_LINK_MAX ? -EMLINK : 0;
 }
 
-static int change_names(struct pf_tx *tx, struct rename *r)
+static int change_names(struct pf_tx *tx, struct rename *r, uint64_t white)
 {
 	uint8_t stype = (uint8_t)IFTODT(r->src->fmt);
 	int err;
@@ -142,6 +152,8 @@ static int change_names(struct pf_tx *tx, struct rename *r)
 		return err;
 	if (r->exchange)
 		return pf_dir_set(tx, r->odir, r->oname, r->tgt->ino, (uint8_t)IFTODT(r->tgt->fmt));
+	if (white != 0)
+		return pf_dir_set(tx, r->odir, r->oname, white, DT_CHR);
 	return pf_dir_del(tx, r->odir, r->oname);
 }
 
@@ -162,7 +174,9 @@ static int moved_to(struct pf_tx *tx, struct pf_inode *ip, const struct pf_inode
 static int rename_tx(struct rename *r)
 {
 	const int sdir = pf_inode_isdir(r->src), tdir = r->tgt != NULL && pf_inode_isdir(r->tgt);
+	const struct pf_recipe recipe = { .cred = r->cred, .mode = S_IFCHR };
 	struct pf_d_inode *od, *nd;
+	uint64_t white = 0;
 	struct pf_tx *tx;
 	int err;
 
@@ -172,8 +186,11 @@ static int rename_tx(struct rename *r)
 	err = pf_inode_edit(tx, r->odir, &od);
 	if (err == 0)
 		err = pf_inode_edit(tx, r->ndir, &nd);
+	if (err == 0 && r->whiteout)
+		err = pf_inode_make(tx, r->odir, &recipe, &white);
+	r->no_number = err == -EAGAIN;
 	if (err == 0)
-		err = change_names(tx, r);
+		err = change_names(tx, r, white);
 	if (err == 0)
 		err = moved_to(tx, r->src, r->ndir);
 	if (err == 0 && r->exchange)
@@ -208,7 +225,7 @@ static int rename_locked(struct rename *r)
 		err = rename_tx(r);
 		if (err != -EAGAIN)
 			break;
-		err = pf_orph_grow(r->fs);
+		err = r->no_number ? pf_itab_grow(r->fs) : pf_orph_grow(r->fs);
 	}
 	if (child[1] != NULL)
 		pf_rwlock_unlock_more(&child[1]->lock);
@@ -231,14 +248,16 @@ static int find_trap(struct rename *r)
 	return is_above(r->fs, r->ndir->ino, r->odir->ino, &r->trap);
 }
 
-int pf_op_rename(struct pf_fs *fs, uint64_t odir, const char *oname, uint64_t ndir, const char *nname,
-		 unsigned int flags)
+int pf_op_rename(struct pf_fs *fs, const struct pf_cred *c, uint64_t odir, const char *oname, uint64_t ndir,
+		 const char *nname, unsigned int flags)
 {
-	struct rename r = { .fs = fs, .oname = oname, .nname = nname,
-			    .noreplace = flags & RENAME_NOREPLACE, .exchange = flags & RENAME_EXCHANGE };
+	struct rename r = { .fs = fs, .cred = c, .oname = oname, .nname = nname,
+			    .noreplace = flags & RENAME_NOREPLACE, .exchange = flags & RENAME_EXCHANGE,
+			    .whiteout = flags & RENAME_WHITEOUT };
 	int err;
 
-	if (flags & ~(unsigned int)(RENAME_NOREPLACE | RENAME_EXCHANGE) || (r.noreplace && r.exchange))
+	if (flags & ~(unsigned int)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT) ||
+	    (r.exchange && (r.noreplace || r.whiteout)))
 		return -EINVAL;
 	err = pf_fs_writable(fs);
 	if (err == 0)

@@ -53,6 +53,28 @@ static int touch(struct pf_inode *ip, uint64_t size)
 	return pf_tx_commit(tx);
 }
 
+/* As the VFS's file_modified() before fallocate: a step of its own. */
+static int drop_priv(struct pf_inode *ip)
+{
+	struct pf_d_inode *di;
+	struct pf_tx *tx;
+	int err = pf_inode_begin(ip, &tx, &di);
+
+	if (err)
+		return err;
+	pf_kill_priv(di);
+	pf_set_ctime(di, pf_now());
+	return pf_tx_commit(tx);
+}
+
+/* Immutable files stay as they are; of append-only ones the end may be allocated, nothing cut or zeroed. Lock held. */
+static int may_fallocate(const struct pf_inode *ip, int mode)
+{
+	if (pf_inode_immutable(ip))
+		return -EPERM;
+	return (mode & ~FALLOC_FL_KEEP_SIZE) && pf_inode_sealed(ip) ? -EPERM : 0;
+}
+
 /* Enough room for the holes of the range, or -ENOSPC before anything was taken. */
 static int check_room(struct pf_inode *ip, uint64_t fblk, uint64_t end)
 {
@@ -125,7 +147,12 @@ static int fallocate_work(struct pf_brk *b)
 	int err;
 
 	pf_rwlock_wrlock(&ip->lock);
-	if (r->fallocate.mode & FALLOC_FL_PUNCH_HOLE)
+	err = may_fallocate(ip, r->fallocate.mode);
+	if (!err && r->fallocate.kill_priv)
+		err = drop_priv(ip);
+	if (err)
+		;
+	else if (r->fallocate.mode & FALLOC_FL_PUNCH_HOLE)
 		err = punch(ip, off, len);
 	else if (r->fallocate.mode & FALLOC_FL_ZERO_RANGE)
 		err = zero_range(ip, off, len, size, b->policy == PF_BUSY_DEFER);
@@ -140,10 +167,14 @@ static int fallocate_prepare(struct pf_brk *b)
 	struct pf_areq *r = pf_areq_of(b);
 	struct pf_inode *ip = r->inode;
 	uint64_t from = r->fallocate.off, end = from + r->fallocate.len, size;
+	int err;
 
 	pf_rwlock_rdlock(&ip->lock);
 	size = pf_inode_size(ip);
+	err = may_fallocate(ip, r->fallocate.mode);
 	pf_rwlock_unlock(&ip->lock);
+	if (err)
+		return err;
 	if (!(r->fallocate.mode & (FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE)) && end > size)
 		from = pf_min64(from, size);	/* the gap becomes reachable, the old tail is zeroed */
 	if (b->kind == PF_BRK_CUT)
@@ -243,11 +274,14 @@ static int copy_work(struct pf_brk *b)
 	pf_inode_order(v, 2);
 	pf_inode_lock_many(v, 2);
 	ssize = pf_inode_size(r->inode2);
+	len = r->copy.src_off < ssize ? pf_min64(len, ssize - r->copy.src_off) : 0;
 	if (pf_inode_torn(r->inode2))
 		r->res = -EIO;
-	len = r->copy.src_off < ssize ? pf_min64(len, ssize - r->copy.src_off) : 0;
-	if (r->res == 0)
-		r->res = copy_locked(r->inode2, r->copy.src_off, r->inode, r->copy.dst_off, len, r->cred.uid != 0);
+	else if (pf_inode_immutable(r->inode) ||
+		 (pf_inode_sealed(r->inode) && r->copy.dst_off < pf_inode_size(r->inode)))
+		r->res = -EPERM;
+	else
+		r->res = copy_locked(r->inode2, r->copy.src_off, r->inode, r->copy.dst_off, len, r->copy.kill_priv);
 	pf_inode_unlock_many(v, 2);
 	return r->res < 0 ? (int)r->res : 0;
 }

@@ -33,7 +33,7 @@ void pf_kill_priv(struct pf_d_inode *di)
 {
 	uint32_t mode = pf_get32(di->i_mode);
 
-	if (!S_ISREG(mode))
+	if (S_ISDIR(mode))
 		return;
 	mode &= ~(uint32_t)S_ISUID;
 	if (mode & S_IXGRP)
@@ -332,8 +332,12 @@ static int place(struct pf_areq *r)
 {
 	struct pf_inode *ip = r->inode;
 
+	if (pf_inode_immutable(ip))
+		return -EPERM;
 	if (r->write.append)
 		r->write.off = pf_inode_size(ip);
+	else if (pf_inode_sealed(ip) && r->write.off < pf_inode_size(ip))
+		return -EPERM;
 	if (r->write.off >= PF_FILE_MAX)
 		return -EFBIG;
 	r->write.len = (size_t)pf_min64(r->write.len, PF_FILE_MAX - r->write.off);
@@ -384,7 +388,9 @@ int pf_op_write_init(struct pf_areq *r)
 		return 1;
 	if (!r->write.append && r->write.off < PF_FILE_MAX && r->write.len <= PF_FILE_MAX - r->write.off) {
 		pf_rwlock_wrlock(&ip->lock);
-		err = pf_write_in_place(ip, r->write.off, r->write.len, &yes);
+		err = place(r);
+		if (!err)
+			err = pf_write_in_place(ip, r->write.off, r->write.len, &yes);
 		if (yes)
 			r->res = pf_write_locked(ip, r->write.off, r->write.buf, r->write.len, r->write.kill_priv);
 		pf_rwlock_unlock(&ip->lock);

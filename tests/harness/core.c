@@ -172,7 +172,7 @@ int core_rename(struct pf_fs *fs, const char *old, const char *new, unsigned int
 
 	if (odir < 0 || ndir < 0)
 		return (int)(odir < 0 ? odir : ndir);
-	return pf_op_rename(fs, (uint64_t)odir, oname, (uint64_t)ndir, nname, flags);
+	return pf_op_rename(fs, &root_cred, (uint64_t)odir, oname, (uint64_t)ndir, nname, flags);
 }
 
 /* ---- requests that may break a layout: nobody has one here, so they end before pf_op_start() returns ---- */

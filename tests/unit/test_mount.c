@@ -75,7 +75,7 @@ static void test_readonly(void)
 	CU_ASSERT_EQUAL(op_write(&e, ino, 0, "y", 1), -EROFS);
 	CU_ASSERT_EQUAL(op_truncate(&e, ino, 0), -EROFS);
 	CU_ASSERT_EQUAL(pf_op_unlink(e.fs, PF_INO_ROOT, "f"), -EROFS);
-	CU_ASSERT_EQUAL(pf_op_rename(e.fs, PF_INO_ROOT, "f", PF_INO_ROOT, "g", 0), -EROFS);
+	CU_ASSERT_EQUAL(pf_op_rename(e.fs, &op_root, PF_INO_ROOT, "f", PF_INO_ROOT, "g", 0), -EROFS);
 	CU_ASSERT_EQUAL(pf_op_mkdir(e.fs, &op_root, PF_INO_ROOT, "d", 0755, &out), -EROFS);
 	CU_ASSERT_EQUAL(pf_op_access(e.fs, &op_root, ino, W_OK), -EROFS);
 	op_env_close(&e);

@@ -87,7 +87,7 @@ static void test_times(void)
 	rewind_times(&e, dir);
 	CU_ASSERT_EQUAL(op_create(&e, dir, "g", S_IFREG | 0600, &other), 0);
 	CU_ASSERT_EQUAL(changed(&e, dir), M | C);
-	CU_ASSERT_EQUAL(pf_op_rename(e.fs, dir, "f", dir, "h", 0), 0);
+	CU_ASSERT_EQUAL(pf_op_rename(e.fs, &op_root, dir, "f", dir, "h", 0), 0);
 	CU_ASSERT_EQUAL(changed(&e, dir), M | C);
 	CU_ASSERT_EQUAL(changed(&e, f), C);
 	CU_ASSERT_EQUAL(pf_op_unlink(e.fs, dir, "g"), 0);

@@ -79,10 +79,12 @@ static void test_errors(void)
 	CU_ASSERT_EQUAL(op_link(&e, f, d, "in"), -EEXIST);
 	CU_ASSERT_EQUAL(op_link(&e, f, d, "fl"), 0);
 	CU_ASSERT_EQUAL(nlink_of(&e, f), 2);
-	CU_ASSERT_EQUAL(pf_op_rename(e.fs, PF_INO_ROOT, "f", d, "fl", 0), 0);	/* the same file: nothing happens */
+	/* The same file: nothing happens. */
+	CU_ASSERT_EQUAL(pf_op_rename(e.fs, &op_root, PF_INO_ROOT, "f", d, "fl", 0), 0);
 	CU_ASSERT_EQUAL(op_lookup(&e, PF_INO_ROOT, "f", &ino), 0);
-	CU_ASSERT_EQUAL(pf_op_rename(e.fs, PF_INO_ROOT, "f", d, "g", 8), -EINVAL);
-	CU_ASSERT_EQUAL(pf_op_rename(e.fs, PF_INO_ROOT, "f", d, "g", RENAME_EXCHANGE | RENAME_NOREPLACE), -EINVAL);
+	CU_ASSERT_EQUAL(pf_op_rename(e.fs, &op_root, PF_INO_ROOT, "f", d, "g", 8), -EINVAL);
+	CU_ASSERT_EQUAL(pf_op_rename(e.fs, &op_root, PF_INO_ROOT, "f", d, "g", RENAME_EXCHANGE | RENAME_NOREPLACE),
+			-EINVAL);
 	CU_ASSERT_EQUAL(op_symlink(&e, d, "s", "", &ino), -ENOENT);
 	op_env_close(&e);
 }
@@ -98,7 +100,7 @@ static void test_dead_directory(void)
 	CU_ASSERT_EQUAL(op_create(&e, PF_INO_ROOT, "f", S_IFREG, NULL), 0);
 	CU_ASSERT_EQUAL(pf_op_rmdir(e.fs, PF_INO_ROOT, "d"), 0);
 	CU_ASSERT_EQUAL(op_create(&e, d.ino, "x", S_IFREG, NULL), -ENOENT);
-	CU_ASSERT_EQUAL(pf_op_rename(e.fs, PF_INO_ROOT, "f", d.ino, "x", 0), -ENOENT);
+	CU_ASSERT_EQUAL(pf_op_rename(e.fs, &op_root, PF_INO_ROOT, "f", d.ino, "x", 0), -ENOENT);
 	CU_ASSERT_EQUAL(nlink_of(&e, d.ino), 0);
 	pf_op_forget(e.fs, d.ino, 1);
 	CU_ASSERT_EQUAL(op_create(&e, d.ino, "x", S_IFREG, NULL), -ESTALE);
@@ -350,7 +352,8 @@ static void step_rename(struct op_env *e)
 	s = node[od].ent[on];
 	t = node[nd].ent[nn];
 	want = rename_want(od, on, nd, nn, flags);
-	CU_ASSERT_EQUAL(pf_op_rename(e->fs, node[od].ino, name_of(on), node[nd].ino, name_of(nn), flags), want);
+	CU_ASSERT_EQUAL(pf_op_rename(e->fs, &op_root, node[od].ino, name_of(on), node[nd].ino, name_of(nn), flags),
+			want);
 	if (want != 0 || s == t)
 		return;
 	node[nd].ent[nn] = s;
@@ -461,7 +464,7 @@ static void *own_names(void *arg)
 		snprintf(b, sizeof b, "r%u-%u", w->id, i);
 		w->bad += op_create(w->e, w->dir, a, S_IFREG | 0600, &ino) != 0;
 		w->bad += op_write(w->e, ino, 0, a, sizeof a) != sizeof a;
-		w->bad += pf_op_rename(w->e->fs, w->dir, a, w->dir2, b, 0) != 0;
+		w->bad += pf_op_rename(w->e->fs, &op_root, w->dir, a, w->dir2, b, 0) != 0;
 		w->bad += op_lookup(w->e, w->dir2, b, &again) != 0 || again != ino;
 		if (i % 3 != 0)
 			w->bad += pf_op_unlink(w->e->fs, w->dir2, b) != 0;
@@ -554,15 +557,16 @@ static void *wander(void *arg)
 			w->bad += err != 0 && err != -ENOENT && err != -ENOTEMPTY;
 			break;
 		case 2:
-			err = pf_op_rename(w->e->fs, from, name, to, "m1", seed / 144 % 2 ? RENAME_EXCHANGE : 0);
+			err = pf_op_rename(w->e->fs, &op_root, from, name, to, "m1",
+					   seed / 144 % 2 ? RENAME_EXCHANGE : 0);
 			w->bad += err != 0 && err != -ENOENT && err != -ENOTEMPTY;
 			break;
 		default:
 			/* Below: a directory that may move or go while we are in it. */
 			if (op_lookup(w->e, from, name, &ino) == 0) {
-				err = pf_op_rename(w->e->fs, from, "m2", ino, "deep", 0);
+				err = pf_op_rename(w->e->fs, &op_root, from, "m2", ino, "deep", 0);
 				w->bad += unexpected(err);
-				err = pf_op_rename(w->e->fs, ino, "deep", to, "m3", 0);
+				err = pf_op_rename(w->e->fs, &op_root, ino, "deep", to, "m3", 0);
 				w->bad += unexpected(err);
 			}
 			break;
