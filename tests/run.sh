@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.." || exit 2
 
 build=build
 limit=300
-kinds='unit tools crash fuzz shim mount pin'
+kinds='unit tools crash fuzz shim mount pin prog'
 passed=0 failed=0 skipped=0
 bad=
 skips=

@@ -4,7 +4,7 @@
 #   unit crash fuzz   linked with the core, no mount
 #   shim              linked with the preload library's objects, no mount
 #   mount tools       against real mounts or images, without the preload library (the core is linked for looking at images)
-#   pin               against real mounts, linked with libpinfs.so
+#   pin prog          against real mounts, linked with libpinfs.so
 #
 # tests/<kind>/*.c that are not test_* and tests/harness/*.c are shared by the programs of the kind, and by all.
 # A program that needs more libraries says so here: LIBS_test_<what> = -lsomething.
@@ -47,13 +47,20 @@ $(call test_bin,shim): $(B)/tests/%: $(B)/obj/tests/%.o $$(call obj,$$(call kind
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_$(@F)) $(CUNIT_LIBS) $(PMEM_LIBS) -ldl -lpthread
 
-$(call test_bin,pin): $(B)/tests/%: $(B)/obj/tests/%.o $$(call obj,$$(call kind_src,pin) $(HARNESS_SRC) $(DMA_SRC)) \
+$(call test_bin,pin prog): $(B)/tests/%: $(B)/obj/tests/%.o \
+		$$(call obj,$$(call kind_src,$$(call kind_of,$$*)) $(HARNESS_SRC) $(DMA_SRC)) \
 		$(B)/libpinfscore.a $(B)/libpinfs.so
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) -L$(B) -lpinfs -Wl,-rpath,'$$ORIGIN/../..' \
 		$(JSON_LIBS) $(LIBS_$(@F)) $(CUNIT_LIBS) $(PMEM_LIBS) -lpthread
 
-TEST_PROGRAMS := $(call test_bin,$(CORE_KINDS) shim pin)
+# A libpmem that forgets, for daemons whose mistakes have to be found.
+$(B)/tests/prog/defect.so: tests/prog/defect/defect.c
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(call flags,$<) -fPIC $(LDFLAGS) -shared -o $@ $< -ldl
+
+TEST_PROGRAMS := $(call test_bin,$(CORE_KINDS) shim pin prog) $(B)/tests/prog/defect.so
 .PHONY: tests
 tests: $(TEST_PROGRAMS) ## build the test programs only
