@@ -35,6 +35,7 @@
 #include "front/front.h"
 #include "front/fuse_io.h"
 #include "front/notify.h"
+#include "front/shift.h"
 #include "front/srv.h"
 #include "media/pmem.h"
 #include "op/op.h"
@@ -305,6 +306,8 @@ static int bring_up(struct daemon *d)
 		err = pf_io_attach(f->se);
 	}
 	if (err == 0)
+		err = pf_shift_start(&f->shift);
+	if (err == 0)
 		err = pf_io_start(f->se, d->gone_fd, f->fs->pm->mode == PF_PMEM_MSYNC, &d->io);
 	if (err == 0)
 		err = pf_io_wait_init(d->io, INIT_MS);
@@ -403,6 +406,9 @@ static void take_down(struct daemon *d)
 		pf_srv_set_notify(f->srv, NULL, NULL);
 		pf_srv_stop(f->srv);
 	}
+	/* After the connection and the clients: nothing that a job waits for is left to come. */
+	if (f->shift != NULL)
+		pf_shift_stop(f->shift);
 	if (f->notify != NULL)
 		pf_notify_stop(f->notify);
 	if (f->fs != NULL)

@@ -9,6 +9,7 @@
 struct fuse_session;
 struct fuse_lowlevel_ops;
 struct pf_notify;
+struct pf_shift;
 struct pf_srv;
 
 struct pf_front {		/* the userdata of every FUSE request */
@@ -16,6 +17,7 @@ struct pf_front {		/* the userdata of every FUSE request */
 	struct fuse_session *se;
 	struct pf_srv *srv;
 	struct pf_notify *notify;
+	struct pf_shift *shift;
 };
 
 /* The operations, in fuse_ops.c (names, attributes, directories) and fuse_data.c (files). */

@@ -18,6 +18,7 @@
 #include "base/fail.h"
 #include "front/fuse_io.h"
 #include "front/notify.h"
+#include "front/shift.h"
 #include "front/srv.h"
 
 enum reply { REPLY_ATTR, REPLY_OPEN, REPLY_WRITE, REPLY_ERR };
@@ -46,13 +47,16 @@ static void interrupted(fuse_req_t req, void *data)
 		pf_op_cancel(pf_front_of(req)->fs, id);
 }
 
+void pf_fuse_aside(fuse_req_t req, uint64_t id)
+{
+	starting = true;
+	fuse_req_interrupt_func(req, interrupted, (void *)(uintptr_t)id);
+	starting = false;
+}
+
 static void put_aside(struct pf_areq *a, uint64_t id)
 {
-	struct areq *r = PF_CONTAINER_OF(a, struct areq, a);
-
-	starting = true;
-	fuse_req_interrupt_func(r->req, interrupted, (void *)(uintptr_t)id);
-	starting = false;
+	pf_fuse_aside(PF_CONTAINER_OF(a, struct areq, a)->req, id);
 }
 
 /*
@@ -143,14 +147,19 @@ static bool loses_setid(struct areq *r)
 	return r->mode_changes;
 }
 
-static void start(struct areq *r)
+void pf_fuse_start(fuse_req_t req, struct pf_areq *a)
 {
-	struct pf_fs *fs = pf_front_of(r->req)->fs;
+	struct pf_fs *fs = pf_front_of(req)->fs;
 
 	early_interrupt = 0;
-	pf_op_start(fs, &r->a);		/* @r may be gone now */
+	pf_op_start(fs, a);		/* both may be gone now */
 	if (early_interrupt != 0)
 		pf_op_cancel(fs, early_interrupt);
+}
+
+static void start(struct areq *r)
+{
+	pf_fuse_start(r->req, &r->a);
 }
 
 void pf_fuse_setattr(fuse_req_t req, fuse_ino_t node, struct stat *st, int to_set, struct fuse_file_info *fi PF_UNUSED)
@@ -354,6 +363,7 @@ void pf_fuse_ioctl(fuse_req_t req, fuse_ino_t node, unsigned int cmd, void *arg 
 {
 	struct pf_front *f = pf_front_of(req);
 	struct pinfs_attach at;
+	struct pinfs_fallocate fa;
 	struct pinfs_sock so;
 	int err;
 
@@ -366,6 +376,9 @@ void pf_fuse_ioctl(fuse_req_t req, fuse_ino_t node, unsigned int cmd, void *arg 
 	} else if (cmd == PINFS_IOC_SOCK && outsize >= sizeof so) {
 		pf_srv_sock(f->srv, &so);
 		(void)fuse_reply_ioctl(req, 0, &so, sizeof so);
+	} else if (cmd == PINFS_IOC_FALLOCATE && insize >= sizeof fa) {
+		memcpy(&fa, in, sizeof fa);
+		pf_shift_ioctl(req, node, &fa, fi->fh != 0);
 	} else if (!pf_fuse_fileattr(req, node, cmd, in, insize, outsize)) {
 		(void)fuse_reply_err(req, ENOTTY);
 	}

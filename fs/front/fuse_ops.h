@@ -40,6 +40,9 @@ bool pf_caller_fsetid(fuse_req_t req);
 void pf_fuse_statx(fuse_req_t req, fuse_ino_t node);
 /* The ioctls of chattr(1) and lsattr(1). False: it is another one, and was not answered. */
 bool pf_fuse_fileattr(fuse_req_t req, fuse_ino_t node, unsigned int cmd, const void *in, size_t insize, size_t outsize);
+/* A request that may have to wait (fuse_data.c): start its verb; and for ar_aside, so that a signal ends the wait. */
+void pf_fuse_start(fuse_req_t req, struct pf_areq *a);
+void pf_fuse_aside(fuse_req_t req, uint64_t id);
 
 /* File operations (fuse_data.c). */
 void pf_fuse_setattr(fuse_req_t req, fuse_ino_t node, struct stat *st, int to_set, struct fuse_file_info *fi);

@@ -3,7 +3,7 @@
  * ioctl.h - calls on an open pinfs file that reach the daemon through the kernel.
  *
  * They work on any file descriptor of a pinfs mount and give ENOTTY elsewhere. They never block
- * behind a waiting truncate: the kernel sends ioctls without the inode lock.
+ * behind a waiting truncate in the kernel, which sends ioctls without the inode lock.
  */
 #ifndef PINFS_IOCTL_H
 #define PINFS_IOCTL_H
@@ -36,5 +36,27 @@ struct pinfs_sock {
 	uint32_t so_pad;
 };
 #define PINFS_IOC_SOCK _IOR('P', 0x51, struct pinfs_sock)
+
+/*
+ * PINFS_IOC_FALLOCATE - fallocate(2) in the modes that the kernel does not pass on to a FUSE filesystem.
+ *
+ * fa_mode: FALLOC_FL_COLLAPSE_RANGE, FALLOC_FL_INSERT_RANGE, or FALLOC_FL_UNSHARE_RANGE with or without
+ * FALLOC_FL_KEEP_SIZE; the others are EOPNOTSUPP here, as the kernel does pass them on. The descriptor must be open
+ * for writing (EBADF). Answers are ext4's: offset and length in units of 4096 bytes, a range that lies inside the file
+ * (EINVAL), EFBIG, EPERM for append-only and immutable files, ENODEV, EISDIR, ENOSPC, and what truncate(2) says of pins
+ * (EBUSY, EINTR). Atomic, also in a crash. No block is ever shared, so UNSHARE_RANGE allocates what is missing, as xfs
+ * does.
+ *
+ * Stores through plain shared mappings that race with the call may land where the page was or where it is then. The
+ * kernel learns of the new size with the next stat(2) of the file: until then a descriptor with O_APPEND goes to the old
+ * end. libpinfs.so's fallocate() does that stat.
+ */
+struct pinfs_fallocate {
+	int32_t fa_mode;
+	uint32_t fa_pad;		/* 0 */
+	int64_t fa_off;
+	int64_t fa_len;
+};
+#define PINFS_IOC_FALLOCATE _IOW('P', 0x52, struct pinfs_fallocate)
 
 #endif

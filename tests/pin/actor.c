@@ -19,7 +19,9 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <linux/falloc.h>
 #include <CUnit/CUnit.h>
+#include <pinfs/ioctl.h>
 #include <pinfs/pin.h>
 #include "dma/dma.h"
 #include "harness/proc.h"
@@ -185,8 +187,15 @@ static long with_file(const char *path, int flags, const struct act *a, long (*f
 	return rc;
 }
 
+/* What the kernel does not pass on goes the way of the library. */
 static long file_fallocate(int fd, const struct act *a)
 {
+	const struct pinfs_fallocate fa = {
+		.fa_mode = (int32_t)a->flags, .fa_off = (int64_t)a->off, .fa_len = (int64_t)a->len,
+	};
+
+	if (a->flags & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE))
+		return sys(syscall(SYS_ioctl, fd, PINFS_IOC_FALLOCATE, &fa));
 	return sys(syscall(SYS_fallocate, fd, a->flags, a->off, a->len));
 }
 

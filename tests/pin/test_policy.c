@@ -49,6 +49,7 @@ struct op {
 	unsigned int keeps;		/* KEEPS_*: pinned pages that stay the file's; one that is cut in two does */
 	struct act (*make)(const char *path);
 	void (*apply)(struct model *m);
+	int64_t moved;			/* the pinned pages that stay are there now, in KiB from where they were */
 };
 
 static void m_size(struct model *m, uint64_t size)
@@ -61,6 +62,19 @@ static void m_size(struct model *m, uint64_t size)
 static void m_zero(struct model *m, uint64_t off, uint64_t len)
 {
 	memset(m->byte + off, 0, len);
+}
+
+static void m_collapse(struct model *m, uint64_t off, uint64_t len)
+{
+	memmove(m->byte + off, m->byte + off + len, MODEL_MAX - off - len);
+	m->size -= len;
+}
+
+static void m_insert(struct model *m, uint64_t off, uint64_t len)
+{
+	memmove(m->byte + off + len, m->byte + off, m->size - off);
+	memset(m->byte + off, 0, len);
+	m->size += len;
 }
 
 #define TRUNCATE(size)                                                                      \
@@ -83,6 +97,11 @@ FALLOCATE(punch_part, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 30, 5, m_zero(
 FALLOCATE(punch_miss, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 32, m_zero(m, 0, 32 * K))
 FALLOCATE(zero_hit, FALLOC_FL_ZERO_RANGE, 36, 4, m_zero(m, 36 * K, 4 * K))
 FALLOCATE(zero_miss, FALLOC_FL_ZERO_RANGE, 40, 8, m_zero(m, 40 * K, 8 * K))
+FALLOCATE(collapse_hit, FALLOC_FL_COLLAPSE_RANGE, 32, 8, m_collapse(m, 32 * K, 8 * K))
+FALLOCATE(collapse_before, FALLOC_FL_COLLAPSE_RANGE, 0, 8, m_collapse(m, 0, 8 * K))
+FALLOCATE(collapse_behind, FALLOC_FL_COLLAPSE_RANGE, 40, 8, m_collapse(m, 40 * K, 8 * K))
+FALLOCATE(insert_before, FALLOC_FL_INSERT_RANGE, 16, 4, m_insert(m, 16 * K, 4 * K))
+FALLOCATE(insert_behind, FALLOC_FL_INSERT_RANGE, 40, 4, m_insert(m, 40 * K, 4 * K))
 FALLOCATE(grow, 0, 64, 64, m->size = 128 * K)
 FALLOCATE(fill, 0, 0, 64, (void)m)
 
@@ -90,21 +109,26 @@ static struct act make_write(const char *path) { return act_write(path, 30 * K, 
 static void apply_write(struct model *m) { memset(m->byte + 30 * K, 'x', 12 * K); }
 
 static const struct op ops[] = {
-	{ "truncate to 0", "truncate", true, true, KEEPS_NONE, make_0, apply_0 },
-	{ "truncate into the pinned page", "truncate", true, true, KEEPS_8, make_34, apply_34 },
-	{ "truncate between pinned pages", "truncate", true, true, KEEPS_8, make_36, apply_36 },
-	{ "truncate behind the pin", "truncate", false, true, KEEPS_BOTH, make_40, apply_40 },
-	{ "truncate to the same size", "truncate", false, true, KEEPS_BOTH, make_64, apply_64 },
-	{ "grow", "truncate", false, true, KEEPS_BOTH, make_128, apply_128 },
-	{ "open with O_TRUNC", "truncate", true, true, KEEPS_NONE, make_otrunc, apply_0 },
-	{ "punch a pinned page", "punch", true, true, KEEPS_9, make_punch_hit, apply_punch_hit },
-	{ "punch a part of a pinned page", "punch", true, true, KEEPS_BOTH, make_punch_part, apply_punch_part },
-	{ "punch elsewhere", "punch", false, true, KEEPS_BOTH, make_punch_miss, apply_punch_miss },
-	{ "zero a pinned page", "zero-range", true, true, KEEPS_8, make_zero_hit, apply_zero_hit },
-	{ "zero elsewhere", "zero-range", false, true, KEEPS_BOTH, make_zero_miss, apply_zero_miss },
-	{ "fallocate behind the end", "fallocate", false, false, KEEPS_BOTH, make_grow, apply_grow },
-	{ "fallocate what is there", "fallocate", false, false, KEEPS_BOTH, make_fill, apply_fill },
-	{ "write", "write", false, false, KEEPS_BOTH, make_write, apply_write },
+	{ "truncate to 0", "truncate", true, true, KEEPS_NONE, make_0, apply_0, 0 },
+	{ "truncate into the pinned page", "truncate", true, true, KEEPS_8, make_34, apply_34, 0 },
+	{ "truncate between pinned pages", "truncate", true, true, KEEPS_8, make_36, apply_36, 0 },
+	{ "truncate behind the pin", "truncate", false, true, KEEPS_BOTH, make_40, apply_40, 0 },
+	{ "truncate to the same size", "truncate", false, true, KEEPS_BOTH, make_64, apply_64, 0 },
+	{ "grow", "truncate", false, true, KEEPS_BOTH, make_128, apply_128, 0 },
+	{ "open with O_TRUNC", "truncate", true, true, KEEPS_NONE, make_otrunc, apply_0, 0 },
+	{ "punch a pinned page", "punch", true, true, KEEPS_9, make_punch_hit, apply_punch_hit, 0 },
+	{ "punch a part of a pinned page", "punch", true, true, KEEPS_BOTH, make_punch_part, apply_punch_part, 0 },
+	{ "punch elsewhere", "punch", false, true, KEEPS_BOTH, make_punch_miss, apply_punch_miss, 0 },
+	{ "zero a pinned page", "zero-range", true, true, KEEPS_8, make_zero_hit, apply_zero_hit, 0 },
+	{ "zero elsewhere", "zero-range", false, true, KEEPS_BOTH, make_zero_miss, apply_zero_miss, 0 },
+	{ "collapse the pinned pages", "collapse-range", true, true, KEEPS_NONE, make_collapse_hit, apply_collapse_hit, 0 },
+	{ "collapse before the pin", "collapse-range", true, true, KEEPS_BOTH, make_collapse_before, apply_collapse_before, -8 },
+	{ "collapse behind the pin", "collapse-range", false, true, KEEPS_BOTH, make_collapse_behind, apply_collapse_behind, 0 },
+	{ "insert before the pin", "insert-range", true, true, KEEPS_BOTH, make_insert_before, apply_insert_before, 4 },
+	{ "insert behind the pin", "insert-range", false, true, KEEPS_BOTH, make_insert_behind, apply_insert_behind, 0 },
+	{ "fallocate behind the end", "fallocate", false, false, KEEPS_BOTH, make_grow, apply_grow, 0 },
+	{ "fallocate what is there", "fallocate", false, false, KEEPS_BOTH, make_fill, apply_fill, 0 },
+	{ "write", "write", false, false, KEEPS_BOTH, make_write, apply_write, 0 },
 };
 
 /* One play: who takes part, and what must be true of the file. */
@@ -153,15 +177,21 @@ static bool as_modelled(const struct play *p)
 	return same;
 }
 
-/* The device has written: into those of the pinned pages that are the file's. */
-static void model_dma(struct play *p, unsigned int pages)
+/* The device has written: into those of the pinned pages that are the file's, wherever they are by now. */
+static void model_dma_at(struct play *p, unsigned int pages, int64_t moved)
 {
 	struct dma_pat pat = { .dp_id = DMA_ID, .dp_ino = p->ino, .dp_foff = PIN_OFF };
 
 	dma_pat_label(&pat, "actor");
 	for (unsigned int i = 0; i < 2; i++)
 		if ((pages & (1U << i)) != 0)
-			dma_pat_fill(&pat, PIN_OFF + i * 4 * K, p->want.byte + PIN_OFF + i * 4 * K, 4 * K);
+			dma_pat_fill(&pat, PIN_OFF + i * 4 * K, p->want.byte + (int64_t)(PIN_OFF + i * 4 * K) + moved * (int64_t)K,
+				     4 * K);
+}
+
+static void model_dma(struct play *p, unsigned int pages)
+{
+	model_dma_at(p, pages, 0);
 }
 
 static void fire(struct play *p)
@@ -233,6 +263,10 @@ static void play_at_once(struct play *p)
 	CHECK(p, actor_do(p->cutter, act_truncate(p->path, F_LEN)) == 0);
 	m_size(&p->want, F_LEN);
 	CHECK(p, as_modelled(p));
+	/* What has moved up goes, so that the write below takes new blocks, and the nearest are those that were freed. */
+	if (p->op->make == make_collapse_hit)
+		CHECK(p, actor_do(p->cutter, act_fallocate(p->path, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, PIN_OFF,
+							   PIN_LEN)) == 0);
 	if (p->op->in_range) {
 		CHECK(p, actor_do(p->cutter, act_write(p->path, PIN_OFF, PIN_LEN, 'w')) == (long)PIN_LEN);
 		memset(p->want.byte + PIN_OFF, 'w', PIN_LEN);
@@ -241,7 +275,7 @@ static void play_at_once(struct play *p)
 	victim_len = victim_make(p->victim);
 	CHECK(p, victim_intact(p->victim, victim_len));
 	fire(p);
-	model_dma(p, p->op->keeps);
+	model_dma_at(p, p->op->keeps, p->op->moved);
 	damage = !as_modelled(p) || !victim_intact(p->victim, victim_len);
 	CHECK(p, damage == (p->policy == UNSAFE && p->op->keeps != KEEPS_BOTH));
 	if (p->policy == UNSAFE)

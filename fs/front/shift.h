@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* shift.h - PINFS_IOC_FALLOCATE: what the kernel's fallocate(2) does around the call for a file's own modes, done here. */
+#ifndef PF_FRONT_SHIFT_H
+#define PF_FRONT_SHIFT_H
+
+#include <pinfs/ioctl.h>
+#include "front/fuse_ops.h"
+
+/* A thread of its own: the kernel may write back pages while it drops them, and our workers have to serve that. */
+int pf_shift_start(struct pf_shift **out);
+/* Ends what is queued. The workers have stopped, and nobody waits for pins any more. */
+void pf_shift_stop(struct pf_shift *s);
+
+/* Answers the request, now or later. @write: the descriptor was opened for writing. */
+void pf_shift_ioctl(fuse_req_t req, fuse_ino_t node, const struct pinfs_fallocate *fa, bool write);
+
+#endif
