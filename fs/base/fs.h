@@ -41,7 +41,9 @@ struct pf_fail;		/* base/fail.h */
 struct pf_pm;		/* media/pmem.h */
 struct pf_jnl;		/* media/journal.h */
 struct pf_verified;	/* media/verify.h */
+struct pf_badset;	/* media/badset.h */
 struct pf_alloc;	/* space/alloc.h */
+struct pf_bad;		/* space/bad.h */
 struct pf_itab;		/* space/itable.h */
 struct pf_lay;		/* share/layout.h */
 struct pf_icache;	/* obj/inode.h */
@@ -65,7 +67,10 @@ struct pf_fs {
 	struct pf_pm *pm;
 	struct pf_jnl *jnl;
 	struct pf_verified *verified;
+	_Atomic uint64_t nr_bad;	/* blocks in badset */
+	struct pf_badset *badset;
 	struct pf_alloc *alloc;
+	struct pf_bad *bad;
 	struct pf_itab *itab;
 	struct pf_lay *lay;
 	struct pf_icache *icache;

@@ -12,6 +12,7 @@
  *   TXN      a journal lane                                        never
  *   ITAB     one inode cluster's header, from alloc/free to the end of the transaction
  *   ORPHAN   one orphan block, likewise
+ *   BAD      the tree of bad blocks, from the first edit to the end of the transaction
  *   MAP      map blocks of block groups, taken in ascending order by commit only
  *   ALLOC    the allocator's tables in memory
  *   LEAF     anything that calls nothing while held
@@ -31,7 +32,7 @@
 
 enum pf_rank {
 	PF_RANK_NAME, PF_RANK_INODE, PF_RANK_LAYOUT, PF_RANK_SESSION, PF_RANK_REGISTRY, PF_RANK_TXN,
-	PF_RANK_ITAB, PF_RANK_ORPHAN, PF_RANK_MAP, PF_RANK_ALLOC, PF_RANK_LEAF, PF_RANK_NR
+	PF_RANK_ITAB, PF_RANK_ORPHAN, PF_RANK_BAD, PF_RANK_MAP, PF_RANK_ALLOC, PF_RANK_LEAF, PF_RANK_NR
 };
 
 struct PF_CAP("lock class") pf_class { int unused; };

@@ -16,7 +16,9 @@
 #include "base/fail.h"
 #include "base/lock.h"
 #include "base/log.h"
+#include "media/badset.h"
 #include "media/pmem.h"
+#include "media/super.h"
 
 #define BUCKETS 64U
 
@@ -35,6 +37,7 @@ struct pf_tx {
 	struct pf_fs *fs;
 	struct pf_tx *idle_next;
 	uint32_t lane;
+	bool bad;			/* the lane lies in a bad block; the journal's lock */
 	uint8_t *buf;			/* the lane as it will be on the media: header and body */
 	uint32_t nrec;
 	uint64_t len;			/* bytes of body in buf */
@@ -51,6 +54,7 @@ struct pf_jnl {
 	pthread_cond_t some_idle;
 	struct pf_tx *idle;
 	struct pf_tx *tx;		/* one for each lane */
+	uint32_t nbad;			/* lanes that are */
 	pf_tx_prepare_fn on_commit;
 	uint64_t lane_bytes;
 	_Atomic uint64_t seq;
@@ -117,15 +121,23 @@ void pf_jnl_on_commit(struct pf_fs *fs, pf_tx_prepare_fn fn)
 
 /* ---- begin and end ---- */
 
-static struct pf_tx *take_lane(struct pf_jnl *j)
+/* NULL: every lane is bad. */
+static struct pf_tx *take_lane(struct pf_fs *fs)
 {
-	struct pf_tx *tx;
+	struct pf_jnl *j = fs->jnl;
+	struct pf_tx *tx = NULL, **at;
 
 	pf_mutex_lock(&j->lock);
-	while (j->idle == NULL)
+	for (;;) {
+		for (at = &j->idle; *at != NULL && (*at)->bad; at = &(*at)->idle_next)
+			;
+		tx = *at;
+		if (tx != NULL || j->nbad == fs->nlane)
+			break;
 		(void)pthread_cond_wait(&j->some_idle, &j->lock.m);
-	tx = j->idle;
-	j->idle = tx->idle_next;
+	}
+	if (tx != NULL)
+		*at = tx->idle_next;
 	pf_mutex_unlock(&j->lock);
 	return tx;
 }
@@ -136,6 +148,24 @@ static void give_lane(struct pf_jnl *j, struct pf_tx *tx)
 	tx->idle_next = j->idle;
 	j->idle = tx;
 	(void)pthread_cond_signal(&j->some_idle);
+	pf_mutex_unlock(&j->lock);
+}
+
+void pf_jnl_avoid_bad(struct pf_fs *fs)
+{
+	struct pf_jnl *j = fs->jnl;
+	bool bad[PF_LANES_MAX];
+
+	for (uint32_t i = 0; i < fs->nlane; i++)
+		bad[i] = pf_bad_first(fs, fs->lane_blk + (uint64_t)i * fs->lane_nblk, fs->lane_nblk, NULL) !=
+			 PF_BAD_NONE;
+	pf_mutex_lock(&j->lock);
+	j->nbad = 0;
+	for (uint32_t i = 0; i < fs->nlane; i++) {
+		j->tx[i].bad = bad[i];
+		j->nbad += bad[i];
+	}
+	(void)pthread_cond_broadcast(&j->some_idle);
 	pf_mutex_unlock(&j->lock);
 }
 
@@ -151,7 +181,12 @@ int pf_tx_begin(struct pf_fs *fs, struct pf_tx **out)
 	if (err != 0)
 		return err;
 	pf_rank_enter(PF_RANK_TXN);
-	tx = take_lane(j);
+	tx = take_lane(fs);
+	if (tx == NULL) {
+		pf_rank_exit(PF_RANK_TXN);
+		pf_fs_fail(fs, PF_FAULT_MEDIUM, "every lane of the journal lies in a bad block");
+		return -EIO;
+	}
 	/* A lane's buffer is made at its first use: most mounts never have 32 writers at once. */
 	if (tx->buf == NULL)
 		tx->buf = aligned_alloc(PF_LINE, j->lane_bytes);

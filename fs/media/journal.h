@@ -39,6 +39,9 @@ int pf_jnl_replay(struct pf_fs *fs) PF_MUST_CHECK;
 /* The same without writing: how many lanes hold a transaction (fsck -n). */
 int pf_jnl_pending(struct pf_fs *fs) PF_MUST_CHECK;
 
+/* Bad blocks have come or gone: a lane that lies in one is not used. Without a good one there are no changes. */
+void pf_jnl_avoid_bad(struct pf_fs *fs);
+
 /* Take a lane. Blocks (shortly: a lane is held for one commit) while all are busy. The same thread ends it.
  * Errors: -ENOMEM, -EROFS, -EIO (base/fail.h). */
 int pf_tx_begin(struct pf_fs *fs, struct pf_tx **out) PF_MUST_CHECK;

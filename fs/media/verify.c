@@ -17,6 +17,7 @@
 #include "base/crc32c.h"
 #include "base/fail.h"
 #include "base/log.h"
+#include "media/badset.h"
 #include "media/pmem.h"
 #include "media/xleaf.h"
 
@@ -82,12 +83,19 @@ static const char *check_recs(const struct pf_fs *fs, const struct pf_d_rec *rec
 			return "index record with a length or flags";
 		if (level == 0 && len == 0)
 			return "extent of length 0";
-		if ((flags & ~PF_REC_UNWRITTEN) != 0)
+		if ((flags & ~(owner == PF_INO_BAD ? PF_REC_HELD : PF_REC_UNWRITTEN)) != 0)
 			return "unknown extent flags";
 		if (key > UINT64_MAX - UINT32_MAX - 1)
 			return "key out of range";
-		if (!pf_data_range_ok(fs, owner, dblk, level > 0 ? 1 : len))
+		if (owner == PF_INO_BAD && level == 0) {
+			/* Any block of the device can be bad; the list can own only what a file could. */
+			if (key != dblk || !pf_range_ok(dblk, len, fs->nblk))
+				return "not the number of a block";
+			if ((flags & PF_REC_HELD) && !pf_data_range_ok(fs, owner, dblk, len))
+				return "held block outside the data area";
+		} else if (!pf_data_range_ok(fs, owner, dblk, level > 0 ? 1 : len)) {
 			return "block outside the data area";
+		}
 		end = key + (level > 0 ? 1 : len);
 	}
 	return NULL;
@@ -435,6 +443,11 @@ int pf_md_get(struct pf_fs *fs, enum pf_md type, uint64_t doff, uint64_t owner, 
 	if (doff % pf_md_size(type) != 0 || blk >= fs->nblk) {
 		report(fs, type, doff, owner, "no such block");
 		return -EUCLEAN;
+	}
+	/* Looked at each time: a block may go bad after it was verified. */
+	if (pf_bad_first(fs, blk, 1, NULL) != PF_BAD_NONE) {
+		report(fs, type, doff, owner, "it lies in a bad block");
+		return -EIO;
 	}
 	obj = pf_pm_at(fs->pm, doff);
 	word = &fs->verified->word[blk / 64];

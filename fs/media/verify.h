@@ -25,7 +25,8 @@ void pf_md_format(const struct pf_fs *fs, enum pf_md type, void *obj, uint64_t d
 
 /*
  * A sound object at @doff for reading: verified at its first use since mount, then trusted until its block is
- * freed. -EUCLEAN, reported once with what and where. The caller holds the lock that keeps the object still.
+ * freed. -EUCLEAN, -EIO (in a bad block), reported once with what and where, and the mount's state is what errors=
+ * says. The caller holds the lock that keeps the object still.
  */
 int pf_md_get(struct pf_fs *fs, enum pf_md type, uint64_t doff, uint64_t owner, const void **out) PF_MUST_CHECK;
 /* The block was freed or is new: forget that it was verified. */

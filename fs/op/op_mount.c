@@ -15,6 +15,7 @@
 #include "media/super.h"
 #include "obj/orphan.h"
 #include "op/op.h"
+#include "space/bad.h"
 #include "space/itable.h"
 
 /* Everything in memory, in reverse; each part may be missing. */
@@ -26,11 +27,13 @@ static void take_down(struct pf_fs *fs)
 	pf_orph_fini(fs);
 	if (fs->itab != NULL)
 		pf_itab_fini(fs);
+	pf_bad_fini(fs);
 	if (fs->alloc != NULL)
 		pf_alloc_fini(fs);
 	if (fs->jnl != NULL)
 		pf_jnl_fini(fs);
 	pf_verified_fini(fs);
+	pf_badset_fini(fs);
 	pf_fail_fini(fs);
 }
 
@@ -90,11 +93,13 @@ static int bring_up(struct pf_fs *fs, struct pf_mount_info *info)
 {
 	static const struct step before[] = {
 		{ pf_fail_init, "out of memory" },
+		{ pf_badset_init, "out of memory" },
 		{ pf_verified_init, "out of memory" },
 		{ pf_jnl_init, "the journal is damaged" },
 	};
 	static const struct step after[] = {
 		{ pf_alloc_init, "the free-space map is damaged" },
+		{ pf_bad_init, "the list of bad blocks is damaged" },
 		{ pf_itab_init, "the inode table is damaged" },
 		{ pf_icache_init, "out of memory" },
 		{ pf_orph_init, "the orphan file is damaged" },

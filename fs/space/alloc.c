@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "media/badset.h"
 #include "space/alloc_impl.h"
 
 /* Bits of one chunk --------------------------------------------------------------------------------- */
@@ -381,7 +382,7 @@ static bool limbo_bit(const struct group *gr, uint64_t i)
 	return gr->limbo && ((gr->limbo[i / 64] >> (i % 64)) & 1);
 }
 
-void pf_alloc_give(struct pf_fs *fs, struct pf_run run)
+static void give(struct pf_fs *fs, struct pf_run run)
 {
 	struct pf_alloc *a = fs->alloc;
 	uint64_t end = run.dblk + run.nblk;
@@ -410,6 +411,56 @@ void pf_alloc_give(struct pf_fs *fs, struct pf_run run)
 			b++;
 		}
 	}
+}
+
+void pf_alloc_give(struct pf_fs *fs, struct pf_run run)
+{
+	uint64_t at = run.dblk, end = run.dblk + run.nblk, bad, behind = end;
+
+	while ((bad = pf_bad_first(fs, at, end - at, &behind)) != PF_BAD_NONE) {
+		give(fs, (struct pf_run){ at, bad - at });
+		at = behind;
+	}
+	give(fs, (struct pf_run){ at, end - at });
+}
+
+void pf_alloc_load(struct pf_fs *fs, uint64_t dblk, uint64_t nblk)
+{
+	struct group *gr;
+
+	pf_mutex_lock(&fs->alloc->lock);
+	for (uint64_t g = dblk / PF_GROUP_BLKS; g <= (dblk + nblk - 1) / PF_GROUP_BLKS; g++)
+		if (pf_group_load(fs, g, &gr) != 0)
+			break;
+	pf_mutex_unlock(&fs->alloc->lock);
+}
+
+uint64_t pf_alloc_withdraw(struct pf_fs *fs, uint64_t dblk, uint64_t nblk, bool *got)
+{
+	uint64_t i = dblk % PF_GROUP_BLKS, at = dblk % PF_CHUNK_BLKS, n;
+	struct pf_alloc *a = fs->alloc;
+	struct group *gr;
+
+	pf_mutex_lock(&a->lock);
+	n = run_at(fs, dblk, nblk);
+	*got = n != 0;
+	if (n != 0) {
+		pf_alloc_flip(fs, dblk, n, false);
+		a->reserved += n;
+	} else if (pf_group_load(fs, dblk / PF_GROUP_BLKS, &gr) == 0) {
+		n = next_bit(gr->avail[i / PF_CHUNK_BLKS], (unsigned int)at, false) - at;
+	} else {
+		n = PF_GROUP_BLKS - i;		/* a damaged map: nothing in it is given to anybody */
+	}
+	pf_mutex_unlock(&a->lock);
+	return pf_min64(n, nblk);
+}
+
+void pf_alloc_regain(struct pf_fs *fs, struct pf_run run)
+{
+	pf_mutex_lock(&fs->alloc->lock);
+	pf_alloc_give(fs, run);
+	pf_mutex_unlock(&fs->alloc->lock);
 }
 
 /* One group's part of a run, which starts at block @i of it. */
@@ -447,7 +498,8 @@ static void unpark_group(struct pf_fs *fs, uint64_t g, uint64_t i, uint64_t n)
 			continue;
 		gr->limbo[k / 64] &= ~(UINT64_C(1) << (k % 64));
 		a->limbo--;
-		pf_alloc_flip(fs, g * PF_GROUP_BLKS + k, 1, true);
+		if (pf_bad_first(fs, g * PF_GROUP_BLKS + k, 1, NULL) == PF_BAD_NONE)
+			pf_alloc_flip(fs, g * PF_GROUP_BLKS + k, 1, true);
 	}
 	gr->nparked -= (uint32_t)n;
 	if (gr->nparked == 0) {

@@ -54,6 +54,16 @@ int pf_tx_alloc_meta(struct pf_tx *tx, uint64_t goal, uint64_t *dblk) PF_MUST_CH
 int pf_alloc_park(struct pf_fs *fs, struct pf_run run) PF_MUST_CHECK;
 void pf_alloc_unpark(struct pf_fs *fs, struct pf_run run);
 
+/*
+ * For space/bad.c. Blocks in media/badset.h's set are never made available again, whoever gives them back.
+ * Load: the maps of these blocks are in memory from now on, as far as they can be read.
+ * Withdraw: the blocks from @dblk on that are alike, all available (*got: reserved now) or all not; how many, 1..@nblk.
+ * Regain: blocks that the set kept back, free on the media, and not in the set any more.
+ */
+void pf_alloc_load(struct pf_fs *fs, uint64_t dblk, uint64_t nblk);
+uint64_t pf_alloc_withdraw(struct pf_fs *fs, uint64_t dblk, uint64_t nblk, bool *got);
+void pf_alloc_regain(struct pf_fs *fs, struct pf_run run);
+
 /* pf_tx_room() less the map blocks that commit will have to add for the blocks taken and given so far. */
 unsigned int pf_tx_space_room(struct pf_tx *tx);
 

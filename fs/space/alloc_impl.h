@@ -44,7 +44,7 @@ struct pf_alloc {
 int pf_group_load(struct pf_fs *fs, uint64_t g, struct group **out) PF_MUST_CHECK;
 /* Blocks [dblk, +nblk) become available / unavailable; they were the opposite. */
 void pf_alloc_flip(struct pf_fs *fs, uint64_t dblk, uint64_t nblk, bool available);
-/* Blocks which the media has freed: available unless parked, then in limbo. */
+/* Blocks which the media has freed: available unless parked, then in limbo, or bad, then nobody's. */
 void pf_alloc_give(struct pf_fs *fs, struct pf_run run);
 
 int pf_alloc_tx_init(struct pf_fs *fs) PF_MUST_CHECK;

@@ -15,6 +15,7 @@
 
 #include "base/fail.h"
 #include "space/alloc_impl.h"
+#include "space/bad.h"
 
 struct delta { struct pf_run run; bool take; };
 
@@ -229,6 +230,33 @@ static int edit_maps(struct pf_tx *tx, struct pf_fs *fs, const struct delta *d)
 	return 0;
 }
 
+/* Of what is given back, bad blocks go to the list instead. The list's tree may take and give blocks of its own in
+ * this: they come behind, and are looked at as well. */
+static int keep_bad(struct pf_tx *tx, struct pf_tx_blocks *b)
+{
+	int err = 0;
+
+	for (size_t i = 0; i < b->n && err == 0; i++) {
+		struct pf_run run = b->d[i].run, bad;
+		uint64_t end = run.dblk + run.nblk, behind = end;
+		bool held;
+
+		if (b->d[i].take)
+			continue;
+		bad.dblk = pf_bad_first(b->fs, run.dblk, run.nblk, &behind);
+		if (bad.dblk == PF_BAD_NONE)
+			continue;
+		bad.nblk = behind - bad.dblk;
+		err = pf_bad_hold(tx, bad, &held);
+		if (err != 0)
+			break;
+		b->d[i].run.nblk = bad.dblk - run.dblk + (held ? 0 : bad.nblk);
+		if (behind < end)
+			err = add(tx, (struct pf_run){ behind, end - behind }, false);
+	}
+	return err;
+}
+
 static int prepare(struct pf_tx *tx)
 {
 	struct pf_tx_blocks *b = *pf_tx_blocks(tx);
@@ -239,7 +267,13 @@ static int prepare(struct pf_tx *tx)
 	if (!b)
 		return 0;
 	a = b->fs->alloc;
+	if (pf_bad_any(b->fs))
+		err = keep_bad(tx, b);
+	if (err)
+		return err;
 	for (size_t i = 0; i < b->n; i++) {
+		if (b->d[i].run.nblk == 0)
+			continue;
 		uint64_t last = (b->d[i].run.dblk + b->d[i].run.nblk - 1) / PF_GROUP_BLKS;
 
 		for (uint64_t g = b->d[i].run.dblk / PF_GROUP_BLKS; g <= last; g++)

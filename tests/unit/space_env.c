@@ -6,7 +6,9 @@
 #include "harness/mem.h"
 #include "media/pmem.h"
 #include "media/mkfs.h"
+#include "base/fail.h"
 #include "media/super.h"
+#include "space/bad.h"
 #include "space/itable.h"
 
 static void must(int err)
@@ -20,19 +22,26 @@ static void up(struct pf_fs *fs)
 	const char *why;
 
 	must(pf_sb_load(fs, &why));
+	must(pf_fail_init(fs));
+	must(pf_badset_init(fs));
 	must(pf_verified_init(fs));
 	must(pf_jnl_init(fs));
 	must(pf_jnl_replay(fs) < 0);
 	must(pf_alloc_init(fs));
+	must(pf_bad_init(fs));
 	must(pf_itab_init(fs));
 }
 
 static void down(struct pf_fs *fs)
 {
 	pf_itab_fini(fs);
+	pf_bad_fini(fs);
 	pf_alloc_fini(fs);
 	pf_jnl_fini(fs);
 	pf_verified_fini(fs);
+	pf_badset_fini(fs);
+	pf_fail_fini(fs);
+	fs->state = PF_STATE_OK;
 }
 
 struct pf_fs *space_open(uint64_t bytes)
