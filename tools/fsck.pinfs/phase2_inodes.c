@@ -264,7 +264,7 @@ int fsck_phase2(struct fsck *f)
 	}
 	for (uint64_t i = 0; i < f->nr_clu; i++)
 		check_cluster(f, &f->clu[i]);
-	for (uint64_t ino = PF_INO_ITABLE; ino <= PF_INO_ORPHAN; ino++)
+	for (uint64_t ino = PF_INO_ITABLE; ino <= PF_INO_BAD; ino++)
 		if (!(c->ino[ino].state & FSCK_I_USED))
 			fsck_problem(f, 2, "inode %" PRIu64 ": internal inode is not in use", ino);
 	check_root(f);

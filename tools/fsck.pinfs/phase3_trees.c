@@ -89,11 +89,43 @@ static void claim_orphan_file(struct fsck *f, enum fsck_pass pass)
 		check_tree(f, pass, PF_INO_ORPHAN, di, "orphan block");
 }
 
+/* Of the list of bad blocks, the runs that it holds; the others are whoever's they are, or nobody's. */
+static void bad_rec(struct fsck_walk *w, uint64_t key, uint64_t dblk, uint64_t len, uint32_t flags, uint64_t next_key)
+{
+	uint64_t *held = w->arg;
+
+	(void)key;
+	(void)next_key;
+	if (!(flags & PF_REC_HELD))
+		return;
+	(void)fsck_claim(w->f, w->pass, w->ino, "bad block", dblk, len);
+	*held += len;
+}
+
+static void claim_bad_blocks(struct fsck *f, enum fsck_pass pass)
+{
+	const struct pf_d_inode *di = fsck_internal(f, PF_INO_BAD);
+	uint64_t held = 0;
+	struct fsck_walk w = { .f = f, .pass = pass, .phase = 3, .ino = PF_INO_BAD, .fn = bad_rec, .arg = &held };
+
+	if (di == NULL) {
+		if (pass == FSCK_CLAIM)
+			fsck_problem(f, 3, "list of bad blocks: inode %" PRIu64 " is damaged", PF_INO_BAD);
+		return;
+	}
+	w.gen = pf_get32(di->i_gen);
+	fsck_walk_tree(&w, &di->i_root);
+	if (pass == FSCK_CLAIM && w.skipped == 0 && held + w.nodes != pf_get64(di->i_nblk))
+		fsck_problem(f, 3, "list of bad blocks: i_nblk %" PRIu64 ", found %" PRIu64, pf_get64(di->i_nblk),
+			     held + w.nodes);
+}
+
 int fsck_phase3(struct fsck *f)
 {
 	int err;
 
 	claim_orphan_file(f, FSCK_CLAIM);
+	claim_bad_blocks(f, FSCK_CLAIM);
 	err = fsck_each_inode(f, claim_inode);
 	if (err != 0 || f->nr_dup == 0)
 		return err;
@@ -103,6 +135,7 @@ int fsck_phase3(struct fsck *f)
 	fsck_claim_fixed(f, FSCK_NAME);
 	err = fsck_walk_itable(f, FSCK_NAME);
 	claim_orphan_file(f, FSCK_NAME);
+	claim_bad_blocks(f, FSCK_NAME);
 	if (err == 0)
 		err = fsck_each_inode(f, name_inode);
 	fsck_report_dups(f);
