@@ -37,7 +37,8 @@ LIBS_test_srv = $(B)/libpinfscore.a
 
 # What is checked, without the program around it.
 $(B)/tests/unit/test_fsck $(B)/tests/crash/test_crash_replay $(B)/tests/crash/test_crash_threads \
-		$(B)/tests/crash/test_crash_shift $(B)/tests/fuzz/test_fuzz_image: \
+		$(B)/tests/crash/test_crash_shift $(B)/tests/fuzz/test_fuzz_image \
+		$(B)/tests/fuzz/test_fuzz_fsck: \
 		$(call obj,$(wildcard tools/fsck.pinfs/*.c))
 $(B)/tests/unit/test_fsck: | $(B)/fsck.pinfs
 
