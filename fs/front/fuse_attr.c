@@ -14,6 +14,7 @@
 #include <linux/capability.h>
 #include <linux/fs.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "front/fuse_io.h"
@@ -162,20 +163,58 @@ bool pf_read_noatime(void)
 	return in->flags & O_NOATIME;
 }
 
-/* The caller waits for our answer, so its number is its own until then. */
-bool pf_caller_fsetid(fuse_req_t req)
+struct caller { uint64_t caps; gid_t gid; bool fsetid, in_group; };
+
+static bool has_number(const char *list, unsigned long n)
 {
-	char path[64], line[256];
-	uint64_t caps = 0;
+	char *end;
+
+	for (;; list = end) {
+		unsigned long v = strtoul(list, &end, 10);
+
+		if (end == list)
+			return false;
+		if (v == n)
+			return true;
+	}
+}
+
+/* The caller waits for our answer, so its number is its own until then. Not in our pid namespace: nothing is known, and
+ * the careful answer given. */
+static void ask_proc(fuse_req_t req, struct caller *c)
+{
+	char path[64], *line = NULL;
+	size_t room = 0;
 	FILE *f;
 
+	c->in_group = fuse_req_ctx(req)->gid == c->gid;
+	c->fsetid = false;
 	(void)snprintf(path, sizeof path, "/proc/%d/status", (int)fuse_req_ctx(req)->pid);
 	f = fopen(path, "re");
 	if (f == NULL)
-		return false;		/* not in our pid namespace: the careful answer */
-	while (fgets(line, sizeof line, f) != NULL)
-		if (sscanf(line, "CapEff: %" SCNx64, &caps) == 1)
-			break;
+		return;
+	while (getline(&line, &room, f) > 0) {
+		if (sscanf(line, "CapEff: %" SCNx64, &c->caps) == 1)
+			c->fsetid = c->caps & (UINT64_C(1) << CAP_FSETID);
+		else if (strncmp(line, "Groups:", 7) == 0)
+			c->in_group = c->in_group || has_number(line + 7, c->gid);
+	}
+	free(line);
 	(void)fclose(f);
-	return caps & (UINT64_C(1) << CAP_FSETID);
+}
+
+bool pf_caller_fsetid(fuse_req_t req)
+{
+	struct caller c = { .gid = 0 };
+
+	ask_proc(req, &c);
+	return c.fsetid;
+}
+
+bool pf_caller_keeps_setgid(fuse_req_t req, gid_t gid)
+{
+	struct caller c = { .gid = gid };
+
+	ask_proc(req, &c);
+	return c.fsetid || c.in_group;
 }

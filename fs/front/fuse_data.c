@@ -127,24 +127,45 @@ static struct areq *new_areq(fuse_req_t req, enum pf_aop op, fuse_ino_t node, en
 	return r;
 }
 
-/* Set-id bits are to go with this request. The kernel will not hear of it in the answer, so it is told before: it looks
- * at its own copy of the mode when somebody runs the file. */
-static bool has_setid(struct areq *r)
+/*
+ * The set-id bits that go with this request, PF_KILL_*. In the answer to a write the kernel does not look for them, so
+ * it is told before: it goes by its own copy of the mode when somebody runs the file.
+ */
+static unsigned int kill_priv(struct areq *r)
 {
 	struct stat st;
 
 	r->mode_changes = pf_op_getattr(pf_front_of(r->req)->fs, r->a.ino, &st, NULL) == 0 &&
 			  (st.st_mode & (S_ISUID | S_ISGID)) != 0;
-	return r->mode_changes;
+	if (!r->mode_changes)
+		return 0;
+	return PF_KILL_PRIV | (pf_caller_keeps_setgid(r->req, st.st_gid) ? 0 : PF_KILL_SGID);
+}
+
+static bool owns(struct areq *r)
+{
+	struct stat st;
+
+	return r->a.cred.uid == 0 ||
+	       (pf_op_getattr(pf_front_of(r->req)->fs, r->a.ino, &st, NULL) == 0 && st.st_uid == r->a.cred.uid);
+}
+
+static unsigned int set_kill_priv(struct areq *r)
+{
+	const unsigned int kill = kill_priv(r);
+
+	return (kill & PF_KILL_PRIV ? PF_SET_KILL_PRIV : 0) | (kill & PF_KILL_SGID ? PF_SET_KILL_SGID : 0);
 }
 
 /* fallocate and copy_file_range: the kernel leaves the bits to us and does not say whether the caller may keep them. */
-static bool loses_setid(struct areq *r)
+static unsigned int kill_priv_unasked(struct areq *r)
 {
-	if (!has_setid(r))
-		return false;
-	r->mode_changes = !pf_caller_fsetid(r->req);
-	return r->mode_changes;
+	const unsigned int kill = kill_priv(r);
+
+	if (kill == 0 || !pf_caller_fsetid(r->req))
+		return kill;
+	r->mode_changes = false;
+	return 0;
 }
 
 void pf_fuse_start(fuse_req_t req, struct pf_areq *a)
@@ -177,7 +198,11 @@ void pf_fuse_setattr(fuse_req_t req, fuse_ino_t node, struct stat *st, int to_se
 	if (r == NULL)
 		return;
 	if (in->valid & FATTR_KILL_SUIDGID)
-		r->a.setattr.set |= PF_SET_KILL_SGID;
+		r->a.setattr.set |= set_kill_priv(r);
+	/* Nothing to set: chown(2) to nobody, which clears the owner's bits; or what the kernel sends ahead of
+	 * fallocate, which clears them by itself. */
+	if ((in->valid & ~(uint32_t)(FATTR_FH | FATTR_LOCKOWNER)) == 0 && owns(r))
+		r->a.setattr.set = set_kill_priv(r);
 	for (size_t i = 0; i < PF_ARRAY_LEN(bit); i++)
 		if (to_set & bit[i].fuse)
 			r->a.setattr.set |= bit[i].ours;
@@ -249,8 +274,8 @@ void pf_fuse_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 		return;
 	r->fh = handle_of(fi);
 	r->a.setattr.set = PF_SET_SIZE;
-	if ((pf_io_kill_priv() ? (in->open_flags & FUSE_OPEN_KILL_SUIDGID) != 0 : r->a.cred.uid != 0) && has_setid(r))
-		r->a.setattr.set |= PF_SET_KILL_SGID;
+	if (pf_io_kill_priv() ? (in->open_flags & FUSE_OPEN_KILL_SUIDGID) != 0 : r->a.cred.uid != 0)
+		r->a.setattr.set |= set_kill_priv(r);
 	start(r);
 }
 
@@ -288,7 +313,7 @@ void pf_fuse_write(fuse_req_t req, fuse_ino_t node, const char *buf, size_t size
 	r->a.write.buf = buf;
 	r->a.write.len = size;
 	r->a.write.sync = (fi->flags & (O_SYNC | O_DSYNC)) != 0;
-	r->a.write.kill_priv = (in->write_flags & FUSE_WRITE_KILL_SUIDGID) && has_setid(r);
+	r->a.write.kill_priv = in->write_flags & FUSE_WRITE_KILL_SUIDGID ? kill_priv(r) : 0;
 	start(r);
 }
 
@@ -307,7 +332,7 @@ void pf_fuse_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off
 	r->a.fallocate.mode = mode;
 	r->a.fallocate.off = (uint64_t)off;
 	r->a.fallocate.len = (uint64_t)len;
-	r->a.fallocate.kill_priv = loses_setid(r);
+	r->a.fallocate.kill_priv = kill_priv_unasked(r);
 	start(r);
 }
 
@@ -328,7 +353,7 @@ void pf_fuse_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct
 	r->a.copy.src_off = (uint64_t)off_in;
 	r->a.copy.dst_off = (uint64_t)off_out;
 	r->a.copy.len = len;
-	r->a.copy.kill_priv = loses_setid(r);
+	r->a.copy.kill_priv = kill_priv_unasked(r);
 	start(r);
 }
 

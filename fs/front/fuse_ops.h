@@ -35,6 +35,8 @@ static inline struct fuse_entry_param pf_entry_param(const struct pf_entry *e)
 bool pf_read_noatime(void);
 /* Has the caller of this request CAP_FSETID? Asks /proc: for the calls with which the kernel does not say so. */
 bool pf_caller_fsetid(fuse_req_t req);
+/* Is it in this group, or has it that? Then a set-gid bit that is not about execution stays (as in Linux since 6.2). */
+bool pf_caller_keeps_setgid(fuse_req_t req, gid_t gid);
 
 /* Attributes beyond stat(2) (fuse_attr.c). */
 void pf_fuse_statx(fuse_req_t req, fuse_ino_t node);

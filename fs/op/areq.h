@@ -24,7 +24,8 @@ void pf_areq_map(struct pf_areq *r, uint64_t foff, uint64_t len);
 /* Write @len bytes at @off into @ip, allocating as needed; size, times and set-id bits follow with each transaction.
  * Lock held exclusively, gate closed for the pages that are not written yet. Returns bytes (fewer when space ran out)
  * or -errno. */
-ssize_t pf_write_locked(struct pf_inode *ip, uint64_t off, const uint8_t *buf, size_t len, bool kill_priv);
+ssize_t pf_write_locked(struct pf_inode *ip, uint64_t off, const uint8_t *buf, size_t len,
+			unsigned int kill_priv);
 /* True when every byte is inside the file and in written blocks: no layout change is needed. Lock held. */
 int pf_write_in_place(struct pf_inode *ip, uint64_t off, size_t len, bool *yes);
 /* Zero what is written of [off, off + len), inside one page or many, in place. Lock held exclusively. */
@@ -35,6 +36,6 @@ int pf_fill_holes(struct pf_inode *ip, uint64_t fblk, uint64_t nblk, uint32_t fl
 /* Where the next blocks of the file should go: right behind the extent before, at the same distance. */
 uint64_t pf_goal(struct pf_inode *ip, uint64_t fblk);
 /* Set-id bits as a write by somebody clears them. */
-void pf_kill_priv(struct pf_d_inode *di);
+void pf_kill_priv(struct pf_d_inode *di, unsigned int kill);
 
 #endif

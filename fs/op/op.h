@@ -107,7 +107,13 @@ enum pf_aop { PF_AOP_SETATTR, PF_AOP_WRITE, PF_AOP_FALLOCATE, PF_AOP_COPY, PF_AO
 #define PF_SET_ATIME_NOW 64U
 #define PF_SET_MTIME_NOW 128U
 #define PF_SET_CTIME 256U
-#define PF_SET_KILL_SGID 512U	/* clear set-id bits as write does */
+#define PF_SET_KILL_PRIV 512U	/* clear set-id bits as write does */
+#define PF_SET_KILL_SGID 1024U	/* and set-gid as by PF_KILL_SGID */
+
+/* Set-id bits that a change by somebody without CAP_FSETID clears: set-uid, and set-gid if the group may execute
+ * (PF_KILL_PRIV); set-gid in any case when that somebody is not in the file's group (PF_KILL_SGID). */
+#define PF_KILL_PRIV 1U
+#define PF_KILL_SGID 2U
 
 struct pf_areq {
 	enum pf_aop op;
@@ -121,11 +127,11 @@ struct pf_areq {
 			size_t len;
 			bool append;		/* off is ignored: at the end of file */
 			bool sync;		/* O_SYNC, O_DSYNC */
-			bool kill_priv;		/* clear set-id bits */
+			unsigned int kill_priv;	/* PF_KILL_* */
 		} write;
-		struct { int mode; uint64_t off, len; bool kill_priv; } fallocate;
+		struct { int mode; uint64_t off, len; unsigned int kill_priv; } fallocate;
 		/* ino = destination */
-		struct { uint64_t src_ino, src_off, dst_off; size_t len; bool kill_priv; } copy;
+		struct { uint64_t src_ino, src_off, dst_off; size_t len; unsigned int kill_priv; } copy;
 	};
 	/* @res: bytes (write, copy), 0, or -errno. The request may be freed in it. */
 	void (*ar_done)(struct pf_areq *r, ssize_t res);

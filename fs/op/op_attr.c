@@ -32,8 +32,8 @@ static void apply(struct pf_d_inode *di, unsigned int set, const struct stat *st
 		di->i_uid = pf_put32(st->st_uid);
 	if (set & PF_SET_GID)
 		di->i_gid = pf_put32(st->st_gid);
-	if ((set & PF_SET_KILL_SGID) || ((set & (PF_SET_UID | PF_SET_GID)) && !(set & PF_SET_MODE)))
-		pf_kill_priv(di);
+	if ((set & PF_SET_KILL_PRIV) || ((set & (PF_SET_UID | PF_SET_GID)) && !(set & PF_SET_MODE)))
+		pf_kill_priv(di, PF_KILL_PRIV | (set & PF_SET_KILL_SGID ? PF_KILL_SGID : 0));
 	if (set & (PF_SET_ATIME | PF_SET_ATIME_NOW))
 		set_time(di, pf_set_atime, &st->st_atim, set & PF_SET_ATIME_NOW);
 	if (set & (PF_SET_MTIME | PF_SET_MTIME_NOW))
@@ -76,7 +76,7 @@ static int may_set(const struct pf_inode *ip, unsigned int set)
 	/* "Now" for both is what touch(1) does, and a matter of write permission alone. */
 	if ((set & both_now) == both_now)
 		set &= ~(PF_SET_ATIME | PF_SET_MTIME | both_now);
-	set &= ~(PF_SET_CTIME | PF_SET_KILL_SGID);
+	set &= ~(PF_SET_CTIME | PF_SET_KILL_PRIV | PF_SET_KILL_SGID);
 	return set != 0 && pf_inode_sealed(ip) ? -EPERM : 0;
 }
 
@@ -141,7 +141,7 @@ int pf_op_setattr_init(struct pf_areq *r)
 	int err;
 
 	if (r->op == PF_AOP_TRUNC_OPEN) {
-		r->setattr.set = PF_SET_SIZE | (r->setattr.set & PF_SET_KILL_SGID);
+		r->setattr.set = PF_SET_SIZE | (r->setattr.set & (PF_SET_KILL_PRIV | PF_SET_KILL_SGID));
 		r->setattr.st.st_size = 0;
 	}
 	if (!(r->setattr.set & PF_SET_SIZE)) {

@@ -54,7 +54,7 @@ static int touch(struct pf_inode *ip, uint64_t size)
 }
 
 /* As the VFS's file_modified() before fallocate: a step of its own. */
-static int drop_priv(struct pf_inode *ip)
+static int drop_priv(struct pf_inode *ip, unsigned int kill)
 {
 	struct pf_d_inode *di;
 	struct pf_tx *tx;
@@ -62,7 +62,7 @@ static int drop_priv(struct pf_inode *ip)
 
 	if (err)
 		return err;
-	pf_kill_priv(di);
+	pf_kill_priv(di, kill);
 	pf_set_ctime(di, pf_now());
 	return pf_tx_commit(tx);
 }
@@ -148,8 +148,8 @@ static int fallocate_work(struct pf_brk *b)
 
 	pf_rwlock_wrlock(&ip->lock);
 	err = may_fallocate(ip, r->fallocate.mode);
-	if (!err && r->fallocate.kill_priv)
-		err = drop_priv(ip);
+	if (!err && r->fallocate.kill_priv != 0)
+		err = drop_priv(ip, r->fallocate.kill_priv);
 	if (err)
 		;
 	else if (r->fallocate.mode & FALLOC_FL_PUNCH_HOLE)
@@ -232,7 +232,7 @@ int pf_op_fallocate_init(struct pf_areq *r)
 
 /* Both locks held. Copy piece by piece: the source bytes are the device's own, or zeros. */
 static ssize_t copy_locked(struct pf_inode *src, uint64_t soff, struct pf_inode *dst, uint64_t doff, uint64_t len,
-			   bool kill_priv)
+			   unsigned int kill_priv)
 {
 	static const uint8_t zeros[65536];
 	struct pf_fs *fs = src->fs;

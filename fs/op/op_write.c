@@ -29,14 +29,14 @@ struct plan {
 	unsigned int n;
 };
 
-void pf_kill_priv(struct pf_d_inode *di)
+void pf_kill_priv(struct pf_d_inode *di, unsigned int kill)
 {
 	uint32_t mode = pf_get32(di->i_mode);
 
-	if (S_ISDIR(mode))
+	if (S_ISDIR(mode) || kill == 0)
 		return;
 	mode &= ~(uint32_t)S_ISUID;
-	if (mode & S_IXGRP)
+	if ((mode & S_IXGRP) || (kill & PF_KILL_SGID))
 		mode &= ~(uint32_t)S_ISGID;
 	di->i_mode = pf_put32(mode);
 }
@@ -141,8 +141,8 @@ static int map_piece(struct pf_inode *ip, struct pf_bm *bm, struct piece *p)
 	return err;
 }
 
-#define KILL_PRIV 1U
-#define SIZE_LAST 2U /* the size grows with the last piece only; else it covers what each transaction has mapped */
+/* Beside PF_KILL_*. */
+#define SIZE_LAST 4U /* the size grows with the last piece only; else it covers what each transaction has mapped */
 
 /* One transaction: map as many pieces as fit, let the size grow up to @end. Takes them off the plan; drops it after an
  * error. */
@@ -169,8 +169,7 @@ static int commit_some(struct pf_inode *ip, struct plan *pl, uint64_t end, unsig
 	covered = i == pl->n ? end : flags & SIZE_LAST ? 0 : pf_min64(end, pl->p[i].ext.key << PF_BLK_SHIFT);
 	if (covered > pf_get64(di->i_size))
 		di->i_size = pf_put64(covered);
-	if (flags & KILL_PRIV)
-		pf_kill_priv(di);
+	pf_kill_priv(di, flags & (PF_KILL_PRIV | PF_KILL_SGID));
 	pf_set_mtime(di, pf_now());
 	pf_set_ctime(di, pf_now());
 	err = pf_tx_commit(tx);
@@ -197,7 +196,7 @@ static int commit_all(struct pf_inode *ip, struct plan *pl, uint64_t end, unsign
 }
 
 /* Times and set-id bits of an overwrite; nothing to write when they are as they should be. */
-static int touch(struct pf_inode *ip, bool kill_priv)
+static int touch(struct pf_inode *ip, unsigned int kill_priv)
 {
 	struct pf_when now = pf_now();
 	struct pf_d_inode want = ip->d, *di;
@@ -206,8 +205,7 @@ static int touch(struct pf_inode *ip, bool kill_priv)
 
 	pf_set_mtime(&want, now);
 	pf_set_ctime(&want, now);
-	if (kill_priv)
-		pf_kill_priv(&want);
+	pf_kill_priv(&want, kill_priv);
 	if (memcmp(&want, &ip->d, sizeof want) == 0)
 		return pf_pm_drain(ip->fs->pm);
 	err = pf_inode_begin(ip, &tx, &di);
@@ -234,10 +232,10 @@ static int reserve(struct pf_inode *ip, uint64_t fblk, uint64_t n, struct pf_ext
 	return err;
 }
 
-ssize_t pf_write_locked(struct pf_inode *ip, uint64_t off, const uint8_t *buf, size_t len, bool kill_priv)
+ssize_t pf_write_locked(struct pf_inode *ip, uint64_t off, const uint8_t *buf, size_t len,
+			unsigned int kill_priv)
 {
 	uint64_t at = off, safe = off, end = off + len, size = pf_inode_size(ip);	/* safe: durable up to here */
-	unsigned int flags = kill_priv ? KILL_PRIV : 0;
 	struct pf_bm bm = pf_inode_bm(ip, NULL);
 	struct pf_fs *fs = ip->fs;
 	struct plan pl = { .n = 0 };
@@ -250,7 +248,7 @@ ssize_t pf_write_locked(struct pf_inode *ip, uint64_t off, const uint8_t *buf, s
 		struct pf_ext e, part;
 
 		if (pl.n == BATCH) {
-			failed = commit_all(ip, &pl, at, flags);
+			failed = commit_all(ip, &pl, at, kill_priv);
 			if (failed)
 				break;
 			safe = at;
@@ -281,7 +279,7 @@ ssize_t pf_write_locked(struct pf_inode *ip, uint64_t off, const uint8_t *buf, s
 	}
 	/* What was done stays, also when the rest failed: a short write. */
 	if (!failed && at > safe) {
-		failed = pl.n != 0 || at > pf_inode_size(ip) ? commit_all(ip, &pl, at, flags) : touch(ip, kill_priv);
+		failed = pl.n != 0 || at > pf_inode_size(ip) ? commit_all(ip, &pl, at, kill_priv) : touch(ip, kill_priv);
 		if (!failed)
 			safe = at;
 	}

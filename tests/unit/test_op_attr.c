@@ -116,7 +116,7 @@ static void write_done(struct pf_areq *r, ssize_t res)
 static void test_set_id(void)
 {
 	struct sync_write w = { .r = { .op = PF_AOP_WRITE, .ar_done = write_done,
-				       .write = { .buf = "x", .len = 1, .kill_priv = true } } };
+				       .write = { .buf = "x", .len = 1, .kill_priv = PF_KILL_PRIV } } };
 	struct op_env e;
 	struct stat st;
 	uint64_t f;
@@ -139,7 +139,7 @@ static void test_set_id(void)
 	/* Mandatory-locking style set-gid without group-execute stays. */
 	st.st_mode = 06745;
 	CU_ASSERT_EQUAL(op_setattr(&e, f, PF_SET_MODE, &st), 0);
-	CU_ASSERT_EQUAL(op_setattr(&e, f, PF_SET_KILL_SGID, &st), 0);
+	CU_ASSERT_EQUAL(op_setattr(&e, f, PF_SET_KILL_PRIV, &st), 0);
 	CU_ASSERT_EQUAL(st.st_mode & 07777, 02745);
 	/* chown by anybody clears them. */
 	st.st_mode = 06755;
