@@ -163,7 +163,7 @@ bool pf_read_noatime(void)
 	return in->flags & O_NOATIME;
 }
 
-struct caller { uint64_t caps; gid_t gid; bool fsetid, in_group; };
+struct caller { uint64_t caps; gid_t gid; bool in_group; };
 
 static bool has_number(const char *list, unsigned long n)
 {
@@ -188,27 +188,25 @@ static void ask_proc(fuse_req_t req, struct caller *c)
 	FILE *f;
 
 	c->in_group = fuse_req_ctx(req)->gid == c->gid;
-	c->fsetid = false;
+	c->caps = 0;
 	(void)snprintf(path, sizeof path, "/proc/%d/status", (int)fuse_req_ctx(req)->pid);
 	f = fopen(path, "re");
 	if (f == NULL)
 		return;
 	while (getline(&line, &room, f) > 0) {
-		if (sscanf(line, "CapEff: %" SCNx64, &c->caps) == 1)
-			c->fsetid = c->caps & (UINT64_C(1) << CAP_FSETID);
-		else if (strncmp(line, "Groups:", 7) == 0)
+		if (sscanf(line, "CapEff: %" SCNx64, &c->caps) != 1 && strncmp(line, "Groups:", 7) == 0)
 			c->in_group = c->in_group || has_number(line + 7, c->gid);
 	}
 	free(line);
 	(void)fclose(f);
 }
 
-bool pf_caller_fsetid(fuse_req_t req)
+bool pf_caller_capable(fuse_req_t req, unsigned int cap)
 {
 	struct caller c = { .gid = 0 };
 
 	ask_proc(req, &c);
-	return c.fsetid;
+	return c.caps >> cap & 1;
 }
 
 bool pf_caller_keeps_setgid(fuse_req_t req, gid_t gid)
@@ -216,5 +214,5 @@ bool pf_caller_keeps_setgid(fuse_req_t req, gid_t gid)
 	struct caller c = { .gid = gid };
 
 	ask_proc(req, &c);
-	return c.fsetid || c.in_group;
+	return (c.caps >> CAP_FSETID & 1) != 0 || c.in_group;
 }

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/fail.h"
@@ -162,7 +163,7 @@ static unsigned int kill_priv_unasked(struct areq *r)
 {
 	const unsigned int kill = kill_priv(r);
 
-	if (kill == 0 || !pf_caller_fsetid(r->req))
+	if (kill == 0 || !pf_caller_capable(r->req, CAP_FSETID))
 		return kill;
 	r->mode_changes = false;
 	return 0;

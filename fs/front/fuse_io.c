@@ -55,11 +55,14 @@ static struct {
 
 static _Thread_local const struct fuse_in_header *request;
 static _Thread_local uint32_t request_op;
+static _Thread_local uint32_t request_xflags;	/* of a SETXATTR: FUSE_SETXATTR_* */
 
 const struct fuse_in_header *pf_io_request(void) { return request; }
 const void *pf_io_body(void) { return request + 1; }
 
 uint32_t pf_io_opcode(void) { return request_op; }
+
+bool pf_io_setxattr_kill_sgid(void) { return (request_xflags & FUSE_SETXATTR_ACL_KILL_SGID) != 0; }
 
 bool pf_io_kill_priv(void) { return (hook.offered & FUSE_HANDLE_KILLPRIV_V2) != 0; }
 
@@ -105,7 +108,7 @@ static ssize_t hook_writev(int fd, struct iovec *iov, int count, void *userdata 
 	/* The kernel may ask again with another version before it is content; then this is not the answer yet. */
 	if (out->error == 0 && count == 2 && iov[1].iov_len >= sizeof *init) {
 		init = iov[1].iov_base;
-		init->flags |= hook.offered & (FUSE_INIT_EXT | FUSE_HANDLE_KILLPRIV_V2);
+		init->flags |= hook.offered & (FUSE_INIT_EXT | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT);
 		init->flags2 |= hook.offered2 & WANT_FLAGS2;
 	}
 	n = writev(fd, iov, count);
@@ -127,6 +130,20 @@ static void nudge(int sig PF_UNUSED)
 {
 }
 
+/* A SETXATTR with flags, made into the shorter one that libfuse knows. */
+static void take_xflags(struct fuse_in_header *in, size_t len)
+{
+	struct fuse_setxattr_in *x = (void *)(in + 1);
+	const size_t extra = sizeof *x - FUSE_COMPAT_SETXATTR_IN_SIZE;
+
+	request_xflags = 0;
+	if (!(hook.offered & FUSE_SETXATTR_EXT) || len < sizeof *in + sizeof *x)
+		return;
+	request_xflags = x->setxattr_flags;
+	memmove((char *)x + FUSE_COMPAT_SETXATTR_IN_SIZE, x + 1, len - sizeof *in - sizeof *x);
+	in->len -= (uint32_t)extra;
+}
+
 /*
  * Requests that libfuse does not know, but whose likes it does: the body begins like theirs, and who serves them looks
  * at pf_io_opcode().
@@ -135,6 +152,8 @@ static void note_request(struct fuse_in_header *in, size_t len)
 {
 	request = in;
 	request_op = in->opcode;
+	if (in->opcode == FUSE_SETXATTR)
+		take_xflags(in, len);
 	if (in->opcode == FUSE_TMPFILE && len > sizeof *in + sizeof(struct fuse_create_in))
 		in->opcode = FUSE_CREATE;
 	else if (in->opcode == PF_FUSE_STATX && len >= sizeof *in + sizeof(struct fuse_getattr_in))

@@ -32,6 +32,9 @@ const void *pf_io_body(void);
 uint32_t pf_io_opcode(void);
 #define PF_FUSE_STATX 52U	/* newer than our <linux/fuse.h> */
 
+/* This SETXATTR's access list takes the set-gid bit along: the caller is not of the file's group. */
+bool pf_io_setxattr_kill_sgid(void);
+
 /* Does the kernel say in WRITE, SETATTR and OPEN whether set-id bits have to go (FUSE_HANDLE_KILLPRIV_V2)? */
 bool pf_io_kill_priv(void);
 /* What the kernel offered in INIT; valid once a request other than INIT has come. */

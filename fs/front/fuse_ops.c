@@ -6,8 +6,7 @@
  * be delivered gives back the lookup reference which it carried.
  *
  * Left out on purpose, so that libfuse answers ENOSYS once and the kernel never asks again: FLUSH and FSYNCDIR (every
- * call is durable when it returns, there is nothing to flush), the locks (the kernel's own are right for one mount) and
- * extended attributes.
+ * call is durable when it returns, there is nothing to flush) and the locks (the kernel's own are right for one mount).
  */
 #include "front/fuse_ops.h"
 
@@ -23,7 +22,10 @@ static void op_init(void *userdata PF_UNUSED, struct fuse_conn_info *conn)
 	const unsigned int want = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC |
 				  FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_IOCTL_DIR | FUSE_CAP_READDIRPLUS |
 				  FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_CACHE_SYMLINKS |
-				  FUSE_CAP_NO_OPENDIR_SUPPORT | FUSE_CAP_EXPLICIT_INVAL_DATA;
+				  FUSE_CAP_NO_OPENDIR_SUPPORT | FUSE_CAP_EXPLICIT_INVAL_DATA |
+				  /* The kernel obeys access lists, and leaves the umask to us, for a directory's list
+				   * may stand in its place. */
+				  FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK;
 
 	/* Not wanted: splice (our replies point into the device already), the writeback cache (write(2) is durable on
 	 * return). */
@@ -277,4 +279,8 @@ const struct fuse_lowlevel_ops pf_front_ops = {
 	.copy_file_range = pf_fuse_copy_file_range,
 	.lseek = pf_fuse_lseek,
 	.ioctl = pf_fuse_ioctl,
+	.setxattr = pf_fuse_setxattr,
+	.getxattr = pf_fuse_getxattr,
+	.listxattr = pf_fuse_listxattr,
+	.removexattr = pf_fuse_removexattr,
 };

@@ -33,8 +33,8 @@ static inline struct fuse_entry_param pf_entry_param(const struct pf_entry *e)
 
 /* READ and READDIR begin alike: was the descriptor opened with O_NOATIME? libfuse does not say it for directories. */
 bool pf_read_noatime(void);
-/* Has the caller of this request CAP_FSETID? Asks /proc: for the calls with which the kernel does not say so. */
-bool pf_caller_fsetid(fuse_req_t req);
+/* Has the caller of this request @cap (CAP_*)? Asks /proc: for the calls with which the kernel does not say so. */
+bool pf_caller_capable(fuse_req_t req, unsigned int cap);
 /* Is it in this group, or has it that? Then a set-gid bit that is not about execution stays (as in Linux since 6.2). */
 bool pf_caller_keeps_setgid(fuse_req_t req, gid_t gid);
 
@@ -45,6 +45,12 @@ bool pf_fuse_fileattr(fuse_req_t req, fuse_ino_t node, unsigned int cmd, const v
 /* A request that may have to wait (fuse_data.c): start its verb; and for ar_aside, so that a signal ends the wait. */
 void pf_fuse_start(fuse_req_t req, struct pf_areq *a);
 void pf_fuse_aside(fuse_req_t req, uint64_t id);
+
+/* Extended attributes (fuse_xattr.c). */
+void pf_fuse_setxattr(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags);
+void pf_fuse_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size);
+void pf_fuse_listxattr(fuse_req_t req, fuse_ino_t node, size_t size);
+void pf_fuse_removexattr(fuse_req_t req, fuse_ino_t node, const char *name);
 
 /* File operations (fuse_data.c). */
 void pf_fuse_setattr(fuse_req_t req, fuse_ino_t node, struct stat *st, int to_set, struct fuse_file_info *fi);

@@ -16,6 +16,7 @@
 #include "media/pmem.h"
 #include "obj/cut.h"
 #include "obj/orphan.h"
+#include "obj/xattr.h"
 #include "space/itable.h"
 
 #define KEY_END (UINT64_C(1) << 63)	/* behind every page and every name key */
@@ -273,7 +274,8 @@ static bool has_tree(const struct pf_inode *ip)
 
 int pf_inode_evict(struct pf_inode *ip)
 {
-	uint64_t done_to = 0;
+	uint64_t done_to = has_tree(ip) ? 0 : KEY_END;
+	bool done = false;
 	struct pf_d_inode *di;
 	struct pf_tx *tx;
 	int err;
@@ -285,20 +287,20 @@ int pf_inode_evict(struct pf_inode *ip)
 			break;
 		pf_tx_use_kept(tx);
 		err = pf_inode_edit(tx, ip, &di);
-		if (err == 0 && has_tree(ip))
+		if (err == 0 && done_to < KEY_END)
 			err = pf_cut_pages(tx, ip, done_to, KEY_END, &done_to);
-		else
-			done_to = KEY_END;
+		if (err == 0 && done_to >= KEY_END)
+			err = pf_xattr_cut(tx, ip, &done);
 		/* Clusters before orphan blocks: the order of their locks. */
-		if (err == 0 && done_to >= KEY_END)
+		if (err == 0 && done)
 			err = pf_itab_free(tx, ip->ino);
-		if (err == 0 && done_to >= KEY_END)
+		if (err == 0 && done)
 			err = pf_orph_del(tx, ip);
 		if (err == 0)
 			err = pf_tx_commit(tx);
 		else
 			pf_tx_abort(tx);
-	} while (err == 0 && done_to < KEY_END);
+	} while (err == 0 && !done);
 	pf_rwlock_unlock(&ip->lock);
 	return err;
 }

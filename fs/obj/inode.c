@@ -441,8 +441,10 @@ static void edit_end(void *arg, bool committed)
 {
 	struct pf_inode *ip = arg;
 
-	if (committed)
+	if (committed) {
 		ip->d = *ip->sh;
+		ip->xm = ip->xm_sh;
+	}
 	ip->sh = NULL;
 }
 
@@ -458,6 +460,7 @@ int pf_inode_edit(struct pf_tx *tx, struct pf_inode *ip, struct pf_d_inode **out
 		if (err != 0)
 			return err;
 		ip->sh = sh;
+		ip->xm_sh = ip->xm;
 	}
 	*out = ip->sh;
 	return 0;

@@ -20,6 +20,12 @@
 #include "share/layout.h"
 #include "space/bmap.h"
 
+/* What was found out about an inode's attributes, so that it need not be found out again. */
+struct pf_xmem {
+	uint32_t list;			/* 1 + bytes that listxattr(2) needs; 0: not counted yet */
+	bool no_cap;			/* there is no security.capability */
+};
+
 struct pf_inode {
 	struct pf_fs *fs;
 	uint64_t ino;
@@ -29,6 +35,7 @@ struct pf_inode {
 	struct pf_rwlock lock;		/* INODE: d, sh, orph_*, the tree and the directory leaves */
 	struct pf_d_inode d;		/* as committed */
 	struct pf_d_inode *sh;		/* inside a transaction: the shadow; else NULL */
+	struct pf_xmem xm, xm_sh;	/* likewise; changed under the exclusive lock only */
 	uint32_t orph_blk;		/* 1 + index of the orphan block that names it, 0: none */
 	uint32_t orph_slot;
 	bool linkable;			/* no links yet, not none any more: O_TMPFILE; may be given a name */

@@ -17,7 +17,8 @@ int pf_name_inode(struct pf_inode *dir, const struct pf_dirent *de, struct pf_in
 void pf_entry_give(struct pf_inode *ip, struct pf_entry *out);
 /* One link less in this transaction; the last one makes it an orphan. -EAGAIN as pf_orph_add(). */
 int pf_link_drop(struct pf_tx *tx, struct pf_inode *ip, unsigned int links);
-/* A new inode in this transaction, not in any directory. -EAGAIN as pf_itab_alloc(). */
+/* A new inode in this transaction, with the access lists that @dir hands down, not in any directory. -EAGAIN as
+ * pf_itab_alloc(). */
 struct pf_recipe {
 	const struct pf_cred *cred;
 	mode_t mode;			/* with the type */
@@ -25,7 +26,7 @@ struct pf_recipe {
 	const char *target;		/* symbolic links */
 	bool nameless;			/* no links */
 };
-int pf_inode_make(struct pf_tx *tx, const struct pf_inode *dir, const struct pf_recipe *r, uint64_t *ino);
+int pf_inode_make(struct pf_tx *tx, struct pf_inode *dir, const struct pf_recipe *r, uint64_t *ino);
 /* A change of the directory's contents: mtime, ctime, and @subdirs more links. */
 void pf_dir_changed(struct pf_d_inode *dir, int subdirs);
 

@@ -83,6 +83,18 @@ int pf_op_fileattr_set(struct pf_fs *fs, uint64_t ino, uint32_t mask, bool set_p
 /* Do its flags allow to open a file for writing (@trunc: to cut it, @append: with O_APPEND)? -EPERM. */
 int pf_op_open_check(struct pf_fs *fs, uint64_t ino, bool append, bool trunc);
 
+/* Extended attributes (xattr(7)): user., trusted., security., system.posix_acl_access, system.posix_acl_default. Errors as
+ * ext4's: -EOPNOTSUPP (another namespace), -EINVAL (nothing behind the prefix, not a valid list), -ERANGE (a name over
+ * 255 bytes; @size is not 0 and too small), -E2BIG, -ENODATA, -EEXIST, -ENOSPC, -EPERM. @kill_sgid: the caller is not of
+ * the file's group, so a new access list takes the set-gid bit. Who may is the caller's business. */
+int pf_op_setxattr(struct pf_fs *fs, uint64_t ino, const char *name, const void *value, size_t len, int flags,
+		   bool kill_sgid);
+int pf_op_removexattr(struct pf_fs *fs, uint64_t ino, const char *name);
+/* @size 0: *len is the length. */
+int pf_op_getxattr(struct pf_fs *fs, uint64_t ino, const char *name, void *buf, size_t size, size_t *len);
+/* Names with a NUL behind each; without @trusted those of that namespace are left out, and *hidden says so. */
+int pf_op_listxattr(struct pf_fs *fs, uint64_t ino, bool trusted, char *buf, size_t size, size_t *len, bool *hidden);
+
 /* Data without layout changes. Between begin and end the file's lock is held shared and the iovecs point at the
  * device (holes: at zeros): reply, then end. At most PF_RD_IOV pieces a call; *got may be less than len only at the
  * end of file or when the pieces ran out. */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/fail.h"
+#include "op/acl.h"
 #include "op/areq.h"
 #include "op/atime.h"
 #include "space/itable.h"
@@ -43,19 +44,38 @@ static void apply(struct pf_d_inode *di, unsigned int set, const struct stat *st
 	set_time(di, pf_set_ctime, &st->st_ctim, !(set & PF_SET_CTIME));
 }
 
-/* Lock held exclusively: one transaction for the attributes and for a size that does not shrink. */
+/* Lock held exclusively: one transaction for the attributes and for a size that does not shrink. A new mode takes the
+ * access list along. */
 static int commit_attrs(struct pf_inode *ip, unsigned int set, const struct stat *st)
 {
+	struct pf_xchange list = { .name = NULL };
+	uint8_t blob[PF_ACL_BYTES];
 	struct pf_d_inode *di;
+	bool has_list = false;
 	struct pf_tx *tx;
-	int err = pf_inode_begin(ip, &tx, &di);
+	int err = 0;
 
+	if (set & PF_SET_MODE)
+		err = pf_acl_for_mode(ip, st->st_mode, &list, blob, &has_list);
+	if (!err && has_list)
+		err = pf_xattr_prepare(ip->fs, &list);
+	if (!err)
+		err = pf_inode_begin(ip, &tx, &di);
 	if (err)
-		return err;
+		goto out_drop;
+	if (has_list)
+		err = pf_xattr_apply(tx, ip, &list);
+	if (err) {
+		pf_tx_abort(tx);
+		goto out_drop;
+	}
 	if (set & PF_SET_SIZE)
 		di->i_size = pf_put64((uint64_t)st->st_size);
 	apply(di, set, st);
-	return pf_tx_commit(tx);
+	err = pf_tx_commit(tx);
+out_drop:
+	pf_xattr_drop(ip->fs, &list);
+	return err;
 }
 
 /* The rest of the request, in the transaction that makes a cut visible. */
@@ -90,6 +110,11 @@ static int change(struct pf_areq *r, struct pf_inode *ip)
 	pf_rwlock_wrlock(&ip->lock);
 	size = pf_inode_size(ip);
 	err = may_set(ip, set);
+	if (!err && (set & (PF_SET_SIZE | PF_SET_UID | PF_SET_GID)) && !pf_inode_isdir(ip))
+		err = pf_xattr_kill_cap(ip);
+	/* The cut below can take the mode along, but not a list. */
+	if (!err && (set & PF_SET_SIZE) && want < size && (set & PF_SET_MODE) && pf_xattr_any(ip))
+		err = commit_attrs(ip, PF_SET_MODE, &r->setattr.st);
 	if (err)
 		goto out_unlock;
 	if ((set & PF_SET_SIZE) && want < size)
@@ -177,13 +202,19 @@ int pf_op_getattr(struct pf_fs *fs, uint64_t ino, struct stat *st, uint32_t *gen
 	return 0;
 }
 
-/* The classic nine bits. Supplementary groups are unknown here; the kernel, which knows them, checks first. */
-static bool allowed(const struct pf_inode *ip, const struct pf_cred *c, int mask)
+/* The access list, else the classic nine bits. Supplementary groups are unknown here; the kernel, which knows them,
+ * checks first. */
+static bool allowed(struct pf_inode *ip, const struct pf_cred *c, int mask)
 {
 	uint32_t mode = pf_get32(ip->d.i_mode);
+	struct pf_acl acl;
+	int err;
 
 	if (c->uid == 0)
 		return !(mask & X_OK) || pf_inode_isdir(ip) || (mode & 0111) != 0;
+	err = pf_xattr_any(ip) ? pf_acl_get(ip, PF_ACL_ACCESS, &acl) : -ENODATA;
+	if (err != -ENODATA)
+		return err == 0 && pf_acl_permits(&acl, pf_get32(ip->d.i_uid), pf_get32(ip->d.i_gid), c, mask) == 0;
 	if (c->uid == pf_get32(ip->d.i_uid))
 		mode >>= 6;
 	else if (c->gid == pf_get32(ip->d.i_gid))

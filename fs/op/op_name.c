@@ -15,6 +15,7 @@
 #include "base/fail.h"
 #include "media/pmem.h"
 #include "obj/orphan.h"
+#include "op/acl.h"
 #include "op/atime.h"
 #include "op/flags.h"
 #include "space/itable.h"
@@ -173,14 +174,11 @@ static int put_target(struct pf_tx *tx, struct pf_d_inode *di, uint64_t ino, con
 }
 
 static int fill_inode(struct pf_tx *tx, struct pf_d_inode *di, uint64_t ino, const struct pf_inode *dir,
-		      const struct pf_recipe *r)
+		      const struct pf_recipe *r, mode_t mode)
 {
 	const bool setgid = pf_get32(dir->d.i_mode) & S_ISGID;
 	struct pf_when now = pf_now();
-	mode_t mode = r->mode;
 
-	if (!S_ISLNK(mode))
-		mode &= ~(r->cred->umask & 0777);
 	if (setgid && S_ISDIR(mode))
 		mode |= S_ISGID;
 	di->i_mode = pf_put32(mode);
@@ -200,17 +198,39 @@ static int fill_inode(struct pf_tx *tx, struct pf_d_inode *di, uint64_t ino, con
 	return S_ISLNK(mode) ? put_target(tx, di, ino, r->target) : 0;
 }
 
-int pf_inode_make(struct pf_tx *tx, const struct pf_inode *dir, const struct pf_recipe *r, uint64_t *ino)
+/* The lists that the new inode inherits, before anybody can see it without. */
+static int put_lists(struct pf_tx *tx, struct pf_d_inode *di, uint64_t doff, struct pf_acl_new *acl)
 {
+	/* As much of an inode in memory as attributes need; nobody else knows of it. */
+	struct pf_inode ip = { .fs = pf_tx_fs(tx), .ino = pf_get64(di->i_ino), .gen = pf_get32(di->i_gen),
+			       .doff = doff, .sh = di };
+	int err = 0;
+
+	for (unsigned int i = 0; i < acl->n && err == 0; i++) {
+		err = pf_xattr_prepare(ip.fs, &acl->x[i]);
+		if (err == 0)
+			err = pf_xattr_apply(tx, &ip, &acl->x[i]);
+		pf_xattr_drop(ip.fs, &acl->x[i]);
+	}
+	return err;
+}
+
+int pf_inode_make(struct pf_tx *tx, struct pf_inode *dir, const struct pf_recipe *r, uint64_t *ino)
+{
+	struct pf_acl_new acl;
 	uint64_t doff;
 	uint32_t gen;
 	void *di;
 	int err;
 
-	err = pf_itab_alloc(tx, dir->ino, ino, &gen, &doff);
+	err = pf_acl_inherit(dir, r->mode, r->cred->umask, &acl);
+	if (err == 0)
+		err = pf_itab_alloc(tx, dir->ino, ino, &gen, &doff);
 	if (err == 0)
 		err = pf_tx_new(tx, PF_MD_INODE, doff, *ino, gen, &di);
-	return err == 0 ? fill_inode(tx, di, *ino, dir, r) : err;
+	if (err == 0)
+		err = fill_inode(tx, di, *ino, dir, r, acl.mode);
+	return err == 0 && acl.n != 0 ? put_lists(tx, di, doff, &acl) : err;
 }
 
 /* One attempt. -EAGAIN: there was no free inode number. The directory is locked and has no such name. */

@@ -13,6 +13,7 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 
+#include "obj/xattr.h"
 #include "op/areq.h"
 
 /* Lock held. The same answers as ext4's, in its order. */
@@ -50,6 +51,8 @@ static int work(struct pf_brk *b)
 
 	pf_rwlock_wrlock(&ip->lock);
 	err = check(r, ip);		/* anew: growth does not queue behind a cut */
+	if (!err)
+		err = pf_xattr_kill_cap(ip);
 	if (!err && r->fallocate.mode == FALLOC_FL_COLLAPSE_RANGE)
 		err = pf_inode_collapse(ip, r->fallocate.off, r->fallocate.len);
 	else if (!err)

@@ -11,6 +11,7 @@
 #include <linux/falloc.h>
 
 #include "media/pmem.h"
+#include "obj/xattr.h"
 #include "op/areq.h"
 
 #define COPY_MAX (UINT64_C(8) << 20)	/* one request: the lock is not held for longer than that takes */
@@ -148,6 +149,8 @@ static int fallocate_work(struct pf_brk *b)
 
 	pf_rwlock_wrlock(&ip->lock);
 	err = may_fallocate(ip, r->fallocate.mode);
+	if (!err)
+		err = pf_xattr_kill_cap(ip);
 	if (!err && r->fallocate.kill_priv != 0)
 		err = drop_priv(ip, r->fallocate.kill_priv);
 	if (err)

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "media/pmem.h"
+#include "obj/xattr.h"
 #include "op/areq.h"
 
 #define BATCH 8U	/* pieces that one transaction maps */
@@ -241,6 +242,8 @@ ssize_t pf_write_locked(struct pf_inode *ip, uint64_t off, const uint8_t *buf, s
 	struct plan pl = { .n = 0 };
 	int err = pf_inode_settle(ip), failed = 0;
 
+	if (!err)
+		err = pf_xattr_kill_cap(ip);
 	if (!err && off > size)
 		err = pf_inode_zero_tail(ip, size);
 	while (at < end && !err) {

@@ -18,7 +18,6 @@
 #include <sys/sysmacros.h>
 #include <sys/time.h>
 #include <sys/wait.h>
-#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 #include <pinfs/ioctl.h>
@@ -510,14 +509,6 @@ static void ioctls(void)
 	(void)close(r);
 }
 
-static void not_yet(void)
-{
-	char buf[16];
-
-	PT_FAILS(setxattr(P("file"), "user.x", "1", 1, 0), EOPNOTSUPP);
-	PT_FAILS(getxattr(P("file"), "user.x", buf, sizeof buf), EOPNOTSUPP);
-}
-
 static void handles(void)
 {
 	union {
@@ -578,7 +569,6 @@ CASE(space)
 CASE(unlinked_but_open)
 CASE(locks)
 CASE(ioctls)
-CASE(not_yet)
 CASE(handles)
 
 int main(int argc, char **argv)
@@ -595,7 +585,6 @@ int main(int argc, char **argv)
 		{ "unlinked but open", c_unlinked_but_open, 0 },
 		{ "locks", c_locks, 0 },
 		{ "ioctl", c_ioctls, 0 },
-		{ "not supported", c_not_yet, 0 },
 		{ "file handles", c_handles, 0 },
 	};
 	static const struct pt_suite suites[] = { { "ops", cases, PF_ARRAY_LEN(cases) } };

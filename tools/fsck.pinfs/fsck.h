@@ -121,6 +121,10 @@ struct fsck_walk {
 	uint64_t skipped;	/* subtrees and records that could not be read */
 };
 void fsck_walk_tree(struct fsck_walk *w, const struct pf_d_root *root);
+void fsck_walk_xtree(struct fsck_walk *w, const struct pf_d_xroot *root);
+
+/* attrs.c: the extended attributes of one inode. Adds the blocks they own to *owned; false: some could not be read. */
+bool fsck_attrs(struct fsck *f, enum fsck_pass pass, uint64_t ino, const struct pf_d_inode *di, uint64_t *owned);
 
 /* phase2: the inode table. */
 struct fsck_ino *fsck_ino(struct fsck *f, uint64_t ino);	/* NULL: no such slot */

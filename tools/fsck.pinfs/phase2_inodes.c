@@ -105,7 +105,7 @@ static void check_fields(struct fsck *f, uint64_t ino, const struct pf_d_inode *
 
 	if (!S_ISCHR(mode) && !S_ISBLK(mode) && pf_get64(di->i_rdev) != 0)
 		fsck_problem(f, 2, "inode %" PRIu64 ": device number on an inode that is no device", ino);
-	if (!fsck_has_tree(di) && pf_get64(di->i_nblk) != 0)
+	if (!fsck_has_tree(di) && pf_get16(di->i_xroot.x_count) == 0 && pf_get64(di->i_nblk) != 0)
 		fsck_problem(f, 2, "inode %" PRIu64 ": i_nblk %" PRIu64 " on an inode without blocks", ino,
 			     pf_get64(di->i_nblk));
 	if (!S_ISREG(mode) && !S_ISDIR(mode) && !S_ISLNK(mode) && pf_get64(di->i_size) != 0)

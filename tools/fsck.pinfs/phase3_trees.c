@@ -48,7 +48,9 @@ static uint64_t end_of_data(const struct pf_d_inode *di)
 	return PF_DIV_UP(pf_get64(di->i_size), PF_BLK_SIZE);
 }
 
-static void check_tree(struct fsck *f, enum fsck_pass pass, uint64_t ino, const struct pf_d_inode *di, const char *what)
+/* False: some of the tree could not be read. */
+static bool check_tree(struct fsck *f, enum fsck_pass pass, uint64_t ino, const struct pf_d_inode *di, const char *what,
+		       uint64_t *owned)
 {
 	struct tally t = { .what = what, .end_key = end_of_data(di) };
 	struct fsck_walk w = {
@@ -57,16 +59,28 @@ static void check_tree(struct fsck *f, enum fsck_pass pass, uint64_t ino, const 
 
 	t.dir = strcmp(what, "directory leaf") == 0;
 	fsck_walk_tree(&w, &di->i_root);
-	if (pass == FSCK_CLAIM && w.skipped == 0 && t.owned + w.nodes != pf_get64(di->i_nblk))
+	*owned += t.owned + w.nodes;
+	return w.skipped == 0;
+}
+
+static void check_nblk(struct fsck *f, uint64_t ino, const struct pf_d_inode *di, uint64_t owned)
+{
+	if (owned != pf_get64(di->i_nblk))
 		fsck_problem(f, 3, "inode %" PRIu64 ": i_nblk %" PRIu64 ", found %" PRIu64, ino, pf_get64(di->i_nblk),
-			     t.owned + w.nodes);
+			     owned);
 }
 
 static void check_one(struct fsck *f, enum fsck_pass pass, uint64_t ino, const struct fsck_ino *fi,
 		      const struct pf_d_inode *di)
 {
+	uint64_t owned = 0;
+	bool whole = true;
+
 	if (fsck_has_tree(di))
-		check_tree(f, pass, ino, di, fi->type == DT_DIR ? "directory leaf" : "data");
+		whole = check_tree(f, pass, ino, di, fi->type == DT_DIR ? "directory leaf" : "data", &owned);
+	whole = fsck_attrs(f, pass, ino, di, &owned) && whole;
+	if (pass == FSCK_CLAIM && whole && (fsck_has_tree(di) || owned != 0))
+		check_nblk(f, ino, di, owned);
 }
 
 static int claim_inode(struct fsck *f, uint64_t ino, struct fsck_ino *fi, const struct pf_d_inode *di)
@@ -84,9 +98,10 @@ static int name_inode(struct fsck *f, uint64_t ino, struct fsck_ino *fi, const s
 static void claim_orphan_file(struct fsck *f, enum fsck_pass pass)
 {
 	const struct pf_d_inode *di = fsck_internal(f, PF_INO_ORPHAN);
+	uint64_t owned = 0;
 
-	if (di != NULL)
-		check_tree(f, pass, PF_INO_ORPHAN, di, "orphan block");
+	if (di != NULL && check_tree(f, pass, PF_INO_ORPHAN, di, "orphan block", &owned) && pass == FSCK_CLAIM)
+		check_nblk(f, PF_INO_ORPHAN, di, owned);
 }
 
 /* Of the list of bad blocks, the runs that it holds; the others are whoever's they are, or nobody's. */

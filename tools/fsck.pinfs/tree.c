@@ -104,3 +104,8 @@ void fsck_walk_tree(struct fsck_walk *w, const struct pf_d_root *root)
 {
 	walk_recs(w, root->t_rec, pf_get16(root->t_count), pf_get16(root->t_level), 0, UINT64_MAX);
 }
+
+void fsck_walk_xtree(struct fsck_walk *w, const struct pf_d_xroot *root)
+{
+	walk_recs(w, root->x_rec, pf_get16(root->x_count), pf_get16(root->x_level), 0, UINT64_MAX);
+}

@@ -1,0 +1,752 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_xattr.c - extended attributes against an array that knows the truth: values in leaves and in blocks of their own,
+ * leaves that split, merge and go, a full device, the end of the inode; and what access lists do to modes.
+ */
+#include "harness/unit.h"
+
+#include <errno.h>
+#include <linux/posix_acl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+#include "base/log.h"
+#include "media/pmem.h"
+#include "obj/xattr.h"
+#include "op/acl.h"
+#include "unit/op_env.h"
+
+#define MIB (UINT64_C(1) << 20)
+
+static uint64_t seed;
+static uint64_t rnd(uint64_t n)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return seed % n;
+}
+
+static uint64_t free_blocks(struct op_env *e)
+{
+	struct statvfs st;
+
+	CU_ASSERT_EQUAL_FATAL(pf_op_statfs(e->fs, &st), 0);
+	return st.f_bfree;
+}
+
+static uint64_t blocks_of(struct op_env *e, uint64_t ino)
+{
+	struct stat st;
+
+	CU_ASSERT_EQUAL_FATAL(pf_op_getattr(e->fs, ino, &st, NULL), 0);
+	return (uint64_t)st.st_blocks / 8;
+}
+
+static int set(struct op_env *e, uint64_t ino, const char *name, const void *value, size_t len, int flags)
+{
+	return pf_op_setxattr(e->fs, ino, name, value, len, flags, false);
+}
+
+/* ---- against a model ---- */
+
+#define NAMES 60U
+#define VALUE_MAX 65536U
+
+struct value { bool there; uint32_t len; uint8_t first, last; };
+
+static void fill(uint8_t *buf, struct value *v)
+{
+	v->first = (uint8_t)rnd(256);
+	memset(buf, v->first, v->len);
+	if (v->len > 1) {
+		v->last = (uint8_t)rnd(256);
+		buf[v->len - 1] = v->last;
+	}
+}
+
+static void name_of(char *buf, unsigned int i)
+{
+	static const char *const prefix[] = { "user.", "trusted.", "security." };
+	size_t len = (size_t)sprintf(buf, "%s%u-", prefix[i % 3], i), extra = i * 37 % 200;
+
+	memset(buf + len, 'n', extra);
+	buf[len + extra] = '\0';
+}
+
+static uint32_t some_length(void)
+{
+	switch (rnd(8)) {
+	case 0:
+		return 0;
+	case 1:
+		return (uint32_t)rnd(1100);
+	case 2:
+		return 1020 + (uint32_t)rnd(10);
+	case 3:
+		return 4090 + (uint32_t)rnd(10);
+	case 4:
+		return (uint32_t)rnd(VALUE_MAX + 1);
+	default:
+		return (uint32_t)rnd(120);
+	}
+}
+
+static void check_list(struct op_env *e, uint64_t ino, const struct value *model)
+{
+	char *list = malloc(PF_XATTR_LIST_MAX), want[256];
+	size_t len = 0, probe = 0, shown = 0;
+	bool hidden = false;
+	unsigned int n = 0, found = 0;
+
+	CU_ASSERT_EQUAL_FATAL(pf_op_listxattr(e->fs, ino, true, NULL, 0, &probe, &hidden), 0);
+	CU_ASSERT_EQUAL_FATAL(pf_op_listxattr(e->fs, ino, true, list, PF_XATTR_LIST_MAX, &len, &hidden), 0);
+	CU_ASSERT_EQUAL(len, probe);
+	if (len != 0)
+		CU_ASSERT_EQUAL(pf_op_listxattr(e->fs, ino, true, list, len - 1, &probe, &hidden), -ERANGE);
+	for (unsigned int i = 0; i < NAMES; i++) {
+		size_t at = 0;
+
+		n += model[i].there;
+		name_of(want, i);
+		while (at < len && strcmp(list + at, want) != 0)
+			at += strlen(list + at) + 1;
+		CU_ASSERT_EQUAL_FATAL(at < len, model[i].there);
+	}
+	for (size_t at = 0; at < len; at += strlen(list + at) + 1)
+		found++;
+	CU_ASSERT_EQUAL(found, n);
+	/* Without the right to see them, trusted ones are left out, and it is said. */
+	CU_ASSERT_EQUAL(pf_op_listxattr(e->fs, ino, false, list, PF_XATTR_LIST_MAX, &shown, &hidden), 0);
+	CU_ASSERT_EQUAL(hidden, shown < len);
+	for (size_t at = 0; at < shown; at += strlen(list + at) + 1)
+		CU_ASSERT(strncmp(list + at, "trusted.", 8) != 0);
+	free(list);
+}
+
+static void check_all(struct op_env *e, uint64_t ino, const struct value *model)
+{
+	uint8_t *buf = malloc(VALUE_MAX);
+	char name[256];
+
+	for (unsigned int i = 0; i < NAMES; i++) {
+		const struct value *v = &model[i];
+		size_t len = 0;
+		int err;
+
+		name_of(name, i);
+		err = pf_op_getxattr(e->fs, ino, name, NULL, 0, &len);
+		CU_ASSERT_EQUAL_FATAL(err, v->there ? 0 : -ENODATA);
+		if (!v->there)
+			continue;
+		CU_ASSERT_EQUAL_FATAL(len, v->len);
+		if (v->len > 1)
+			CU_ASSERT_EQUAL(pf_op_getxattr(e->fs, ino, name, buf, v->len - 1, &len), -ERANGE);
+		if (v->len == 0)
+			continue;
+		CU_ASSERT_EQUAL_FATAL(pf_op_getxattr(e->fs, ino, name, buf, VALUE_MAX, &len), 0);
+		CU_ASSERT_EQUAL_FATAL(len, v->len);
+		for (uint32_t k = 0; k + 1 < v->len; k++)
+			CU_ASSERT_FATAL(buf[k] == v->first);
+		CU_ASSERT(buf[v->len - 1] == (v->len > 1 ? v->last : v->first));
+	}
+	check_list(e, ino, model);
+	free(buf);
+}
+
+static void against_model(void)
+{
+	static struct value model[NAMES];
+	uint8_t *buf = malloc(VALUE_MAX);
+	uint64_t ino, blocks, free0;
+	struct op_env e;
+	char name[256];
+
+	seed = 4711;
+	memset(model, 0, sizeof model);
+	op_env_open(&e, 32 * MIB);
+	CU_ASSERT_EQUAL_FATAL(op_create(&e, PF_INO_ROOT, "f", 0644, &ino), 0);
+	CU_ASSERT_EQUAL(op_write(&e, ino, 0, "data", 4), 4);
+	blocks = blocks_of(&e, ino);
+	free0 = free_blocks(&e);
+	for (unsigned int step = 0; step < 4000; step++) {
+		/* Long stretches of growth and of shrinking. */
+		bool grow = rnd(10) < (step / 500 % 2 == 0 ? 8 : 3);
+		unsigned int i = (unsigned int)rnd(NAMES);
+		struct value v = { .there = true, .len = some_length() };
+
+		name_of(name, i);
+		if (grow) {
+			int flags = rnd(4) == 0 ? XATTR_CREATE : rnd(4) == 0 ? XATTR_REPLACE : 0;
+			int want = model[i].there ? (flags == XATTR_CREATE ? -EEXIST : 0) :
+						    (flags == XATTR_REPLACE ? -ENODATA : 0);
+
+			fill(buf, &v);
+			CU_ASSERT_EQUAL_FATAL(set(&e, ino, name, buf, v.len, flags), want);
+			if (want == 0)
+				model[i] = v;
+		} else {
+			CU_ASSERT_EQUAL_FATAL(pf_op_removexattr(e.fs, ino, name), model[i].there ? 0 : -ENODATA);
+			model[i].there = false;
+		}
+		if (step % 200 == 199)
+			check_all(&e, ino, model);
+		if (step % 500 == 499)
+			op_env_remount(&e);
+	}
+	for (unsigned int i = 0; i < NAMES; i++) {
+		name_of(name, i);
+		CU_ASSERT_EQUAL(pf_op_removexattr(e.fs, ino, name), model[i].there ? 0 : -ENODATA);
+	}
+	CU_ASSERT_EQUAL(blocks_of(&e, ino), blocks);
+	CU_ASSERT_EQUAL(free_blocks(&e), free0);
+	free(buf);
+	op_env_close(&e);
+}
+
+/* ---- many ---- */
+
+/* Names until listxattr(2) could not show one more; then all of them go, in another order. */
+static void as_many_as_can_be_listed(void)
+{
+	unsigned int n = 0, step = 3571;	/* a prime: a walk over all of them */
+	uint64_t ino, free0;
+	char name[64], value[300], *list;
+	struct pf_inode *ip;
+	struct op_env e;
+	size_t len;
+	bool hidden;
+	int err;
+
+	op_env_open(&e, 32 * MIB);
+	CU_ASSERT_EQUAL_FATAL(op_create(&e, PF_INO_ROOT, "f", 0644, &ino), 0);
+	free0 = free_blocks(&e);
+	memset(value, 'v', sizeof value);
+	for (;; n++) {
+		(void)sprintf(name, "user.%u", n);
+		err = set(&e, ino, name, value, n % sizeof value, XATTR_CREATE);
+		if (err != 0)
+			break;
+	}
+	CU_ASSERT_EQUAL(err, -ENOSPC);
+	list = malloc(PF_XATTR_LIST_MAX);
+	CU_ASSERT_EQUAL(pf_op_listxattr(e.fs, ino, false, list, PF_XATTR_LIST_MAX, &len, &hidden), 0);
+	CU_ASSERT(len <= PF_XATTR_LIST_MAX && len + strlen(name) + 1 > PF_XATTR_LIST_MAX);
+	free(list);
+	/* What is there can change; a short name may still fit. The bound is found anew after a mount. */
+	CU_ASSERT_EQUAL(set(&e, ino, "user.7", value, 200, XATTR_REPLACE), 0);
+	op_env_remount(&e);
+	CU_ASSERT_EQUAL(set(&e, ino, name, value, 1, 0), -ENOSPC);
+	CU_ASSERT_EQUAL(pf_op_removexattr(e.fs, ino, "user.1000"), 0);
+	CU_ASSERT_EQUAL(set(&e, ino, "user.1000", value, 1, 0), 0);
+
+	CU_ASSERT_EQUAL_FATAL(pf_inode_get(e.fs, ino, &ip), 0);
+	CU_ASSERT(pf_get16(ip->d.i_xroot.x_level) >= 1 && pf_get16(ip->d.i_xroot.x_level) <= 2);
+	pf_inode_put(ip);
+	CU_ASSERT_FATAL(n > 5000 && n != step);
+	for (unsigned int i = 0, k = 0; i < n; i++, k = (k + step) % n) {
+		(void)sprintf(name, "user.%u", k);
+		CU_ASSERT_EQUAL_FATAL(pf_op_getxattr(e.fs, ino, name, NULL, 0, &len), 0);
+		CU_ASSERT_EQUAL_FATAL(pf_op_removexattr(e.fs, ino, name), 0);
+	}
+	CU_ASSERT_EQUAL(blocks_of(&e, ino), 0);
+	CU_ASSERT_EQUAL(free_blocks(&e), free0);
+	op_env_close(&e);
+}
+
+/* An inode goes with all its attributes: also when that takes many transactions, and from every type of inode. */
+static void the_end_of_an_inode(void)
+{
+	static const struct { const char *name; mode_t mode; } kinds[] = {
+		{ "f", S_IFREG | 0644 }, { "p", S_IFIFO | 0644 }, { "c", S_IFCHR | 0644 },
+	};
+	struct pf_entry entry;
+	uint64_t ino, free0;
+	struct op_env e;
+	char name[64];
+	uint8_t *buf = calloc(1, VALUE_MAX);
+
+	op_env_open(&e, 64 * MIB);
+	/* The first one that goes leaves a block of the orphan file behind. */
+	CU_ASSERT_EQUAL_FATAL(op_create(&e, PF_INO_ROOT, "first", 0644, &ino), 0);
+	CU_ASSERT_EQUAL(pf_op_unlink(e.fs, PF_INO_ROOT, "first"), 0);
+	free0 = free_blocks(&e);
+	for (size_t i = 0; i < PF_ARRAY_LEN(kinds); i++) {
+		CU_ASSERT_EQUAL_FATAL(pf_op_mknod(e.fs, &op_root, PF_INO_ROOT, kinds[i].name, kinds[i].mode, 0, &entry), 0);
+		for (unsigned int k = 0; k < 400; k++) {
+			(void)sprintf(name, "trusted.%u", k);
+			CU_ASSERT_EQUAL_FATAL(set(&e, entry.ino, name, buf, k % 3 == 0 ? 3000 + k * 10 : k, 0), 0);
+		}
+		pf_op_forget(e.fs, entry.ino, 1);
+		op_env_remount(&e);
+		CU_ASSERT_EQUAL(pf_op_unlink(e.fs, PF_INO_ROOT, kinds[i].name), 0);
+		CU_ASSERT_EQUAL(free_blocks(&e), free0);
+	}
+	CU_ASSERT_EQUAL_FATAL(op_mkdir(&e, PF_INO_ROOT, "d", &ino), 0);
+	CU_ASSERT_EQUAL(set(&e, ino, "user.x", buf, VALUE_MAX, 0), 0);
+	CU_ASSERT_EQUAL(blocks_of(&e, ino), 17);
+	CU_ASSERT_EQUAL(pf_op_rmdir(e.fs, PF_INO_ROOT, "d"), 0);
+	CU_ASSERT_EQUAL_FATAL(pf_op_symlink(e.fs, &op_root, PF_INO_ROOT, "l", "target", &entry), 0);
+	CU_ASSERT_EQUAL(set(&e, entry.ino, "trusted.x", buf, 5000, 0), 0);
+	pf_op_forget(e.fs, entry.ino, 1);
+	CU_ASSERT_EQUAL(pf_op_unlink(e.fs, PF_INO_ROOT, "l"), 0);
+	CU_ASSERT_EQUAL(free_blocks(&e), free0);
+	free(buf);
+	op_env_close(&e);
+}
+
+/* ---- errors ---- */
+
+static void full_device(void)
+{
+	uint8_t *buf = calloc(1, VALUE_MAX), *got = malloc(VALUE_MAX);
+	uint64_t ino, big, size = 0, free0;
+	unsigned int n = 0;
+	struct op_env e;
+	char name[64];
+	ssize_t rc;
+	size_t len;
+
+	op_env_open(&e, 16 * MIB);
+	CU_ASSERT_EQUAL_FATAL(op_create(&e, PF_INO_ROOT, "f", 0644, &ino), 0);
+	CU_ASSERT_EQUAL_FATAL(op_create(&e, PF_INO_ROOT, "big", 0644, &big), 0);
+	memset(buf, 1, VALUE_MAX);
+	CU_ASSERT_EQUAL(set(&e, ino, "user.old", buf, 9000, 0), 0);
+	do {
+		rc = op_write(&e, big, size, buf, VALUE_MAX);
+		size += rc > 0 ? (uint64_t)rc : 0;
+	} while (rc > 0);
+	CU_ASSERT_EQUAL(rc, -ENOSPC);
+	free0 = free_blocks(&e);
+	memset(buf, 2, VALUE_MAX);
+	CU_ASSERT_EQUAL(set(&e, ino, "user.new", buf, VALUE_MAX, 0), -ENOSPC);
+	CU_ASSERT_EQUAL(set(&e, ino, "user.old", buf, VALUE_MAX, 0), -ENOSPC);
+	CU_ASSERT_EQUAL(set(&e, ino, "user.old", buf, 9000, XATTR_CREATE), -EEXIST);
+	CU_ASSERT_EQUAL(free_blocks(&e), free0);
+	CU_ASSERT_EQUAL(pf_op_getxattr(e.fs, ino, "user.old", got, VALUE_MAX, &len), 0);
+	CU_ASSERT(len == 9000 && got[0] == 1 && got[8999] == 1);
+	/* Small ones fit until a leaf would have to be split. */
+	for (; n < 1000; n++) {
+		(void)sprintf(name, "user.%u", n);
+		if (set(&e, ino, name, buf, 500, 0) != 0)
+			break;
+	}
+	CU_ASSERT(n > 3 && n < 100);
+	op_env_remount(&e);
+	/* A full filesystem can be emptied. */
+	while (n-- > 0) {
+		(void)sprintf(name, "user.%u", n);
+		CU_ASSERT_EQUAL(pf_op_removexattr(e.fs, ino, name), 0);
+	}
+	CU_ASSERT_EQUAL(pf_op_removexattr(e.fs, ino, "user.old"), 0);
+	CU_ASSERT_EQUAL(blocks_of(&e, ino), 0);
+	CU_ASSERT(free_blocks(&e) > free0);
+	free(buf);
+	free(got);
+	op_env_close(&e);
+}
+
+static void names_and_types(void)
+{
+	char name[300] = "user.", value[8] = "v";
+	struct pf_entry link, fifo;
+	struct pf_fileattr fa = { .flags = 0 };
+	uint64_t ino, dir;
+	struct op_env e;
+	size_t len;
+
+	op_env_open(&e, 16 * MIB);
+	CU_ASSERT_EQUAL_FATAL(op_create(&e, PF_INO_ROOT, "f", 0644, &ino), 0);
+	CU_ASSERT_EQUAL_FATAL(op_mkdir(&e, PF_INO_ROOT, "d", &dir), 0);
+	CU_ASSERT_EQUAL_FATAL(pf_op_symlink(e.fs, &op_root, PF_INO_ROOT, "l", "f", &link), 0);
+	CU_ASSERT_EQUAL_FATAL(pf_op_mknod(e.fs, &op_root, PF_INO_ROOT, "p", S_IFIFO | 0644, 0, &fifo), 0);
+
+	CU_ASSERT_EQUAL(set(&e, ino, "user.", value, 1, 0), -EINVAL);
+	CU_ASSERT_EQUAL(set(&e, ino, "user", value, 1, 0), -EOPNOTSUPP);
+	CU_ASSERT_EQUAL(set(&e, ino, "other.x", value, 1, 0), -EOPNOTSUPP);
+	CU_ASSERT_EQUAL(set(&e, ino, "system.x", value, 1, 0), -EOPNOTSUPP);
+	CU_ASSERT_EQUAL(set(&e, ino, "", value, 1, 0), -EOPNOTSUPP);
+	CU_ASSERT_EQUAL(pf_op_getxattr(e.fs, ino, "other.x", value, 8, &len), -EOPNOTSUPP);
+	CU_ASSERT_EQUAL(pf_op_removexattr(e.fs, ino, "other.x"), -EOPNOTSUPP);
+	memset(name + 5, 'n', 250);
+	CU_ASSERT_EQUAL(set(&e, ino, name, value, 1, 0), 0);
+	CU_ASSERT_EQUAL(pf_op_removexattr(e.fs, ino, name), 0);
+	name[255] = 'n';
+	CU_ASSERT_EQUAL(set(&e, ino, name, value, 1, 0), -ERANGE);
+	CU_ASSERT_EQUAL(pf_op_getxattr(e.fs, ino, name, value, 8, &len), -ERANGE);
+	CU_ASSERT_EQUAL(set(&e, ino, "user.x", value, VALUE_MAX + 1, 0), -E2BIG);
+	CU_ASSERT_EQUAL(set(&e, ino, "user.x", value, 1, 4), -EINVAL);
+
+	/* user. is for files and directories, the others for everything. */
+	CU_ASSERT_EQUAL(set(&e, dir, "user.x", value, 1, 0), 0);
+	CU_ASSERT_EQUAL(set(&e, link.ino, "user.x", value, 1, 0), -EPERM);
+	CU_ASSERT_EQUAL(set(&e, fifo.ino, "user.x", value, 1, 0), -EPERM);
+	CU_ASSERT_EQUAL(pf_op_getxattr(e.fs, link.ino, "user.x", value, 8, &len), -ENODATA);
+	CU_ASSERT_EQUAL(set(&e, link.ino, "trusted.x", value, 1, 0), 0);
+	CU_ASSERT_EQUAL(set(&e, fifo.ino, "security.x", value, 1, 0), 0);
+	CU_ASSERT_EQUAL(set(&e, link.ino, PF_ACL_ACCESS, value, 1, 0), -EOPNOTSUPP);
+
+	/* Immutable and append-only files keep theirs. */
+	CU_ASSERT_EQUAL(set(&e, ino, "user.x", value, 1, 0), 0);
+	for (int i = 0; i < 2; i++) {
+		fa.flags = i == 0 ? FS_IMMUTABLE_FL : FS_APPEND_FL;
+		CU_ASSERT_EQUAL(pf_op_fileattr_set(e.fs, ino, UINT32_MAX, false, &fa), 0);
+		CU_ASSERT_EQUAL(set(&e, ino, "user.y", value, 1, 0), -EPERM);
+		CU_ASSERT_EQUAL(pf_op_removexattr(e.fs, ino, "user.x"), -EPERM);
+		CU_ASSERT_EQUAL(pf_op_getxattr(e.fs, ino, "user.x", value, 8, &len), 0);
+	}
+	pf_op_forget(e.fs, link.ino, 1);
+	pf_op_forget(e.fs, fifo.ino, 1);
+	op_env_close(&e);
+}
+
+/* Bytes of a value that changed behind our back are damage, not a value. */
+static void damaged_value(void)
+{
+	uint8_t *buf = calloc(1, VALUE_MAX);
+	struct pf_inode *ip;
+	struct op_env e;
+	uint64_t ino, dblk = 0;
+	size_t len;
+
+	op_env_open(&e, 16 * MIB);
+	CU_ASSERT_EQUAL_FATAL(op_create(&e, PF_INO_ROOT, "f", 0644, &ino), 0);
+	memset(buf, 0x5c, VALUE_MAX);
+	CU_ASSERT_EQUAL(set(&e, ino, "user.x", buf, 5000, 0), 0);
+	CU_ASSERT_EQUAL_FATAL(pf_inode_get(e.fs, ino, &ip), 0);
+	for (uint64_t b = e.fs->iclu0_blk + PF_ICLU_BLKS; b < e.fs->nblk - 1 && dblk == 0; b++)
+		if (memcmp(pf_pm_at(e.fs->pm, b << PF_BLK_SHIFT), buf, PF_BLK_SIZE) == 0)
+			dblk = b;
+	pf_inode_put(ip);
+	CU_ASSERT_FATAL(dblk != 0);
+	((uint8_t *)pf_pm_at(e.fs->pm, dblk << PF_BLK_SHIFT))[77] ^= 1;
+	CU_ASSERT_EQUAL(pf_op_getxattr(e.fs, ino, "user.x", NULL, 0, &len), 0);
+	CU_ASSERT_EQUAL(pf_op_getxattr(e.fs, ino, "user.x", buf, VALUE_MAX, &len), -EUCLEAN);
+	((uint8_t *)pf_pm_at(e.fs->pm, dblk << PF_BLK_SHIFT))[77] ^= 1;
+	CU_ASSERT_EQUAL(pf_op_getxattr(e.fs, ino, "user.x", buf, VALUE_MAX, &len), 0);
+	free(buf);
+	op_env_close(&e);
+}
+
+/* ---- security.capability ---- */
+
+static bool has_cap(struct op_env *e, uint64_t ino)
+{
+	size_t len;
+
+	return pf_op_getxattr(e->fs, ino, PF_XATTR_CAP, NULL, 0, &len) == 0;
+}
+
+static void capability_goes(void)
+{
+	struct stat st = { .st_uid = 7, .st_size = 1 };
+	uint64_t ino, src;
+	struct op_env e;
+
+	op_env_open(&e, 16 * MIB);
+	CU_ASSERT_EQUAL_FATAL(op_create(&e, PF_INO_ROOT, "f", 0755, &ino), 0);
+	CU_ASSERT_EQUAL_FATAL(op_create(&e, PF_INO_ROOT, "src", 0755, &src), 0);
+	CU_ASSERT_EQUAL(op_write(&e, src, 0, "1234", 4), 4);
+	for (int what = 0; what < 8; what++) {
+		CU_ASSERT_EQUAL(set(&e, ino, "user.other", "x", 1, 0), 0);
+		CU_ASSERT_EQUAL(set(&e, ino, PF_XATTR_CAP, "c", 1, 0), 0);
+		CU_ASSERT_TRUE(has_cap(&e, ino));
+		switch (what) {
+		case 0:		/* a new block, then in place */
+		case 1:
+			CU_ASSERT_EQUAL(op_write(&e, ino, 0, "xx", 2), 2);
+			break;
+		case 2:
+			CU_ASSERT_EQUAL(op_truncate(&e, ino, 1), 0);
+			break;
+		case 3:
+			CU_ASSERT_EQUAL(op_truncate(&e, ino, 10000), 0);
+			break;
+		case 4:
+			CU_ASSERT_EQUAL(op_setattr(&e, ino, PF_SET_UID, &st), 0);
+			break;
+		case 5:
+			CU_ASSERT_EQUAL(op_falloc(&e, ino, 0, 0, 40000), 0);
+			break;
+		case 6:
+			CU_ASSERT_EQUAL(op_copy(&e, src, 0, ino, 0, 4), 4);
+			break;
+		default:	/* none of these changes what is in the file */
+			CU_ASSERT_EQUAL(op_setattr(&e, ino, PF_SET_MODE, &st), 0);
+			CU_ASSERT_TRUE(has_cap(&e, ino));
+			op_env_remount(&e);
+			CU_ASSERT_TRUE(has_cap(&e, ino));
+			continue;
+		}
+		CU_ASSERT_FALSE(has_cap(&e, ino));
+	}
+	op_env_close(&e);
+}
+
+/* ---- access lists ---- */
+
+static struct pf_acl list_of(const struct pf_acl_ent *ent, unsigned int n)
+{
+	static struct pf_acl acl;
+
+	acl.n = n;
+	memcpy(acl.e, ent, n * sizeof *ent);
+	return acl;
+}
+
+#define LIST(...) list_of((const struct pf_acl_ent[]){ __VA_ARGS__ }, \
+			  sizeof((const struct pf_acl_ent[]){ __VA_ARGS__ }) / sizeof(struct pf_acl_ent))
+
+static int set_list(struct op_env *e, uint64_t ino, const char *name, struct pf_acl acl)
+{
+	uint8_t blob[PF_ACL_BYTES];
+	size_t len = pf_acl_format(&acl, blob);
+
+	return set(e, ino, name, blob, len, 0);
+}
+
+/* As getfacl(1) would: "u7:rw- ..." is too long, so tag/id/perm in hex. */
+static const char *show(struct op_env *e, uint64_t ino, const char *name)
+{
+	static char text[1024];
+	uint8_t blob[PF_ACL_BYTES];
+	struct pf_acl acl;
+	size_t len, at = 0;
+
+	if (pf_op_getxattr(e->fs, ino, name, blob, sizeof blob, &len) != 0)
+		return "none";
+	if (pf_acl_parse(blob, len, &acl) != 0)
+		return "bad";
+	text[0] = '\0';
+	for (unsigned int i = 0; i < acl.n; i++) {
+		static const char *const tag[] = { [1] = "o", [2] = "u", [4] = "g", [8] = "G", [16] = "m", [32] = "r" };
+
+		at += (size_t)sprintf(text + at, "%s%s", i == 0 ? "" : " ", tag[acl.e[i].tag]);
+		if (acl.e[i].tag == ACL_USER || acl.e[i].tag == ACL_GROUP)
+			at += (size_t)sprintf(text + at, "%u", acl.e[i].id);
+		at += (size_t)sprintf(text + at, "%o", acl.e[i].perm);
+	}
+	return text;
+}
+
+static mode_t mode_of(struct op_env *e, uint64_t ino)
+{
+	struct stat st;
+
+	CU_ASSERT_EQUAL_FATAL(pf_op_getattr(e->fs, ino, &st, NULL), 0);
+	return st.st_mode & 07777;
+}
+
+#define FULL { ACL_USER_OBJ, 7, 0 }, { ACL_USER, 6, 7 }, { ACL_GROUP_OBJ, 5, 0 }, { ACL_GROUP, 4, 9 }, \
+	     { ACL_MASK, 6, 0 }, { ACL_OTHER, 1, 0 }
+
+static void list_and_mode(void)
+{
+	struct stat st = { .st_mode = 0640 };
+	uint64_t ino, dir;
+	struct op_env e;
+
+	op_env_open(&e, 16 * MIB);
+	CU_ASSERT_EQUAL_FATAL(op_create(&e, PF_INO_ROOT, "f", 02644, &ino), 0);
+	CU_ASSERT_EQUAL_FATAL(op_mkdir(&e, PF_INO_ROOT, "d", &dir), 0);
+
+	/* A list shows in the mode: owner, mask, others. */
+	CU_ASSERT_EQUAL(set_list(&e, ino, PF_ACL_ACCESS, LIST(FULL)), 0);
+	CU_ASSERT_EQUAL(mode_of(&e, ino), 02761);
+	CU_ASSERT_STRING_EQUAL(show(&e, ino, PF_ACL_ACCESS), "o7 u76 g5 G94 m6 r1");
+	/* And the mode in the list. */
+	CU_ASSERT_EQUAL(op_setattr(&e, ino, PF_SET_MODE, &st), 0);
+	CU_ASSERT_STRING_EQUAL(show(&e, ino, PF_ACL_ACCESS), "o6 u76 g5 G94 m4 r0");
+	st.st_size = 0;
+	st.st_mode = 0750;
+	CU_ASSERT_EQUAL(op_write(&e, ino, 0, "x", 1), 1);
+	CU_ASSERT_EQUAL(op_setattr(&e, ino, PF_SET_MODE | PF_SET_SIZE, &st), 0);
+	CU_ASSERT_STRING_EQUAL(show(&e, ino, PF_ACL_ACCESS), "o7 u76 g5 G94 m5 r0");
+	op_env_remount(&e);
+	CU_ASSERT_STRING_EQUAL(show(&e, ino, PF_ACL_ACCESS), "o7 u76 g5 G94 m5 r0");
+	CU_ASSERT_EQUAL(mode_of(&e, ino), 0750);
+	/* One that says no more than a mode is not kept; taking a list away leaves the mode. */
+	CU_ASSERT_EQUAL(set_list(&e, ino, PF_ACL_ACCESS,
+				 LIST({ ACL_USER_OBJ, 6, 0 }, { ACL_GROUP_OBJ, 2, 0 }, { ACL_OTHER, 4, 0 })), 0);
+	CU_ASSERT_EQUAL(mode_of(&e, ino), 0624);
+	CU_ASSERT_STRING_EQUAL(show(&e, ino, PF_ACL_ACCESS), "none");
+	CU_ASSERT_EQUAL(set_list(&e, ino, PF_ACL_ACCESS, LIST(FULL)), 0);
+	CU_ASSERT_EQUAL(pf_op_removexattr(e.fs, ino, PF_ACL_ACCESS), 0);
+	CU_ASSERT_EQUAL(mode_of(&e, ino), 0761);
+	CU_ASSERT_EQUAL(pf_op_removexattr(e.fs, ino, PF_ACL_ACCESS), -ENODATA);
+	CU_ASSERT_EQUAL(blocks_of(&e, ino), 0);
+	/* Default lists are for directories and touch no mode; other files can have none. */
+	CU_ASSERT_EQUAL(set_list(&e, ino, PF_ACL_DEFAULT, LIST(FULL)), -EACCES);
+	CU_ASSERT_EQUAL(set_list(&e, dir, PF_ACL_DEFAULT, LIST(FULL)), 0);
+	CU_ASSERT_EQUAL(mode_of(&e, dir), 0755);
+	/* Set-gid goes when the caller is not of the group. */
+	st.st_mode = 02755;
+	CU_ASSERT_EQUAL(op_setattr(&e, ino, PF_SET_MODE, &st), 0);
+	{
+		struct pf_acl acl = LIST(FULL);
+		uint8_t blob[PF_ACL_BYTES];
+		size_t len = pf_acl_format(&acl, blob);
+
+		CU_ASSERT_EQUAL(pf_op_setxattr(e.fs, ino, PF_ACL_ACCESS, blob, len, 0, true), 0);
+	}
+	CU_ASSERT_EQUAL(mode_of(&e, ino), 0761);
+	op_env_close(&e);
+}
+
+static void bad_lists(void)
+{
+	const struct { struct pf_acl_ent e[6]; unsigned int n; int want; } t[] = {
+		{ { FULL }, 6, 0 },
+		{ { { 1, 6, 0 }, { 4, 6, 0 }, { 32, 6, 0 } }, 3, 0 },
+		{ { { 1, 6, 0 }, { 4, 6, 0 }, { 16, 6, 0 }, { 32, 6, 0 } }, 4, 0 },
+		{ { { 1, 6, 0 }, { 4, 6, 0 } }, 2, -EINVAL },
+		{ { { 4, 6, 0 }, { 1, 6, 0 }, { 32, 6, 0 } }, 3, -EINVAL },
+		{ { { 1, 8, 0 }, { 4, 6, 0 }, { 32, 6, 0 } }, 3, -EINVAL },
+		{ { { 1, 6, 0 }, { 1, 6, 0 }, { 4, 6, 0 }, { 32, 6, 0 } }, 4, -EINVAL },
+		{ { { 1, 6, 0 }, { 2, 6, 5 }, { 4, 6, 0 }, { 32, 6, 0 } }, 4, -EINVAL },	/* no mask */
+		{ { { 1, 6, 0 }, { 4, 6, 0 }, { 8, 6, 5 }, { 32, 6, 0 } }, 4, -EINVAL },
+		{ { { 1, 6, 0 }, { 2, 6, UINT32_MAX }, { 4, 6, 0 }, { 16, 6, 0 }, { 32, 6, 0 } }, 5, -EINVAL },
+		{ { { 1, 6, 0 }, { 4, 6, 0 }, { 64, 6, 0 }, { 32, 6, 0 } }, 4, -EINVAL },
+		{ { { 1, 6, 0 }, { 4, 6, 0 }, { 32, 6, 0 }, { 32, 6, 0 } }, 4, -EINVAL },
+	};
+	struct pf_acl acl, back;
+	uint8_t blob[PF_ACL_BYTES + 8];
+	uint64_t ino;
+	struct op_env e;
+	size_t len;
+
+	op_env_open(&e, 16 * MIB);
+	CU_ASSERT_EQUAL_FATAL(op_create(&e, PF_INO_ROOT, "f", 0644, &ino), 0);
+	for (size_t i = 0; i < PF_ARRAY_LEN(t); i++) {
+		acl = list_of(t[i].e, t[i].n);
+		len = pf_acl_format(&acl, blob);
+		memset(blob + len, 0, 8);
+		for (unsigned int k = 0; k < t[i].n; k++)	/* as given, whatever it is */
+			memcpy(blob + 4 + 8 * k + 4, &t[i].e[k].id, 4);
+		CU_ASSERT_EQUAL(pf_acl_parse(blob, len, &back), t[i].want);
+		CU_ASSERT_EQUAL(set(&e, ino, PF_ACL_ACCESS, blob, len, 0), t[i].want);
+		CU_ASSERT_EQUAL(set(&e, ino, PF_ACL_ACCESS, blob, len - 1, 0), -EINVAL);
+		blob[0]++;
+		CU_ASSERT_EQUAL(set(&e, ino, PF_ACL_ACCESS, blob, len, 0), -EOPNOTSUPP);
+	}
+	CU_ASSERT_EQUAL(set(&e, ino, PF_ACL_ACCESS, "ab", 2, 0), -EINVAL);
+	/* As long as the kernel can carry, in blocks of its own; and no longer. */
+	acl = LIST(FULL);
+	acl.n = PF_ACL_ENTRIES;
+	for (unsigned int i = 1; i < acl.n; i++)
+		acl.e[i] = (struct pf_acl_ent){ ACL_USER, 4, i };
+	acl.e[acl.n - 3] = (struct pf_acl_ent){ ACL_GROUP_OBJ, 4, 0 };
+	acl.e[acl.n - 2] = (struct pf_acl_ent){ ACL_MASK, 4, 0 };
+	acl.e[acl.n - 1] = (struct pf_acl_ent){ ACL_OTHER, 4, 0 };
+	len = pf_acl_format(&acl, blob);
+	CU_ASSERT_EQUAL(set(&e, ino, PF_ACL_ACCESS, blob, len, 0), 0);
+	CU_ASSERT_EQUAL(blocks_of(&e, ino), 2);
+	CU_ASSERT_EQUAL(set(&e, ino, PF_ACL_ACCESS, blob, len + 8, 0), -E2BIG);
+	CU_ASSERT_EQUAL(pf_op_removexattr(e.fs, ino, PF_ACL_ACCESS), 0);
+	op_env_close(&e);
+}
+
+/* A default list: with the file, instead of the umask, cut down by the mode that was asked for. */
+static void inheritance(void)
+{
+	const struct pf_cred who = { .uid = 5, .gid = 6, .pid = 1, .umask = 077 };
+	struct pf_entry f, d, l, p, t;
+	uint64_t dir;
+	struct op_env e;
+
+	op_env_open(&e, 16 * MIB);
+	CU_ASSERT_EQUAL_FATAL(op_mkdir(&e, PF_INO_ROOT, "d", &dir), 0);
+	CU_ASSERT_EQUAL_FATAL(pf_op_mknod(e.fs, &who, dir, "plain", S_IFREG | 0666, 0, &f), 0);
+	CU_ASSERT_EQUAL(mode_of(&e, f.ino), 0600);
+	pf_op_forget(e.fs, f.ino, 1);
+	CU_ASSERT_EQUAL(set_list(&e, dir, PF_ACL_DEFAULT, LIST(FULL)), 0);
+
+	CU_ASSERT_EQUAL_FATAL(pf_op_mknod(e.fs, &who, dir, "f", S_IFREG | 0666, 0, &f), 0);
+	CU_ASSERT_EQUAL(mode_of(&e, f.ino), 0660);
+	CU_ASSERT_EQUAL(f.st.st_mode & 07777, 0660);
+	CU_ASSERT_STRING_EQUAL(show(&e, f.ino, PF_ACL_ACCESS), "o6 u76 g5 G94 m6 r0");
+	CU_ASSERT_STRING_EQUAL(show(&e, f.ino, PF_ACL_DEFAULT), "none");
+	CU_ASSERT_EQUAL_FATAL(pf_op_mkdir(e.fs, &who, dir, "d", 0700, &d), 0);
+	CU_ASSERT_EQUAL(mode_of(&e, d.ino), 0700);
+	CU_ASSERT_STRING_EQUAL(show(&e, d.ino, PF_ACL_ACCESS), "o7 u76 g5 G94 m0 r0");
+	CU_ASSERT_STRING_EQUAL(show(&e, d.ino, PF_ACL_DEFAULT), "o7 u76 g5 G94 m6 r1");
+	CU_ASSERT_EQUAL_FATAL(pf_op_symlink(e.fs, &who, dir, "l", "f", &l), 0);
+	CU_ASSERT_EQUAL(mode_of(&e, l.ino), 0777);
+	CU_ASSERT_STRING_EQUAL(show(&e, l.ino, PF_ACL_DEFAULT), "none");
+	CU_ASSERT_EQUAL_FATAL(pf_op_mknod(e.fs, &who, dir, "p", S_IFIFO | 0644, 0, &p), 0);
+	CU_ASSERT_STRING_EQUAL(show(&e, p.ino, PF_ACL_ACCESS), "o6 u76 g5 G94 m4 r0");
+	CU_ASSERT_EQUAL_FATAL(pf_op_tmpfile(e.fs, &who, dir, 0600, true, &t), 0);
+	CU_ASSERT_STRING_EQUAL(show(&e, t.ino, PF_ACL_ACCESS), "o6 u76 g5 G94 m0 r0");
+	pf_op_forget(e.fs, t.ino, 1);
+
+	/* One without names leaves a mode and nothing else, but is handed down to directories. */
+	CU_ASSERT_EQUAL(set_list(&e, d.ino, PF_ACL_DEFAULT,
+				 LIST({ ACL_USER_OBJ, 7, 0 }, { ACL_GROUP_OBJ, 5, 0 }, { ACL_OTHER, 0, 0 })), 0);
+	CU_ASSERT_EQUAL_FATAL(pf_op_mknod(e.fs, &who, d.ino, "f", S_IFREG | 0666, 0, &t), 0);
+	CU_ASSERT_EQUAL(mode_of(&e, t.ino), 0640);
+	CU_ASSERT_STRING_EQUAL(show(&e, t.ino, PF_ACL_ACCESS), "none");
+	pf_op_forget(e.fs, t.ino, 1);
+	CU_ASSERT_EQUAL_FATAL(pf_op_mkdir(e.fs, &who, d.ino, "d", 0777, &t), 0);
+	CU_ASSERT_STRING_EQUAL(show(&e, t.ino, PF_ACL_DEFAULT), "o7 g5 r0");
+	pf_op_forget(e.fs, t.ino, 1);
+	pf_op_forget(e.fs, f.ino, 1);
+	pf_op_forget(e.fs, d.ino, 1);
+	pf_op_forget(e.fs, l.ino, 1);
+	pf_op_forget(e.fs, p.ino, 1);
+	op_env_close(&e);
+}
+
+static void who_may(void)
+{
+	static const struct { uid_t uid; gid_t gid; int want, answer; } t[] = {
+		{ 5, 99, R_OK | W_OK | X_OK, 0 },	/* the owner: 7, the mask is not for him */
+		{ 7, 99, R_OK | W_OK, 0 },		/* named: 6 & 6 */
+		{ 7, 99, X_OK, -EACCES },
+		{ 8, 6, R_OK, 0 },			/* the group: 5 & 6 */
+		{ 8, 6, X_OK, -EACCES },
+		{ 8, 9, R_OK, 0 },			/* a named group: 4 & 6 */
+		{ 8, 9, X_OK, -EACCES },		/* and what others may is not for it */
+		{ 8, 99, X_OK, 0 },			/* others: 1 */
+		{ 8, 99, R_OK, -EACCES },
+		{ 0, 0, R_OK | W_OK, 0 },
+	};
+	struct stat st = { .st_uid = 5, .st_gid = 6 };
+	struct op_env e;
+	uint64_t ino;
+
+	op_env_open(&e, 16 * MIB);
+	CU_ASSERT_EQUAL_FATAL(op_create(&e, PF_INO_ROOT, "f", 0644, &ino), 0);
+	CU_ASSERT_EQUAL(op_setattr(&e, ino, PF_SET_UID | PF_SET_GID, &st), 0);
+	CU_ASSERT_EQUAL(set_list(&e, ino, PF_ACL_ACCESS, LIST(FULL)), 0);
+	for (size_t i = 0; i < PF_ARRAY_LEN(t); i++) {
+		const struct pf_cred c = { .uid = t[i].uid, .gid = t[i].gid, .pid = 1 };
+
+		if (pf_op_access(e.fs, &c, ino, t[i].want) != t[i].answer) {
+			CU_FAIL("access");
+			(void)printf("\n\tcase %zu: not %d\n", i, t[i].answer);
+		}
+	}
+	op_env_close(&e);
+}
+
+int main(void)
+{
+	static const struct unit_case cases[] = {
+		{ "random changes against a model", against_model },
+		{ "as many as can be listed", as_many_as_can_be_listed },
+		{ "the end of an inode", the_end_of_an_inode },
+		{ "full device", full_device },
+		{ "names, types, flags", names_and_types },
+		{ "damaged value", damaged_value },
+		{ "security.capability goes with a change", capability_goes },
+		{ "access list and mode", list_and_mode },
+		{ "access lists that are none", bad_lists },
+		{ "default lists", inheritance },
+		{ "who may", who_may },
+	};
+
+	pf_log_init("test_xattr", PF_LOG_ERR, false);
+	return unit_main("xattr", cases, PF_ARRAY_LEN(cases));
+}
