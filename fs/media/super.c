@@ -132,14 +132,19 @@ int pf_sb_load(struct pf_fs *fs, const char **why)
 	return 0;
 }
 
-/* Either may tear in a crash, but never both: the first is durable before the copy is touched. */
+/*
+ * Either may tear in a crash, but never both: one is durable before the other is touched, and one that an earlier crash
+ * has torn comes first, whichever it is.
+ */
 static int rewrite(struct pf_fs *fs, bool mounting)
 {
-	struct pf_d_super sb, *first = pf_pm_at(fs->pm, 0);
+	const struct pf_d_super *first = pf_pm_at(fs->pm, 0), *copy = copy_of(fs->pm, fs->nblk);
+	const uint64_t place[2] = { 0, (fs->nblk - 1) * PF_BLK_SIZE };
+	unsigned int begin = pf_sb_check(copy, fs->pm->bytes) != NULL;
+	struct pf_d_super sb = pf_sb_check(first, fs->pm->bytes) == NULL ? *first : *copy;
 	uint64_t now = (uint64_t)time(NULL);
 	int err;
 
-	sb = pf_sb_check(first, fs->pm->bytes) == NULL ? *first : *copy_of(fs->pm, fs->nblk);
 	if (mounting) {
 		sb.sb_state = pf_put32(pf_get32(sb.sb_state) & ~(uint32_t)PF_SB_CLEAN);
 		sb.sb_mount_time = pf_put64(now);
@@ -149,11 +154,11 @@ static int rewrite(struct pf_fs *fs, bool mounting)
 	}
 	sb.sb_write_time = pf_put64(now);
 	sb.sb_crc = pf_put32(pf_sb_sum(&sb));
-	pf_pm_write(fs->pm, 0, &sb, sizeof sb);
+	pf_pm_write(fs->pm, place[begin], &sb, sizeof sb);
 	err = pf_pm_drain(fs->pm);
 	if (err != 0)
 		return err;
-	pf_pm_write(fs->pm, (fs->nblk - 1) * PF_BLK_SIZE, &sb, sizeof sb);
+	pf_pm_write(fs->pm, place[1 - begin], &sb, sizeof sb);
 	return pf_pm_drain(fs->pm);
 }
 

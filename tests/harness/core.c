@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/crc32c.h"
+#include "obj/inode.h"
 
 #define DEPTH_MAX 64U			/* a damaged directory may contain itself */
 #define READ_MAX (UINT64_C(4) << 20)	/* bytes read of each data run: a damaged size may be 2^62 */
@@ -222,6 +223,75 @@ int core_chmod(struct pf_fs *fs, const char *path, mode_t mode)
 
 	r.a.setattr.st.st_mode = mode;
 	return (int)run(fs, &r, path);
+}
+
+int core_chown(struct pf_fs *fs, const char *path, uid_t uid, gid_t gid)
+{
+	struct req r = { .a = { .op = PF_AOP_SETATTR, .setattr = { .set = PF_SET_UID | PF_SET_GID } } };
+
+	r.a.setattr.st.st_uid = uid;
+	r.a.setattr.st.st_gid = gid;
+	return (int)run(fs, &r, path);
+}
+
+int core_utimens(struct pf_fs *fs, const char *path, struct timespec atime, struct timespec mtime)
+{
+	struct req r = { .a = { .op = PF_AOP_SETATTR, .setattr = { .set = PF_SET_ATIME | PF_SET_MTIME } } };
+
+	r.a.setattr.st.st_atim = atime;
+	r.a.setattr.st.st_mtim = mtime;
+	return (int)run(fs, &r, path);
+}
+
+int core_store_sync(struct pf_fs *fs, const char *path, uint64_t off, const void *buf, size_t len)
+{
+	int64_t ino = core_find(fs, path);
+	struct pf_inode *ip;
+	struct pf_dext ext;
+	uint64_t at = off, size;
+	int err;
+
+	if (ino < 0)
+		return (int)ino;
+	err = pf_inode_get(fs, (uint64_t)ino, &ip);
+	if (err != 0)
+		return err;
+	while (err == 0 && at < off + len) {
+		unsigned int n = 1;
+		uint64_t from, to;
+
+		err = pf_op_extents(fs, ip, at, off + len - at, &ext, &n, &size);
+		if (err != 0 || n == 0)
+			break;
+		from = pf_max64(at, ext.foff);
+		to = pf_min64(off + len, ext.foff + ext.len);
+		memcpy(pf_pm_at(fs->pm, ext.doff + (from - ext.foff)), (const uint8_t *)buf + (from - off), to - from);
+		at = to;
+	}
+	/* The daemon notes what it grants for writing. */
+	pf_inode_dirtied(ip, off, len);
+	if (err == 0)
+		err = pf_op_fsync(fs, (uint64_t)ino, false);
+	pf_inode_put(ip);
+	return err;
+}
+
+int64_t core_hold(struct pf_fs *fs, const char *path)
+{
+	char name[PF_NAME_MAX + 1];
+	int64_t dir = parent(fs, path, name);
+	struct pf_entry e;
+	int err;
+
+	if (dir < 0)
+		return dir;
+	err = pf_op_lookup(fs, (uint64_t)dir, name, &e);
+	return err != 0 ? err : (int64_t)e.ino;
+}
+
+void core_drop(struct pf_fs *fs, uint64_t ino)
+{
+	pf_op_forget(fs, ino, 1);
 }
 
 int core_fallocate(struct pf_fs *fs, const char *path, int mode, uint64_t off, uint64_t len)

@@ -29,6 +29,14 @@ int core_rename(struct pf_fs *fs, const char *old, const char *new, unsigned int
 ssize_t core_write(struct pf_fs *fs, const char *path, uint64_t off, const void *buf, size_t len);
 int core_truncate(struct pf_fs *fs, const char *path, uint64_t size);
 int core_chmod(struct pf_fs *fs, const char *path, mode_t mode);
+int core_chown(struct pf_fs *fs, const char *path, uid_t uid, gid_t gid);
+int core_utimens(struct pf_fs *fs, const char *path, struct timespec atime, struct timespec mtime);
+/* What a program does with a window and fsync(2): bytes stored straight into the file's written blocks; holes are left
+ * out. */
+int core_store_sync(struct pf_fs *fs, const char *path, uint64_t off, const void *buf, size_t len);
+/* As an open descriptor does: the inode lives until core_drop(). */
+int64_t core_hold(struct pf_fs *fs, const char *path);
+void core_drop(struct pf_fs *fs, uint64_t ino);
 int core_fallocate(struct pf_fs *fs, const char *path, int mode, uint64_t off, uint64_t len);
 ssize_t core_copy(struct pf_fs *fs, const char *from, uint64_t foff, const char *to, uint64_t toff, size_t len);
 

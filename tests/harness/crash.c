@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * crash.c - power loss: the recorder behind the ops table. Owns a memfd with what is durable, and the list of lines
- * that are not. One mutex of its own, outside the lock table, as it is taken below everything.
+ * crash.c - power loss: the recorder behind the ops table. Owns what is durable - a memfd with the device as it was, and
+ * a private view of it with the pages that have changed since - and the list of lines that are not durable. An image
+ * is another private view, with the same pages changed: building one costs what has changed, not what the device
+ * holds. One mutex of its own, outside the lock table, as it is taken below everything.
  */
 #include "harness/crash.h"
 
@@ -13,7 +15,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include "harness/mem.h"
+
+#define FEW_LINES 12U	/* in flight: every combination of lines, */
+#define FEW_WORDS 12U	/* or of words, may be tried */
 
 struct stored {
 	uint64_t line;			/* number of the 64-byte line */
@@ -21,20 +25,32 @@ struct stored {
 	uint8_t bytes[PF_LINE];		/* the whole line after the store */
 };
 
+/* A private view of a base, and which of its pages differ from it. */
+struct view {
+	int fd;				/* memfd of the base; somebody else's in an image */
+	uint8_t *mem;
+	uint64_t bytes;
+	uint32_t *page;			/* those that differ, in order of their first change */
+	size_t n, room;
+	uint64_t *is_in;		/* bit a page */
+};
+
+struct image { struct pf_pm pm; struct view v; };
+
 struct crash {
 	struct pf_pm *pm;
 	const struct pf_pm_ops *ops;	/* of pm, to be put back */
 	void *priv;
 	pthread_mutex_t lock;
-	int fd;				/* memfd: what is durable */
-	uint8_t *durable;
+	struct view durable;
+	bool own_fd;
 	struct stored *st;
 	size_t n, room;
 	crash_fn fn;
 	void *arg;
 	unsigned int subsets;
 	uint64_t seed;
-	unsigned int fence, skip, fail;
+	unsigned int fence, skip, fail, shown;
 	unsigned int store, lose;
 	bool skip_lone;
 };
@@ -59,6 +75,108 @@ static uint64_t rnd(struct crash *c)
 	return c->seed * UINT64_C(0x2545f4914f6cdd1d);
 }
 
+static void *must(void *p)
+{
+	if (p == NULL || p == MAP_FAILED)
+		abort();
+	return p;
+}
+
+/* ---- views ---- */
+
+static void view_open(struct view *v, int fd, uint64_t bytes)
+{
+	*v = (struct view){ .fd = fd, .bytes = bytes };
+	v->mem = must(mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, 0));
+	v->is_in = must(calloc(bytes / PF_BLK_SIZE / 64 + 1, sizeof *v->is_in));
+}
+
+static void view_close(struct view *v)
+{
+	(void)munmap(v->mem, v->bytes);
+	free(v->page);
+	free(v->is_in);
+}
+
+/* [doff, doff + len) is about to change, or has. */
+static void view_touch(struct view *v, uint64_t doff, uint64_t len)
+{
+	for (uint64_t p = doff / PF_BLK_SIZE; len != 0 && p <= (doff + len - 1) / PF_BLK_SIZE; p++) {
+		if (v->is_in[p / 64] >> p % 64 & 1)
+			continue;
+		v->is_in[p / 64] |= UINT64_C(1) << p % 64;
+		if (v->n == v->room) {
+			v->room = v->room ? 2 * v->room : 64;
+			v->page = must(realloc(v->page, v->room * sizeof *v->page));
+		}
+		v->page[v->n++] = (uint32_t)p;
+	}
+}
+
+static void view_copy(struct view *to, const struct view *from)
+{
+	view_open(to, from->fd, from->bytes);
+	for (size_t i = 0; i < from->n; i++) {
+		const uint64_t doff = from->page[i] * PF_BLK_SIZE;
+
+		view_touch(to, doff, PF_BLK_SIZE);
+		memcpy(to->mem + doff, from->mem + doff, PF_BLK_SIZE);
+	}
+}
+
+/* ---- images: what is stored there is there ---- */
+
+static struct image *image_at(struct pf_pm *pm)
+{
+	return PF_CONTAINER_OF(pm, struct image, pm);
+}
+
+static void image_write(struct pf_pm *pm, uint64_t doff, const void *src, uint64_t len)
+{
+	view_touch(&image_at(pm)->v, doff, len);
+	memcpy(pf_pm_at(pm, doff), src, len);
+}
+
+static void image_zero(struct pf_pm *pm, uint64_t doff, uint64_t len)
+{
+	view_touch(&image_at(pm)->v, doff, len);
+	memset(pf_pm_at(pm, doff), 0, len);
+}
+
+static void image_flush(struct pf_pm *pm, uint64_t doff, uint64_t len)
+{
+	view_touch(&image_at(pm)->v, doff, len);
+}
+
+static int image_drain(struct pf_pm *pm)
+{
+	(void)pm;
+	return 0;
+}
+
+static const struct pf_pm_ops image_ops = {
+	.write = image_write, .zero = image_zero, .flush = image_flush, .drain = image_drain,
+};
+
+static struct image *image_new(const struct view *from)
+{
+	struct image *im = must(calloc(1, sizeof *im));
+
+	view_copy(&im->v, from);
+	im->pm = (struct pf_pm){
+		.ops = &image_ops, .base = im->v.mem, .bytes = im->v.bytes, .fd = -1, .mode = PF_PMEM_CPU,
+	};
+	return im;
+}
+
+void crash_image_free(struct pf_pm *image)
+{
+	view_close(&image_at(image)->v);
+	free(image_at(image));
+}
+
+/* ---- recording ---- */
+
 static void record(struct crash *c, uint64_t doff, uint64_t len)
 {
 	if (len == 0)
@@ -69,9 +187,7 @@ static void record(struct crash *c, uint64_t doff, uint64_t len)
 	for (uint64_t line = doff / PF_LINE; line <= (doff + len - 1) / PF_LINE; line++) {
 		if (c->n == c->room) {
 			c->room = c->room ? 2 * c->room : 256;
-			c->st = realloc(c->st, c->room * sizeof *c->st);
-			if (c->st == NULL)
-				abort();
+			c->st = must(realloc(c->st, c->room * sizeof *c->st));
 		}
 		c->st[c->n].line = line;
 		c->st[c->n].by = me();
@@ -99,70 +215,99 @@ static void rec_flush(struct pf_pm *pm, uint64_t doff, uint64_t len)
 	record(pm->priv, doff, len);
 }
 
-/* A private view of what is durable; its pages are copied when written to. */
-static struct pf_pm *image_of(struct crash *c)
-{
-	struct pf_pm *image = mem_open(c->pm->bytes);
+/* ---- the images of a drain ---- */
 
-	if (mmap(image->base, image->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, c->fd, 0) == MAP_FAILED)
-		abort();
-	return image;
-}
-
-static void put_line(struct pf_pm *image, const struct stored *s, uint8_t words)
+static void put_line(struct image *im, const struct stored *s, uint8_t words)
 {
+	view_touch(&im->v, s->line * PF_LINE, PF_LINE);
 	for (unsigned int w = 0; w < 8; w++)
 		if (words & 1U << w)
-			memcpy(image->base + s->line * PF_LINE + 8 * w, s->bytes + 8 * w, 8);
+			memcpy(im->v.mem + s->line * PF_LINE + 8 * w, s->bytes + 8 * w, 8);
 }
 
-static void show(struct crash *c, struct pf_pm *image)
+static void show(struct crash *c, struct image *im)
 {
-	c->fn(c->arg, image, c->fence);
-	mem_close(image);
+	c->shown++;
+	c->fn(c->arg, &im->pm, c->fence);
+	crash_image_free(&im->pm);
 }
 
 /* Stores [from, to) arrived and no others; or, @inverse, all others did. */
 static void offer_part(struct crash *c, size_t from, size_t to, bool inverse)
 {
-	struct pf_pm *image = image_of(c);
+	struct image *im = image_new(&c->durable);
 
 	for (size_t i = 0; i < c->n; i++)
 		if ((i >= from && i < to) != inverse)
-			put_line(image, &c->st[i], 0xff);
-	show(c, image);
+			put_line(im, &c->st[i], 0xff);
+	show(c, im);
 }
 
 static void offer_choice(struct crash *c, uint64_t choice)
 {
-	struct pf_pm *image = image_of(c);
+	struct image *im = image_new(&c->durable);
 
 	for (size_t i = 0; i < c->n; i++)
 		if (choice >> i & 1)
-			put_line(image, &c->st[i], 0xff);
-	show(c, image);
+			put_line(im, &c->st[i], 0xff);
+	show(c, im);
+}
+
+/* The words of the lines in flight that make a difference; their number. */
+static unsigned int differing(const struct crash *c, uint8_t *mask)
+{
+	unsigned int total = 0;
+
+	for (size_t i = 0; i < c->n; i++) {
+		const uint8_t *home = c->durable.mem + c->st[i].line * PF_LINE;
+
+		mask[i] = 0;
+		for (unsigned int w = 0; w < 8; w++)
+			if (memcmp(home + 8 * w, c->st[i].bytes + 8 * w, 8) != 0)
+				mask[i] |= (uint8_t)(1U << w);
+		total += (unsigned int)__builtin_popcount(mask[i]);
+	}
+	return total;
+}
+
+static void offer_words(struct crash *c, const uint8_t *mask, uint64_t choice)
+{
+	struct image *im = image_new(&c->durable);
+
+	for (size_t i = 0; i < c->n; i++) {
+		uint8_t words = 0;
+
+		for (unsigned int w = 0; w < 8; w++) {
+			if (!(mask[i] & 1U << w))
+				continue;
+			words |= (uint8_t)((choice & 1) << w);
+			choice >>= 1;
+		}
+		put_line(im, &c->st[i], words);
+	}
+	show(c, im);
 }
 
 static void offer_random(struct crash *c)
 {
-	struct pf_pm *image = image_of(c);
+	struct image *im = image_new(&c->durable);
 
 	for (size_t i = 0; i < c->n; i++) {
 		uint64_t r = rnd(c);
 
-		put_line(image, &c->st[i], r % 8 == 0 ? (uint8_t)(r >> 8) : r & 8 ? 0xff : 0);	/* one in eight torn */
+		put_line(im, &c->st[i], r % 8 == 0 ? (uint8_t)(r >> 8) : r & 8 ? 0xff : 0);	/* one in eight torn */
 	}
-	show(c, image);
+	show(c, im);
 }
 
 /* Every line torn: whatever is not behind a checksum or a drain shows it. */
 static void offer_torn(struct crash *c)
 {
-	struct pf_pm *image = image_of(c);
+	struct image *im = image_new(&c->durable);
 
 	for (size_t i = 0; i < c->n; i++)
-		put_line(image, &c->st[i], (uint8_t)(rnd(c) >> 8));
-	show(c, image);
+		put_line(im, &c->st[i], (uint8_t)(rnd(c) >> 8));
+	show(c, im);
 }
 
 /* One store call made a run of neighbouring lines. Whole runs are what an order between two stores is about: a
@@ -178,11 +323,19 @@ static size_t run_end(const struct crash *c, size_t from)
 
 static void offer_all(struct crash *c)
 {
-	unsigned int runs = 0;
+	unsigned int runs = 0, words;
+	uint8_t mask[FEW_LINES];
 
-	if (c->n > 0)
-		offer_torn(c);
-	if (c->n < 6 && 1U << c->n <= 8 * c->subsets) {
+	if (c->n <= FEW_LINES) {
+		words = differing(c, mask);
+		if (words <= FEW_WORDS && 1U << words <= 8 * c->subsets) {
+			for (uint64_t choice = 0; choice < UINT64_C(1) << words; choice++)
+				offer_words(c, mask, choice);
+			return;
+		}
+	}
+	offer_torn(c);
+	if (c->n <= FEW_LINES && 1U << c->n <= 8 * c->subsets) {
 		for (uint64_t choice = 0; choice < UINT64_C(1) << c->n; choice++)
 			offer_choice(c, choice);
 		return;
@@ -209,6 +362,12 @@ static bool overtaken(const struct crash *c, size_t i)
 	return false;
 }
 
+static void make_durable(struct crash *c, const struct stored *s)
+{
+	view_touch(&c->durable, s->line * PF_LINE, PF_LINE);
+	memcpy(c->durable.mem + s->line * PF_LINE, s->bytes, PF_LINE);
+}
+
 /* Only what the calling thread has stored: a fence on one processor says nothing about another's stores. */
 static void settle(struct crash *c)
 {
@@ -216,7 +375,7 @@ static void settle(struct crash *c)
 
 	for (size_t i = 0; i < c->n; i++) {
 		if (c->st[i].by == me())
-			memcpy(c->durable + c->st[i].line * PF_LINE, c->st[i].bytes, PF_LINE);
+			make_durable(c, &c->st[i]);
 		else if (!overtaken(c, i))
 			c->st[left++] = c->st[i];
 	}
@@ -263,6 +422,21 @@ static void copy_sparse(uint8_t *to, const uint8_t *from, uint64_t bytes)
 			memcpy(to + off, from + off, PF_BLK_SIZE);
 }
 
+/* A base of one's own for a device that is no image. */
+static void view_of(struct crash *c, const struct pf_pm *pm)
+{
+	int fd = memfd_create("crash", MFD_CLOEXEC);
+	uint8_t *mem;
+
+	if (fd < 0 || ftruncate(fd, (off_t)pm->bytes) != 0)
+		abort();
+	mem = must(mmap(NULL, pm->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+	copy_sparse(mem, pm->base, pm->bytes);
+	(void)munmap(mem, pm->bytes);
+	view_open(&c->durable, fd, pm->bytes);
+	c->own_fd = true;
+}
+
 struct crash *crash_attach(struct pf_pm *pm, crash_fn fn, void *arg, unsigned int subsets, uint64_t seed)
 {
 	struct crash *c = calloc(1, sizeof *c);
@@ -279,13 +453,10 @@ struct crash *crash_attach(struct pf_pm *pm, crash_fn fn, void *arg, unsigned in
 	c->skip = c->fail = c->lose = UINT32_MAX;
 	if (pthread_mutex_init(&c->lock, NULL) != 0)
 		abort();
-	c->fd = memfd_create("crash", MFD_CLOEXEC);
-	if (c->fd < 0 || ftruncate(c->fd, (off_t)pm->bytes) != 0)
-		abort();
-	c->durable = mmap(NULL, pm->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, c->fd, 0);
-	if (c->durable == MAP_FAILED)
-		abort();
-	copy_sparse(c->durable, pm->base, pm->bytes);
+	if (pm->ops == &image_ops)
+		view_copy(&c->durable, &image_at(pm)->v);
+	else
+		view_of(c, pm);
 	pm->ops = &rec_ops;
 	pm->priv = c;
 	return c;
@@ -295,8 +466,14 @@ void crash_detach(struct crash *c)
 {
 	c->pm->ops = c->ops;
 	c->pm->priv = c->priv;
-	(void)munmap(c->durable, c->pm->bytes);
-	(void)close(c->fd);
+	if (c->pm->ops == &image_ops)	/* what was stored meanwhile: all of it counts as changed */
+		for (size_t i = 0; i < c->durable.n; i++)
+			view_touch(&image_at(c->pm)->v, c->durable.page[i] * PF_BLK_SIZE, PF_BLK_SIZE);
+	for (size_t i = 0; c->pm->ops == &image_ops && i < c->n; i++)
+		view_touch(&image_at(c->pm)->v, c->st[i].line * PF_LINE, PF_LINE);
+	if (c->own_fd)
+		(void)close(c->durable.fd);
+	view_close(&c->durable);
 	(void)pthread_mutex_destroy(&c->lock);
 	free(c->st);
 	free(c);
@@ -305,6 +482,22 @@ void crash_detach(struct crash *c)
 unsigned int crash_fences(struct crash *c)
 {
 	return c->fence;
+}
+
+unsigned int crash_images(struct crash *c)
+{
+	return c->shown;
+}
+
+struct pf_pm *crash_image_of(int fd, uint64_t bytes)
+{
+	struct image *im;
+	struct view v;
+
+	view_open(&v, fd, bytes);
+	im = image_new(&v);
+	view_close(&v);
+	return &im->pm;
 }
 
 void crash_skip_drain(struct crash *c, unsigned int fence)
@@ -329,12 +522,7 @@ void crash_fail_drain(struct crash *c, unsigned int fence)
 
 struct pf_pm *crash_image_now(struct crash *c)
 {
-	return image_of(c);
-}
-
-void crash_image_free(struct pf_pm *image)
-{
-	mem_close(image);
+	return &image_new(&c->durable)->pm;
 }
 
 int crash_image_save(const struct pf_pm *image, const char *path)

@@ -16,18 +16,20 @@ struct crash;
 
 /*
  * From now on @pm is recorded; what it holds now is durable. At each drain, before it takes effect, @fn gets images
- * of what a crash could leave at that moment: nothing of the undrained lines, all of them, all torn, every
- * combination when there are few; else each store alone, all but each, and @subsets random choices. @fence counts the
- * drains from 0. @image is a private copy: write to it at will. @fn is called with the recorder's lock held, by the
- * draining thread: it must not touch @pm through its ops.
+ * of what a crash could leave at that moment: every combination of the undrained words that make a difference, or of
+ * the lines, if there are not more than 8 x @subsets of those; else nothing, everything, everything torn, each
+ * store alone, all but each, and @subsets random choices. @fence counts the drains from 0. @image is a private copy:
+ * write to it at will, and attach a recorder to it for a crash within. @fn is called with the recorder's lock held, by
+ * the draining thread: it must not touch @pm through its ops.
  */
 typedef void (*crash_fn)(void *arg, struct pf_pm *image, unsigned int fence);
 struct crash *crash_attach(struct pf_pm *pm, crash_fn fn, void *arg, unsigned int subsets, uint64_t seed);
 /* @pm gets its own ops back. */
 void crash_detach(struct crash *c);
 
-/* Number of drains so far. */
+/* Number of drains, and of images, so far. */
 unsigned int crash_fences(struct crash *c);
+unsigned int crash_images(struct crash *c);
 /* The deliberately wrong writer: drain number @fence does nothing (and offers no images). Twins use it. */
 void crash_skip_drain(struct crash *c, unsigned int fence);
 /* Every drain of a thread that has stored just one line since its last does nothing: in the journal, the one that
@@ -42,6 +44,9 @@ void crash_fail_drain(struct crash *c, unsigned int fence);
 /* What is durable now, as an image of its own: call crash_image_free(). */
 struct pf_pm *crash_image_now(struct crash *c);
 void crash_image_free(struct pf_pm *image);
+/* A private view of the device in a memfd, which stays as it is. A recorder attached to it costs little. The memfd is
+ * the caller's, and is closed last. */
+struct pf_pm *crash_image_of(int fd, uint64_t bytes);
 /* Copy @image into a regular file at @path, for programs that want one. 0 or -errno. */
 int crash_image_save(const struct pf_pm *image, const char *path);
 

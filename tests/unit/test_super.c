@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/log.h"
 #include "harness/crash.h"
 #include "harness/mem.h"
 #include "media/mkfs.h"
@@ -129,6 +130,36 @@ static void bad_fields(void)
 	REFUSED(sb_root_ino, pf_put64(12), -EUCLEAN, "root");
 }
 
+static void loads(void *arg, struct pf_pm *image, unsigned int fence)
+{
+	const char *why;
+
+	(void)fence;
+	CU_ASSERT_EQUAL(load(image, &why), 0);
+	++*(unsigned int *)arg;
+}
+
+/* A crash has torn one of the two; while they are rewritten at the next mount, power fails again. */
+static void torn_twice(void)
+{
+	for (int torn = 0; torn < 2; torn++) {
+		struct pf_fs fs = { .pm = mem_open(16 * MIB) };
+		struct pf_mkfs m = { .label = "" };
+		unsigned int images = 0;
+		struct crash *c;
+		const char *why;
+
+		CU_ASSERT_EQUAL_FATAL(pf_mkfs(fs.pm, &m), 0);
+		fs.pm->base[torn == 0 ? 100 : fs.pm->bytes - 100] ^= 1;
+		CU_ASSERT_EQUAL_FATAL(pf_sb_load(&fs, &why), 0);
+		c = crash_attach(fs.pm, loads, &images, 8, 1);
+		CU_ASSERT_EQUAL(pf_sb_mark_mounted(&fs), 0);
+		crash_detach(c);
+		CU_ASSERT(images > 0);
+		mem_close(fs.pm);
+	}
+}
+
 /* What can be loaded is whole: either filesystem, or none. */
 static void whole_or_nothing(void *arg, struct pf_pm *image, unsigned int fence)
 {
@@ -179,8 +210,10 @@ int main(void)
 		{ "one superblock of two is enough", one_copy_is_enough },
 		{ "mounted and clean marks", marks },
 		{ "each bad field is named", bad_fields },
+		{ "torn, and rewritten in a second crash", torn_twice },
 		{ "mkfs cut short", mkfs_cut_short },
 	};
 
+	pf_log_init("test_super", PF_LOG_ERR, false);
 	return unit_main("super", cases, PF_ARRAY_LEN(cases));
 }
