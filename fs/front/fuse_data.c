@@ -87,6 +87,8 @@ static void answer(struct pf_areq *a, ssize_t res)
 
 	if (r->mode_changes)
 		pf_notify_attr_now(pf_front_of(r->req)->notify, a->ino);
+	if (a->op == PF_AOP_COPY && a->copy.src_atime)	/* the kernel thinks of the destination only */
+		pf_notify_attr_now(pf_front_of(r->req)->notify, a->copy.src_ino);
 	if (res < 0) {
 		(void)fuse_reply_err(r->req, (int)-res);
 	} else {
@@ -290,13 +292,13 @@ void pf_fuse_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struc
 {
 	struct pf_fs *fs = pf_front_of(req)->fs;
 	struct pf_rd rd;
-	int err = pf_op_read_begin(fs, pf_ino_of(node), (uint64_t)off, size, &rd);
+	int err = (pf_read_noatime() ? pf_op_read_quiet : pf_op_read_begin)(fs, pf_ino_of(node), (uint64_t)off, size,
+									    &rd);
 
 	if (err != 0) {
 		(void)fuse_reply_err(req, -err);
 		return;
 	}
-	rd.noatime = pf_read_noatime();
 	(void)fuse_reply_iov(req, rd.iov, rd.n);
 	pf_op_read_end(fs, &rd);
 }

@@ -234,9 +234,19 @@ out_free:
 
 /* No state belongs to an open directory. Told so, the kernel sends neither OPENDIR nor RELEASEDIR any more, and caches
  * the contents, which only it can change. */
-static void op_opendir(fuse_req_t req, fuse_ino_t dir PF_UNUSED, struct fuse_file_info *fi PF_UNUSED)
+/* After ENOSYS the kernel never asks again, and keeps what it has read of a directory until the directory changes. That
+ * is right for relatime; strictatime wants to hear of each reading. */
+static void op_opendir(fuse_req_t req, fuse_ino_t dir PF_UNUSED, struct fuse_file_info *fi)
 {
-	(void)fuse_reply_err(req, ENOSYS);
+	if (pf_front_of(req)->fs->opts.atime == PF_ATIME_STRICT)
+		(void)fuse_reply_open(req, fi);
+	else
+		(void)fuse_reply_err(req, ENOSYS);
+}
+
+static void op_releasedir(fuse_req_t req, fuse_ino_t dir PF_UNUSED, struct fuse_file_info *fi PF_UNUSED)
+{
+	(void)fuse_reply_err(req, 0);
 }
 
 static void op_readdir(fuse_req_t req, fuse_ino_t dir, size_t size, off_t off, struct fuse_file_info *fi PF_UNUSED)
@@ -271,6 +281,7 @@ const struct fuse_lowlevel_ops pf_front_ops = {
 	.write = pf_fuse_write,
 	.fsync = pf_fuse_fsync,
 	.opendir = op_opendir,
+	.releasedir = op_releasedir,
 	.readdir = op_readdir,
 	.readdirplus = op_readdirplus,
 	.statfs = op_statfs,

@@ -17,14 +17,14 @@
 
 /* Without an argument, passed on as they are. */
 static const char *const kernel_flags[] = {
-	"rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "async", "sync", "dirsync", "noatime", "nodiratime",
-	"norelatime", "nostrictatime", "allow_other",
+	"rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "async", "sync", "dirsync", "noatime",
+	"allow_other",
 };
 
 /* The kernel's defaults, and words that fstab(5), mount(8) and systemd say to each other. */
 static const char *const no_ops[] = {
 	"defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "atime",
-	"diratime", "relatime", "strictatime", "default_permissions",
+	"diratime", "nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime", "default_permissions",
 };
 
 struct parser {

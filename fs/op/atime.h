@@ -8,7 +8,7 @@
 
 /* Is the access time behind? Lock held in any way. */
 bool pf_atime_due(const struct pf_inode *ip);
-/* Something was read; takes the lock when the time is due. Failure is nobody's business. */
-void pf_atime_update(struct pf_inode *ip);
+/* Something was read; takes the lock when the time is due. Failure is nobody's business. True: it has moved. */
+bool pf_atime_update(struct pf_inode *ip);
 
 #endif

@@ -99,9 +99,10 @@ int pf_op_listxattr(struct pf_fs *fs, uint64_t ino, bool trusted, char *buf, siz
  * device (holes: at zeros): reply, then end. At most PF_RD_IOV pieces a call; *got may be less than len only at the
  * end of file or when the pieces ran out. */
 #define PF_RD_IOV 258		/* 1 MiB, the largest request, touches at most 257 pages */
-/* @noatime: the caller sets it in between when reading shall leave no trace (O_NOATIME). */
-struct pf_rd { struct iovec iov[PF_RD_IOV]; int n; size_t got; void *inode; bool noatime; };
+struct pf_rd { struct iovec iov[PF_RD_IOV]; int n; size_t got; void *inode; };
 int pf_op_read_begin(struct pf_fs *fs, uint64_t ino, uint64_t off, size_t len, struct pf_rd *rd);
+/* The same, and the access time stays (O_NOATIME). */
+int pf_op_read_quiet(struct pf_fs *fs, uint64_t ino, uint64_t off, size_t len, struct pf_rd *rd);
 void pf_op_read_end(struct pf_fs *fs, struct pf_rd *rd);
 int pf_op_fsync(struct pf_fs *fs, uint64_t ino, bool datasync);
 /* @whence: SEEK_HOLE, SEEK_DATA. */
@@ -143,7 +144,12 @@ struct pf_areq {
 		} write;
 		struct { int mode; uint64_t off, len; unsigned int kill_priv; } fallocate;
 		/* ino = destination */
-		struct { uint64_t src_ino, src_off, dst_off; size_t len; unsigned int kill_priv; } copy;
+		struct {
+			uint64_t src_ino, src_off, dst_off;
+			size_t len;
+			unsigned int kill_priv;
+			bool src_atime;		/* out: the source's access time has moved */
+		} copy;
 	};
 	/* @res: bytes (write, copy), 0, or -errno. The request may be freed in it. */
 	void (*ar_done)(struct pf_areq *r, ssize_t res);

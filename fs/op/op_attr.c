@@ -256,7 +256,7 @@ bool pf_atime_due(const struct pf_inode *ip)
 	       (int64_t)pf_now().sec - a >= INT64_C(24) * 3600;
 }
 
-void pf_atime_update(struct pf_inode *ip)
+bool pf_atime_update(struct pf_inode *ip)
 {
 	struct pf_d_inode *di;
 	struct pf_tx *tx;
@@ -266,13 +266,15 @@ void pf_atime_update(struct pf_inode *ip)
 	due = pf_atime_due(ip);
 	pf_rwlock_unlock(&ip->lock);
 	if (!due)
-		return;
+		return false;
 	pf_rwlock_wrlock(&ip->lock);
-	if (pf_inode_begin(ip, &tx, &di) == 0) {
+	due = pf_inode_begin(ip, &tx, &di) == 0;
+	if (due) {
 		pf_set_atime(di, pf_now());
-		(void)!pf_tx_commit(tx);
+		due = pf_tx_commit(tx) == 0;
 	}
 	pf_rwlock_unlock(&ip->lock);
+	return due;
 }
 
 int pf_op_statfs(struct pf_fs *fs, struct statvfs *st)

@@ -97,7 +97,7 @@ int pf_op_readdir(struct pf_fs *fs, uint64_t dir, uint64_t cookie, unsigned int 
 		more = err == 0 && page->n != 0 && give_page(fs, page, plus, fn, arg, &cookie);
 	}
 	if (err == 0 && !(how & PF_READDIR_NOATIME))
-		pf_atime_update(dp);
+		(void)pf_atime_update(dp);
 	free(page);
 out:
 	pf_inode_put(dp);

@@ -453,7 +453,7 @@ int pf_op_readlink(struct pf_fs *fs, uint64_t ino, char *buf, size_t size)
 		buf[len] = '\0';
 	pf_rwlock_unlock(&ip->lock);
 	if (err == 0)
-		pf_atime_update(ip);
+		(void)pf_atime_update(ip);
 	pf_inode_put(ip);
 	return err;
 }

@@ -72,7 +72,7 @@ static int gather(struct pf_inode *ip, uint64_t off, uint64_t end, struct pf_rd 
 	return err;
 }
 
-int pf_op_read_begin(struct pf_fs *fs, uint64_t ino, uint64_t off, size_t len, struct pf_rd *rd)
+static int begin(struct pf_fs *fs, uint64_t ino, uint64_t off, size_t len, bool noatime, struct pf_rd *rd)
 {
 	struct pf_inode *ip;
 	uint64_t size;
@@ -87,8 +87,10 @@ int pf_op_read_begin(struct pf_fs *fs, uint64_t ino, uint64_t off, size_t len, s
 	}
 	rd->n = 0;
 	rd->got = 0;
-	rd->noatime = false;
 	rd->inode = ip;
+	/* Before the answer, so that whoever has it sees the time as well. */
+	if (!noatime)
+		(void)pf_atime_update(ip);
 	pf_rwlock_rdlock(&ip->lock);
 	size = pf_inode_size(ip);
 	if (pf_inode_torn(ip))
@@ -103,15 +105,22 @@ out_put:
 	return err;
 }
 
+int pf_op_read_begin(struct pf_fs *fs, uint64_t ino, uint64_t off, size_t len, struct pf_rd *rd)
+{
+	return begin(fs, ino, off, len, false, rd);
+}
+
+int pf_op_read_quiet(struct pf_fs *fs, uint64_t ino, uint64_t off, size_t len, struct pf_rd *rd)
+{
+	return begin(fs, ino, off, len, true, rd);
+}
+
 void pf_op_read_end(struct pf_fs *fs, struct pf_rd *rd)
 {
 	struct pf_inode *ip = rd->inode;
-	bool due = !rd->noatime && pf_atime_due(ip);
 
 	(void)fs;
 	pf_rwlock_unlock(&ip->lock);
-	if (due)
-		pf_atime_update(ip);
 	pf_inode_put(ip);
 }
 

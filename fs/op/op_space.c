@@ -13,6 +13,7 @@
 #include "media/pmem.h"
 #include "obj/xattr.h"
 #include "op/areq.h"
+#include "op/atime.h"
 
 #define COPY_MAX (UINT64_C(8) << 20)	/* one request: the lock is not held for longer than that takes */
 
@@ -274,6 +275,7 @@ static int copy_work(struct pf_brk *b)
 	struct pf_inode *v[2] = { r->inode2, r->inode };
 	uint64_t len = r->copy.len, ssize;
 
+	r->copy.src_atime = pf_atime_update(r->inode2);
 	pf_inode_order(v, 2);
 	pf_inode_lock_many(v, 2);
 	ssize = pf_inode_size(r->inode2);

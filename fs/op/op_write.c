@@ -282,7 +282,8 @@ ssize_t pf_write_locked(struct pf_inode *ip, uint64_t off, const uint8_t *buf, s
 	}
 	/* What was done stays, also when the rest failed: a short write. */
 	if (!failed && at > safe) {
-		failed = pl.n != 0 || at > pf_inode_size(ip) ? commit_all(ip, &pl, at, kill_priv) : touch(ip, kill_priv);
+		failed = pl.n != 0 || at > pf_inode_size(ip) ? commit_all(ip, &pl, at, kill_priv) :
+							       touch(ip, kill_priv);
 		if (!failed)
 			safe = at;
 	}
