@@ -46,8 +46,10 @@ static void look_after(int line, const char *call)
 
 		if (lstat(watched[i], &st) != 0 || before[i].st_nlink == 0)
 			continue;
-		tw_note("%d: %s moves %s:%s%s%s", line, call, watched[i], moved(before[i].st_atim, st.st_atim) ? " a" : "",
-			moved(before[i].st_mtim, st.st_mtim) ? " m" : "", moved(before[i].st_ctim, st.st_ctim) ? " c" : "");
+		tw_note("%d: %s moves %s:%s%s%s", line, call, watched[i],
+			moved(before[i].st_atim, st.st_atim) ? " a" : "",
+			moved(before[i].st_mtim, st.st_mtim) ? " m" : "",
+			moved(before[i].st_ctim, st.st_ctim) ? " c" : "");
 	}
 }
 
