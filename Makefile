@@ -43,8 +43,8 @@ CORE_SRC := $(foreach l,base media space share obj op,$(wildcard fs/$(l)/*.c))
 FRONT_SRC := $(wildcard fs/front/*.c)
 SHIM_SRC := $(wildcard shim/*.c)
 # tools/<program>.c has main(); tools/<program>/*.c belong to it; tools/lib/*.c to all, tools/dma/*.c are the DMA engine.
-CORE_TOOLS := $(patsubst tools/%.c,%,$(wildcard tools/mkfs.pinfs.c tools/fsck.pinfs.c tools/pinfsdump.c))
-CLIENT_TOOLS := $(patsubst tools/%.c,%,$(wildcard tools/pinfsctl.c tools/pinrun.c $(if $(SHIM_SRC),tools/dmaemu.c tools/pinbench.c)))
+CORE_TOOLS := $(patsubst tools/%.c,%,$(wildcard tools/mkfs.pinfs.c tools/fsck.pinfs.c tools/pinfsdump.c tools/pinfsctl.c))
+CLIENT_TOOLS := $(patsubst tools/%.c,%,$(wildcard tools/pinrun.c $(if $(SHIM_SRC),tools/dmaemu.c tools/pinbench.c)))
 # Of the client tools, those that map and pin; the others talk to the daemon or run a program, and need no libpinfs.
 PIN_TOOLS := $(filter dmaemu pinbench,$(CLIENT_TOOLS))
 TOOL_LIB_SRC := $(wildcard tools/lib/*.c)

@@ -216,7 +216,7 @@ static void serve_fault(struct sh_want *w, struct sh_vma *v, struct sh_slot *sl,
 {
 	int err;
 
-	if (sh_pg_here(pg) || pg == SH_PG_EOF)
+	if (sh_pg_here(pg) || sh_pg_bus(pg))
 		err = map_hard(v, sl, w->addr);
 	else
 		err = sh_map_zero(v, sl, w->addr);
@@ -266,7 +266,7 @@ static void serve_want(struct sh_want *w)
 	else if ((atomic_load(&sl->sl_led->ls_word) & ~PF_SLOT_FROZEN) != atomic_load(&sl->sl_word))
 		ask(sl, w, w->foff);	/* a pin needs page addresses of the present generation */
 	else
-		want_end(w, sh_pg_here(pg) ? 0 : -EFAULT);
+		want_end(w, sh_pg_here(pg) ? 0 : pg == SH_PG_BAD ? -EIO : -EFAULT);
 }
 
 static void serve_list(struct sh_want *w)

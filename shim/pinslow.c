@@ -231,7 +231,7 @@ static enum step pin_part(struct slow *s, struct part *pt, struct sh_slot **out)
 {
 	bool write = (s->a->flags & PINFS_PIN_WRITE) != 0;
 	uint64_t missing = UINT64_MAX, unknown = UINT64_MAX;
-	bool eof = false, live;
+	bool eof = false, bad = false, live;
 	struct sh_slot *sl;
 	uint32_t seq = 0, word = 0;
 	sh_sigs old;
@@ -252,6 +252,7 @@ static enum step pin_part(struct slow *s, struct part *pt, struct sh_slot **out)
 			if (pg == SH_PG_HOLE && missing == UINT64_MAX)
 				missing = pt->foff + i * SH_PAGE;
 			eof |= pg == SH_PG_EOF;
+			bad |= pg == SH_PG_BAD;
 		}
 	}
 	sh_unlock(&old);
@@ -262,6 +263,8 @@ static enum step pin_part(struct slow *s, struct part *pt, struct sh_slot **out)
 		err = bring(pt->file, unknown != UINT64_MAX ? unknown : pt->foff, write);
 		return err ? failed(s, err) : STEP_AGAIN;
 	}
+	if (bad)
+		return failed(s, -EIO);
 	if (eof || (missing != UINT64_MAX && !write))
 		return failed(s, -EFAULT);
 	if (missing != UINT64_MAX)

@@ -160,7 +160,9 @@ enum sh_slot_state { SH_FREE, SH_SETTING, SH_LIVE, SH_REMOVING, SH_DEAD };
 #define SH_PG_UNKNOWN UINT64_C(0)
 #define SH_PG_HOLE UINT64_C(1)
 #define SH_PG_EOF UINT64_C(2)
+#define SH_PG_BAD UINT64_C(3)		/* in a bad block: SIGBUS, as behind the end; a pin is EIO */
 static inline bool sh_pg_here(uint64_t pg) { return pg >= SH_PAGE; }
+static inline bool sh_pg_bus(uint64_t pg) { return pg == SH_PG_EOF || pg == SH_PG_BAD; }
 
 /*
  * Written by serve under sh.lock; read by the pin fast path under the sequence count alone. The array is never

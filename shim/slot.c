@@ -146,11 +146,13 @@ unsigned int sh_slot_fill(struct sh_slot *sl, const struct pf_p_map_out *mo, con
 	for (uint32_t k = 0; k < mo->mo_next; k++) {
 		const struct pf_p_extent *e = &ext[k];
 		uint64_t off = e->e_foff - start;
+		bool bad = e->e_doff == PF_P_DOFF_BAD;
 
 		/* Sorted, so "behind the last" is "overlaps none". */
 		if (e->e_foff < start + at * SH_PAGE || e->e_len == 0 || !pf_range_ok(off, e->e_len, PF_CHUNK_SIZE) ||
-		    (e->e_foff | e->e_doff | e->e_len) % SH_PAGE || e->e_doff < SH_PAGE ||
-		    !pf_range_ok(e->e_doff, e->e_len, sl->sl_ses->dev_bytes)) {
+		    (e->e_foff | e->e_len) % SH_PAGE ||
+		    (!bad && (e->e_doff % SH_PAGE || e->e_doff < SH_PAGE ||
+			      !pf_range_ok(e->e_doff, e->e_len, sl->sl_ses->dev_bytes)))) {
 			sh_log(SH_ERR, "bad extent from the daemon: foff %#llx doff %#llx len %#llx",
 			       (unsigned long long)e->e_foff, (unsigned long long)e->e_doff,
 			       (unsigned long long)e->e_len);
@@ -159,7 +161,8 @@ unsigned int sh_slot_fill(struct sh_slot *sl, const struct pf_p_map_out *mo, con
 		for (; at < off / SH_PAGE; at++)
 			changed |= page_put(sl, at, at < npage ? SH_PG_HOLE : SH_PG_EOF);
 		for (; at < (off + e->e_len) / SH_PAGE; at++)
-			changed |= page_put(sl, at, at < npage ? e->e_doff + (at * SH_PAGE - off) : SH_PG_EOF);
+			changed |= page_put(sl, at, at >= npage ? SH_PG_EOF : bad ? SH_PG_BAD :
+					    e->e_doff + (at * SH_PAGE - off));
 	}
 	for (; at < SH_CHUNK_PAGES; at++)
 		changed |= page_put(sl, at, at < npage ? SH_PG_HOLE : SH_PG_EOF);
@@ -273,7 +276,7 @@ int sh_pages_of(const struct sh_slot *sl, const void *body, size_t len, uint64_t
 		if (ext[k].e_foff < mo.mo_foff || !pf_range_ok(off, ext[k].e_len, PF_CHUNK_SIZE))
 			return -EPROTO;
 		for (uint64_t o = 0; o < ext[k].e_len; o += SH_PAGE)
-			pages[(off + o) / SH_PAGE] = ext[k].e_doff + o;
+			pages[(off + o) / SH_PAGE] = ext[k].e_doff == PF_P_DOFF_BAD ? SH_PG_BAD : ext[k].e_doff + o;
 	}
 	return 0;
 }

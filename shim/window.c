@@ -232,13 +232,13 @@ static int map_run(struct sh_vma *v, struct sh_slot *sl, unsigned int *i, unsign
 	int err;
 
 	*done = false;
-	if (dev_get(mc, *i) || (!sh_pg_here(pg) && pg != SH_PG_EOF)) {
+	if (dev_get(mc, *i) || (!sh_pg_here(pg) && !sh_pg_bus(pg))) {
 		*i += 1;
 		return 0;
 	}
 	while (*i + n < b && !dev_get(mc, *i + n)) {
 		next = atomic_load_explicit(&sl->sl_page[*i + n], memory_order_relaxed);
-		if (next != (sh_pg_here(pg) ? pg + n * SH_PAGE : SH_PG_EOF))
+		if (sh_pg_here(pg) ? next != pg + n * SH_PAGE : !sh_pg_bus(next))
 			break;
 		n++;
 	}

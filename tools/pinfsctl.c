@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * pinfsctl.c - what a mounted pinfs is doing: policy, space and sessions; each pin and who holds it; each operation
- * that waits.
+ * that waits; and the list of bad blocks, which it can change.
  *
  * Exit status: 0, 1 (no pinfs there, or its daemon does not answer), 2 (bad use).
  */
@@ -39,6 +39,7 @@ int complain(const char *fmt, ...)
 static int usage(FILE *f, int status)
 {
 	(void)fputs("usage: pinfsctl status|pins [--json] MOUNT\n"
+		    "       pinfsctl badblock list|add|del MOUNT|DEVICE ...; see pinfsctl badblock --help\n"
 		    "  status      policy, space, sessions, counters of the pinfs mounted at MOUNT\n"
 		    "  pins        each pin with its holder; each operation that waits, and for whom\n"
 		    "  -j, --json  the daemon's report as it is (pinfsctl(1) names the document that describes it)\n"
@@ -60,6 +61,8 @@ int main(int argc, char **argv)
 	char *json;
 	int c, status;
 
+	if (argc > 1 && strcmp(argv[1], "badblock") == 0)
+		return badblock(argc - 1, argv + 1);
 	while ((c = getopt_long(argc, argv, "jh", opts, NULL)) != -1) {
 		switch (c) {
 		case 'j':

@@ -278,9 +278,12 @@ out_free:
 	return rc;
 }
 
-static void tell_kernel(void *arg, uint64_t ino)
+static void tell_kernel(void *arg, uint64_t ino, bool data)
 {
-	pf_notify_attr(arg, ino);
+	if (data)
+		pf_notify_data(arg, ino);
+	else
+		pf_notify_attr(arg, ino);
 }
 
 static int bring_up(struct daemon *d)

@@ -288,6 +288,18 @@ void pf_fuse_release(fuse_req_t req, fuse_ino_t node PF_UNUSED, struct fuse_file
 	(void)fuse_reply_err(req, 0);
 }
 
+/*
+ * A read(2), which may be told of fewer bytes, or pages for the page cache? Those of the latter that an answer leaves
+ * out are zeros to the kernel, so there an error is the only truth; it then asks for each page by itself. Only the
+ * former names an owner of locks, as direct I/O always does (fs/fuse/file.c, fuse_direct_io()).
+ */
+static bool direct_read(void)
+{
+	const struct fuse_read_in *in = pf_io_body();
+
+	return (in->read_flags & FUSE_READ_LOCKOWNER) != 0;
+}
+
 void pf_fuse_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi PF_UNUSED)
 {
 	struct pf_fs *fs = pf_front_of(req)->fs;
@@ -299,7 +311,10 @@ void pf_fuse_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struc
 		(void)fuse_reply_err(req, -err);
 		return;
 	}
-	(void)fuse_reply_iov(req, rd.iov, rd.n);
+	if (rd.bad && !direct_read())
+		(void)fuse_reply_err(req, EIO);
+	else
+		(void)fuse_reply_iov(req, rd.iov, rd.n);
 	pf_op_read_end(fs, &rd);
 }
 

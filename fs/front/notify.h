@@ -20,6 +20,8 @@ void pf_notify_stop(struct pf_notify *n);
 
 /* Size, blocks, times, mode of this inode are to be asked for again. Any thread, any locks above LEAF; never blocks. */
 void pf_notify_attr(struct pf_notify *n, uint64_t ino);
+/* And so are all pages that the kernel has of it. */
+void pf_notify_data(struct pf_notify *n, uint64_t ino);
 /* The same, done when it returns: before the answer to a request that changed what the kernel acts upon by itself. The
  * request must not be one that holds pages (READ). No locks. */
 void pf_notify_attr_now(struct pf_notify *n, uint64_t ino);

@@ -25,7 +25,7 @@
 #include "media/pmem.h"
 #include "share/lay.h"
 
-typedef void (*notify_fn)(void *arg, uint64_t ino);
+typedef void (*notify_fn)(void *arg, uint64_t ino, bool data);
 
 static int watch(struct pf_srv *srv, int op, int fd, enum pf_ev what, uint32_t events)
 {
@@ -213,7 +213,7 @@ void pf_srv_sock(const struct pf_srv *srv, struct pinfs_sock *out)
 
 /* Attributes that the kernel caches */
 
-void pf_srv_set_notify(struct pf_srv *srv, void (*fn)(void *arg, uint64_t ino), void *arg)
+void pf_srv_set_notify(struct pf_srv *srv, void (*fn)(void *arg, uint64_t ino, bool data), void *arg)
 {
 	atomic_store(&srv->notify_fn, (uintptr_t)0);
 	while (atomic_load(&srv->notifying) != 0)
@@ -222,15 +222,25 @@ void pf_srv_set_notify(struct pf_srv *srv, void (*fn)(void *arg, uint64_t ino), 
 	atomic_store(&srv->notify_fn, (uintptr_t)fn);
 }
 
-void pf_srv_changed(struct pf_srv *srv, uint64_t ino)
+static void tell(struct pf_srv *srv, uint64_t ino, bool data)
 {
 	notify_fn fn;
 
 	atomic_fetch_add(&srv->notifying, 1);
 	fn = (notify_fn)atomic_load(&srv->notify_fn);
 	if (fn)
-		fn(atomic_load(&srv->notify_arg), ino);
+		fn(atomic_load(&srv->notify_arg), ino, data);
 	atomic_fetch_sub(&srv->notifying, 1);
+}
+
+void pf_srv_changed(struct pf_srv *srv, uint64_t ino)
+{
+	tell(srv, ino, false);
+}
+
+void pf_srv_stale(struct pf_srv *srv, uint64_t ino)
+{
+	tell(srv, ino, true);
 }
 
 /* Cookies */

@@ -74,7 +74,7 @@ struct pf_srv {
 	pthread_t worker[PF_SRV_WORKERS];
 	unsigned int nr_workers;
 
-	_Atomic uintptr_t notify_fn;	/* void (*)(void *arg, uint64_t ino) */
+	_Atomic uintptr_t notify_fn;	/* void (*)(void *arg, uint64_t ino, bool data) */
 	void *_Atomic notify_arg;
 	_Atomic unsigned int notifying;
 
@@ -106,6 +106,7 @@ bool pf_msg_handle(struct pf_conn *c, const struct fuse_in_header *h, const void
 
 /* srv.c */
 void pf_srv_changed(struct pf_srv *srv, uint64_t ino);
+void pf_srv_stale(struct pf_srv *srv, uint64_t ino);		/* and the data that the kernel caches */
 bool pf_srv_redeem(struct pf_srv *srv, const uint64_t cookie[2], pid_t pid, struct pf_cookie *out);
 
 #endif

@@ -17,9 +17,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <pinfs/version.h>
+#include "base/fail.h"
 #include "base/log.h"
 #include "front/wire.h"
 #include "media/pmem.h"
+#include "op/op_bad.h"
 #include "op/op_map.h"
 #include "share/report.h"
 
@@ -393,6 +395,77 @@ static int msg_report(struct pf_conn *c, const struct fuse_in_header *h, struct 
 	return MSG_DONE;
 }
 
+/* Bad blocks */
+
+struct bad_msg {
+	struct pf_bad_req req;
+	struct pf_conn *conn;
+	uint64_t unique;
+};
+
+static void bad_stale(struct pf_bad_req *r, uint64_t ino)
+{
+	pf_srv_stale(PF_CONTAINER_OF(r, struct bad_msg, req)->conn->srv, ino);
+}
+
+static void bad_done(struct pf_bad_req *r, int err)
+{
+	struct bad_msg *m = PF_CONTAINER_OF(r, struct bad_msg, req);
+	const struct pf_p_bad_out out = { .bo_changed = r->changed };
+	const struct iovec body = { (void *)(uintptr_t)&out, sizeof out };
+
+	pf_conn_answer(m->conn, m->unique, err, err != 0 ? NULL : &body, err == 0, NULL);
+	pf_conn_put(m->conn);
+	free(m);
+}
+
+static int list_bad(struct pf_conn *c, const struct fuse_in_header *h, uint64_t from)
+{
+	struct pf_bad_rec *rec = malloc(PF_P_BAD_MAX * sizeof *rec);
+	struct pf_p_bad_rec *wire = calloc(PF_P_BAD_MAX, sizeof *wire);
+	struct pf_p_bad_out out = { 0 };
+	int err = rec && wire ? pf_fs_readable(c->srv->fs) : -ENOMEM;
+	unsigned int n = 0;
+
+	if (err == 0)
+		err = pf_bad_list(c->srv->fs, from, rec, PF_P_BAD_MAX, &n);
+	for (unsigned int i = 0; i < n; i++)
+		wire[i] = (struct pf_p_bad_rec){ .br_dblk = rec[i].dblk, .br_nblk = rec[i].nblk,
+						 .br_held = rec[i].held };
+	out.bo_nrec = n;
+	if (err == 0)
+		pf_conn_answer(c, h->unique, 0,
+			       (struct iovec[]){ { &out, sizeof out }, { wire, n * sizeof *wire } }, 2, NULL);
+	free(rec);
+	free(wire);
+	return err == 0 ? MSG_DONE : err;
+}
+
+static int msg_bad(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
+{
+	struct pf_p_bad_in in;
+	struct bad_msg *m;
+
+	if (!pf_wire_take(w, &in, sizeof in))
+		return MSG_NONSENSE;
+	if (!may_open(c))
+		return -EACCES;
+	if (in.bi_what == PF_P_BAD_LIST)
+		return list_bad(c, h, in.bi_at);
+	if (in.bi_what != PF_P_BAD_ADD && in.bi_what != PF_P_BAD_DEL)
+		return -EINVAL;
+	m = malloc(sizeof *m);
+	if (!m)
+		return -ENOMEM;
+	m->req = (struct pf_bad_req){ .add = in.bi_what == PF_P_BAD_ADD, .ino = in.bi_ino, .at = in.bi_at,
+				      .len = in.bi_len, .br_stale = bad_stale, .br_done = bad_done };
+	m->conn = c;
+	m->unique = h->unique;
+	pf_conn_get(c);
+	pf_op_bad_start(c->srv->fs, &m->req);
+	return MSG_DONE;
+}
+
 static const struct msg {
 	uint32_t opcode;
 	bool needs_session;
@@ -404,6 +477,7 @@ static const struct msg {
 	{ FUSE_REMOVEMAPPING, true, msg_remove }, { PF_P_PIN, true, msg_pin },
 	{ PF_P_KICK, true, msg_kick },		  { PF_P_INVAL_ACK, true, msg_ack },
 	{ PF_P_FORGET_WAIT, true, msg_forget },	  { PF_P_SYNC, true, msg_sync },
+	{ PF_P_BADBLOCK, false, msg_bad },
 };
 
 bool pf_msg_handle(struct pf_conn *c, const struct fuse_in_header *h, const void *body, size_t len, const char **why)

@@ -13,6 +13,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "base/log.h"
+#include "media/badset.h"
 #include "media/pmem.h"
 #include "obj/cut.h"
 #include "obj/orphan.h"
@@ -172,20 +173,33 @@ static int first(struct pf_tx *tx, struct pf_inode *ip, struct pf_d_inode *di, v
 	return err;
 }
 
-/* Bytes behind the end of file in its last page must read as zeros once the file has grown over them. */
-int pf_inode_zero_tail(struct pf_inode *ip, uint64_t size)
+/* The block in which a file of @size bytes ends in the middle; 0: there is none, or nothing in it. -EIO: it is bad. */
+static int tail_block(struct pf_inode *ip, uint64_t size, uint64_t *dblk)
 {
 	struct pf_bm bm = pf_inode_bm(ip, NULL);
-	uint64_t in_page = size % PF_BLK_SIZE, fblk = size >> PF_BLK_SHIFT;
+	uint64_t fblk = size >> PF_BLK_SHIFT;
 	struct pf_ext e;
 	int err;
 
-	if (in_page == 0)
+	*dblk = 0;
+	if (size % PF_BLK_SIZE == 0)
 		return 0;
 	err = pf_bm_lookup(&bm, fblk, &e);
 	if (err != 0 || e.len == 0 || e.key > fblk || (e.flags & PF_REC_UNWRITTEN))
 		return err;
-	pf_pm_zero(ip->fs->pm, ((e.dblk + (fblk - e.key)) << PF_BLK_SHIFT) + in_page, PF_BLK_SIZE - in_page);
+	*dblk = e.dblk + (fblk - e.key);
+	return pf_bad_first(ip->fs, *dblk, 1, NULL) != PF_BAD_NONE ? -EIO : 0;
+}
+
+/* Bytes behind the end of file in its last page must read as zeros once the file has grown over them. */
+int pf_inode_zero_tail(struct pf_inode *ip, uint64_t size)
+{
+	uint64_t in_page = size % PF_BLK_SIZE, dblk;
+	int err = tail_block(ip, size, &dblk);
+
+	if (err != 0 || dblk == 0)
+		return err;
+	pf_pm_zero(ip->fs->pm, (dblk << PF_BLK_SHIFT) + in_page, PF_BLK_SIZE - in_page);
 	return pf_pm_drain(ip->fs->pm);
 }
 
@@ -201,10 +215,14 @@ static void finish(struct pf_inode *ip)
 int pf_inode_truncate(struct pf_inode *ip, uint64_t size, const struct pf_also *also)
 {
 	struct cutting c = { .what = PF_INTENT_TRUNC, .foff = size, .also = also };
+	uint64_t dblk;
 	int err;
 
 	assert(size <= pf_inode_size(ip));
 	err = pf_inode_settle(ip);
+	/* A part of a block that nobody can read cannot be zeroed: said before anything has changed. */
+	if (err == 0)
+		err = tail_block(ip, size, &dblk);
 	if (err == 0)
 		err = pf_cut_start(ip, first, &c);
 	/* After the size: before, a crash would leave zeros in a file that was not cut. */

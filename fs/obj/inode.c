@@ -112,6 +112,50 @@ static int load(struct pf_inode *ip)
 	return 0;
 }
 
+/* The array grows outside of the lock: then the shard is looked at again. */
+static int shard_numbers(struct shard *s, uint64_t **out, size_t *n, size_t *room)
+{
+	size_t had = *n, more;
+	uint64_t *bigger;
+
+	for (;;) {
+		*n = had;
+		more = 0;
+		pf_mutex_lock(&s->lock);
+		for (unsigned int b = 0; b < SHARD_BUCKETS; b++)
+			for (struct pf_inode *ip = s->bucket[b]; ip != NULL; ip = ip->hash_next) {
+				if (*n < *room)
+					(*out)[(*n)++] = ip->ino;
+				else
+					more++;
+			}
+		pf_mutex_unlock(&s->lock);
+		if (more == 0)
+			return 0;
+		*room = 2 * (*room + more);
+		bigger = realloc(*out, *room * sizeof **out);
+		if (bigger == NULL)
+			return -ENOMEM;
+		*out = bigger;
+	}
+}
+
+int pf_icache_numbers(struct pf_fs *fs, uint64_t **out, size_t *n)
+{
+	size_t room = 256;
+	int err = 0;
+
+	*n = 0;
+	*out = malloc(room * sizeof **out);
+	if (*out == NULL)
+		return -ENOMEM;
+	for (unsigned int i = 0; err == 0 && i < SHARDS; i++)
+		err = shard_numbers(&fs->icache->shard[i], out, n, &room);
+	if (err != 0)
+		free(*out);
+	return err;
+}
+
 /* ---- the cache's lists; the shard is locked ---- */
 
 static void lru_add(struct shard *s, struct pf_inode *ip)

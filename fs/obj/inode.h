@@ -59,6 +59,9 @@ void pf_icache_fini(struct pf_fs *fs);
 /* NAME: held while a name moves from one directory to another. */
 struct pf_mutex *pf_icache_name_lock(struct pf_fs *fs);
 
+/* The numbers of the inodes in memory at this moment, to be freed. -ENOMEM. */
+int pf_icache_numbers(struct pf_fs *fs, uint64_t **out, size_t *n) PF_MUST_CHECK;
+
 /* A reference to a linked (or unlinked but still used) inode. Blocks shortly. -ESTALE, -EUCLEAN, -ENOMEM. */
 int pf_inode_get(struct pf_fs *fs, uint64_t ino, struct pf_inode **out) PF_MUST_CHECK;
 /* The same for a number out of the orphan file: links do not matter. Mount only. */

@@ -35,6 +35,10 @@ int pf_zero_in_place(struct pf_inode *ip, uint64_t off, uint64_t len);
 int pf_fill_holes(struct pf_inode *ip, uint64_t fblk, uint64_t nblk, uint32_t flags, uint64_t size);
 /* Where the next blocks of the file should go: right behind the extent before, at the same distance. */
 uint64_t pf_goal(struct pf_inode *ip, uint64_t fblk);
+/* How much of [doff, + len) can be read from its begin on: all, less up to a bad block, or nothing. */
+uint64_t pf_readable(struct pf_fs *fs, uint64_t doff, uint64_t len);
+/* A block of [off, off + len), page aligned, is bad; also an unwritten one. Lock held. */
+bool pf_has_bad(struct pf_inode *ip, uint64_t off, uint64_t len);
 /* Set-id bits as a write by somebody clears them. */
 void pf_kill_priv(struct pf_d_inode *di, unsigned int kill);
 

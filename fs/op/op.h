@@ -35,7 +35,7 @@ int pf_fs_mount(const char *device, const struct pf_opts *opts, struct pf_fs **o
 int pf_fs_mount_pm(struct pf_pm *pm, const struct pf_opts *opts, struct pf_fs **out,
 		   struct pf_mount_info *info) PF_MUST_CHECK;
 void pf_fs_unmount_pm(struct pf_fs *fs);
-/* Everything is closed: evicts cached inodes, marks the image clean unless something was wrong with it (base/fail.h). */
+/* Everything is closed: evicts cached inodes, marks the image clean unless something was wrong (base/fail.h). */
 void pf_fs_unmount(struct pf_fs *fs);
 
 /* Names. @flags of rename: RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT (a character device 0/0 of @c's takes the
@@ -97,9 +97,9 @@ int pf_op_listxattr(struct pf_fs *fs, uint64_t ino, bool trusted, char *buf, siz
 
 /* Data without layout changes. Between begin and end the file's lock is held shared and the iovecs point at the
  * device (holes: at zeros): reply, then end. At most PF_RD_IOV pieces a call; *got may be less than len only at the
- * end of file or when the pieces ran out. */
+ * end of file, when the pieces ran out, or in front of a bad block (@bad); a bad block first is -EIO. */
 #define PF_RD_IOV 258		/* 1 MiB, the largest request, touches at most 257 pages */
-struct pf_rd { struct iovec iov[PF_RD_IOV]; int n; size_t got; void *inode; };
+struct pf_rd { struct iovec iov[PF_RD_IOV]; int n; size_t got; bool bad; void *inode; };
 int pf_op_read_begin(struct pf_fs *fs, uint64_t ino, uint64_t off, size_t len, struct pf_rd *rd);
 /* The same, and the access time stays (O_NOATIME). */
 int pf_op_read_quiet(struct pf_fs *fs, uint64_t ino, uint64_t off, size_t len, struct pf_rd *rd);
@@ -175,6 +175,7 @@ void pf_op_iput(struct pf_fs *fs, struct pf_inode *ip);
 struct pf_lobj *pf_inode_lobj(struct pf_inode *ip);
 uint64_t pf_inode_ino(const struct pf_inode *ip);
 struct pf_dext { uint64_t foff, doff, len; };		/* bytes */
+#define PF_DEXT_BAD UINT64_MAX				/* doff of pages in bad blocks: nobody may be shown them */
 /* Written extents in [foff, foff + len), sorted, merged; *n in: room, out: used. *size: i_size. */
 int pf_op_extents(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint64_t len, struct pf_dext *ext,
 		  unsigned int *n, uint64_t *size);

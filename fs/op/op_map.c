@@ -71,12 +71,14 @@ static int show(struct pf_map_req *r, const struct view *v, uint64_t *cut)
 	struct pf_p_map_out out = {
 		.mo_ino = r->obj->ino, .mo_foff = r->foff, .mo_size = v->size, .mo_slot = r->slot, .mo_next = v->n,
 	};
-	unsigned int i;
+	unsigned int i, n = 0;
 	int err;
 
 	for (i = 0; i < v->n; i++) {
 		wire[i] = (struct pf_p_extent){ v->ext[i].foff, v->ext[i].doff, v->ext[i].len };
-		books[i] = (struct pf_gext){
+		if (v->ext[i].doff == PF_DEXT_BAD)
+			continue;	/* as if it were a hole: whoever puts a good block there, tells the client */
+		books[n++] = (struct pf_gext){
 			.page = (uint32_t)((v->ext[i].foff - r->foff) >> PF_BLK_SHIFT),
 			.npage = (uint32_t)(v->ext[i].len >> PF_BLK_SHIFT),
 			.dblk = v->ext[i].doff >> PF_BLK_SHIFT,
@@ -87,7 +89,7 @@ static int show(struct pf_map_req *r, const struct view *v, uint64_t *cut)
 	/* Stores reach the device without us from now on: fsync(2) by anybody has to flush them. */
 	if (!r->sess->fs->opts.ro)
 		pf_inode_dirtied(r->ip, r->foff, PF_CHUNK_SIZE);
-	err = pf_win_grant(r->share, r->slot, r->foff, books, v->n, &out.mo_word);
+	err = pf_win_grant(r->share, r->slot, r->foff, books, n, &out.mo_word);
 	if (err == 0 && r->what == PF_MAP_PIN)
 		err = pf_pin_count(r, v->ext, v->n, v->size, cut);
 	if (err == 0)

@@ -13,6 +13,7 @@
 #include <limits.h>
 #include <string.h>
 #include "base/fail.h"
+#include "media/badset.h"
 #include "media/pmem.h"
 #include "obj/orphan.h"
 #include "op/acl.h"
@@ -446,6 +447,8 @@ int pf_op_readlink(struct pf_fs *fs, uint64_t ino, char *buf, size_t size)
 		err = pf_bm_lookup(&bm, 0, &e);
 		if (err == 0 && (e.len == 0 || e.key != 0))
 			err = -EUCLEAN;
+		if (err == 0 && pf_bad_first(fs, e.dblk, 1, NULL) != PF_BAD_NONE)
+			err = -EIO;
 		if (err == 0)
 			memcpy(buf, pf_pm_at(fs->pm, e.dblk << PF_BLK_SHIFT), len);
 	}

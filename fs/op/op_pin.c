@@ -20,7 +20,9 @@ int pf_pin_count(struct pf_map_req *r, const struct pf_dext *ext, unsigned int n
 	if (end - PF_BLK_SIZE >= size)
 		return -EFAULT;
 	for (i = 0; i < n && at < end; i++)
-		if (ext[i].foff <= at && at < ext[i].foff + ext[i].len)
+		if (ext[i].foff <= at && at < ext[i].foff + ext[i].len && ext[i].doff == PF_DEXT_BAD)
+			return -EIO;
+		else if (ext[i].foff <= at && at < ext[i].foff + ext[i].len)
 			at = ext[i].foff + ext[i].len;
 	if (at < end)
 		return r->write ? 1 : -EFAULT;	/* a device cannot read a hole */

@@ -8,13 +8,22 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "media/badset.h"
 #include "media/pmem.h"
 #include "op/atime.h"
-#include "op/op.h"
+#include "op/areq.h"
 
 /* What holes and unwritten extents look like. Never written; in .bss it costs one shared page of zeros per page. */
 #define ZEROS (UINT64_C(256) << 10)
 static uint8_t zeros[ZEROS];
+
+uint64_t pf_readable(struct pf_fs *fs, uint64_t doff, uint64_t len)
+{
+	uint64_t blk = doff >> PF_BLK_SHIFT, nblk = PF_DIV_UP(doff + len, PF_BLK_SIZE) - blk;
+	uint64_t good = pf_bad_good(fs, blk, nblk);
+
+	return good == nblk ? len : good == 0 ? 0 : ((blk + good) << PF_BLK_SHIFT) - doff;
+}
 
 /* Add a piece; joined to the one before when it goes on there. False: no room. */
 static bool add_piece(struct pf_rd *rd, uint8_t *at, size_t len)
@@ -44,6 +53,23 @@ static bool add_zeros(struct pf_rd *rd, uint64_t len)
 	return true;
 }
 
+bool pf_has_bad(struct pf_inode *ip, uint64_t off, uint64_t len)
+{
+	uint64_t fblk = off >> PF_BLK_SHIFT, end = (off + len) >> PF_BLK_SHIFT;
+	struct pf_bm bm = pf_inode_bm(ip, NULL);
+	struct pf_ext e;
+
+	for (; pf_bad_any(ip->fs) && fblk < end; fblk = e.key + e.len) {
+		if (pf_bm_lookup(&bm, fblk, &e) != 0 || e.len == 0 || e.key >= end)
+			return false;
+		fblk = pf_max64(fblk, e.key);
+		if (pf_bad_first(ip->fs, e.dblk + (fblk - e.key), pf_min64(end, e.key + e.len) - fblk, NULL) !=
+		    PF_BAD_NONE)
+			return true;
+	}
+	return false;
+}
+
 static int gather(struct pf_inode *ip, uint64_t off, uint64_t end, struct pf_rd *rd)
 {
 	struct pf_bm bm = pf_inode_bm(ip, NULL);
@@ -61,15 +87,19 @@ static int gather(struct pf_inode *ip, uint64_t off, uint64_t end, struct pf_rd 
 			room = add_zeros(rd, stop - off);
 		} else {
 			stop = pf_min64(end, (e.key + e.len) << PF_BLK_SHIFT);
-			if (e.flags & PF_REC_UNWRITTEN)
+			if (e.flags & PF_REC_UNWRITTEN) {
 				room = add_zeros(rd, stop - off);
-			else
-				room = add_piece(rd, (uint8_t *)pf_pm_at(ip->fs->pm, e.dblk << PF_BLK_SHIFT) +
-						 (off - (e.key << PF_BLK_SHIFT)), (size_t)(stop - off));
+			} else {
+				uint64_t doff = (e.dblk << PF_BLK_SHIFT) + (off - (e.key << PF_BLK_SHIFT));
+				uint64_t n = pf_readable(ip->fs, doff, stop - off);
+
+				rd->bad = n < stop - off;
+				room = (n == 0 || add_piece(rd, pf_pm_at(ip->fs->pm, doff), (size_t)n)) && !rd->bad;
+			}
 		}
 		off = stop;
 	}
-	return err;
+	return err == 0 && rd->bad && rd->got == 0 ? -EIO : err;
 }
 
 static int begin(struct pf_fs *fs, uint64_t ino, uint64_t off, size_t len, bool noatime, struct pf_rd *rd)
@@ -87,6 +117,7 @@ static int begin(struct pf_fs *fs, uint64_t ino, uint64_t off, size_t len, bool 
 	}
 	rd->n = 0;
 	rd->got = 0;
+	rd->bad = false;
 	rd->inode = ip;
 	/* Before the answer, so that whoever has it sees the time as well. */
 	if (!noatime)

@@ -115,7 +115,8 @@ static int allocate(struct pf_inode *ip, uint64_t off, uint64_t len, uint64_t si
 	return err ? err : touch(ip, size);
 }
 
-/* @leave: a device may still write to the old blocks, so they must not stay the file's: others take their place. */
+/* @leave: a device may still write to the old blocks, so they must not stay the file's: others take their place. So it
+ * is with bad blocks. */
 static int zero_range(struct pf_inode *ip, uint64_t off, uint64_t len, uint64_t size, bool leave)
 {
 	uint64_t from, to;
@@ -125,7 +126,8 @@ static int zero_range(struct pf_inode *ip, uint64_t off, uint64_t len, uint64_t 
 		err = zero_edges(ip, off, len);
 	inner(off, len, &from, &to);
 	if (!err && from < to)
-		err = leave ? pf_inode_punch(ip, from, to - from) : pf_inode_unwrite(ip, from, to - from);
+		err = leave || pf_has_bad(ip, from, to - from) ? pf_inode_punch(ip, from, to - from)
+							       : pf_inode_unwrite(ip, from, to - from);
 	return err ? err : allocate(ip, off, len, size);
 }
 
@@ -254,8 +256,14 @@ static ssize_t copy_locked(struct pf_inode *src, uint64_t soff, struct pf_inode 
 			return at ? (ssize_t)at : err;
 		if (e.len != 0 && e.key <= pos >> PF_BLK_SHIFT) {
 			n = pf_min64(n, ((e.key + e.len) << PF_BLK_SHIFT) - pos);
-			if (!(e.flags & PF_REC_UNWRITTEN))
-				from = pf_pm_at(fs->pm, (e.dblk << PF_BLK_SHIFT) + (pos - (e.key << PF_BLK_SHIFT)));
+			if (!(e.flags & PF_REC_UNWRITTEN)) {
+				uint64_t at_dev = (e.dblk << PF_BLK_SHIFT) + (pos - (e.key << PF_BLK_SHIFT));
+
+				from = pf_pm_at(fs->pm, at_dev);
+				n = pf_readable(fs, at_dev, n);
+				if (n == 0)
+					return at ? (ssize_t)at : -EIO;
+			}
 		} else if (e.len != 0) {
 			n = pf_min64(n, (e.key << PF_BLK_SHIFT) - pos);
 		}

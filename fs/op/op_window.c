@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "media/badset.h"
 #include "media/pmem.h"
 #include "op/areq.h"
 
@@ -57,6 +58,24 @@ static bool add_dext(struct pf_dext *ext, unsigned int *n, unsigned int room, st
 	return true;
 }
 
+/* Pages [fblk, + n) lie at @dblk, the good ones; the others are listed as bad. False: no room. */
+static bool add_pages(struct pf_fs *fs, struct pf_dext *ext, unsigned int *used, unsigned int room, uint64_t fblk,
+		      uint64_t dblk, uint64_t n)
+{
+	while (n > 0) {
+		uint64_t behind = 0, bad = pf_bad_first(fs, dblk, n, &behind);
+		uint64_t m = bad == PF_BAD_NONE ? n : bad > dblk ? bad - dblk : behind - dblk;
+		uint64_t doff = bad == dblk ? PF_DEXT_BAD : dblk << PF_BLK_SHIFT;
+
+		if (!add_dext(ext, used, room, (struct pf_dext){ fblk << PF_BLK_SHIFT, doff, m << PF_BLK_SHIFT }))
+			return false;
+		fblk += m;
+		dblk += m;
+		n -= m;
+	}
+	return true;
+}
+
 int pf_op_extents(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint64_t len, struct pf_dext *ext,
 		  unsigned int *n, uint64_t *size)
 {
@@ -67,7 +86,6 @@ int pf_op_extents(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint64_t
 	struct pf_bm bm;
 	int err = 0;
 
-	(void)fs;
 	pf_rwlock_rdlock(&ip->lock);
 	bm = pf_inode_bm(ip, NULL);
 	*size = pf_inode_size(ip);
@@ -84,9 +102,7 @@ int pf_op_extents(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint64_t
 		a = pf_max64(fblk, e.key);
 		b = pf_min64(last, e.key + e.len);
 		if (a < b && !(e.flags & PF_REC_UNWRITTEN) &&
-		    !add_dext(ext, &used, room, (struct pf_dext){ .foff = a << PF_BLK_SHIFT,
-								  .doff = (e.dblk + (a - e.key)) << PF_BLK_SHIFT,
-								  .len = (b - a) << PF_BLK_SHIFT }))
+		    !add_pages(fs, ext, &used, room, a, e.dblk + (a - e.key), b - a))
 			break;
 		fblk = e.key + e.len;
 	}
@@ -115,6 +131,31 @@ static bool chunk_is_blank(struct pf_inode *ip, uint64_t first)
 			return false;
 	}
 	return true;
+}
+
+/* Unwritten blocks that have gone bad leave the file: others take their place. */
+static int leave_bad_unwritten(struct pf_inode *ip, uint64_t fblk, uint64_t end)
+{
+	struct pf_bm bm = pf_inode_bm(ip, NULL);
+	uint64_t bad, behind = 0, n, dblk;
+	struct pf_ext e;
+	int err = 0;
+
+	while (err == 0 && fblk < end && pf_bad_any(ip->fs)) {
+		err = pf_bm_lookup(&bm, fblk, &e);
+		if (err != 0 || e.len == 0 || e.key >= end)
+			break;
+		fblk = pf_max64(fblk, e.key);
+		n = pf_min64(e.key + e.len, end) - fblk;
+		dblk = e.dblk + (fblk - e.key);
+		bad = e.flags & PF_REC_UNWRITTEN ? pf_bad_first(ip->fs, dblk, n, &behind) : PF_BAD_NONE;
+		if (bad != PF_BAD_NONE) {
+			err = pf_inode_punch(ip, (fblk + (bad - dblk)) << PF_BLK_SHIFT, (behind - bad) << PF_BLK_SHIFT);
+			n = behind - dblk;
+		}
+		fblk += n;
+	}
+	return err;
 }
 
 /* Unwritten pages of [fblk, end) become zeroed, written ones, a transaction each extent. */
@@ -177,7 +218,9 @@ int pf_op_alloc_pages(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint
 			fblk = first;
 			end = pf_max64(end, first + PF_CHUNK_BLKS);
 		}
-		err = pf_fill_holes(ip, fblk, end - fblk, 0, 0);
+		err = leave_bad_unwritten(ip, fblk, end);
+		if (!err)
+			err = pf_fill_holes(ip, fblk, end - fblk, 0, 0);
 		if (!err)
 			err = write_zeros(ip, fblk, end);
 	}

@@ -11,18 +11,21 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "media/badset.h"
 #include "media/pmem.h"
 #include "obj/xattr.h"
 #include "op/areq.h"
 
 #define BATCH 8U	/* pieces that one transaction maps */
 #define ROOM 18U	/* whole objects: what mapping one piece may need at worst */
+#define ROOM_LEAVE 8U	/* and more when blocks leave in its place: mostly the same nodes, but the list's as well */
 
 /* A piece of new layout: filled with data already, not in the tree yet. */
 struct piece {
 	struct pf_ext ext;
 	/* Blocks to insert, an extent to mark, or the transaction's by now. */
 	enum { RESERVED, UNWRITTEN, HANDED_OVER } is;
+	bool replaces;		/* takes the place of bad blocks, which leave the file in the same transaction */
 };
 
 struct plan {
@@ -70,6 +73,10 @@ int pf_write_in_place(struct pf_inode *ip, uint64_t off, size_t len, bool *yes)
 			return err;
 		if (e.len == 0 || e.key > fblk || (e.flags & PF_REC_UNWRITTEN))
 			return 0;
+		/* In place of a bad block comes another one. */
+		if (pf_bad_first(ip->fs, e.dblk + (fblk - e.key), pf_min64(end, e.key + e.len) - fblk, NULL) !=
+		    PF_BAD_NONE)
+			return 0;
 		fblk = e.key + e.len;
 	}
 	*yes = true;
@@ -93,6 +100,10 @@ int pf_zero_in_place(struct pf_inode *ip, uint64_t off, uint64_t len)
 		stop = pf_min64(end, (e.key + e.len) << PF_BLK_SHIFT);
 		if (e.key > fblk)
 			stop = pf_min64(end, e.key << PF_BLK_SHIFT);
+		else if (!(e.flags & PF_REC_UNWRITTEN) &&
+			 pf_bad_first(ip->fs, e.dblk + (fblk - e.key), PF_DIV_UP(stop, PF_BLK_SIZE) - fblk, NULL) !=
+				 PF_BAD_NONE)
+			return -EIO;		/* a part of a page that nobody can read */
 		else if (!(e.flags & PF_REC_UNWRITTEN))
 			pf_pm_zero(ip->fs->pm, (e.dblk << PF_BLK_SHIFT) + (off - (e.key << PF_BLK_SHIFT)), stop - off);
 		off = stop;
@@ -122,6 +133,19 @@ static void drop_plan(struct pf_fs *fs, struct plan *pl)
 	pl->n = 0;
 }
 
+/* Bad blocks leave the file: to the list, not to the free space (space/bad.h). */
+static int leave(struct pf_inode *ip, struct pf_bm *bm, uint64_t key, uint64_t len)
+{
+	uint64_t done_to = key, freed = 0;
+	int err = pf_bm_remove(bm, key, len, false, &done_to, &freed);
+
+	if (!err && done_to != key + len)
+		err = -EFBIG;
+	if (!err)
+		pf_inode_blocks(ip, -(int64_t)freed);
+	return err;
+}
+
 static int map_piece(struct pf_inode *ip, struct pf_bm *bm, struct piece *p)
 {
 	struct pf_ext *e = &p->ext;
@@ -135,6 +159,8 @@ static int map_piece(struct pf_inode *ip, struct pf_bm *bm, struct piece *p)
 	}
 	p->is = HANDED_OVER;			/* also when it fails */
 	err = pf_tx_use(bm->tx, (struct pf_run){ e->dblk, e->len });
+	if (!err && p->replaces)
+		err = leave(ip, bm, e->key, e->len);
 	if (!err)
 		err = pf_bm_insert(bm, e);
 	if (!err)
@@ -161,7 +187,7 @@ static int commit_some(struct pf_inode *ip, struct plan *pl, uint64_t end, unsig
 	if (err)
 		goto out_drop;
 	bm = pf_inode_bm(ip, tx);
-	for (; i < pl->n && pf_tx_space_room(tx) >= ROOM; i++) {
+	for (; i < pl->n && pf_tx_space_room(tx) >= ROOM + (pl->p[i].replaces ? ROOM_LEAVE : 0); i++) {
 		err = map_piece(ip, &bm, &pl->p[i]);
 		if (err)
 			goto out_abort;
@@ -233,6 +259,32 @@ static int reserve(struct pf_inode *ip, uint64_t fblk, uint64_t n, struct pf_ext
 	return err;
 }
 
+/*
+ * Bytes [at, end) are to be written into the mapped extent @e. False: its block at @at is good, and @e now ends before
+ * the first bad one. True: it is bad; *n blocks from there on are bad as well and need nothing of what was in them,
+ * because the write covers all that the file has there, or because they are unwritten.
+ */
+static bool bad_blocks(struct pf_inode *ip, struct pf_ext *e, uint64_t at, uint64_t end, uint64_t *n)
+{
+	uint64_t fblk = at >> PF_BLK_SHIFT, dblk = e->dblk + (fblk - e->key), nblk = e->key + e->len - fblk, whole;
+	uint64_t behind = 0, first = pf_bad_first(ip->fs, dblk, nblk, &behind);
+
+	if (first == PF_BAD_NONE)
+		return false;
+	if (first > dblk) {
+		e->len = (uint32_t)(fblk - e->key + (first - dblk));
+		return false;
+	}
+	if (end >= pf_inode_size(ip) || (e->flags & PF_REC_UNWRITTEN))
+		whole = PF_DIV_UP(end, PF_BLK_SIZE) - fblk;
+	else
+		whole = (end >> PF_BLK_SHIFT) - fblk;
+	if (at % PF_BLK_SIZE != 0 && !(e->flags & PF_REC_UNWRITTEN))
+		whole = 0;
+	*n = pf_min64(whole, behind - dblk);
+	return true;
+}
+
 ssize_t pf_write_locked(struct pf_inode *ip, uint64_t off, const uint8_t *buf, size_t len,
 			unsigned int kill_priv)
 {
@@ -247,7 +299,7 @@ ssize_t pf_write_locked(struct pf_inode *ip, uint64_t off, const uint8_t *buf, s
 	if (!err && off > size)
 		err = pf_inode_zero_tail(ip, size);
 	while (at < end && !err) {
-		uint64_t fblk = at >> PF_BLK_SHIFT, stop;
+		uint64_t fblk = at >> PF_BLK_SHIFT, stop, nbad;
 		struct pf_ext e, part;
 
 		if (pl.n == BATCH) {
@@ -269,14 +321,26 @@ ssize_t pf_write_locked(struct pf_inode *ip, uint64_t off, const uint8_t *buf, s
 				break;
 			stop = pf_min64(end, (part.key + part.len) << PF_BLK_SHIFT);
 			fill(fs, &part, at, stop, buf + (at - off), true);
-			pl.p[pl.n++] = (struct piece){ part, RESERVED };
+			pl.p[pl.n++] = (struct piece){ .ext = part, .is = RESERVED };
+		} else if (bad_blocks(ip, &e, at, end, &nbad)) {
+			if (nbad == 0) {
+				err = -EIO;
+				break;
+			}
+			err = reserve(ip, fblk, nbad, &part);
+			if (err)
+				break;
+			stop = pf_min64(end, (part.key + part.len) << PF_BLK_SHIFT);
+			fill(fs, &part, at, stop, buf + (at - off), true);
+			pl.p[pl.n++] = (struct piece){ .ext = part, .is = RESERVED, .replaces = true };
 		} else {
+			/* bad_blocks() has cut it short in front of the first bad one. */
 			stop = pf_min64(end, (e.key + e.len) << PF_BLK_SHIFT);
 			part = (struct pf_ext){ fblk, e.dblk + (fblk - e.key),
 						(uint32_t)(PF_DIV_UP(stop, PF_BLK_SIZE) - fblk), 0 };
 			fill(fs, &part, at, stop, buf + (at - off), e.flags & PF_REC_UNWRITTEN);
 			if (e.flags & PF_REC_UNWRITTEN)
-				pl.p[pl.n++] = (struct piece){ part, UNWRITTEN };
+				pl.p[pl.n++] = (struct piece){ .ext = part, .is = UNWRITTEN };
 		}
 		at = stop;
 	}
@@ -318,7 +382,7 @@ int pf_fill_holes(struct pf_inode *ip, uint64_t fblk, uint64_t nblk, uint32_t fl
 		part.flags = flags;
 		if (!(flags & PF_REC_UNWRITTEN))
 			pf_pm_zero(ip->fs->pm, part.dblk << PF_BLK_SHIFT, (uint64_t)part.len << PF_BLK_SHIFT);
-		pl.p[pl.n++] = (struct piece){ part, RESERVED };
+		pl.p[pl.n++] = (struct piece){ .ext = part, .is = RESERVED };
 		fblk = part.key + part.len;
 	}
 	if (!err && (pl.n != 0 || size > pf_inode_size(ip)))

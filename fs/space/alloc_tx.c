@@ -17,7 +17,7 @@
 #include "space/alloc_impl.h"
 #include "space/bad.h"
 
-struct delta { struct pf_run run; bool take; };
+struct delta { struct pf_run run; bool take, looked; };	/* looked: bad blocks in it stay free on the media */
 
 struct pf_tx_blocks {
 	struct pf_fs *fs;
@@ -107,7 +107,7 @@ static int add(struct pf_tx *tx, struct pf_run run, bool take)
 		b->d = d;
 		b->cap = cap;
 	}
-	b->d[b->n++] = (struct delta){ run, take };
+	b->d[b->n++] = (struct delta){ .run = run, .take = take };
 	b->maps += (unsigned int)(last - first) + (first != b->last_group);
 	b->last_group = last;
 	return 0;
@@ -238,10 +238,9 @@ static int keep_bad(struct pf_tx *tx, struct pf_tx_blocks *b)
 
 	for (size_t i = 0; i < b->n && err == 0; i++) {
 		struct pf_run run = b->d[i].run, bad;
-		uint64_t end = run.dblk + run.nblk, behind = end;
-		bool held;
+		uint64_t end = run.dblk + run.nblk, behind = end, held, at;
 
-		if (b->d[i].take)
+		if (b->d[i].take || b->d[i].looked)
 			continue;
 		bad.dblk = pf_bad_first(b->fs, run.dblk, run.nblk, &behind);
 		if (bad.dblk == PF_BAD_NONE)
@@ -250,9 +249,13 @@ static int keep_bad(struct pf_tx *tx, struct pf_tx_blocks *b)
 		err = pf_bad_hold(tx, bad, &held);
 		if (err != 0)
 			break;
-		b->d[i].run.nblk = bad.dblk - run.dblk + (held ? 0 : bad.nblk);
-		if (behind < end)
-			err = add(tx, (struct pf_run){ behind, end - behind }, false);
+		b->d[i].run.nblk = bad.dblk - run.dblk;
+		/* Those that the lane had no room for are free in the map, and kept from everybody in memory. */
+		at = bad.dblk + held;
+		if (at < end)
+			err = add(tx, (struct pf_run){ at, end - at }, false);
+		if (err == 0 && held < bad.nblk)
+			b->d[b->n - 1].looked = true;
 	}
 	return err;
 }

@@ -98,33 +98,30 @@ static void add_nblk(struct pf_d_inode *di, int64_t delta)
 	di->i_nblk = pf_put64((uint64_t)((int64_t)pf_get64(di->i_nblk) + delta));
 }
 
-int pf_bad_hold(struct pf_tx *tx, struct pf_run run, bool *held)
+int pf_bad_hold(struct pf_tx *tx, struct pf_run run, uint64_t *held)
 {
 	struct pf_d_inode *di;
-	uint64_t done_to = 0;
 	struct pf_bm bm;
 	struct pf_ext e;
 	int err;
 
-	*held = false;
+	*held = 0;
 	err = edit(tx, &di, &bm);
+	while (err == 0 && *held < run.nblk) {
+		uint64_t at = run.dblk + *held, done_to;
+
+		err = pf_bm_lookup(&bm, at, &e);
+		/* Being forgotten at this moment; or a block of two owners, on a damaged image. */
+		if (err != 0 || e.len == 0 || e.key > at || (e.flags & PF_REC_HELD))
+			break;
+		err = pf_bm_mark(&bm, at, pf_min64(e.key + e.len, run.dblk + run.nblk) - at, PF_REC_HELD, &done_to);
+		if (err != 0 || done_to == at)		/* the lane is full */
+			break;
+		*held = done_to - run.dblk;
+	}
 	if (err == 0)
-		err = pf_bm_lookup(&bm, run.dblk, &e);
-	if (err != 0)
-		return err;
-	/* Being forgotten at this moment; or a block of two owners, on a damaged image. */
-	if (e.len == 0 || e.key > run.dblk || e.key + e.len < run.dblk + run.nblk || (e.flags & PF_REC_HELD))
-		return 0;
-	if (pf_tx_space_room(tx) < ROOM)
-		return 0;
-	err = pf_bm_mark(&bm, run.dblk, run.nblk, PF_REC_HELD, &done_to);
-	if (err != 0)
-		return err;
-	if (done_to != run.dblk + run.nblk)	/* cannot be: there was room */
-		return -EFBIG;
-	add_nblk(di, (int64_t)run.nblk + bm.node_delta);
-	*held = true;
-	return 0;
+		add_nblk(di, (int64_t)*held + bm.node_delta);
+	return err;
 }
 
 /* ---- listing ---- */

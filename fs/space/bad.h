@@ -29,8 +29,8 @@ struct pf_bad_rec { uint64_t dblk, nblk; bool held; };
 int pf_bad_list(struct pf_fs *fs, uint64_t from, struct pf_bad_rec *out, unsigned int max,
 		unsigned int *n) PF_MUST_CHECK;
 
-/* alloc_tx.c's: the transaction gives back @run, all of it listed. It becomes HELD; *held false: it could not now, and is
- * nobody's until the next mount. Before any MAP lock. */
-int pf_bad_hold(struct pf_tx *tx, struct pf_run run, bool *held) PF_MUST_CHECK;
+/* alloc_tx.c's: the transaction gives back @run, all of it listed. The first *held of its blocks become HELD; the
+ * others could not, and are nobody's until the next mount. Before any MAP lock. */
+int pf_bad_hold(struct pf_tx *tx, struct pf_run run, uint64_t *held) PF_MUST_CHECK;
 
 #endif

@@ -34,6 +34,7 @@ enum pf_p_opcode {		/* besides FUSE_INIT, FUSE_SETUPMAPPING and FUSE_REMOVEMAPPI
 	PF_P_INVAL_ACK = 0x5005,/* pf_p_ack_in -> no answer */
 	PF_P_SYNC = 0x5006,	/* pf_p_sync_in -> header: make stores through windows durable */
 	PF_P_REPORT = 0x5007,	/* pf_p_report_in -> JSON text (not terminated); any peer that may see the mount */
+	PF_P_BADBLOCK = 0x5009,	/* pf_p_bad_in -> pf_p_bad_out, records: any peer that may open the device */
 	PF_P_FORGET_WAIT = 0x5008, /* pf_p_cancel_in -> no answer: a waiting PIN answers EINTR */
 };
 
@@ -97,9 +98,10 @@ PF_MEDIA_SIZE(struct pf_p_map_in, 56);
 
 /* Answer to SETUPMAPPING and PIN: the whole chunk as it is now. Pages below mo_size that no extent
  * covers are holes (zeros); pages wholly at or beyond mo_size are SIGBUS. Sorted by e_foff. */
+#define PF_P_DOFF_BAD UINT64_MAX
 struct pf_p_extent {
 	uint64_t e_foff;
-	uint64_t e_doff;
+	uint64_t e_doff;	/* PF_P_DOFF_BAD: the blocks there are bad; SIGBUS, and a pin is EIO */
 	uint64_t e_len;		/* bytes, multiple of 4096 */
 };
 struct pf_p_map_out {
@@ -163,6 +165,35 @@ PF_MEDIA_SIZE(struct pf_p_inval, 40);
 struct pf_p_ack_in {
 	uint64_t ak_id;
 };
+
+/*
+ * BADBLOCK: list, add to or take from the list of bad blocks. With bi_ino 0, bi_at and bi_len are blocks of the device
+ * (LIST: the records from bi_at on, bi_len is ignored); else bytes of that file. The answer comes when no window shows
+ * what it should not any more. Errors: EACCES, EINVAL, ENXIO (a hole), EROFS, ENOSPC, EIO, EUCLEAN, ESTALE, ENOMEM.
+ */
+enum pf_p_bad_what { PF_P_BAD_LIST = 0, PF_P_BAD_ADD = 1, PF_P_BAD_DEL = 2 };
+struct pf_p_bad_in {
+	uint32_t bi_what;
+	uint32_t bi_pad;
+	uint64_t bi_ino;
+	uint64_t bi_at;
+	uint64_t bi_len;
+};
+PF_MEDIA_SIZE(struct pf_p_bad_in, 32);
+struct pf_p_bad_out {
+	uint64_t bo_changed;	/* blocks that were not listed before, or were */
+	uint32_t bo_nrec;	/* LIST: records that follow, at most PF_P_BAD_MAX; fewer: there are no more */
+	uint32_t bo_pad;
+};
+PF_MEDIA_SIZE(struct pf_p_bad_out, 16);
+#define PF_P_BAD_MAX 1024U
+struct pf_p_bad_rec {
+	uint64_t br_dblk;
+	uint64_t br_nblk;
+	uint32_t br_held;	/* 1: nobody's but the list's */
+	uint32_t br_pad;
+};
+PF_MEDIA_SIZE(struct pf_p_bad_rec, 24);
 
 struct pf_p_report_in {
 	uint32_t ri_what;	/* enum pf_report */

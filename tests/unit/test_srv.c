@@ -41,11 +41,12 @@ struct env {
 	_Atomic unsigned int notified;
 };
 
-static void on_change(void *arg, uint64_t ino)
+static void on_change(void *arg, uint64_t ino, bool data)
 {
 	struct env *v = arg;
 
 	CU_ASSERT_EQUAL(ino, v->ino);
+	CU_ASSERT_FALSE(data);
 	CU_ASSERT(pf_rank_none());
 	atomic_fetch_add(&v->notified, 1);
 }

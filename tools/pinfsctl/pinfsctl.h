@@ -4,6 +4,8 @@
 #define TOOLS_PINFSCTL_H
 
 #include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <pinfs/compiler.h>
 #include <pinfs/proto.h>
 
@@ -15,6 +17,17 @@ int complain(const char *fmt, ...) PF_PRINTF(1, 2);
  * having said why. Waits at most ten seconds for the daemon.
  */
 int session_report(const char *path, enum pf_report what, char **json);
+
+/*
+ * Bad blocks of the mount at @path, as PF_P_BADBLOCK has it. 0 or -errno; 1 having said why there is no talking to the
+ * daemon. LIST: *n records, up to PF_P_BAD_MAX, in @rec.
+ */
+int session_bad(const char *path, enum pf_p_bad_what what, uint64_t ino, uint64_t at, uint64_t len, uint64_t *changed,
+		struct pf_p_bad_rec *rec, unsigned int *n);
+
+/* badblock.c: `pinfsctl badblock ...`, argv[0] being that word. The exit status. */
+int badblock(int argc, char **argv);
+int badblock_usage(FILE *f, int status);
 
 /* Tables. 0, or 1 having said that the text makes no sense. */
 int show_status(const char *json);

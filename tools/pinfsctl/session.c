@@ -130,21 +130,65 @@ static int call(int sock, uint32_t opcode, uint64_t unique, const void *in, size
 	return err;
 }
 
-int session_report(const char *path, enum pf_report what, char **json)
+/* A connection that has said what it is. 0; -1 having said why not. */
+static int begin(const char *path, int *sock)
 {
 	const struct fuse_init_in init = { .major = FUSE_KERNEL_VERSION, .minor = FUSE_KERNEL_MINOR_VERSION };
+	char *body = NULL;
+	size_t len;
+	int err;
+
+	if (dial(path, sock) != 0)
+		return -1;
+	err = call(*sock, FUSE_INIT, 1, &init, sizeof init, &body, &len);
+	free(body);
+	if (err == 0)
+		return 0;
+	(void)close(*sock);
+	(void)complain("%s: the daemon does not answer: %s", path, strerror(-err));
+	return -1;
+}
+
+int session_bad(const char *path, enum pf_p_bad_what what, uint64_t ino, uint64_t at, uint64_t len, uint64_t *changed,
+		struct pf_p_bad_rec *rec, unsigned int *n)
+{
+	const struct pf_p_bad_in req = { .bi_what = what, .bi_ino = ino, .bi_at = at, .bi_len = len };
+	struct pf_p_bad_out out;
+	char *body = NULL;
+	size_t bytes;
+	int sock, err;
+
+	if (begin(path, &sock) != 0)
+		return 1;
+	err = call(sock, PF_P_BADBLOCK, 2, &req, sizeof req, &body, &bytes);
+	(void)close(sock);
+	if (err == 0 && bytes < sizeof out)
+		err = -EPROTO;
+	if (err == 0) {
+		memcpy(&out, body, sizeof out);
+		*changed = out.bo_changed;
+		if (out.bo_nrec > PF_P_BAD_MAX || (bytes - sizeof out) / sizeof *rec < out.bo_nrec ||
+		    (out.bo_nrec != 0 && rec == NULL))
+			err = -EPROTO;
+		else if (rec != NULL)
+			memcpy(rec, body + sizeof out, out.bo_nrec * sizeof *rec);
+		if (n != NULL)
+			*n = err == 0 ? out.bo_nrec : 0;
+	}
+	free(body);
+	return err;
+}
+
+int session_report(const char *path, enum pf_report what, char **json)
+{
 	const struct pf_p_report_in req = { .ri_what = what };
 	char *body = NULL;
 	size_t len;
 	int sock = -1, err;
 
-	if (dial(path, &sock) != 0)
+	if (begin(path, &sock) != 0)
 		return 1;
-	err = call(sock, FUSE_INIT, 1, &init, sizeof init, &body, &len);
-	free(body);
-	body = NULL;
-	if (err == 0)
-		err = call(sock, PF_P_REPORT, 2, &req, sizeof req, &body, &len);
+	err = call(sock, PF_P_REPORT, 2, &req, sizeof req, &body, &len);
 	(void)close(sock);
 	if (err != 0)
 		return complain("%s: the daemon does not report: %s", path, strerror(-err));
