@@ -154,7 +154,7 @@ uninstall: ## remove what install put there
 	$(Q)tools/install.sh uninstall '$(B)' '$(DESTDIR)' '$(PREFIX)'
 
 clean: ## remove what was built
-	$(Q)rm -rf $(B) $(B)-asan $(B)-tsan
+	$(Q)rm -rf $(B) $(B)-asan $(B)-tsan $(B)-fuzz
 
 ASAN = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 TSAN = -fsanitize=thread

@@ -63,6 +63,8 @@ $(B)/tests/prog/defect.so: tests/prog/defect/defect.c
 	$(call say,LD,$@)
 	$(Q)$(CC) $(call flags,$<) -fPIC $(LDFLAGS) -shared -o $@ $< -ldl
 
+include tests/fuzz/fuzz.mk
+
 TEST_PROGRAMS := $(call test_bin,$(CORE_KINDS) shim pin prog) $(B)/tests/prog/defect.so
 .PHONY: tests
 tests: $(TEST_PROGRAMS) ## build the test programs only

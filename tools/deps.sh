@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # deps.sh - look for what pinfs needs and install only what is missing, with apt-get.
 #
-#   tools/deps.sh [build|demo|check|lint|san|bench]
+#   tools/deps.sh [build|demo|check|lint|san|bench|fuzz]
 #
 # It looks for the thing (a header, a library, a program), not for the package, so it is content on any distribution that has
 # them. Where there is no apt-get, or no right to use it, it says in one line what to install.
@@ -24,6 +24,12 @@ prog() { command -v "$1"; }
 header() { printf '#include <%s>\n' "$1" | "$compiler" -E ${2:+"$2"} - ; }
 module() { pkg-config --exists "$1"; }
 links() { printf 'int main(void) { return 0; }\n' | "$compiler" -x c - -o /dev/null "$1"; }
+
+fuzzer()
+{
+	printf 'int LLVMFuzzerTestOneInput(void *p, long n); int LLVMFuzzerTestOneInput(void *p, long n) { return p && n < 0; }\n' |
+		clang -x c -fsanitize=fuzzer,address,undefined - -o /dev/null
+}
 
 need_check()
 {
@@ -56,8 +62,13 @@ look()
 	check) need_check ;;
 	lint) need_check; need_lint ;;
 	san) need_check; need libasan8 links -fsanitize=address ;;
+	fuzz)
+		need_check
+		need clang prog clang
+		need libclang-rt-14-dev fuzzer
+		;;
 	bench) need fuse3 prog fusermount3; need bindfs prog bindfs ;;
-	*) echo "usage: tools/deps.sh [build|demo|check|lint|san|bench]" >&2; exit 2 ;;
+	*) echo "usage: tools/deps.sh [build|demo|check|lint|san|bench|fuzz]" >&2; exit 2 ;;
 	esac
 }
 

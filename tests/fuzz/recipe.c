@@ -95,7 +95,7 @@ static void add_record(struct pf_pm *pm, const struct sense *s, const struct fz_
 	memcpy(p, &rec, sizeof rec);
 	/* What is there already, or the bytes of the step. */
 	if (pf_range_ok(doff, bytes, FZ_BYTES) && (step->flags & FZ_ODD) == 0)
-		memcpy(p + sizeof rec, pf_pm_at(pm, doff), bytes);
+		memmove(p + sizeof rec, pf_pm_at(pm, doff), bytes);
 	else
 		memset(p + sizeof rec, le16toh(step->off), bytes);
 	l->l_nrec = pf_put32(pf_get32(l->l_nrec) + 1);
@@ -180,7 +180,7 @@ void fz_print(FILE *to, const uint8_t *recipe, size_t size)
 		if (!make_sense(&s, &m))
 			continue;
 		(void)fprintf(to,
-			      "%s %s %u (block %" PRIu64 ", byte %" PRIu64 ") +%" PRIu64 ", %u bytes, 0x%" PRIx64 "%s\n",
+			      "%s %s %u (block %" PRIu64 ", byte %" PRIu64 ") +%" PRIu64 ", %u: 0x%" PRIx64 "%s\n",
 			      do_name[m.what], fz_class_name[m.class], m.index, m.doff / BLK, m.doff % BLK, m.off,
 			      m.width, le64toh(s.value), m.seal ? "" : ", checksum left");
 	}

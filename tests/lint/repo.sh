@@ -8,7 +8,7 @@ fault() { [ -z "$1" ] || { echo "$1" | sed "s|\$|  <- $2|"; bad=1; }; }
 
 files=$(git ls-files --cached --others --exclude-standard 2>/dev/null)
 [ -n "$files" ] || files=$(find . -type f -not -path './build*' -not -path './.git/*' | sed 's|^\./||')
-text=$(for f in $files; do [ -f "$f" ] && [ "$f" != tests/lint/repo.sh ] && grep -Il . "$f"; done)
+text=$(for f in $files; do case $f in tests/lint/repo.sh | tests/fuzz/corpus/*) continue ;; esac; [ -f "$f" ] && grep -Il . "$f"; done)
 code=$(echo "$text" | grep -E '\.[ch]$')
 # shellcheck disable=SC2086,SC2046
 {

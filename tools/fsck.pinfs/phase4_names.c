@@ -36,10 +36,11 @@ struct shown { char s[PF_NAME_MAX * 4 + 1]; };
 
 static const char *show(struct shown *out, const struct pf_d_dirent *de)
 {
+	const uint8_t *name = de->de_name;	/* goes on behind the struct */
 	size_t n = 0;
 
 	for (unsigned int i = 0; i < de->de_namelen; i++) {
-		unsigned char c = de->de_name[i];
+		unsigned char c = name[i];
 
 		if (c > ' ' && c < 0x7f && c != '\\' && c != '"')
 			out->s[n++] = (char)c;
