@@ -37,6 +37,8 @@ need_check()
 	need libcunit1-dev header CUnit/Basic.h
 	need sqlite3 prog sqlite3
 	need git prog git
+	need attr prog setfattr
+	need acl prog setfacl
 }
 need_lint()
 {

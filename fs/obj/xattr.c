@@ -367,42 +367,49 @@ int pf_xattr_apply(struct pf_tx *tx, struct pf_inode *ip, struct pf_xchange *x)
 	return err == 0 ? pf_leaf_del(&t, &spot) : err;
 }
 
-/* Said before space is looked for: an attribute that may not be made must not fail for want of it. */
-static int check_first(struct pf_inode *ip, const struct pf_xchange *x)
+/* Said before space is looked for: an attribute that may not be made must not fail for want of it. *nothing: all is as it
+ * should be already. */
+static int check_first(struct pf_inode *ip, const struct pf_xchange *x, bool *nothing)
 {
 	const struct pf_names t = names_of(ip, NULL);
 	struct pf_leaf_spot spot;
+	const void *rec = NULL;
 	int err = pf_leaf_search(&t, x->name, strlen(x->name), &spot);
 
+	*nothing = false;
 	if (err == 0)
 		err = check_flags(x, spot.off != 0);
-	return err == -ENODATA && x->value == NULL && x->missing_ok ? 0 : err;
+	if (err == -ENODATA && x->value == NULL && x->missing_ok) {
+		*nothing = true;
+		return 0;
+	}
+	if (err == 0 && spot.off != 0 && x->value != NULL && x->len <= PF_XATTR_INLINE) {
+		err = pf_leaf_peek(&t, &spot, &rec);
+		*nothing = err == 0 && pf_get32(((const struct pf_d_xent *)rec)->xe_vlen) == x->len &&
+			   memcmp(runs_of(rec), x->value, x->len) == 0;
+	}
+	return err;
 }
 
-int pf_xattr_change(struct pf_inode *ip, struct pf_xchange *x, unsigned int n, const struct pf_also *also)
+int pf_xattr_change(struct pf_inode *ip, struct pf_xchange *x, const struct pf_also *also)
 {
 	struct pf_d_inode *di;
-	bool only_removes = true;
 	struct pf_tx *tx;
-	int err = 0;
+	bool nothing;
+	int err;
 
-	for (unsigned int i = 0; i < n; i++)
-		x[i].nrun = x[i].taken = 0;
-	for (unsigned int i = 0; i < n && err == 0; i++) {
-		err = check_first(ip, &x[i]);
-		if (err == 0)
-			err = pf_xattr_prepare(ip->fs, &x[i]);
-	}
+	err = check_first(ip, x, &nothing);
+	/* As on ext4, what changes nothing does not touch ctime. */
+	if (err != 0 || (nothing && also == NULL))
+		return err;
+	err = pf_xattr_prepare(ip->fs, x);
 	if (err == 0)
 		err = pf_inode_begin(ip, &tx, &di);
 	if (err != 0)
 		goto out_drop;
-	for (unsigned int i = 0; i < n; i++)
-		only_removes = only_removes && x[i].value == NULL;
-	if (only_removes)
+	if (x->value == NULL)
 		pf_tx_use_kept(tx);
-	for (unsigned int i = 0; i < n && err == 0; i++)
-		err = pf_xattr_apply(tx, ip, &x[i]);
+	err = pf_xattr_apply(tx, ip, x);
 	if (err != 0) {
 		pf_tx_abort(tx);
 		goto out_drop;
@@ -412,8 +419,7 @@ int pf_xattr_change(struct pf_inode *ip, struct pf_xchange *x, unsigned int n, c
 		also->fn(di, also->arg);
 	err = pf_tx_commit(tx);
 out_drop:
-	for (unsigned int i = 0; i < n; i++)
-		pf_xattr_drop(ip->fs, &x[i]);
+	pf_xattr_drop(ip->fs, x);
 	return err;
 }
 
@@ -424,7 +430,7 @@ int pf_xattr_kill_cap(struct pf_inode *ip)
 
 	if (ip->xm.no_cap || !pf_xattr_any(ip))
 		return 0;
-	err = pf_xattr_change(ip, &x, 1, NULL);
+	err = pf_xattr_change(ip, &x, NULL);
 	if (err != 0 && err != -ENODATA)
 		return err;
 	ip->xm.no_cap = true;

@@ -48,9 +48,8 @@ int pf_xattr_prepare(struct pf_fs *fs, struct pf_xchange *x) PF_MUST_CHECK;
 int pf_xattr_apply(struct pf_tx *tx, struct pf_inode *ip, struct pf_xchange *x) PF_MUST_CHECK;
 void pf_xattr_drop(struct pf_fs *fs, struct pf_xchange *x);
 
-/* All of it for @n attributes in one transaction, which also sets ctime and calls @also (may be NULL). */
-int pf_xattr_change(struct pf_inode *ip, struct pf_xchange *x, unsigned int n,
-		    const struct pf_also *also) PF_MUST_CHECK;
+/* All of it, in one transaction, which also sets ctime and calls @also (may be NULL). */
+int pf_xattr_change(struct pf_inode *ip, struct pf_xchange *x, const struct pf_also *also) PF_MUST_CHECK;
 
 /* The file is about to change: its security.capability goes, in a transaction of its own, as on any Linux filesystem.
  * Costs nothing when it is known that there is none. */

@@ -90,12 +90,11 @@ static int set_list(struct pf_inode *ip, enum space space, struct pf_xchange *x,
 	m.set = acl.n != 0 && space == SPACE_ACL_ACCESS;
 	if (acl.n == 0 || (m.set && pf_acl_equals_mode(&acl, &m.mode))) {
 		x->value = NULL;
-		x->missing_ok = true;
 	} else {
 		x->value = blob;
 		x->len = pf_acl_format(&acl, blob);
 	}
-	return pf_xattr_change(ip, x, 1, &also);
+	return pf_xattr_change(ip, x, &also);
 }
 
 /* ---- verbs ---- */
@@ -114,10 +113,11 @@ static int change(struct pf_fs *fs, uint64_t ino, struct pf_xchange *x, bool kil
 		return err;
 	pf_rwlock_wrlock(&ip->lock);
 	err = may_change(ip, space);
+	x->missing_ok = is_list(space);		/* as everywhere: to remove a list leaves none, and that is all */
 	if (err == 0 && x->value != NULL && is_list(space))
 		err = set_list(ip, space, x, kill_sgid);
 	else if (err == 0)
-		err = pf_xattr_change(ip, x, 1, NULL);
+		err = pf_xattr_change(ip, x, NULL);
 	pf_rwlock_unlock(&ip->lock);
 	pf_inode_put(ip);
 	return err;
