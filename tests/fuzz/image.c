@@ -140,6 +140,25 @@ static void many_name(char *name, size_t room, int i)
 	(void)snprintf(name, room, "/many/a-file-with-a-name-%d-%0*d", i, 1 + i % 60, i);
 }
 
+/* Attributes in the leaf and in blocks of their own, and enough of them for a tree of leaves. */
+static void attributes(struct pf_fs *fs)
+{
+	static char value[30000];
+	uint64_t ino = (uint64_t)core_find(fs, "/d/e/large"), small = (uint64_t)core_find(fs, "/d/small");
+	uint64_t dir = (uint64_t)core_find(fs, "/d/e/f");
+	char name[64];
+
+	memset(value, 'v', sizeof value);
+	must(pf_op_setxattr(fs, small, "user.short", "value", 5, 0, false));
+	must(pf_op_setxattr(fs, dir, "user.of-a-directory", value, 900, 0, false));
+	must(pf_op_setxattr(fs, dir, "trusted.long", value, sizeof value, 0, false));
+	must(pf_op_setxattr(fs, ino, "security.long", value, 5000, 0, false));
+	for (int i = 0; i < 40; i++) {
+		(void)snprintf(name, sizeof name, "user.attribute-%d", i);
+		must(pf_op_setxattr(fs, ino, name, value, (size_t)(i * 20), 0, false));
+	}
+}
+
 static void populate(struct pf_fs *fs)
 {
 	char name[512];
@@ -160,6 +179,7 @@ static void populate(struct pf_fs *fs)
 	put(fs, "/d/small", 0, 100, 'a');
 	put(fs, "/d/e/large", 0, 60000, 'b');
 	must(core_link(fs, "/d/small", "/d/e/f/link"));
+	attributes(fs);
 	must(core_symlink(fs, "/d/short", "small"));
 	memset(name, 's', sizeof name);
 	name[sizeof name - 1] = '\0';
@@ -378,6 +398,30 @@ static void need_tree(struct way *w, const struct pf_d_rec *rec, unsigned int n,
 	}
 }
 
+static void need_attrs(struct way *w, const struct pf_d_rec *rec, unsigned int n, unsigned int level)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		uint64_t dblk = pf_get64(rec[i].r_dblk);
+		const uint8_t *leaf = w->bytes + dblk * BLK;
+		const struct pf_d_node *node = (const void *)leaf;
+
+		fz_mark(w->needs, dblk * BLK, BLK);
+		if (level > 0) {
+			need_attrs(w, node->n_rec, pf_get16(node->n_hdr.h_count), level - 1);
+			continue;
+		}
+		for (uint64_t off = sizeof(struct pf_d_hdr); off < BLK;) {
+			const struct pf_d_xent *xe = (const void *)(leaf + off);
+			uint64_t runs = off + (offsetof(struct pf_d_xent, xe_name) + xe->xe_namelen + 7) / 8 * 8;
+			const struct pf_d_xrun *run = (const void *)(leaf + runs);
+
+			off += pf_get16(xe->xe_reclen);
+			for (unsigned int k = 0; xe->xe_namelen != 0 && k < xe->xe_nrun; k++)
+				fz_mark(w->needs, pf_get64(run[k].xr_dblk) * BLK, pf_get64(run[k].xr_nblk) * BLK);
+		}
+	}
+}
+
 static void add_name(const struct way *w, const char *path, uint64_t ino)
 {
 	struct fz_name *n;
@@ -406,9 +450,10 @@ static void found_entry(const struct way *up, const struct pf_d_dirent *de, cons
 	mode = pf_get32(di->i_mode);
 	if (S_ISREG(mode) || (S_ISLNK(mode) && pf_get64(di->i_size) > PF_SYMLINK_INLINE))
 		need_tree(&w, di->i_root.t_rec, pf_get16(di->i_root.t_count), pf_get16(di->i_root.t_level), true);
-	add_name(&w, path, ino);
 	if (S_ISDIR(mode))
 		walk_dir(&w, ino, path);
+	need_attrs(&w, di->i_xroot.x_rec, pf_get16(di->i_xroot.x_count), pf_get16(di->i_xroot.x_level));
+	add_name(&w, path, ino);
 }
 
 static void walk_leaf(const struct way *up, uint64_t dblk, const char *path)

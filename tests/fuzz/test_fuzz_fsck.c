@@ -160,6 +160,7 @@ static void test_image(void)
 	CU_ASSERT(im->obj[FZ_NODE].n >= 12);
 	CU_ASSERT(im->obj[FZ_DIR].n >= 10);
 	CU_ASSERT(im->obj[FZ_ORPHAN].n >= 1);
+	CU_ASSERT(im->obj[FZ_XATTR].n >= 4);
 	CU_ASSERT(im->nr_names > 500);
 	CU_ASSERT_EQUAL(fsck(pm, out), FSCK_OK);
 	fz_close(pm);

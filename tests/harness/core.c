@@ -402,28 +402,56 @@ static uint32_t content(struct walk *w, uint64_t ino, uint64_t size)
 	return crc;
 }
 
+/* Names and values of the extended attributes, in whatever order: 0 without any. */
+static uint32_t attributes(struct walk *w, uint64_t ino)
+{
+	static char names[PF_XATTR_VALUE_MAX], value[PF_XATTR_VALUE_MAX];
+	size_t len = 0, vlen = 0;
+	uint32_t all = 0;
+	bool hidden;
+	int err = pf_op_listxattr(w->fs, ino, true, names, sizeof names, &len, &hidden);
+
+	for (size_t at = 0; err == 0 && at < len; at += strlen(names + at) + 1) {
+		uint32_t crc = pf_crc32c(0, names + at, strlen(names + at));
+
+		err = pf_op_getxattr(w->fs, ino, names + at, value, sizeof value, &vlen);
+		if (err == 0)
+			all ^= pf_crc32c(crc, value, vlen);
+	}
+	w->damaged += err != 0;
+	return all;
+}
+
 static void add_line(struct walk *w, const char *path, const struct found *f)
 {
-	char target[PF_BLK_SIZE], *line;
+	char target[PF_BLK_SIZE], attrs[32] = "", *line;
 	const struct stat *st = &f->st;
 	int n;
+
+	if (f->sound) {
+		uint32_t crc = attributes(w, f->ino);
+
+		if (crc != 0)
+			(void)snprintf(attrs, sizeof attrs, " +%08x", crc);
+	}
 
 	w->line = grow(w->line, &w->room, w->n, sizeof *w->line);
 	if (!f->sound) {
 		w->damaged++;
 		n = asprintf(&line, "%s damaged\n", path);
 	} else if (S_ISREG(st->st_mode)) {
-		n = asprintf(&line, "%s %o %ju %jd %08x\n", path, st->st_mode, (uintmax_t)st->st_nlink,
-			     (intmax_t)st->st_size, content(w, f->ino, (uint64_t)st->st_size));
+		n = asprintf(&line, "%s %o %ju %jd %08x%s\n", path, st->st_mode, (uintmax_t)st->st_nlink,
+			     (intmax_t)st->st_size, content(w, f->ino, (uint64_t)st->st_size), attrs);
 	} else if (S_ISLNK(st->st_mode)) {
 		if (pf_op_readlink(w->fs, f->ino, target, sizeof target) != 0) {
 			w->damaged++;
 			target[0] = '\0';
 		}
-		n = asprintf(&line, "%s %o %ju -> %s\n", path, st->st_mode, (uintmax_t)st->st_nlink, target);
+		n = asprintf(&line, "%s %o %ju -> %s%s\n", path, st->st_mode, (uintmax_t)st->st_nlink, target,
+			     attrs);
 	} else {
-		n = asprintf(&line, "%s %o %ju %ju\n", path, st->st_mode, (uintmax_t)st->st_nlink,
-			     (uintmax_t)st->st_rdev);
+		n = asprintf(&line, "%s %o %ju %ju%s\n", path, st->st_mode, (uintmax_t)st->st_nlink,
+			     (uintmax_t)st->st_rdev, attrs);
 	}
 	if (n < 0)
 		abort();

@@ -41,9 +41,27 @@ static int fsck(struct pf_pm *pm)
 
 /* ---- mount: everything is read, things are changed, whatever comes of it ---- */
 
+static void change_attributes(struct pf_fs *fs)
+{
+	static const char value[3000];
+	int64_t large = core_find(fs, "/d/e/large"), f = core_find(fs, "/d/e/f"), small = core_find(fs, "/d/small");
+
+	if (large > 0) {
+		(void)pf_op_setxattr(fs, (uint64_t)large, "user.attribute-7", value, sizeof value, 0, false);
+		(void)pf_op_setxattr(fs, (uint64_t)large, "user.new", value, 700, 0, false);
+		(void)pf_op_removexattr(fs, (uint64_t)large, "user.attribute-30");
+		(void)pf_op_removexattr(fs, (uint64_t)large, "security.long");
+	}
+	if (f > 0)
+		(void)pf_op_removexattr(fs, (uint64_t)f, "trusted.long");
+	if (small > 0)
+		(void)pf_op_setxattr(fs, (uint64_t)small, "user.short", "", 0, 0, false);
+}
+
 static void change_things(struct pf_fs *fs)
 {
 	static uint8_t buf[40000];
+	change_attributes(fs);
 
 	(void)core_create(fs, "/d/new");
 	(void)!core_write(fs, "/d/new", 0, buf, sizeof buf);
