@@ -424,7 +424,8 @@ static void take_down(struct daemon *d)
 
 static int serve(const struct pf_cmdline *c, int status_fd)
 {
-	struct daemon d = { .c = c, .status_fd = status_fd, .signal_fd = -1, .gone_fd = -1, .mounts_fd = -1 };
+	struct daemon d = { .c = c, .status_fd = status_fd, .signal_fd = -1, .gone_fd = -1, .mounts_fd = -1,
+			    .front = { .unchecked = c->unchecked } };
 	int rc;
 
 	fuse_set_log_func(fuse_words);

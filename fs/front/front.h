@@ -18,6 +18,7 @@ struct pf_front {		/* the userdata of every FUSE request */
 	struct pf_srv *srv;
 	struct pf_notify *notify;
 	struct pf_shift *shift;
+	bool unchecked;			/* the kernel checks no permissions: no_default_permissions */
 };
 
 /* The operations, in fuse_ops.c (names, attributes, directories) and fuse_data.c (files). */

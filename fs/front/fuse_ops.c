@@ -17,19 +17,22 @@
 #include "base/log.h"
 #include "front/fuse_io.h"
 
-static void op_init(void *userdata PF_UNUSED, struct fuse_conn_info *conn)
+static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
+	const struct pf_front *f = userdata;
 	const unsigned int want = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC |
 				  FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_IOCTL_DIR | FUSE_CAP_READDIRPLUS |
 				  FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_CACHE_SYMLINKS |
 				  FUSE_CAP_NO_OPENDIR_SUPPORT | FUSE_CAP_EXPLICIT_INVAL_DATA |
-				  /* The kernel obeys access lists, and leaves the umask to us, for a directory's list
-				   * may stand in its place. */
-				  FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK;
+				  /* A directory's list may stand in the umask's place. */
+				  FUSE_CAP_DONT_MASK;
 
 	/* Not wanted: splice (our replies point into the device already), the writeback cache (write(2) is durable on
 	 * return). */
 	conn->want = conn->capable & want;
+	/* With it the kernel obeys access lists, and checks permissions even where it was told not to. */
+	if (!f->unchecked)
+		conn->want |= conn->capable & FUSE_CAP_POSIX_ACL;
 	conn->max_background = 64;
 	conn->congestion_threshold = 48;
 	conn->time_gran = 1;

@@ -29,7 +29,6 @@ static const char *const no_ops[] = {
 
 struct parser {
 	struct pf_cmdline *c;
-	bool no_perms;
 	char *why;
 	size_t whylen;
 };
@@ -242,7 +241,7 @@ static int one_option(struct parser *p, char *opt)
 		return PF_OPTS_OK;
 	}
 	if (strcmp(opt, "no_default_permissions") == 0 || strcmp(opt, "default_permissions") == 0) {
-		p->no_perms = opt[0] == 'n';
+		p->c->unchecked = opt[0] == 'n';
 		return PF_OPTS_OK;
 	}
 	set_atime(&p->c->opts, opt);
@@ -362,7 +361,7 @@ int pf_opts_parse(struct pf_cmdline *c, int argc, char *const *argv, char *why, 
 		return PF_OPTS_USAGE;
 	}
 	rc = append(&p, c->opts.ro ? "ro" : "rw");
-	if (rc == PF_OPTS_OK && !p.no_perms)
+	if (rc == PF_OPTS_OK && !c->unchecked)
 		rc = append(&p, "default_permissions");
 	return rc;
 }

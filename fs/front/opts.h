@@ -13,6 +13,7 @@ struct pf_cmdline {
 	char *mountpoint;
 	char *fsname;			/* NULL: the device */
 	char *kernel;			/* comma separated mount options for libfuse; never NULL */
+	bool unchecked;			/* no_default_permissions */
 	bool foreground;
 	bool debug;
 	bool help;

@@ -16,6 +16,7 @@
 #include <string.h>
 #include "base/crc32c.h"
 #include "base/fail.h"
+#include "media/badset.h"
 #include "media/pmem.h"
 #include "media/xleaf.h"
 #include "obj/leaf.h"
@@ -96,6 +97,8 @@ static int read_runs(struct pf_inode *ip, const struct pf_d_xent *xe, uint8_t *b
 
 		if (!pf_data_range_ok(ip->fs, ip->ino, dblk, nblk))
 			return damaged(ip, "value outside the data area");
+		if (pf_bad_first(ip->fs, dblk, nblk, NULL) != PF_BAD_NONE)
+			return -EIO;
 		memcpy(buf + at, pf_pm_at(ip->fs->pm, dblk << PF_BLK_SHIFT), n);
 		at += n;
 		left -= n;
