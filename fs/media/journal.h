@@ -38,6 +38,8 @@ void pf_jnl_fini(struct pf_fs *fs);
 int pf_jnl_replay(struct pf_fs *fs) PF_MUST_CHECK;
 /* The same without writing: how many lanes hold a transaction (fsck -n). */
 int pf_jnl_pending(struct pf_fs *fs) PF_MUST_CHECK;
+/* One lane: -EUCLEAN when it is sealed but makes no sense, else 0. */
+int pf_jnl_lane_check(const struct pf_fs *fs, uint32_t lane) PF_MUST_CHECK;
 
 /* Bad blocks have come or gone: a lane that lies in one is not used. Without a good one there are no changes. */
 void pf_jnl_avoid_bad(struct pf_fs *fs);

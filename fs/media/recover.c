@@ -75,6 +75,11 @@ static int walk(const struct pf_fs *fs, uint32_t lane, bool apply)
 	return left == 0 ? 0 : -EUCLEAN;
 }
 
+int pf_jnl_lane_check(const struct pf_fs *fs, uint32_t lane)
+{
+	return is_sealed(fs, lane) ? walk(fs, lane, false) : 0;
+}
+
 static int by_seq(const void *a, const void *b)
 {
 	const struct sealed *x = a, *y = b;

@@ -33,12 +33,17 @@ void fsck_blocks_fini(struct fsck *f)
 {
 	free(f->used);
 	free(f->seen);
+	free(f->twice);
 	free(f->dup);
+	f->used = f->seen = f->twice = NULL;
+	f->dup = NULL;
+	f->nr_dup = f->room_dup = 0;
 }
 
 void fsck_pass_begin(struct fsck *f)
 {
 	memset(f->seen, 0, bitmap_bytes(f));
+	f->dup_budget = f->fs.nblk / 8 + 65536;
 }
 
 /* Bits of word @w that lie in [from, to). */
@@ -75,8 +80,24 @@ static void note_dup(struct fsck *f, uint64_t ino, const char *what, uint64_t db
 	f->dup[f->nr_dup++] = (struct fsck_dup){ .dblk = dblk, .nblk = nblk, .ino = ino, .what = what };
 }
 
+/* Whoever shares a block needs a tree without it. The table's and the fixed places' are always right. */
+static void rebuild_later(struct fsck *f, uint64_t ino)
+{
+	struct fsck_ino *fi = ino >= PF_INO_ROOT ? fsck_ino(f, ino) : NULL;
+
+	if (fi != NULL)
+		fi->state |= FSCK_I_REBUILD;
+	f->broken = true;
+	f->orphans_bad = f->orphans_bad || ino == PF_INO_ORPHAN;
+	f->badlist_bad = f->badlist_bad || ino == PF_INO_BAD;
+}
+
 static void note_dup_word(struct fsck *f, uint64_t ino, const char *what, uint64_t w, uint64_t bits)
 {
+	if (f->twice == NULL)
+		f->twice = calloc(1, bitmap_bytes(f));
+	if (f->twice != NULL)
+		f->twice[w] |= bits;
 	while (bits != 0) {
 		uint64_t at = (uint64_t)__builtin_ctzll(bits);
 		uint64_t rest = ~(bits >> at);
@@ -108,6 +129,8 @@ bool fsck_claim(struct fsck *f, enum fsck_pass pass, uint64_t ino, const char *w
 
 	if (nblk == 0 || !pf_range_ok(dblk, nblk, f->fs.nblk))
 		return false;
+	if (pass == FSCK_LOOK)
+		return true;
 	end = dblk + nblk;
 	for (uint64_t w = dblk / 64; w * 64 < end; w++) {
 		uint64_t mask = word_mask(w, dblk, end);
@@ -115,13 +138,19 @@ bool fsck_claim(struct fsck *f, enum fsck_pass pass, uint64_t ino, const char *w
 
 		map[w] |= mask;
 		fresh += (uint64_t)__builtin_popcountll(mask & ~taken);
+		if (pass == FSCK_NAME && f->twice != NULL && (f->twice[w] & mask) != 0)
+			rebuild_later(f, ino);
 		if (taken == 0)
 			continue;
 		clean = false;
-		if (pass == FSCK_CLAIM)
+		if (pass == FSCK_CLAIM) {
 			note_dup_word(f, ino, what, w, taken);
-		if (f->dup_budget == 0)
+			rebuild_later(f, ino);
+		}
+		if (f->dup_budget == 0) {
+			rebuild_later(f, ino);
 			break;
+		}
 		f->dup_budget--;
 	}
 	if (pass == FSCK_CLAIM)

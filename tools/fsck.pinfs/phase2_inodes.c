@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include "media/verify.h"
 
 /* ---- looking up ---- */
 
@@ -54,19 +53,19 @@ const struct pf_d_inode *fsck_inode(struct fsck *f, uint64_t ino)
 	return slot_of(f, c, (unsigned int)(ino % PF_ICLU_SLOTS));
 }
 
-int fsck_each_inode(struct fsck *f,
-		    int (*fn)(struct fsck *f, uint64_t ino, struct fsck_ino *fi, const struct pf_d_inode *di))
+int fsck_each_inode(struct fsck *f, int phase, fsck_inode_fn fn, void *arg)
 {
 	int err = 0;
 
-	for (uint64_t i = 0; i < f->nr_clu; i++) {
+	for (uint64_t i = 0; i < f->nr_clu && err == 0; i++) {
 		struct fsck_cluster *c = &f->clu[i];
 
+		err = fsck_step(f, phase, i, f->nr_clu);
 		for (unsigned int s = PF_ICLU_FIRST; s < PF_ICLU_SLOTS && err == 0; s++) {
 			uint64_t ino = c->nr << PF_ICLU_SHIFT | s;
 
 			if ((c->ino[s].state & FSCK_I_SOUND) && ino >= PF_INO_ROOT)
-				err = fn(f, ino, &c->ino[s], slot_of(f, c, s));
+				err = fn(f, ino, &c->ino[s], slot_of(f, c, s), arg);
 		}
 	}
 	return err;
@@ -97,28 +96,98 @@ const char *fsck_type_name(uint8_t type)
 
 /* ---- one inode ---- */
 
+static void no_rdev(struct pf_d_inode *di, uint64_t v) { di->i_rdev = pf_put64(v); }
+static void set_nblk(struct pf_d_inode *di, uint64_t v) { di->i_nblk = pf_put64(v); }
+static void set_size(struct pf_d_inode *di, uint64_t v) { di->i_size = pf_put64(v); }
+static void no_dir(struct pf_d_inode *di, uint64_t v) { di->i_nent = di->i_parent = pf_put64(v); }
+static void no_intent(struct pf_d_inode *di, uint64_t v)
+{
+	di->i_intent = pf_put32((uint32_t)v);
+	di->i_intent_off = di->i_intent_len = di->i_intent_pos = pf_put64(v);
+}
+
+static bool intent_aligned(const struct pf_d_inode *di)
+{
+	switch (pf_get32(di->i_intent)) {
+	case PF_INTENT_PUNCH:
+	case PF_INTENT_COLLAPSE:
+	case PF_INTENT_INSERT:
+		return pf_get64(di->i_intent_off) % PF_BLK_SIZE == 0 && pf_get64(di->i_intent_len) % PF_BLK_SIZE == 0;
+	default:
+		return true;
+	}
+}
+
 /* What pf_md_check() leaves open: which fields belong to which type. */
 static void check_fields(struct fsck *f, uint64_t ino, const struct pf_d_inode *di)
 {
+	static const char *const intent[] = { "none", "truncate", "punch", "collapse", "insert" };
 	uint32_t mode = pf_get32(di->i_mode);
-	uint64_t off = pf_get64(di->i_intent_off), len = pf_get64(di->i_intent_len);
 
-	if (!S_ISCHR(mode) && !S_ISBLK(mode) && pf_get64(di->i_rdev) != 0)
+	if (!S_ISCHR(mode) && !S_ISBLK(mode) && pf_get64(di->i_rdev) != 0) {
 		fsck_problem(f, 2, "inode %" PRIu64 ": device number on an inode that is no device", ino);
-	if (!fsck_has_tree(di) && pf_get16(di->i_xroot.x_count) == 0 && pf_get64(di->i_nblk) != 0)
+		fsck_edit_inode(f, di, no_rdev, 0);
+	}
+	if (!fsck_has_tree(di) && pf_get64(di->i_nblk) != 0 && pf_get16(di->i_xroot.x_count) == 0) {
 		fsck_problem(f, 2, "inode %" PRIu64 ": i_nblk %" PRIu64 " on an inode without blocks", ino,
 			     pf_get64(di->i_nblk));
-	if (!S_ISREG(mode) && !S_ISDIR(mode) && !S_ISLNK(mode) && pf_get64(di->i_size) != 0)
+		fsck_edit_inode(f, di, set_nblk, 0);
+	}
+	if (!S_ISREG(mode) && !S_ISDIR(mode) && !S_ISLNK(mode) && pf_get64(di->i_size) != 0) {
 		fsck_problem(f, 2, "inode %" PRIu64 ": size on an inode without content", ino);
-	if (!S_ISDIR(mode) && (pf_get64(di->i_nent) != 0 || pf_get64(di->i_parent) != 0))
+		fsck_edit_inode(f, di, set_size, 0);
+	}
+	if (!S_ISDIR(mode) && (pf_get64(di->i_nent) != 0 || pf_get64(di->i_parent) != 0)) {
 		fsck_problem(f, 2, "inode %" PRIu64 ": fields of a directory on something else", ino);
-	if (S_ISLNK(mode) && pf_get64(di->i_size) >= PF_BLK_SIZE)
+		fsck_edit_inode(f, di, no_dir, 0);
+	}
+	if (S_ISLNK(mode) && pf_get64(di->i_size) >= PF_BLK_SIZE) {
 		fsck_problem(f, 2, "inode %" PRIu64 ": symlink of %" PRIu64 " bytes", ino, pf_get64(di->i_size));
-	if (pf_get32(di->i_intent) != PF_INTENT_NONE && !fsck_has_tree(di))
+		fsck_edit_inode(f, di, set_size, PF_BLK_SIZE - 1);
+	}
+	if (pf_get32(di->i_intent) != PF_INTENT_NONE && !fsck_has_tree(di)) {
 		fsck_problem(f, 2, "inode %" PRIu64 ": intent on an inode without blocks", ino);
-	if (pf_get32(di->i_intent) == PF_INTENT_PUNCH && (off % PF_BLK_SIZE != 0 || len % PF_BLK_SIZE != 0))
-		fsck_problem(f, 2, "inode %" PRIu64 ": intent to punch %" PRIu64 "+%" PRIu64 " is not page aligned",
-			     ino, off, len);
+		fsck_edit_inode(f, di, no_intent, 0);
+	}
+	if (!intent_aligned(di)) {
+		fsck_problem(f, 2, "inode %" PRIu64 ": intent to %s %" PRIu64 "+%" PRIu64 " is not page aligned", ino,
+			     intent[pf_get32(di->i_intent)], pf_get64(di->i_intent_off), pf_get64(di->i_intent_len));
+		fsck_edit_inode(f, di, no_intent, 0);
+	}
+}
+
+/* An inode that always exists, as mkfs makes it. What it had is looked for later. */
+static void format_internal(struct fsck *f, const struct pf_d_inode *di, uint64_t ino)
+{
+	const struct pf_d_super *sb = fsck_at(f, 0);
+	const bool root = ino == PF_INO_ROOT;
+	struct pf_d_inode d;
+
+	pf_md_format(&f->fs, PF_MD_INODE, &d, (uint64_t)((const uint8_t *)di - f->fs.pm->base), ino, 1);
+	d.i_mode = pf_put32(root ? S_IFDIR | 0755 : S_IFREG | 0600);
+	d.i_nlink = pf_put32(root ? 2 : 1);
+	d.i_parent = pf_put64(root ? PF_INO_ROOT : 0);
+	d.i_atime = d.i_mtime = d.i_ctime = d.i_btime = sb->sb_mkfs_time;
+	pf_md_seal(PF_MD_INODE, &d);
+	pf_pm_write(f->fs.pm, (uint64_t)((const uint8_t *)di - f->fs.pm->base), &d, sizeof d);
+}
+
+/* False: nothing is left of it, and its number is free. */
+static bool mend(struct fsck *f, uint64_t ino, struct fsck_ino *fi, const struct pf_d_inode *di)
+{
+	if (fsck_reseal(f, PF_MD_INODE, di, ino) || fsck_mend_inode(f, di, ino)) {
+		fi->state |= FSCK_I_SUSPECT;
+	} else if (ino <= PF_INO_ROOT) {
+		format_internal(f, di, ino);
+	} else {
+		fsck_mark_inode(f, ino, false);
+		return false;
+	}
+	fi->state |= FSCK_I_REBUILD | FSCK_I_LOST;
+	f->broken = true;
+	f->orphans_bad = f->orphans_bad || ino == PF_INO_ORPHAN;
+	f->badlist_bad = f->badlist_bad || ino == PF_INO_BAD;
+	return true;
 }
 
 static void check_inode(struct fsck *f, struct fsck_cluster *c, unsigned int slot)
@@ -129,23 +198,23 @@ static void check_inode(struct fsck *f, struct fsck_cluster *c, unsigned int slo
 	struct fsck_ino *fi = &c->ino[slot];
 	const char *why;
 
-	fi->state |= FSCK_I_USED;
 	why = pf_md_check(&f->fs, PF_MD_INODE, di, doff, ino);
 	if (why != NULL) {
 		fsck_problem(f, 2, "inode %" PRIu64 ": %s", ino, why);
-		return;
+		if (!mend(f, ino, fi, di))
+			return;
 	}
-	fi->state |= FSCK_I_SOUND;
+	fi->state |= FSCK_I_USED | FSCK_I_SOUND;
+	if (ino >= PF_INO_ROOT) {
+		f->files++;
+		check_fields(f, ino, di);
+	}
 	fi->type = (uint8_t)IFTODT(pf_get32(di->i_mode));
-	if (ino < PF_INO_ROOT)
-		return;
-	f->files++;
-	check_fields(f, ino, di);
 }
 
-/* ---- the table ---- */
+/* ---- clusters ---- */
 
-static int add_cluster(struct fsck *f, uint64_t nr, uint64_t dblk)
+int fsck_add_cluster(struct fsck *f, uint64_t nr, uint64_t dblk)
 {
 	uint64_t room = f->room_clu == 0 ? 64 : f->room_clu * 2;
 	struct fsck_cluster *c;
@@ -165,15 +234,155 @@ static int add_cluster(struct fsck *f, uint64_t nr, uint64_t dblk)
 	return 0;
 }
 
+static void set_used(struct pf_d_iclu *h, unsigned int slot, bool used)
+{
+	uint8_t *byte = &h->c_used[slot / 8], bit = (uint8_t)(1U << (slot % 8));
+
+	if (((*byte & bit) != 0) == used)
+		return;
+	*byte ^= bit;
+	h->c_hdr.h_free = pf_put32(pf_get32(h->c_hdr.h_free) + (used ? -1U : 1U));
+}
+
+void fsck_mark_inode(struct fsck *f, uint64_t ino, bool used)
+{
+	const struct fsck_cluster *c = find_cluster(f, ino >> PF_ICLU_SHIFT);
+	struct pf_d_iclu *h;
+
+	assert(c != NULL);
+	h = fsck_edit(f, fsck_at(f, c->dblk), sizeof *h);
+	set_used(h, (unsigned int)(ino % PF_ICLU_SLOTS), used);
+	pf_md_seal(PF_MD_ICLU, h);
+}
+
+int fsck_new_inode(struct fsck *f, uint32_t mode, uint64_t *ino)
+{
+	for (uint64_t i = 0; i < f->nr_clu; i++) {
+		struct fsck_cluster *c = &f->clu[i];
+
+		for (unsigned int s = PF_ICLU_FIRST; s < PF_ICLU_SLOTS; s++) {
+			const struct pf_d_inode *di = slot_of(f, c, s);
+			uint64_t doff = (uint64_t)((const uint8_t *)di - f->fs.pm->base);
+			uint32_t gen = pf_get32(di->i_gen) + 1;
+			struct pf_d_inode d;
+
+			if (c->ino[s].state & FSCK_I_USED)
+				continue;
+			*ino = c->nr << PF_ICLU_SHIFT | s;
+			pf_md_format(&f->fs, PF_MD_INODE, &d, doff, *ino, gen == 0 ? 1 : gen);
+			d.i_mode = pf_put32(mode);
+			pf_md_seal(PF_MD_INODE, &d);
+			pf_pm_write(f->fs.pm, doff, &d, sizeof d);
+			c->ino[s] = (struct fsck_ino){ .state = FSCK_I_USED | FSCK_I_SOUND, .type = IFTODT(mode) };
+			fsck_mark_inode(f, *ino, true);
+			return 0;
+		}
+	}
+	return -ENOSPC;
+}
+
+/* Without its header nobody knows which of a cluster's inodes are in use but they themselves: one that was freed has no
+ * links, and nobody waits for it. */
+static void rebuild_header(struct fsck *f, const struct fsck_cluster *c)
+{
+	struct pf_d_iclu h;
+
+	pf_md_format(&f->fs, PF_MD_ICLU, &h, c->dblk << PF_BLK_SHIFT, c->nr, 0);
+	h.c_used[0] = 0xff;
+	h.c_hdr.h_free = pf_put32(PF_ICLU_SLOTS - PF_ICLU_FIRST);
+	for (unsigned int s = PF_ICLU_FIRST; s < PF_ICLU_SLOTS; s++) {
+		const struct pf_d_inode *di = slot_of(f, c, s);
+		uint64_t ino = c->nr << PF_ICLU_SHIFT | s;
+
+		if (ino <= PF_INO_ROOT ||
+		    (pf_get32(di->i_magic) == PF_MAGIC_INODE && pf_get64(di->i_fsid) == f->fs.fsid &&
+		     pf_get64(di->i_ino) == ino && pf_get32(di->i_nlink) != 0))
+			set_used(&h, s, true);
+	}
+	fsck_put(f, c->dblk, PF_MD_ICLU, &h);
+}
+
+bool fsck_cluster_plausible(const struct fsck *f, uint64_t nr, uint64_t dblk)
+{
+	const struct pf_d_inode *di = fsck_at(f, dblk);
+	bool empty = true;
+
+	for (unsigned int s = PF_ICLU_FIRST; s < PF_ICLU_SLOTS; s++) {
+		if (pf_get32(di[s].i_magic) == PF_MAGIC_INODE && pf_get64(di[s].i_fsid) == f->fs.fsid &&
+		    pf_get64(di[s].i_ino) == (nr << PF_ICLU_SHIFT | s))
+			return true;
+		empty = empty && pf_get32(di[s].i_magic) == 0 && pf_get64(di[s].i_fsid) == 0;
+	}
+	return empty;
+}
+
+/* A header whose checksum was right, and its bits therefore, but not the count of them. */
+static bool recount(struct fsck *f, const struct fsck_cluster *c)
+{
+	const struct pf_d_iclu *old = fsck_at(f, c->dblk);
+	struct pf_d_iclu h = *old;
+	uint32_t n = 0;
+
+	pf_md_seal(PF_MD_ICLU, &h);
+	if (pf_get32(h.c_hdr.h_crc) != pf_get32(old->c_hdr.h_crc))
+		return false;
+	for (unsigned int i = 0; i < sizeof h.c_used; i++)
+		n += (uint32_t)__builtin_popcount(h.c_used[i]);
+	h.c_hdr.h_free = pf_put32(PF_ICLU_SLOTS - n);
+	pf_md_seal(PF_MD_ICLU, &h);
+	if (pf_md_check(&f->fs, PF_MD_ICLU, &h, c->dblk << PF_BLK_SHIFT, c->nr) != NULL)
+		return false;
+	pf_pm_write(f->fs.pm, c->dblk << PF_BLK_SHIFT, &h, sizeof h);
+	return true;
+}
+
+/* -EAGAIN: it is another cluster than the table says. */
+static int check_cluster(struct fsck *f, struct fsck_cluster *c)
+{
+	const struct pf_d_iclu *h = fsck_at(f, c->dblk);
+	const char *why = pf_md_check(&f->fs, PF_MD_ICLU, h, c->dblk << PF_BLK_SHIFT, c->nr);
+
+	if (why != NULL) {
+		fsck_problem(f, 2, "inode cluster %" PRIu64 " at block %" PRIu64 ": %s", c->nr, c->dblk, why);
+		if (pf_md_check(&f->fs, PF_MD_ICLU, h, c->dblk << PF_BLK_SHIFT, pf_get64(h->c_hdr.h_owner)) == NULL)
+			return -EAGAIN;
+		if (!fsck_cluster_plausible(f, c->nr, c->dblk))
+			return -EAGAIN;
+		if (!recount(f, c))
+			rebuild_header(f, c);
+	}
+	for (unsigned int s = PF_ICLU_FIRST; s < PF_ICLU_SLOTS; s++) {
+		uint64_t ino = c->nr << PF_ICLU_SHIFT | s;
+		bool used = (h->c_used[s / 8] >> (s % 8) & 1) != 0;
+
+		if (!used && ino <= PF_INO_ROOT) {
+			if (ino == PF_INO_ROOT)
+				fsck_problem(f, 2, "root directory: its inode is not in use");
+			else
+				fsck_problem(f, 2, "inode %" PRIu64 ": internal inode is not in use", ino);
+			fsck_mark_inode(f, ino, true);
+			used = true;
+		}
+		if (used)
+			check_inode(f, c, s);
+	}
+	return 0;
+}
+
+/* ---- the table ---- */
+
+struct table { bool bad; int err; };
+
 /* A record of the table may cover several clusters that lie one behind the other. */
 static void table_rec(struct fsck_walk *w, uint64_t key, uint64_t dblk, uint64_t len, uint32_t flags, uint64_t next_key)
 {
 	struct fsck *f = w->f;
-	int *err = w->arg;
+	struct table *t = w->arg;
 
 	(void)next_key;
 	if (key % PF_ICLU_BLKS != 0 || len % PF_ICLU_BLKS != 0 || flags != 0 ||
 	    !pf_range_ok(key / PF_ICLU_BLKS, len / PF_ICLU_BLKS, (PF_INO_MAX >> PF_ICLU_SHIFT) + 1)) {
+		t->bad = true;
 		if (w->pass == FSCK_CLAIM)
 			fsck_problem(f, 2, "inode table: record of cluster %" PRIu64 " is not of whole clusters",
 				     key / PF_ICLU_BLKS);
@@ -182,24 +391,10 @@ static void table_rec(struct fsck_walk *w, uint64_t key, uint64_t dblk, uint64_t
 	for (uint64_t i = 0; i < len; i += PF_ICLU_BLKS) {
 		bool mine = fsck_claim(f, w->pass, w->ino, "inode cluster", dblk + i, PF_ICLU_BLKS);
 
-		if (w->pass == FSCK_CLAIM && mine && *err == 0)
-			*err = add_cluster(f, (key + i) / PF_ICLU_BLKS, dblk + i);
+		t->bad = t->bad || !mine;
+		if (w->pass == FSCK_CLAIM && mine && t->err == 0)
+			t->err = fsck_add_cluster(f, (key + i) / PF_ICLU_BLKS, dblk + i);
 	}
-}
-
-static void check_cluster(struct fsck *f, struct fsck_cluster *c)
-{
-	const struct pf_d_iclu *h = fsck_at(f, c->dblk);
-	const char *why = pf_md_check(&f->fs, PF_MD_ICLU, h, c->dblk << PF_BLK_SHIFT, c->nr);
-
-	/* Without its bitmap nobody knows which of the cluster's inodes are in use. */
-	if (why != NULL) {
-		fsck_problem(f, 2, "inode cluster %" PRIu64 " at block %" PRIu64 ": %s", c->nr, c->dblk, why);
-		return;
-	}
-	for (unsigned int s = PF_ICLU_FIRST; s < PF_ICLU_SLOTS; s++)
-		if (h->c_used[s / 8] >> (s % 8) & 1)
-			check_inode(f, c, s);
 }
 
 const struct pf_d_inode *fsck_internal(struct fsck *f, uint64_t ino)
@@ -210,63 +405,76 @@ const struct pf_d_inode *fsck_internal(struct fsck *f, uint64_t ino)
 	return pf_md_check(&f->fs, PF_MD_INODE, di, doff, ino) == NULL && fsck_has_tree(di) ? di : NULL;
 }
 
+/* -EAGAIN: the table must be made anew. */
 int fsck_walk_itable(struct fsck *f, enum fsck_pass pass)
 {
 	const struct pf_d_inode *di = fsck_internal(f, PF_INO_ITABLE);
-	int err = 0;
-	struct fsck_walk w = { .f = f, .pass = pass, .phase = 2, .ino = PF_INO_ITABLE, .fn = table_rec, .arg = &err };
+	struct table t = { 0 };
+	struct fsck_walk w = { .f = f, .pass = pass, .phase = 2, .ino = PF_INO_ITABLE, .fn = table_rec, .arg = &t };
 	uint64_t nblk;
 
 	if (di == NULL)
 		return -EUCLEAN;
 	w.gen = pf_get32(di->i_gen);
-	fsck_walk_tree(&w, &di->i_root);
+	fsck_walk_tree(&w, fsck_root_of(di));
 	nblk = w.nodes + f->nr_clu * PF_ICLU_BLKS;
-	if (pass != FSCK_CLAIM || err != 0 || w.skipped != 0)
-		return err;
-	if (nblk != pf_get64(di->i_nblk))
-		fsck_problem(f, 2, "inode table: i_nblk %" PRIu64 ", found %" PRIu64, pf_get64(di->i_nblk), nblk);
+	if (pass != FSCK_CLAIM || t.err != 0)
+		return t.err;
 	/* A mount reads as many clusters as the size says, from 0 on without gaps. */
-	if (f->nr_clu * PF_ICLU_BLKS * PF_BLK_SIZE != pf_get64(di->i_size) ||
-	    (f->nr_clu != 0 && f->clu[f->nr_clu - 1].nr != f->nr_clu - 1))
+	if (f->nr_clu == 0 || f->clu[f->nr_clu - 1].nr != f->nr_clu - 1 ||
+	    f->nr_clu * PF_ICLU_BLKS * PF_BLK_SIZE != pf_get64(di->i_size)) {
 		fsck_problem(f, 2,
 			     "inode table: size %" PRIu64 ", found %" PRIu64 " clusters, the last is number %" PRIu64,
 			     pf_get64(di->i_size), f->nr_clu, f->nr_clu == 0 ? 0 : f->clu[f->nr_clu - 1].nr);
+		return -EAGAIN;
+	}
+	if (f->clu[0].dblk != f->fs.iclu0_blk) {
+		fsck_problem(f, 2, "inode table: cluster 0 is not at block %" PRIu64, f->fs.iclu0_blk);
+		return -EAGAIN;
+	}
+	if (w.skipped != 0 || t.bad)
+		return -EAGAIN;
+	if (nblk != pf_get64(di->i_nblk)) {
+		fsck_minor(f, 2, "inode table: i_nblk %" PRIu64 ", found %" PRIu64, pf_get64(di->i_nblk), nblk);
+		fsck_edit_inode(f, di, set_nblk, nblk);
+	}
 	return 0;
 }
 
+/* The root must be a directory, whatever its inode says. */
 static void check_root(struct fsck *f)
 {
-	const struct fsck_ino *fi = fsck_ino(f, PF_INO_ROOT);
+	struct fsck_ino *fi = fsck_ino(f, PF_INO_ROOT);
+	const struct pf_d_inode *di = fsck_inode(f, PF_INO_ROOT);
 
-	if (fi == NULL || !(fi->state & FSCK_I_USED))
-		fsck_problem(f, 2, "root directory: its inode is not in use");
-	else if ((fi->state & FSCK_I_SOUND) && fi->type != DT_DIR)
-		fsck_problem(f, 2, "root directory: its inode is a %s", fsck_type_name(fi->type));
+	if (fi->type == DT_DIR)
+		return;
+	fsck_problem(f, 2, "root directory: its inode is a %s", fsck_type_name(fi->type));
+	format_internal(f, di, PF_INO_ROOT);
+	fi->type = DT_DIR;
+	fi->state |= FSCK_I_REBUILD | FSCK_I_LOST;
+	f->broken = true;
 }
 
 int fsck_phase2(struct fsck *f)
 {
-	const struct fsck_cluster *c;
 	int err;
 
 	if (fsck_internal(f, PF_INO_ITABLE) == NULL) {
 		fsck_problem(f, 2, "inode table: inode %" PRIu64 " is damaged", PF_INO_ITABLE);
-		return -EUCLEAN;
+		return fsck_rebuild_table(f);
 	}
 	err = fsck_walk_itable(f, FSCK_CLAIM);
-	if (err != 0)
-		return err;
-	c = find_cluster(f, 0);
-	if (c == NULL || c->dblk != f->fs.iclu0_blk) {
-		fsck_problem(f, 2, "inode table: cluster 0 is not at block %" PRIu64, f->fs.iclu0_blk);
-		return -EUCLEAN;
+	if (err == -EAGAIN)
+		return fsck_rebuild_table(f);
+	for (uint64_t i = 0; i < f->nr_clu && err == 0; i++) {
+		err = fsck_step(f, 2, i, f->nr_clu);
+		if (err == 0)
+			err = check_cluster(f, &f->clu[i]);
+		if (err == -EAGAIN)
+			return fsck_rebuild_table(f);
 	}
-	for (uint64_t i = 0; i < f->nr_clu; i++)
-		check_cluster(f, &f->clu[i]);
-	for (uint64_t ino = PF_INO_ITABLE; ino <= PF_INO_BAD; ino++)
-		if (!(c->ino[ino].state & FSCK_I_USED))
-			fsck_problem(f, 2, "inode %" PRIu64 ": internal inode is not in use", ino);
-	check_root(f);
-	return 0;
+	if (err == 0)
+		check_root(f);
+	return err;
 }

@@ -2,19 +2,23 @@
 /*
  * phase3_trees.c - phase 3: which blocks each inode owns, whether it says so itself, and whether nobody else does.
  *
- * Finding out who the other owner is takes a second walk over everything, made only when there is one.
+ * Finding out who the other owner is takes a second walk over everything, made only when there is one. So does mending
+ * what was found (resolve.c): only when all owners are known, a block can be given to one of them.
  */
 #include "fsck.pinfs/fsck.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <inttypes.h>
-#include <string.h>
+#include <sys/stat.h>
 
 struct tally {
 	const char *what;	/* the records' blocks are */
 	uint64_t owned;
 	uint64_t end_key;	/* written blocks must lie below: the file's pages */
+	uint64_t end_found;	/* where they end */
 	bool dir;
+	bool bad;		/* a record must go */
 };
 
 static void tally_rec(struct fsck_walk *w, uint64_t key, uint64_t dblk, uint64_t len, uint32_t flags, uint64_t next_key)
@@ -26,82 +30,121 @@ static void tally_rec(struct fsck_walk *w, uint64_t key, uint64_t dblk, uint64_t
 	t->owned += len;
 	if (w->pass != FSCK_CLAIM)
 		return;
-	if (t->dir && (len != 1 || flags != 0))
+	if (t->dir && (len != 1 || flags != 0)) {
 		fsck_problem(w->f, 3, "inode %" PRIu64 ": directory record of key %" PRIu64 " has a length or flags",
 			     w->ino, key);
-	if (!t->dir && key + len > PF_DIV_UP(PF_FILE_MAX, PF_BLK_SIZE))
+		t->bad = true;
+	}
+	if (!t->dir && key + len > FSCK_PAGES_MAX) {
 		fsck_problem(w->f, 3, "inode %" PRIu64 ": page %" PRIu64 "+%" PRIu64 " is more than a file can have",
 			     w->ino, key, len);
+		t->bad = true;
+		return;
+	}
 	/* Unwritten ones may lie there (FALLOC_FL_KEEP_SIZE); written ones would come to light as the file grows. */
-	if (!t->dir && (flags & PF_REC_UNWRITTEN) == 0 && key + len > t->end_key)
+	if (!t->dir && (flags & PF_REC_UNWRITTEN) == 0 && key + len > t->end_key) {
 		fsck_problem(w->f, 3,
 			     "inode %" PRIu64 ": written blocks at page %" PRIu64 "+%" PRIu64
 			     ", but its size ends at page %" PRIu64,
 			     w->ino, key, len, t->end_key);
+		t->end_found = key + len;
+	}
 }
 
-/* Pages that may hold data. While a truncate or collapse is under way, those above the new size still lie there. */
+/* Pages that may hold data. While the tree is being cut or moved, written blocks may lie above the size. */
 static uint64_t end_of_data(const struct pf_d_inode *di)
 {
-	if (pf_get32(di->i_intent) == PF_INTENT_TRUNC || pf_get32(di->i_intent) == PF_INTENT_COLLAPSE)
+	switch (pf_get32(di->i_intent)) {
+	case PF_INTENT_TRUNC:
+	case PF_INTENT_COLLAPSE:
+	case PF_INTENT_INSERT:
 		return UINT64_MAX;
-	return PF_DIV_UP(pf_get64(di->i_size), PF_BLK_SIZE);
+	default:
+		return PF_DIV_UP(pf_get64(di->i_size), PF_BLK_SIZE);
+	}
 }
 
-/* False: some of the tree could not be read. */
-static bool check_tree(struct fsck *f, enum fsck_pass pass, uint64_t ino, const struct pf_d_inode *di, const char *what,
-		       uint64_t *owned)
+static void set_size(struct pf_d_inode *di, uint64_t v) { di->i_size = pf_put64(v); }
+static void set_nblk(struct pf_d_inode *di, uint64_t v) { di->i_nblk = pf_put64(v); }
+
+/* One tree, and whether it needs to be made anew. Adds the blocks to *owned. */
+static void check_tree(struct fsck *f, enum fsck_pass pass, uint64_t ino, struct fsck_ino *fi,
+		       const struct pf_d_inode *di, const char *what, uint64_t *owned)
 {
-	struct tally t = { .what = what, .end_key = end_of_data(di) };
+	struct tally t = { .what = what, .end_key = end_of_data(di), .dir = fi->type == DT_DIR };
 	struct fsck_walk w = {
 		.f = f, .pass = pass, .phase = 3, .ino = ino, .gen = pf_get32(di->i_gen), .fn = tally_rec, .arg = &t,
 	};
 
-	t.dir = strcmp(what, "directory leaf") == 0;
-	fsck_walk_tree(&w, &di->i_root);
+	fsck_walk_tree(&w, fsck_root_of(di));
 	*owned += t.owned + w.nodes;
-	return w.skipped == 0;
+	if (pass != FSCK_CLAIM)
+		return;
+	if (t.end_found != 0 && fi->type == DT_REG)
+		fsck_edit_inode(f, di, set_size, t.end_found << PF_BLK_SHIFT);
+	else if (t.end_found != 0)
+		t.bad = true;
+	if (w.skipped != 0 || t.bad || w.resealed) {
+		fi->state |= FSCK_I_REBUILD;
+		f->broken = true;
+	}
+	if (w.lost)
+		fi->state |= FSCK_I_LOST;
+	if (w.resealed)
+		fi->state |= FSCK_I_SUSPECT;
 }
 
-static void check_nblk(struct fsck *f, uint64_t ino, const struct pf_d_inode *di, uint64_t owned)
-{
-	if (owned != pf_get64(di->i_nblk))
-		fsck_problem(f, 3, "inode %" PRIu64 ": i_nblk %" PRIu64 ", found %" PRIu64, ino, pf_get64(di->i_nblk),
-			     owned);
-}
-
-static void check_one(struct fsck *f, enum fsck_pass pass, uint64_t ino, const struct fsck_ino *fi,
+void fsck_claim_inode(struct fsck *f, enum fsck_pass pass, uint64_t ino, struct fsck_ino *fi,
 		      const struct pf_d_inode *di)
 {
 	uint64_t owned = 0;
-	bool whole = true;
 
 	if (fsck_has_tree(di))
-		whole = check_tree(f, pass, ino, di, fi->type == DT_DIR ? "directory leaf" : "data", &owned);
-	whole = fsck_attrs(f, pass, ino, di, &owned) && whole;
-	if (pass == FSCK_CLAIM && whole && (fsck_has_tree(di) || owned != 0))
-		check_nblk(f, ino, di, owned);
+		check_tree(f, pass, ino, fi, di, fi->type == DT_DIR ? "directory leaf" : "data", &owned);
+	if (!fsck_attrs(f, pass, ino, di, &owned) && pass == FSCK_CLAIM) {
+		fi->state |= FSCK_I_REBUILD;
+		f->broken = true;
+	}
+	if (pass == FSCK_CLAIM && !(fi->state & FSCK_I_REBUILD) && owned != pf_get64(di->i_nblk)) {
+		fsck_minor(f, 3, "inode %" PRIu64 ": i_nblk %" PRIu64 ", found %" PRIu64, ino, pf_get64(di->i_nblk),
+			   owned);
+		fsck_edit_inode(f, di, set_nblk, owned);
+	}
 }
 
-static int claim_inode(struct fsck *f, uint64_t ino, struct fsck_ino *fi, const struct pf_d_inode *di)
+static int claim_inode(struct fsck *f, uint64_t ino, struct fsck_ino *fi, const struct pf_d_inode *di, void *arg)
 {
-	check_one(f, FSCK_CLAIM, ino, fi, di);
+	(void)arg;
+	fsck_claim_inode(f, FSCK_CLAIM, ino, fi, di);
 	return 0;
 }
 
-static int name_inode(struct fsck *f, uint64_t ino, struct fsck_ino *fi, const struct pf_d_inode *di)
+static int name_inode(struct fsck *f, uint64_t ino, struct fsck_ino *fi, const struct pf_d_inode *di, void *arg)
 {
-	check_one(f, FSCK_NAME, ino, fi, di);
+	(void)arg;
+	fsck_claim_inode(f, FSCK_NAME, ino, fi, di);
 	return 0;
 }
+
+/* ---- internal inodes ---- */
 
 static void claim_orphan_file(struct fsck *f, enum fsck_pass pass)
 {
 	const struct pf_d_inode *di = fsck_internal(f, PF_INO_ORPHAN);
+	struct fsck_ino fi = { .type = DT_REG };
 	uint64_t owned = 0;
 
-	if (di != NULL && check_tree(f, pass, PF_INO_ORPHAN, di, "orphan block", &owned) && pass == FSCK_CLAIM)
-		check_nblk(f, PF_INO_ORPHAN, di, owned);
+	if (di == NULL)
+		return;
+	check_tree(f, pass, PF_INO_ORPHAN, &fi, di, "orphan block", &owned);
+	if (pass != FSCK_CLAIM)
+		return;
+	f->orphans_bad = f->orphans_bad || fi.state != 0;
+	if (fi.state == 0 && owned != pf_get64(di->i_nblk)) {
+		fsck_minor(f, 3, "inode %" PRIu64 ": i_nblk %" PRIu64 ", found %" PRIu64, PF_INO_ORPHAN,
+			   pf_get64(di->i_nblk), owned);
+		fsck_edit_inode(f, di, set_nblk, owned);
+	}
 }
 
 /* Of the list of bad blocks, the runs that it holds; the others are whoever's they are, or nobody's. */
@@ -109,8 +152,12 @@ static void bad_rec(struct fsck_walk *w, uint64_t key, uint64_t dblk, uint64_t l
 {
 	uint64_t *held = w->arg;
 
-	(void)key;
 	(void)next_key;
+	if (key != dblk) {
+		w->skipped++;
+		if (w->pass == FSCK_CLAIM)
+			fsck_problem(w->f, 3, "list of bad blocks: block %" PRIu64 " has the key %" PRIu64, dblk, key);
+	}
 	if (!(flags & PF_REC_HELD))
 		return;
 	(void)fsck_claim(w->f, w->pass, w->ino, "bad block", dblk, len);
@@ -123,16 +170,31 @@ static void claim_bad_blocks(struct fsck *f, enum fsck_pass pass)
 	uint64_t held = 0;
 	struct fsck_walk w = { .f = f, .pass = pass, .phase = 3, .ino = PF_INO_BAD, .fn = bad_rec, .arg = &held };
 
-	if (di == NULL) {
-		if (pass == FSCK_CLAIM)
-			fsck_problem(f, 3, "list of bad blocks: inode %" PRIu64 " is damaged", PF_INO_BAD);
+	if (di == NULL)
 		return;
-	}
 	w.gen = pf_get32(di->i_gen);
-	fsck_walk_tree(&w, &di->i_root);
-	if (pass == FSCK_CLAIM && w.skipped == 0 && held + w.nodes != pf_get64(di->i_nblk))
-		fsck_problem(f, 3, "list of bad blocks: i_nblk %" PRIu64 ", found %" PRIu64, pf_get64(di->i_nblk),
-			     held + w.nodes);
+	fsck_walk_tree(&w, fsck_root_of(di));
+	if (pass != FSCK_CLAIM)
+		return;
+	f->badlist_bad = f->badlist_bad || w.skipped != 0 || w.resealed;
+	if (!f->badlist_bad && held + w.nodes != pf_get64(di->i_nblk)) {
+		fsck_minor(f, 3, "list of bad blocks: i_nblk %" PRIu64 ", found %" PRIu64, pf_get64(di->i_nblk),
+			   held + w.nodes);
+		fsck_edit_inode(f, di, set_nblk, held + w.nodes);
+	}
+}
+
+int fsck_claim_internal(struct fsck *f, enum fsck_pass pass)
+{
+	int err;
+
+	fsck_claim_fixed(f, pass);
+	err = fsck_walk_itable(f, pass);
+	if (!f->orphans_bad || pass != FSCK_READ)
+		claim_orphan_file(f, pass);
+	if (!f->badlist_bad || pass != FSCK_READ)
+		claim_bad_blocks(f, pass);
+	return err;
 }
 
 int fsck_phase3(struct fsck *f)
@@ -140,19 +202,21 @@ int fsck_phase3(struct fsck *f)
 	int err;
 
 	claim_orphan_file(f, FSCK_CLAIM);
-	claim_bad_blocks(f, FSCK_CLAIM);
-	err = fsck_each_inode(f, claim_inode);
-	if (err != 0 || f->nr_dup == 0)
+	err = fsck_each_inode(f, 3, claim_inode, NULL);
+	if (err != 0)
 		return err;
-
-	/* The same claims in the same order. */
-	fsck_pass_begin(f);
-	fsck_claim_fixed(f, FSCK_NAME);
-	err = fsck_walk_itable(f, FSCK_NAME);
-	claim_orphan_file(f, FSCK_NAME);
-	claim_bad_blocks(f, FSCK_NAME);
-	if (err == 0)
-		err = fsck_each_inode(f, name_inode);
-	fsck_report_dups(f);
-	return err;
+	/* Last: what a file owns as well is the file's. */
+	claim_bad_blocks(f, FSCK_CLAIM);
+	f->all_claimed = true;
+	if (f->nr_dup != 0 || f->twice != NULL) {
+		/* The same claims in the same order. */
+		fsck_pass_begin(f);
+		err = fsck_claim_internal(f, FSCK_NAME);
+		if (err == 0)
+			err = fsck_each_inode(f, 0, name_inode, NULL);
+		fsck_report_dups(f);
+	}
+	if (err != 0 || (!f->broken && !f->badlist_bad))
+		return err;
+	return fsck_resolve(f);
 }

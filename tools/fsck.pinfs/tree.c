@@ -2,13 +2,13 @@
 /*
  * tree.c - walks the B+tree of one inode: nodes, levels, order of keys across nodes.
  *
- * A node is entered only by the walk that claimed its block first, so a tree that refers to itself ends, and all walks
- * of a pass together visit no block twice. What lies inside one node is pf_md_check()'s.
+ * A block that is not the node it should be is not claimed: it may be somebody's. A node is entered only by the walk
+ * that claimed its block first, so a tree that refers to itself ends, and all walks of a pass together visit no block
+ * twice. What lies inside one node is pf_md_check()'s. Whatever is skipped here is left out when the tree is made anew.
  */
 #include "fsck.pinfs/fsck.h"
 
 #include <inttypes.h>
-#include "media/verify.h"
 
 static void walk_node(struct fsck_walk *w, uint64_t dblk, unsigned int level, uint64_t low, uint64_t high);
 
@@ -30,6 +30,10 @@ static void walk_leaf_rec(struct fsck_walk *w, const struct pf_d_rec *r, uint64_
 			 w->ino, key, dblk, len);
 		return;
 	}
+	if (w->lenient) {
+		w->fn(w, key, dblk, len, pf_get32(r->r_flags), next);
+		return;
+	}
 	if (key < w->floor) {
 		complain(w, "inode %" PRIu64 ": key %" PRIu64 " overlaps or precedes the record before it", w->ino,
 			 key);
@@ -48,7 +52,7 @@ static void walk_leaf_rec(struct fsck_walk *w, const struct pf_d_rec *r, uint64_
 static void walk_recs(struct fsck_walk *w, const struct pf_d_rec *r, unsigned int n, unsigned int level, uint64_t low,
 		      uint64_t high)
 {
-	for (unsigned int i = 0; i < n; i++) {
+	for (unsigned int i = 0; i < n && w->err == 0; i++) {
 		uint64_t key = pf_get64(r[i].r_key);
 		uint64_t next = i + 1 < n ? pf_get64(r[i + 1].r_key) : high;
 
@@ -56,7 +60,8 @@ static void walk_recs(struct fsck_walk *w, const struct pf_d_rec *r, unsigned in
 			walk_leaf_rec(w, &r[i], low, high, next);
 			continue;
 		}
-		if (key < low || next > high || key >= next) {
+		if (!w->lenient && (key < low || next > high || key >= next)) {
+			w->lost = true;
 			complain(w, "inode %" PRIu64 ": level %u: child %u: keys %" PRIu64 "-%" PRIu64
 				 " outside the range of its tree node", w->ino, level, i, key, next);
 			continue;
@@ -65,32 +70,50 @@ static void walk_recs(struct fsck_walk *w, const struct pf_d_rec *r, unsigned in
 	}
 }
 
+/* What is wrong with the node, or NULL. A wrong checksum alone is believed: each of its records is judged anyway. */
+static const char *check_node(struct fsck_walk *w, const struct pf_d_node *node, uint64_t dblk)
+{
+	const char *why = pf_md_check(&w->f->fs, PF_MD_NODE, node, dblk << PF_BLK_SHIFT, w->ino);
+
+	if (why == NULL || w->pass != FSCK_CLAIM || !fsck_reseal(w->f, PF_MD_NODE, node, w->ino))
+		return why;
+	w->resealed = true;
+	fsck_problem(w->f, w->phase, "inode %" PRIu64 ": tree node at block %" PRIu64 ": %s", w->ino, dblk, why);
+	return NULL;
+}
+
 static void walk_node(struct fsck_walk *w, uint64_t dblk, unsigned int level, uint64_t low, uint64_t high)
 {
 	const struct pf_d_node *node;
 	const char *why;
 
 	if (dblk >= w->f->fs.nblk) {
+		w->lost = true;
 		complain(w, "inode %" PRIu64 ": tree node at block %" PRIu64 " outside the device", w->ino, dblk);
+		return;
+	}
+	node = fsck_at(w->f, dblk);
+	why = check_node(w, node, dblk);
+	if (why != NULL) {
+		w->lost = true;
+		complain(w, "inode %" PRIu64 ": tree node at block %" PRIu64 ": %s", w->ino, dblk, why);
 		return;
 	}
 	if (!fsck_claim(w->f, w->pass, w->ino, "tree node", dblk, 1)) {
 		w->skipped++;		/* reported as owned twice */
-		return;
-	}
-	w->nodes++;
-	node = fsck_at(w->f, dblk);
-	why = pf_md_check(&w->f->fs, PF_MD_NODE, node, dblk << PF_BLK_SHIFT, w->ino);
-	if (why != NULL) {
-		complain(w, "inode %" PRIu64 ": tree node at block %" PRIu64 ": %s", w->ino, dblk, why);
+		w->lost = true;
 		return;
 	}
 	if (pf_get16(node->n_hdr.h_level) != level || pf_get32(node->n_hdr.h_owner_gen) != w->gen) {
+		w->lost = true;
 		complain(w,
 			 "inode %" PRIu64 ": tree node at block %" PRIu64 ": level %u, generation %u; expected %u, %u",
 			 w->ino, dblk, pf_get16(node->n_hdr.h_level), pf_get32(node->n_hdr.h_owner_gen), level, w->gen);
 		return;
 	}
+	w->nodes++;
+	if (w->node != NULL)
+		w->node(w, dblk);
 	/* The verifier sees to it that there is a first record. */
 	if (pf_get64(node->n_rec[0].r_key) != low)
 		complain(w,
@@ -100,12 +123,7 @@ static void walk_node(struct fsck_walk *w, uint64_t dblk, unsigned int level, ui
 	walk_recs(w, node->n_rec, pf_get16(node->n_hdr.h_count), level, low, high);
 }
 
-void fsck_walk_tree(struct fsck_walk *w, const struct pf_d_root *root)
+void fsck_walk_tree(struct fsck_walk *w, struct fsck_root root)
 {
-	walk_recs(w, root->t_rec, pf_get16(root->t_count), pf_get16(root->t_level), 0, UINT64_MAX);
-}
-
-void fsck_walk_xtree(struct fsck_walk *w, const struct pf_d_xroot *root)
-{
-	walk_recs(w, root->x_rec, pf_get16(root->x_count), pf_get16(root->x_level), 0, UINT64_MAX);
+	walk_recs(w, root.r->t_rec, pf_get16(root.r->t_count), pf_get16(root.r->t_level), 0, UINT64_MAX);
 }
