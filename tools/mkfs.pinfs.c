@@ -20,22 +20,26 @@
 #include "lib/cli.h"
 #include "media/mkfs.h"
 #include "media/super.h"
+#include "op/op.h"
+#include "space/bad.h"
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 struct args {
 	const char *device;
 	uint64_t size;		/* 0: as it is */
+	const char *bad;	/* file with the numbers of bad blocks */
 	bool force;
 	struct pf_mkfs mkfs;
 };
 
 static const char usage_text[] =
-	"usage: mkfs.pinfs [-f] [-s SIZE] [-L LABEL] [-U UUID] DEVICE\n"
+	"usage: mkfs.pinfs [-f] [-s SIZE] [-L LABEL] [-U UUID] [-l FILE] DEVICE\n"
 	"  -f         overwrite a filesystem, resize an existing file\n"
 	"  -s SIZE    create DEVICE as a regular file of SIZE bytes (K, M, G, T; 16M to 16T)\n"
 	"  -L LABEL   at most 32 bytes\n"
 	"  -U UUID    instead of a random one\n"
+	"  -l FILE    blocks never to be used, by number: one, or FIRST-LAST, a line\n"
 	"  -h, -V     this text; the version\n";
 
 static int usage(void)
@@ -49,7 +53,7 @@ static int parse(int argc, char **argv, struct args *a)
 {
 	int c;
 
-	while ((c = getopt(argc, argv, "fs:L:U:hV")) != -1) {
+	while ((c = getopt(argc, argv, "fs:L:U:l:hV")) != -1) {
 		switch (c) {
 		case 'f':
 			a->force = true;
@@ -73,6 +77,9 @@ static int parse(int argc, char **argv, struct args *a)
 				cli_error("%s: not a UUID", optarg);
 				return EXIT_USAGE + 1;
 			}
+			break;
+		case 'l':
+			a->bad = optarg;
 			break;
 		case 'h':
 			(void)fputs(usage_text, stdout);
@@ -231,6 +238,65 @@ static void summary(const struct args *a, const struct pf_pm *pm)
 		     pm->mode == PF_PMEM_CPU ? "cpu flushes" : "msync");
 }
 
+/* One line of -l's file. */
+static int bad_line(struct pf_fs *fs, const struct args *a, char *line, unsigned int nr)
+{
+	uint64_t first, n, changed;
+	int err;
+
+	line += strspn(line, " \t");
+	line[strcspn(line, "#\n")] = '\0';
+	for (size_t len = strlen(line); len > 0 && (line[len - 1] == ' ' || line[len - 1] == '\t'); len--)
+		line[len - 1] = '\0';
+	if (line[0] == '\0')
+		return 0;
+	if (cli_parse_blocks(line, &first, &n) != 0) {
+		cli_error("%s:%u: %s: neither a block nor FIRST-LAST", a->bad, nr, line);
+		return -EINVAL;
+	}
+	/* Nothing of the fixed part can lie elsewhere. */
+	if (first < fs->iclu0_blk + PF_ICLU_BLKS || !pf_range_ok(first, n, fs->nblk - 1)) {
+		cli_error("%s:%u: %s: not among the blocks %" PRIu64 " to %" PRIu64 ", which alone may be bad", a->bad, nr,
+			  line, fs->iclu0_blk + PF_ICLU_BLKS, fs->nblk - 2);
+		return -EINVAL;
+	}
+	err = pf_bad_add(fs, first, n, &changed);
+	if (err != 0)
+		cli_error("%s:%u: %s: %s", a->bad, nr, line, strerror(-err));
+	return err;
+}
+
+static int add_bad(struct args *a, struct pf_pm *pm)
+{
+	const struct pf_opts opts = { .pmem = PF_PMEM_AUTO, .window = PF_CHUNK_SIZE };
+	struct pf_mount_info info;
+	FILE *f = fopen(a->bad, "re");
+	unsigned int nr = 0;
+	struct pf_space sp;
+	char line[256];
+	struct pf_fs *fs;
+	int err;
+
+	if (f == NULL) {
+		err = -errno;
+		cli_error("%s: %s", a->bad, strerror(errno));
+		return err;
+	}
+	err = pf_fs_mount_pm(pm, &opts, &fs, &info);
+	if (err != 0) {
+		cli_error("%s: %s", a->device, info.why);
+		(void)fclose(f);
+		return err;
+	}
+	while (err == 0 && fgets(line, sizeof line, f) != NULL)
+		err = bad_line(fs, a, line, ++nr);
+	pf_alloc_stat(fs, &sp);
+	a->mkfs.free = sp.free + sp.kept;
+	pf_fs_unmount_pm(fs);
+	(void)fclose(f);
+	return err;
+}
+
 /* @fd keeps the lock; the mapping is opened through it, so a rename in between changes nothing. */
 static int make(struct args *a, int fd)
 {
@@ -254,7 +320,16 @@ static int make(struct args *a, int fd)
 		err = pf_mkfs(pm, &a->mkfs);
 	if (err != 0)
 		cli_error("%s: %s", a->device, strerror(-err));
-	else
+	if (err == 0 && a->bad != NULL) {
+		err = add_bad(a, pm);
+		/* Half of what was asked for is nothing. */
+		if (err != 0) {
+			pf_pm_zero(pm, 0, PF_BLK_SIZE);
+			pf_pm_zero(pm, pm->bytes - PF_BLK_SIZE, PF_BLK_SIZE);
+			(void)!pf_pm_drain(pm);
+		}
+	}
+	if (err == 0)
 		summary(a, pm);
 out:
 	pf_pm_close(pm);

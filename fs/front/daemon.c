@@ -51,6 +51,7 @@ struct daemon {
 	struct pf_front front;
 	struct pf_io *io;
 	bool mounted;
+	bool gone_told;
 	int signal_fd, gone_fd, mounts_fd;
 	char mount_id[32];		/* of our line in mountinfo */
 };
@@ -248,7 +249,8 @@ static int open_fs(struct daemon *d)
 		pf_info("%s: recovered after a crash: %d transactions replayed, %llu unlinked files removed", d->device,
 			info.replayed, (unsigned long long)info.orphans);
 	warn_unsafe(d->c);
-	return 0;
+	err = pf_pm_guard(d->front.fs->pm, &d->front.fs->state, PF_STATE_DOWN, pf_fail_fd(d->front.fs));
+	return err != 0 ? refuse(d, "SIGBUS: %s", strerror(-err)) : 0;
 }
 
 static int new_session(struct daemon *d)
@@ -359,8 +361,15 @@ static bool mount_is_gone(struct daemon *d)
 /* The mount became read-only, or is shut down: nobody may wait for a pin in order to get the same answer then. */
 static void failed(struct daemon *d)
 {
+	struct pf_pm *pm = d->front.fs->pm;
 	int err = pf_fs_writable(d->front.fs);
 
+	/* The handler of SIGBUS has set the state; it could not say why. */
+	if (atomic_load(&pm->gone) && !d->gone_told) {
+		d->gone_told = true;
+		pf_fs_fail(d->front.fs, PF_FAULT_GONE, "byte %llu of the device cannot be reached any more",
+			   (unsigned long long)atomic_load(&pm->gone_at));
+	}
 	if (err != 0)
 		pf_lay_shutdown(d->front.fs, err);
 }
@@ -414,8 +423,14 @@ static void take_down(struct daemon *d)
 		pf_shift_stop(f->shift);
 	if (f->notify != NULL)
 		pf_notify_stop(f->notify);
-	if (f->fs != NULL)
-		pf_fs_unmount(f->fs);
+	if (f->fs != NULL) {
+		struct pf_pm *pm = f->fs->pm;
+
+		/* To the end: taking it down reads the device as well. */
+		pf_fs_unmount_pm(f->fs);
+		pf_pm_unguard(pm);
+		pf_pm_close(pm);
+	}
 	if (f->se != NULL)
 		fuse_session_destroy(f->se);
 	free(d->device);

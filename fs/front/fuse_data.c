@@ -313,8 +313,9 @@ void pf_fuse_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struc
 	}
 	if (rd.bad && !direct_read())
 		(void)fuse_reply_err(req, EIO);
-	else
-		(void)fuse_reply_iov(req, rd.iov, rd.n);
+	else if (fuse_reply_iov(req, rd.iov, rd.n) == -EFAULT)	/* the kernel has made EIO of it */
+		pf_fs_fail(fs, PF_FAULT_GONE, "inode %llu: its blocks cannot be reached any more",
+			   (unsigned long long)pf_ino_of(node));
 	pf_op_read_end(fs, &rd);
 }
 

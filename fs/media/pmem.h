@@ -11,6 +11,8 @@
 #ifndef PF_MEDIA_PMEM_H
 #define PF_MEDIA_PMEM_H
 
+#include <errno.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <pinfs/compiler.h>
@@ -34,6 +36,8 @@ struct pf_pm {
 	enum pf_pmem_mode mode;		/* CPU or MSYNC: what AUTO decided */
 	bool ro;
 	void *priv;			/* of the backend */
+	_Atomic bool gone;		/* bytes could not be reached (pf_pm_guard); the first were at gone_at */
+	_Atomic uint64_t gone_at;
 };
 
 /*
@@ -61,6 +65,18 @@ static inline void pf_pm_write(struct pf_pm *pm, uint64_t doff, const void *src,
 }
 static inline void pf_pm_zero(struct pf_pm *pm, uint64_t doff, uint64_t len) { pm->ops->zero(pm, doff, len); }
 static inline void pf_pm_flush(struct pf_pm *pm, uint64_t doff, uint64_t len) { pm->ops->flush(pm, doff, len); }
-static inline int pf_pm_drain(struct pf_pm *pm) { return pm->ops->drain(pm); }
+static inline int pf_pm_drain(struct pf_pm *pm)
+{
+	int err = pm->ops->drain(pm);
+
+	return err == 0 && atomic_load_explicit(&pm->gone, memory_order_relaxed) ? -EIO : err;
+}
+
+/*
+ * From now on touching bytes of the device that are not there (SIGBUS) does not end the process: pm->gone is set and
+ * drains fail, *@state becomes @value, and @fd, an eventfd, is written. One device in a process. 0 or -errno.
+ */
+int pf_pm_guard(struct pf_pm *pm, _Atomic int *state, int value, int fd) PF_MUST_CHECK;
+void pf_pm_unguard(struct pf_pm *pm);
 
 #endif

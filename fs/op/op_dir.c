@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
+#include "base/fail.h"
 #include "op/atime.h"
 
 enum { COOKIE_DOT = 1, COOKIE_DOTDOT = 2 };
@@ -77,7 +78,9 @@ int pf_op_readdir(struct pf_fs *fs, uint64_t dir, uint64_t cookie, unsigned int 
 	bool more;
 	int err;
 
-	err = pf_inode_get(fs, dir, &dp);
+	err = pf_fs_readable(fs);
+	if (err == 0)
+		err = pf_inode_get(fs, dir, &dp);
 	if (err != 0)
 		return err;
 	page = malloc(sizeof *page);

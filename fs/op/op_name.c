@@ -120,7 +120,9 @@ int pf_op_lookup(struct pf_fs *fs, uint64_t dir, const char *name, struct pf_ent
 
 	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
 		return lookup_dot(fs, dir, name[1] == '.', out);
-	err = strlen(name) > PF_NAME_MAX ? -ENAMETOOLONG : pf_inode_get(fs, dir, &dp);
+	err = strlen(name) > PF_NAME_MAX ? -ENAMETOOLONG : pf_fs_readable(fs);
+	if (err == 0)
+		err = pf_inode_get(fs, dir, &dp);
 	if (err != 0)
 		return err;
 	pf_rwlock_rdlock(&dp->lock);

@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,34 @@ int cli_parse_bytes(const char *text, uint64_t *bytes)
 		return -ERANGE;
 	*bytes = (uint64_t)v << shift;
 	return 0;
+}
+
+static bool number(const char *s, uint64_t *v, const char **end)
+{
+	char *e;
+
+	if (!isdigit((unsigned char)*s))
+		return false;
+	errno = 0;
+	*v = strtoull(s, &e, 0);
+	*end = e;
+	return errno == 0;
+}
+
+int cli_parse_blocks(const char *text, uint64_t *first, uint64_t *n)
+{
+	const char *end;
+	uint64_t last;
+
+	if (!number(text, first, &end))
+		return -EINVAL;
+	*n = 1;
+	if (*end == '-') {
+		if (!number(end + 1, &last, &end) || last < *first || last - *first == UINT64_MAX)
+			return -EINVAL;
+		*n = last - *first + 1;
+	}
+	return *end == '\0' ? 0 : -EINVAL;
 }
 
 static int hex_digit(char c)

@@ -10,6 +10,9 @@
  * or -ERANGE when it does not fit 64 bits. */
 int cli_parse_bytes(const char *text, uint64_t *bytes);
 
+/* "17", "17-20", "0x11": the first block and how many. 0 or -EINVAL. */
+int cli_parse_blocks(const char *text, uint64_t *first, uint64_t *n);
+
 /* "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", either case. 0 or -EINVAL. @buf of cli_show_uuid: 37 bytes; returned. */
 int cli_parse_uuid(const char *text, uint8_t uuid[16]);
 char *cli_show_uuid(const uint8_t uuid[16], char *buf);

@@ -39,32 +39,6 @@ static int whine(const char *what, int err)
 
 /* ---- blocks on the command line ---- */
 
-static bool number(const char *s, uint64_t *v, char **end)
-{
-	if (*s < '0' || *s > '9')
-		return false;
-	errno = 0;
-	*v = strtoull(s, end, 0);
-	return errno == 0;
-}
-
-/* "17", "17-20", "0x11". */
-static bool parse_blocks(const char *s, struct range *r)
-{
-	uint64_t last;
-	char *end;
-
-	if (!number(s, &r->at, &end))
-		return false;
-	r->ino = 0;
-	r->len = 1;
-	if (*end == '-' && number(end + 1, &last, &end) && last >= r->at && last - r->at < UINT64_MAX)
-		r->len = last - r->at + 1;
-	else if (*end != '\0')
-		return false;
-	return *end == '\0';
-}
-
 /* "FILE:OFFSET", the page of a file on the mount in which this byte lies. */
 static int parse_file(const struct target *t, const char *s, struct range *r)
 {
@@ -190,7 +164,7 @@ static int change_all(const struct target *t, bool add, char *const *word, const
 			if (cli_parse_bytes(word[i], &r.at) != 0)
 				rc = complain("--offset %s: not a number of bytes", word[i]);
 			r.at /= PF_BLK_SIZE;
-		} else if (!parse_blocks(word[i], &r)) {
+		} else if (cli_parse_blocks(word[i], &r.at, &r.len) != 0) {
 			rc = parse_file(t, word[i], &r);
 		}
 		if (rc != 0)
