@@ -59,7 +59,7 @@ PROGRAMS := $(addprefix $(B)/,$(CORE_TOOLS) $(CLIENT_TOOLS)) $(if $(wildcard fs/
 .SECONDARY:
 .SECONDEXPANSION:
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo check check-run lint san bench install uninstall clean
+.PHONY: all help deps demo check check-run crash lint san bench install uninstall clean
 
 all: $(PROGRAMS) | $(B)/ ## build every program and libpinfs.so into build/
 
@@ -131,6 +131,11 @@ check: ## build and run every test; T="..." picks some
 	$(Q)tools/deps.sh check
 	$(again) all tests
 	$(Q)tests/run.sh $(if $(filter-out build,$(B)),-b $(B)) $(T)
+
+crash: ## power loss at every fence for CRASH_S seconds (600), with seeds from the clock or SEED
+	$(Q)tools/deps.sh check
+	$(again) tests
+	$(Q)$(B)/tests/crash/test_crash_ops --seconds $(or $(CRASH_S),600) --jobs $$(nproc) $(if $(SEED),--seed $(SEED))
 
 lint: ## strict compile with gcc and clang, clang-tidy, cppcheck, layers, headers, man pages
 	$(Q)tools/deps.sh lint

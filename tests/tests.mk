@@ -25,7 +25,7 @@ $(call test_bin,$(CORE_KINDS)): $(B)/tests/%: $(B)/obj/tests/%.o \
 		$$(call obj,$$(call kind_src,$$(call kind_of,$$*)) $(HARNESS_SRC)) $(B)/libpinfscore.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_$(@F)) $(CUNIT_LIBS) $(PMEM_LIBS) -lpthread
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter-out %.o,$^) $(LIBS_$(@F)) $(CUNIT_LIBS) $(PMEM_LIBS) -lpthread
 
 # Crash tests see the same identities and times in every run (crash/seeded.c).
 $(call test_bin,crash): LDFLAGS += -Wl,--wrap=getrandom,--wrap=clock_gettime
@@ -37,6 +37,15 @@ $(B)/tests/unit/test_elf: $(call obj,tools/pinrun/elf.c)
 # The session server without FUSE around it.
 $(B)/tests/unit/test_srv: $(call obj,$(wildcard fs/front/srv*.c))
 LIBS_test_srv = $(B)/libpinfscore.a
+
+# The crash tests may leave out a step of the core (base/step.h): what has steps is compiled for them once more.
+STEP_SRC := $(shell grep -l base/step.h $(CORE_SRC))
+step_obj = $(patsubst %.c,$(B)/step/%.o,$(STEP_SRC))
+$(B)/step/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(call flags,$<) -DPF_STEPS -MMD -MP -c -o $@ $<
+$(call test_bin,crash): $(step_obj)
 
 # What is checked, without the program around it.
 $(B)/tests/unit/test_fsck $(call test_bin,crash fuzz): \

@@ -16,6 +16,7 @@
 #include "base/fail.h"
 #include "base/lock.h"
 #include "base/log.h"
+#include "base/step.h"
 #include "media/badset.h"
 #include "media/pmem.h"
 #include "media/super.h"
@@ -511,22 +512,22 @@ static int persist(struct pf_tx *tx, bool fresh)
 		for (struct shadow *s = tx->head; s != NULL; s = s->next)
 			if (s->fresh)
 				pf_pm_write(pm, s->doff, s->obj, pf_md_size(s->type));
-		if (pf_pm_drain(pm) != 0)
+		if (PF_DRAIN(pm, JNL_FRESH) != 0)
 			return fail_uncommitted(tx);
 	}
 	seal_lane(tx);
 	pf_pm_write(pm, lane_doff(fs, tx->lane), tx->buf, sizeof(struct pf_d_lane) + tx->len);
-	if (pf_pm_drain(pm) != 0)
+	if (PF_DRAIN(pm, JNL_LANE) != 0)
 		return fail_uncommitted(tx);
 
 	/* Committed. What fails from here on is repaired by the replay at the next mount. */
 	write_home(tx);
-	if (pf_pm_drain(pm) != 0) {
+	if (PF_DRAIN(pm, JNL_HOME) != 0) {
 		stop(fs);
 		return 0;
 	}
 	empty_lane(fs, tx->lane);
-	if (pf_pm_drain(pm) != 0)
+	if (PF_DRAIN(pm, JNL_EMPTY) != 0)
 		stop(fs);
 	return 0;
 }

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <pinfs/version.h>
+#include "base/step.h"
 #include "media/super.h"
 #include "media/verify.h"
 
@@ -152,14 +153,14 @@ int pf_mkfs(struct pf_pm *pm, struct pf_mkfs *m)
 
 	pf_pm_zero(pm, 0, PF_BLK_SIZE);
 	pf_pm_zero(pm, (fs.nblk - 1) * PF_BLK_SIZE, PF_BLK_SIZE);
-	err = pf_pm_drain(pm);
+	err = PF_DRAIN(pm, MKFS_OLD);
 	if (err != 0)
 		return err;
 	for (uint32_t lane = 0; lane < fs.nlane; lane++)
 		pf_pm_zero(pm, (fs.lane_blk + (uint64_t)lane * fs.lane_nblk) * PF_BLK_SIZE, sizeof(struct pf_d_lane));
 	m->free = write_maps(&fs);
 	write_cluster(&fs, m, sec);
-	err = pf_pm_drain(pm);
+	err = PF_DRAIN(pm, MKFS_BODY);
 	if (err != 0)
 		return err;
 

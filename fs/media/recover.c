@@ -13,6 +13,7 @@
 #include <string.h>
 #include "base/crc32c.h"
 #include "base/log.h"
+#include "base/step.h"
 #include "media/pmem.h"
 #include "media/super.h"
 
@@ -117,7 +118,7 @@ static int empty(struct pf_fs *fs, uint32_t lane)
 	const pf_le64 none = pf_put64(0);
 
 	pf_pm_write(fs->pm, lane_doff(fs, lane) + offsetof(struct pf_d_lane, l_seq), &none, sizeof none);
-	return pf_pm_drain(fs->pm);
+	return PF_DRAIN(fs->pm, REPLAY_EMPTY);
 }
 
 int pf_jnl_replay(struct pf_fs *fs)
@@ -129,10 +130,10 @@ int pf_jnl_replay(struct pf_fs *fs)
 		return n;
 	if (fs->opts.ro)
 		return n == 0 ? 0 : -EROFS;
-	for (int i = 0; i < n && err == 0; i++)
+	for (int i = 0; i < n && err == 0 && PF_STEP(REPLAY); i++)
 		err = walk(fs, found[i].lane, true);
 	if (err == 0)
-		err = pf_pm_drain(fs->pm);
+		err = PF_DRAIN(fs->pm, REPLAY_HOME);
 	/* Oldest first, each durable before the next: a second crash then replays a suffix of the order, never an
 	 * old lane alone. */
 	for (int i = 0; i < n && err == 0; i++)

@@ -10,6 +10,7 @@
 #include <pinfs/version.h>
 #include "base/crc32c.h"
 #include "base/log.h"
+#include "base/step.h"
 
 _Static_assert(sizeof(struct pf_d_super) == PF_BLK_SIZE, "a superblock is a block");
 
@@ -155,7 +156,7 @@ static int rewrite(struct pf_fs *fs, bool mounting)
 	sb.sb_write_time = pf_put64(now);
 	sb.sb_crc = pf_put32(pf_sb_sum(&sb));
 	pf_pm_write(fs->pm, place[begin], &sb, sizeof sb);
-	err = pf_pm_drain(fs->pm);
+	err = PF_DRAIN(fs->pm, SUPER);
 	if (err != 0)
 		return err;
 	pf_pm_write(fs->pm, place[1 - begin], &sb, sizeof sb);

@@ -13,6 +13,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "base/log.h"
+#include "base/step.h"
 #include "media/badset.h"
 #include "media/pmem.h"
 #include "obj/cut.h"
@@ -139,7 +140,7 @@ int pf_cut_start(struct pf_inode *ip, pf_cut_start_fn start, void *arg)
 			clear_intent(di);
 			return pf_tx_commit(tx);
 		}
-		err = pf_orph_add(tx, ip);
+		err = PF_STEP(ORPHAN_CUT) ? pf_orph_add(tx, ip) : 0;
 		if (err == 0)
 			return pf_tx_commit(tx);
 		if (err != -EAGAIN)
@@ -199,8 +200,9 @@ int pf_inode_zero_tail(struct pf_inode *ip, uint64_t size)
 
 	if (err != 0 || dblk == 0)
 		return err;
-	pf_pm_zero(ip->fs->pm, (dblk << PF_BLK_SHIFT) + in_page, PF_BLK_SIZE - in_page);
-	return pf_pm_drain(ip->fs->pm);
+	if (PF_STEP(TAIL_ZERO))
+		pf_pm_zero(ip->fs->pm, (dblk << PF_BLK_SHIFT) + in_page, PF_BLK_SIZE - in_page);
+	return PF_DRAIN(ip->fs->pm, TAIL_DRAIN);
 }
 
 /* The cut has happened, for everybody and for good; what remains is to free its blocks, and that can wait. */

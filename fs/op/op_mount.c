@@ -10,6 +10,7 @@
 
 #include "base/fail.h"
 #include "base/log.h"
+#include "base/step.h"
 #include "media/journal.h"
 #include "media/pmem.h"
 #include "media/super.h"
@@ -61,7 +62,7 @@ static int orphans(struct pf_fs *fs, struct pf_mount_info *info)
 	int err;
 
 	if (!fs->opts.ro) {
-		err = pf_orph_process(fs, &info->orphans);
+		err = PF_STEP(ORPHANS) ? pf_orph_process(fs, &info->orphans) : 0;
 		info->why = err != 0 ? "the orphan list is damaged" : NULL;
 		return err;
 	}

@@ -13,6 +13,7 @@
 #include <limits.h>
 #include <string.h>
 #include "base/fail.h"
+#include "base/step.h"
 #include "media/badset.h"
 #include "media/pmem.h"
 #include "obj/orphan.h"
@@ -77,7 +78,7 @@ int pf_link_drop(struct pf_tx *tx, struct pf_inode *ip, unsigned int links)
 	n -= n < links ? n : links;
 	di->i_nlink = pf_put32(n);
 	pf_set_ctime(di, pf_now());
-	return n == 0 ? pf_orph_add(tx, ip) : 0;
+	return n == 0 && PF_STEP(ORPHAN_UNLINK) ? pf_orph_add(tx, ip) : 0;
 }
 
 void pf_dir_changed(struct pf_d_inode *dir, int subdirs)
@@ -163,7 +164,7 @@ static int put_target(struct pf_tx *tx, struct pf_d_inode *di, uint64_t ino, con
 		return err;
 	pf_pm_write(fs->pm, run.dblk << PF_BLK_SHIFT, target, len);
 	pf_pm_zero(fs->pm, (run.dblk << PF_BLK_SHIFT) + len, PF_BLK_SIZE - len);
-	err = pf_pm_drain(fs->pm);
+	err = PF_DRAIN(fs->pm, SYMLINK);
 	if (err != 0) {
 		pf_alloc_unreserve(fs, run);
 		return err;

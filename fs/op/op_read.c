@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "base/step.h"
 #include "media/badset.h"
 #include "media/pmem.h"
 #include "op/atime.h"
@@ -232,11 +233,11 @@ static int flush(struct pf_inode *ip, uint64_t foff, uint64_t len)
 			break;
 		a = pf_max64(fblk, e.key);
 		b = pf_min64(last, e.key + e.len);
-		if (a < b && !(e.flags & PF_REC_UNWRITTEN))
+		if (a < b && !(e.flags & PF_REC_UNWRITTEN) && PF_STEP(FSYNC_FLUSH))
 			pf_pm_flush(ip->fs->pm, (e.dblk + (a - e.key)) << PF_BLK_SHIFT, (b - a) << PF_BLK_SHIFT);
 		fblk = e.key + e.len;
 	}
-	return pf_pm_drain(ip->fs->pm);
+	return PF_DRAIN(ip->fs->pm, FSYNC_DRAIN);
 }
 
 int pf_op_sync_range(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint64_t len)

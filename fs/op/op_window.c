@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/step.h"
 #include "media/badset.h"
 #include "media/pmem.h"
 #include "op/areq.h"
@@ -180,7 +181,7 @@ static int write_zeros(struct pf_inode *ip, uint64_t fblk, uint64_t end)
 			continue;
 		}
 		pf_pm_zero(ip->fs->pm, (e.dblk + (fblk - e.key)) << PF_BLK_SHIFT, (to - fblk) << PF_BLK_SHIFT);
-		err = pf_pm_drain(ip->fs->pm);
+		err = PF_DRAIN(ip->fs->pm, FAULT);
 		if (!err)
 			err = pf_inode_begin(ip, &tx, &di);
 		if (err)

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/step.h"
 #include "media/badset.h"
 #include "media/pmem.h"
 #include "obj/xattr.h"
@@ -117,6 +118,7 @@ static void fill(struct pf_fs *fs, const struct pf_ext *ext, uint64_t off, uint6
 	uint64_t base = ext->key << PF_BLK_SHIFT, lim = (ext->key + ext->len) << PF_BLK_SHIFT;
 	uint64_t doff = ext->dblk << PF_BLK_SHIFT;
 
+	fresh = fresh && PF_STEP(WRITE_REST);
 	if (fresh && off > base)
 		pf_pm_zero(fs->pm, doff, off - base);
 	pf_pm_write(fs->pm, doff + (off - base), src, end - off);
@@ -180,7 +182,7 @@ static int commit_some(struct pf_inode *ip, struct plan *pl, uint64_t end, unsig
 	struct pf_bm bm;
 	struct pf_tx *tx;
 	uint64_t covered;
-	int err = pf_pm_drain(ip->fs->pm);	/* the data, before a lane can say that it is there */
+	int err = PF_DRAIN(ip->fs->pm, WRITE_DATA);	/* the data, before a lane can say that it is there */
 
 	if (!err)
 		err = pf_inode_begin(ip, &tx, &di);
@@ -234,7 +236,7 @@ static int touch(struct pf_inode *ip, unsigned int kill_priv)
 	pf_set_ctime(&want, now);
 	pf_kill_priv(&want, kill_priv);
 	if (memcmp(&want, &ip->d, sizeof want) == 0)
-		return pf_pm_drain(ip->fs->pm);
+		return PF_DRAIN(ip->fs->pm, WRITE_TOUCH);
 	err = pf_inode_begin(ip, &tx, &di);
 	if (err)
 		return err;

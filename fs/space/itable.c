@@ -18,6 +18,7 @@
 
 #include "base/fail.h"
 #include "base/lock.h"
+#include "base/step.h"
 #include "media/pmem.h"
 #include "space/bmap.h"
 
@@ -377,7 +378,8 @@ int pf_itab_grow(struct pf_fs *fs)
 		err = pf_alloc_reserve(fs, PF_ICLU_BLKS, PF_ICLU_BLKS, 0, 0, &run);
 	if (!err) {
 		/* Zeros first: replay and fsck may look at any slot. Durable with the first drain of the commit. */
-		pf_pm_zero(fs->pm, run.dblk << PF_BLK_SHIFT, PF_ICLU_BLKS << PF_BLK_SHIFT);
+		if (PF_STEP(CLUSTER))
+			pf_pm_zero(fs->pm, run.dblk << PF_BLK_SHIFT, PF_ICLU_BLKS << PF_BLK_SHIFT);
 		err = add_cluster(fs, c, run);
 	}
 	if (!err) {

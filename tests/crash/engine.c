@@ -24,7 +24,7 @@
 #include "media/journal.h"
 #include "media/mkfs.h"
 
-#define DEV_BYTES (UINT64_C(16) << 20)
+#define DEV_BYTES (UINT64_C(32) << 20)
 
 /* A file of each kind, and names to move about. */
 static const char *const beginning[] = {
@@ -117,7 +117,7 @@ struct run {
 	const struct script *s;
 	struct model *before, *after;	/* the operation under way leads from one to the other */
 	int at;				/* its index */
-	uint64_t bad, begun;
+	uint64_t bad, seen, seen_nested;	/* states of this run */
 	bool nested;
 	bool over;			/* the script has ended: what follows is not looked at */
 };
@@ -127,7 +127,7 @@ static void bad(struct run *r, const char *what, const char *detail, unsigned in
 	if (r->bad++ == 0) {
 		(void)snprintf(r->e->why, sizeof r->e->why, "operation %d, fence %u%s: %s: %.400s", r->at - r->s->stage + 1,
 			       fence, r->nested ? " of the mount" : "", what, detail);
-		r->e->why_after = r->e->states + r->e->nested - r->begun;
+		r->e->why_after = r->seen + r->seen_nested;
 	}
 }
 
@@ -190,10 +190,10 @@ static void check_nested(struct run *r, struct pf_pm *image, unsigned int fence)
 {
 	r->nested = true;
 	check_mount(r, image, fence);
-	if (r->e->nested % 4 == 0)
+	if (r->seen_nested % 4 == 0)
 		check_fsck(r, image, fence, "fsck after the second mount");
 	r->nested = false;
-	r->e->nested++;
+	r->seen_nested++;
 }
 
 static void again(void *arg, struct pf_pm *image, unsigned int fence)
@@ -210,17 +210,17 @@ static void check_all(struct run *r, struct pf_pm *image, unsigned int fence)
 	struct crash *c;
 
 	/* fsck's replay is of the image as it was; so is mount's, in every other one. */
-	if (e->states % 2 == 0)
+	if (r->seen % 2 == 0)
 		check_fsck(r, image, fence, "fsck before the mount");
-	if (e->deep != 0 && e->states % e->deep == 1) {
-		c = crash_attach(image, again, r, e->subsets < 2 ? e->subsets : 2, e->seed + e->states);
+	if (e->deep != 0 && r->seen % e->deep == 1 % e->deep) {
+		c = crash_attach(image, again, r, e->subsets < 2 ? e->subsets : 2, e->seed + r->seen);
 		check_mount(r, image, fence);
 		crash_detach(c);
 	} else {
 		check_mount(r, image, fence);
 	}
 	check_fsck(r, image, fence, "fsck after the mount");
-	e->states++;
+	r->seen++;
 }
 
 static void check_image(void *arg, struct pf_pm *image, unsigned int fence)
@@ -309,7 +309,7 @@ static void set_stage(struct run *r, struct stage *st)
 
 uint64_t engine_run(struct engine *e, const struct script *s)
 {
-	struct run r = { .e = e, .s = s, .before = model_copy(base_model), .begun = e->states + e->nested };
+	struct run r = { .e = e, .s = s, .before = model_copy(base_model) };
 	struct pf_pm *pm = crash_image_of(base_fd, DEV_BYTES);
 	struct stage st = { .pm = pm };
 	struct crash *c;
@@ -325,6 +325,8 @@ uint64_t engine_run(struct engine *e, const struct script *s)
 		core_drop(st.fs, st.held[--st.nheld]);
 	e->fences += crash_fences(c);
 	e->scripts++;
+	e->states += r.seen;
+	e->nested += r.seen_nested;
 	e->bad += r.bad;
 	if (st.fs != NULL)
 		core_unmount(st.fs);

@@ -24,7 +24,7 @@ struct engine {
 	uint64_t bad;
 	/* Of the first bad state of this run. */
 	char why[512];
-	uint64_t why_after;		/* states that were seen before it */
+	uint64_t why_after;		/* states of this run that were seen before it */
 };
 
 void engine_init(void);			/* the device that every run starts from */

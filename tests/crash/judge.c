@@ -26,7 +26,7 @@
 
 /* What one pass over a filesystem found. */
 struct seen {
-	struct seen_name { int dir; char name[64]; uint64_t ino; struct stat st; char *target; } *e;
+	struct seen_name { int dir; char name[64]; uint64_t ino; struct stat st; uint32_t gen; char *target; } *e;
 	int n, room;
 	const char *why;
 };
@@ -72,7 +72,7 @@ static void look(struct pf_fs *fs, struct seen *s)
 		struct seen_name *e = i < 0 ? NULL : &s->e[i];
 		char target[4096];
 
-		if (e != NULL && pf_op_getattr(fs, e->ino, &e->st, NULL) != 0) {
+		if (e != NULL && pf_op_getattr(fs, e->ino, &e->st, &e->gen) != 0) {
 			s->why = "an entry without an inode";
 		} else if (e != NULL && S_ISLNK(e->st.st_mode)) {
 			if (pf_op_readlink(fs, e->ino, target, sizeof target) != 0)
@@ -126,20 +126,39 @@ static bool get_page(struct pf_fs *fs, uint64_t ino, uint64_t page, uint64_t siz
 	return at == len;
 }
 
+/* Files may have thousands of pages: read as much as goes in a call. */
 static const char *same_bytes(struct pf_fs *fs, const struct seen_name *e, const struct model_node *n)
 {
-	uint8_t buf[PAGE];
+	static _Thread_local struct pf_rd rd;
+	const char *why = NULL;
 
-	for (uint64_t p = 0; p * PAGE < n->size; p++) {
-		const uint8_t *want = page_of(n, p);
+	for (uint64_t off = 0; off < n->size && why == NULL;) {
+		uint64_t at = off;
 
-		if (!get_page(fs, e->ino, p, n->size, buf))
+		if (pf_op_read_begin(fs, e->ino, off, n->size - off < 256 * PAGE ? n->size - off : 256 * PAGE, &rd) != 0)
 			return "a file cannot be read";
-		for (uint64_t i = 0; i < PAGE && memcmp(buf, want, PAGE) != 0; i++)
-			if (buf[i] != want[i])
-				return differs("a byte", e->name, buf[i], want[i]);
+		for (int i = 0; i < rd.n && why == NULL; i++) {
+			const uint8_t *got = rd.iov[i].iov_base;
+
+			for (size_t done = 0; done < rd.iov[i].iov_len && why == NULL;) {
+				size_t part = PAGE - at % PAGE;
+				const uint8_t *want = page_of(n, at / PAGE) + at % PAGE;
+
+				if (part > rd.iov[i].iov_len - done)
+					part = rd.iov[i].iov_len - done;
+				for (size_t k = 0; k < part && memcmp(got + done, want, part) != 0 && why == NULL; k++)
+					if (got[done + k] != want[k])
+						why = differs("a byte", e->name, got[done + k], want[k]);
+				done += part;
+				at += part;
+			}
+		}
+		if (at == off)
+			why = "a file cannot be read to its end";
+		off = at;
+		pf_op_read_end(fs, &rd);
 	}
-	return NULL;
+	return why;
 }
 
 /* @old led to @new by replacing bytes; which of that arrived? */
@@ -212,6 +231,9 @@ static const char *mixed_bytes(struct pf_fs *fs, const struct seen_name *e, stru
 
 static const char *same_attr(const struct seen_name *e, const struct model_node *n, bool size_too)
 {
+	/* Numbers count from 1; somebody's old bytes do not. */
+	if (e->gen == 0 || e->gen > 10000)
+		return differs("generation", e->name, e->gen, 1);
 	if (e->st.st_mode != n->mode)
 		return differs("mode", e->name, e->st.st_mode, n->mode);
 	if (e->st.st_uid != n->uid || e->st.st_gid != n->gid)

@@ -22,6 +22,18 @@ static void *must(void *p)
 	return p;
 }
 
+char *wl_target(const struct wl_op *op)
+{
+	uint64_t len = op->b[0] == '@' ? strtoull(op->b + 1, NULL, 10) : 0;
+	char *s = must(op->b[0] == '@' ? malloc(len + 1) : strdup(op->b));
+
+	for (uint64_t i = 0; i < len; i++)
+		s[i] = (char)('a' + wl_byte(op->tag, i) % 26);
+	if (op->b[0] == '@')
+		s[len] = '\0';
+	return s;
+}
+
 /* ---- pages ---- */
 
 static void page_put(struct model_page *p)
@@ -235,8 +247,8 @@ static int64_t make(struct model *m, const struct wl_op *op, mode_t mode)
 		return -EEXIST;
 	node = node_new(m, mode);
 	if (S_ISLNK(mode)) {
-		m->node[node].target = must(strdup(op->b));
-		m->node[node].size = strlen(op->b);
+		m->node[node].target = wl_target(op);
+		m->node[node].size = strlen(m->node[node].target);
 	} else if (S_ISCHR(mode)) {
 		m->node[node].rdev = (dev_t)op->y;
 	}
@@ -277,8 +289,9 @@ static int64_t do_remove(struct model *m, const struct wl_op *op, bool dir_wante
 	return 0;
 }
 
-static int64_t do_rename(struct model *m, const struct wl_op *op, bool exchange)
+static int64_t do_rename(struct model *m, const struct wl_op *op)
 {
+	bool exchange = op->kind == WL_EXCHANGE;
 	int odir, ndir, oat, nat, onode, nnode;
 	char oname[64], nname[64];
 
@@ -317,7 +330,21 @@ static int64_t do_rename(struct model *m, const struct wl_op *op, bool exchange)
 		unlink_node(m, nnode);
 	}
 	name_add(m, ndir, nname, onode);
+	if (op->kind == WL_WHITEOUT)
+		name_add(m, odir, oname, node_new(m, S_IFCHR));
 	return 0;
+}
+
+/* With a name at the end. */
+static int64_t do_tmpfile(struct model *m, const struct wl_op *op)
+{
+	struct wl_op as = *op;
+	int node = find_node(m, op->a);
+
+	if (node < 0 || !S_ISDIR(m->node[node].mode))
+		return -ENOENT;
+	(void)snprintf(as.a, sizeof as.a, "%s", op->b);
+	return make(m, &as, S_IFREG | 0644);
 }
 
 /* ---- operations on files ---- */
@@ -412,7 +439,7 @@ static int64_t do_falloc(struct model_node *n, const struct wl_op *op)
 	for (uint64_t i = op->x / PAGE; i * PAGE < end; i++)
 		if (cell(n, i)->state == MODEL_HOLE)
 			n->cell[i].state = MODEL_UNWRITTEN;
-	if ((op->kind == WL_ZERO || op->kind == WL_FALLOC) && end > n->size)
+	if ((op->kind == WL_ZERO || op->kind == WL_FALLOC || op->kind == WL_UNSHARE) && end > n->size)
 		n->size = end;
 	return 0;
 }
@@ -440,6 +467,49 @@ static int64_t do_copy(struct model *m, const struct wl_op *op)
 	return (int64_t)len;
 }
 
+/* Pages that move: cells with them, what lies behind the end too. */
+static int64_t do_shift(struct model_node *n, const struct wl_op *op)
+{
+	uint64_t at = op->x / PAGE, count = op->y / PAGE;
+
+	if (op->y == 0 || (op->x | op->y) % PAGE != 0 || op->x >= n->size)
+		return -EINVAL;
+	if (op->kind == WL_COLLAPSE) {
+		if (op->x + op->y >= n->size)
+			return -EINVAL;
+		for (uint64_t i = at; i < n->ncell; i++) {
+			struct model_cell *from = i + count < n->ncell ? &n->cell[i + count] : NULL;
+
+			page_put(n->cell[i].p);
+			n->cell[i] = from != NULL ? *from : (struct model_cell){ 0 };
+			if (from != NULL)
+				from->p = NULL;
+		}
+		n->size -= op->y;
+		return 0;
+	}
+	(void)cell(n, n->ncell + count);
+	for (uint64_t i = n->ncell; i-- > at + count;) {
+		page_put(n->cell[i].p);
+		n->cell[i] = n->cell[i - count];
+		n->cell[i - count] = (struct model_cell){ 0 };
+	}
+	n->size += op->y;
+	return 0;
+}
+
+/* Pages that a window is given to store to. */
+static int64_t do_fault(struct model_node *n, const struct wl_op *op)
+{
+	uint64_t end = (op->x + op->y + PAGE - 1) / PAGE;
+
+	if (end > (n->size + PAGE - 1) / PAGE)
+		return -EFAULT;
+	for (uint64_t i = op->x / PAGE; i < end; i++)
+		cell(n, i)->state = MODEL_WRITTEN;
+	return 0;
+}
+
 /* Stores through a mapping: into what is written, below the end. */
 static int64_t do_store(struct model_node *n, const struct wl_op *op)
 {
@@ -464,6 +534,11 @@ static int64_t on_file(struct model *m, const struct wl_op *op)
 		return do_truncate(n, op->x);
 	case WL_STORE:
 		return do_store(n, op);
+	case WL_FAULT:
+		return do_fault(n, op);
+	case WL_COLLAPSE:
+	case WL_INSERT:
+		return do_shift(n, op);
 	default:
 		return do_falloc(n, op);
 	}
@@ -531,9 +606,11 @@ int64_t model_apply(struct model *m, const struct wl_op *op)
 	case WL_RMDIR:
 		return do_remove(m, op, true);
 	case WL_RENAME:
-		return do_rename(m, op, false);
 	case WL_EXCHANGE:
-		return do_rename(m, op, true);
+	case WL_WHITEOUT:
+		return do_rename(m, op);
+	case WL_TMPFILE:
+		return do_tmpfile(m, op);
 	case WL_WRITE:
 	case WL_TRUNCATE:
 	case WL_FALLOC:
@@ -542,6 +619,10 @@ int64_t model_apply(struct model *m, const struct wl_op *op)
 	case WL_ZERO:
 	case WL_ZEROKEEP:
 	case WL_STORE:
+	case WL_FAULT:
+	case WL_COLLAPSE:
+	case WL_INSERT:
+	case WL_UNSHARE:
 		return on_file(m, op);
 	case WL_COPY:
 		return do_copy(m, op);

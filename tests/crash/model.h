@@ -18,7 +18,8 @@ struct pf_fs;
 enum wl_kind {
 	WL_CREATE, WL_MKDIR, WL_SYMLINK, WL_MKNOD, WL_LINK, WL_UNLINK, WL_RMDIR, WL_RENAME, WL_EXCHANGE, WL_WRITE,
 	WL_TRUNCATE, WL_FALLOC, WL_KEEP, WL_PUNCH, WL_ZERO, WL_ZEROKEEP, WL_COPY, WL_CHMOD, WL_CHOWN, WL_UTIMES,
-	WL_STORE, WL_HOLD, WL_DROP, WL_REMOUNT, WL_CLOCK, WL_NAMES, WL_SPARSE, WL_NR
+	WL_STORE, WL_FAULT, WL_COLLAPSE, WL_INSERT, WL_UNSHARE, WL_WHITEOUT, WL_TMPFILE, WL_HOLD, WL_DROP, WL_REMOUNT,
+	WL_CLOCK, WL_NAMES, WL_SPARSE, WL_NR
 };
 
 struct wl_op {
@@ -30,6 +31,9 @@ struct wl_op {
 
 /* Byte @off of what the write with @tag puts into a file. Never 0. */
 uint8_t wl_byte(uint32_t tag, uint64_t off);
+
+/* What a symbolic link points to; to be freed. */
+char *wl_target(const struct wl_op *op);
 
 struct model;
 struct model *model_new(void);				/* an empty root */

@@ -23,6 +23,8 @@ static const struct { const char *word, *args; } words[WL_NR] = {
 	[WL_KEEP] = { "keep", "axy" },	     [WL_PUNCH] = { "punch", "axy" },	  [WL_ZERO] = { "zero", "axy" },
 	[WL_ZEROKEEP] = { "zerokeep", "axy" }, [WL_COPY] = { "copy", "axbyz" },	  [WL_CHMOD] = { "chmod", "aX" },
 	[WL_CHOWN] = { "chown", "axy" },     [WL_UTIMES] = { "utimes", "ax" },	  [WL_STORE] = { "store", "axy" },
+	[WL_FAULT] = { "fault", "axy" },     [WL_COLLAPSE] = { "collapse", "axy" }, [WL_INSERT] = { "insert", "axy" },
+	[WL_UNSHARE] = { "unshare", "axy" }, [WL_WHITEOUT] = { "whiteout", "ab" }, [WL_TMPFILE] = { "tmpfile", "ab" },
 	[WL_HOLD] = { "hold", "a" },	     [WL_DROP] = { "drop", "" },	  [WL_REMOUNT] = { "remount", "" },
 	[WL_CLOCK] = { "clock", "x" },	     [WL_NAMES] = { "names", "ax" },	  [WL_SPARSE] = { "sparse", "ax" },
 };
@@ -184,15 +186,34 @@ static int mode_of(enum wl_kind kind)
 		return FALLOC_FL_ZERO_RANGE;
 	case WL_ZEROKEEP:
 		return FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
+	case WL_COLLAPSE:
+		return FALLOC_FL_COLLAPSE_RANGE;
+	case WL_INSERT:
+		return FALLOC_FL_INSERT_RANGE;
+	case WL_UNSHARE:
+		return FALLOC_FL_UNSHARE_RANGE;
 	default:
 		return 0;
 	}
+}
+
+/* Two calls; between them there is nothing to be seen. */
+static int64_t tmpfile_named(struct stage *st, const struct wl_op *op)
+{
+	int64_t ino = core_tmpfile(st->fs, op->a), err;
+
+	if (ino < 0)
+		return ino;
+	err = core_link_ino(st->fs, (uint64_t)ino, op->b);
+	core_drop(st->fs, (uint64_t)ino);
+	return err;
 }
 
 int64_t script_do(struct stage *st, const struct wl_op *op)
 {
 	struct timespec t = { .tv_sec = (time_t)op->x, .tv_nsec = 5 };
 	struct pf_fs *fs = st->fs;
+	char *target;
 	int64_t rc;
 
 	switch (op->kind) {
@@ -202,7 +223,10 @@ int64_t script_do(struct stage *st, const struct wl_op *op)
 	case WL_MKDIR:
 		return core_mkdir(fs, op->a);
 	case WL_SYMLINK:
-		return core_symlink(fs, op->a, op->b);
+		target = wl_target(op);
+		rc = core_symlink(fs, op->a, target);
+		free(target);
+		return rc;
 	case WL_MKNOD:
 		return core_mknod(fs, op->a, (mode_t)op->x, (dev_t)op->y);
 	case WL_LINK:
@@ -225,6 +249,9 @@ int64_t script_do(struct stage *st, const struct wl_op *op)
 	case WL_PUNCH:
 	case WL_ZERO:
 	case WL_ZEROKEEP:
+	case WL_COLLAPSE:
+	case WL_INSERT:
+	case WL_UNSHARE:
 		return core_fallocate(fs, op->a, mode_of(op->kind), op->x, op->y);
 	case WL_COPY:
 		return core_copy(fs, op->a, op->x, op->b, op->y, op->z);
@@ -234,6 +261,12 @@ int64_t script_do(struct stage *st, const struct wl_op *op)
 		return core_chown(fs, op->a, (uid_t)op->x, (gid_t)op->y);
 	case WL_UTIMES:
 		return core_utimens(fs, op->a, t, t);
+	case WL_WHITEOUT:
+		return core_rename(fs, op->a, op->b, RENAME_WHITEOUT);
+	case WL_TMPFILE:
+		return tmpfile_named(st, op);
+	case WL_FAULT:
+		return core_fault(fs, op->a, op->x, op->y);
 	case WL_HOLD:
 		return hold(st, op->a);
 	case WL_DROP:
@@ -307,7 +340,8 @@ static void random_op(struct wl_op *op, uint64_t *seed, const struct model *m)
 		WL_CREATE, WL_CREATE, WL_MKDIR, WL_MKDIR, WL_SYMLINK, WL_MKNOD, WL_LINK, WL_LINK, WL_UNLINK, WL_UNLINK,
 		WL_RMDIR, WL_RENAME, WL_RENAME, WL_RENAME, WL_RENAME, WL_EXCHANGE, WL_EXCHANGE, WL_WRITE, WL_WRITE,
 		WL_WRITE, WL_WRITE, WL_WRITE, WL_TRUNCATE, WL_TRUNCATE, WL_FALLOC, WL_KEEP, WL_PUNCH, WL_PUNCH, WL_ZERO,
-		WL_ZEROKEEP, WL_COPY, WL_CHMOD, WL_CHOWN, WL_UTIMES, WL_STORE, WL_HOLD, WL_DROP, WL_REMOUNT, WL_CLOCK,
+		WL_ZEROKEEP, WL_COPY, WL_CHMOD, WL_CHOWN, WL_UTIMES, WL_STORE, WL_FAULT, WL_COLLAPSE, WL_COLLAPSE, WL_INSERT,
+		WL_INSERT, WL_UNSHARE, WL_WHITEOUT, WL_TMPFILE, WL_HOLD, WL_DROP, WL_REMOUNT, WL_CLOCK,
 	};
 
 	op->kind = kinds[rnd(seed) % PF_ARRAY_LEN(kinds)];
@@ -318,12 +352,25 @@ static void random_op(struct wl_op *op, uint64_t *seed, const struct model *m)
 	op->x = offset(seed);
 	op->y = length(seed);
 	switch ((int)op->kind) {
+	case WL_SYMLINK:
+		if (rnd(seed) % 2)
+			(void)snprintf(op->b, sizeof op->b, "@%u", (unsigned int)(1 + rnd(seed) % 4000));
+		break;
 	case WL_MKNOD:
 		op->x = rnd(seed) % 2 ? S_IFIFO | 0600 : S_IFCHR | 0640;
 		op->y = S_ISCHR(op->x) ? 0x105 : 0;
 		break;
+	case WL_COLLAPSE:
+	case WL_INSERT:
+		op->x = rnd(seed) % 8 ? op->x / PAGE * PAGE : op->x;
+		op->y = (1 + rnd(seed) % 4) * PAGE;
+		break;
+	case WL_TMPFILE:
+		path(seed, m, true, op->a);
+		break;
 	case WL_RENAME:
 	case WL_EXCHANGE:
+	case WL_WHITEOUT:
 		path(seed, m, rnd(seed) % 3 == 0, op->a);
 		if (op->kind == WL_EXCHANGE || rnd(seed) % 3 == 0)
 			path(seed, m, rnd(seed) % 3 == 0, op->b);

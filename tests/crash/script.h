@@ -4,7 +4,10 @@
  *
  *   create P  mkdir P  symlink P TARGET  mknod P MODE RDEV  link P Q  unlink P  rmdir P  rename P Q  exchange P Q
  *   write P OFF LEN  truncate P SIZE  copy P OFF Q OFF LEN
- *   falloc|keep|punch|zero|zerokeep P OFF LEN         keep, zerokeep: FALLOC_FL_KEEP_SIZE
+ *   falloc|keep|punch|zero|zerokeep|collapse|insert|unshare P OFF LEN         keep, zerokeep: FALLOC_FL_KEEP_SIZE
+ *   whiteout P Q            rename with RENAME_WHITEOUT
+ *   tmpfile D P             a file without a name in D, then a name for it
+ *   fault P OFF LEN         blocks for a window to store to
  *   chmod P MODE  chown P UID GID  utimes P SECONDS
  *   store P OFF LEN         through a mapping, then fsync
  *   hold P                  as if it were open; drop: close all
@@ -12,7 +15,7 @@
  *   clock 0|1               the clock stands still, goes on
  *   names P N  sparse P N   N files in directory P; N pages in file P with a hole behind each
  *
- * Operations are divided by ';'. What comes before a '|' sets the stage: it is not looked at.
+ * A TARGET "@LEN" is as long as that. Operations are divided by ';'. What comes before a '|' sets the stage: it is not looked at.
  */
 #ifndef PF_TESTS_SCRIPT_H
 #define PF_TESTS_SCRIPT_H

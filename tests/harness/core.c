@@ -276,6 +276,49 @@ int core_store_sync(struct pf_fs *fs, const char *path, uint64_t off, const void
 	return err;
 }
 
+int core_fault(struct pf_fs *fs, const char *path, uint64_t off, size_t len)
+{
+	int64_t ino = core_find(fs, path);
+	struct pf_inode *ip;
+	int err;
+
+	if (ino < 0)
+		return (int)ino;
+	err = pf_inode_get(fs, (uint64_t)ino, &ip);
+	if (err != 0)
+		return err;
+	err = pf_inode_isreg(ip) ? pf_op_alloc_pages(fs, ip, off, len) : -EINVAL;
+	pf_inode_put(ip);
+	return err;
+}
+
+int64_t core_tmpfile(struct pf_fs *fs, const char *dir)
+{
+	int64_t ino = core_find(fs, dir);
+	struct pf_entry e;
+	int err;
+
+	if (ino < 0)
+		return ino;
+	err = pf_op_tmpfile(fs, &root_cred, (uint64_t)ino, 0644, true, &e);
+	return err != 0 ? err : (int64_t)e.ino;
+}
+
+int core_link_ino(struct pf_fs *fs, uint64_t ino, const char *new)
+{
+	char name[PF_NAME_MAX + 1];
+	int64_t dir = parent(fs, new, name);
+	struct pf_entry e;
+	int err;
+
+	if (dir < 0)
+		return (int)dir;
+	err = pf_op_link(fs, ino, (uint64_t)dir, name, &e);
+	if (err == 0)
+		forget(fs, &e);
+	return err;
+}
+
 int64_t core_hold(struct pf_fs *fs, const char *path)
 {
 	char name[PF_NAME_MAX + 1];

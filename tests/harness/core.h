@@ -34,6 +34,11 @@ int core_utimens(struct pf_fs *fs, const char *path, struct timespec atime, stru
 /* What a program does with a window and fsync(2): bytes stored straight into the file's written blocks; holes are left
  * out. */
 int core_store_sync(struct pf_fs *fs, const char *path, uint64_t off, const void *buf, size_t len);
+/* What the daemon does for a store to such pages through a window: blocks for them, full of zeros. */
+int core_fault(struct pf_fs *fs, const char *path, uint64_t off, size_t len);
+/* A file without a name in directory @dir, held; and a name for it. */
+int64_t core_tmpfile(struct pf_fs *fs, const char *dir);
+int core_link_ino(struct pf_fs *fs, uint64_t ino, const char *new);
 /* As an open descriptor does: the inode lives until core_drop(). */
 int64_t core_hold(struct pf_fs *fs, const char *path);
 void core_drop(struct pf_fs *fs, uint64_t ino);

@@ -19,6 +19,8 @@
 #define FEW_LINES 12U	/* in flight: every combination of lines, */
 #define FEW_WORDS 12U	/* or of words, may be tried */
 
+#define MANY_PAGES 256U	/* changed since the base: better a new base */
+
 struct stored {
 	uint64_t line;			/* number of the 64-byte line */
 	unsigned int by;		/* thread */
@@ -453,7 +455,7 @@ struct crash *crash_attach(struct pf_pm *pm, crash_fn fn, void *arg, unsigned in
 	c->skip = c->fail = c->lose = UINT32_MAX;
 	if (pthread_mutex_init(&c->lock, NULL) != 0)
 		abort();
-	if (pm->ops == &image_ops)
+	if (pm->ops == &image_ops && image_at(pm)->v.n <= MANY_PAGES)
 		view_copy(&c->durable, &image_at(pm)->v);
 	else
 		view_of(c, pm);
