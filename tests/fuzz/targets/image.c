@@ -34,7 +34,7 @@ static FILE *nowhere(void)
 
 static int fsck(struct pf_pm *pm)
 {
-	struct fsck f = { .out = nowhere() };
+	struct fsck f = { .out = nowhere(), .progress.fd = -1 };
 
 	return fsck_check(&f, pm, "image");
 }

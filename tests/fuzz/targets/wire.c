@@ -461,7 +461,7 @@ static void end_ops(void)
 
 static void take_down(void)
 {
-	struct fsck f = { .out = stderr };
+	struct fsck f = { .out = stderr, .progress.fd = -1 };
 	struct pf_pm *pm = run.pm;
 
 	hang_up();
