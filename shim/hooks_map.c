@@ -220,7 +220,14 @@ static int map_window(void *addr, size_t len, int prot, int flags, int fd, uint6
 			sh_log(SH_DEBUG, "no window on descriptor %d: error %d", fd, -err);
 		return -ENOTTY;
 	}
-	if (len > UINT64_MAX - SH_PAGE || pf_round_up(len, SH_PAGE) > (uint64_t)INT64_MAX - off) {
+	/* The file is immutable or append-only by now: as if the descriptor were for reading. */
+	if (!f->write && write) {
+		write = false;
+		err = prot & PROT_WRITE ? -EACCES : 0;
+	}
+	if (err)
+		;
+	else if (len > UINT64_MAX - SH_PAGE || pf_round_up(len, SH_PAGE) > (uint64_t)INT64_MAX - off) {
 		err = -EOVERFLOW;
 	} else {
 		len = pf_round_up(len, SH_PAGE);

@@ -399,6 +399,8 @@ static int attach(struct pf_front *f, fuse_req_t req, uint64_t ino, bool write, 
 		return -EISDIR;
 	if (!S_ISREG(st.st_mode))
 		return -EINVAL;
+	/* An immutable or append-only file has no windows for stores, whoever opened it when. */
+	write = write && pf_op_open_check(f->fs, ino, false, false) == 0;
 	return pf_srv_attach_cookie(f->srv, ino, gen, write, fuse_req_ctx(req)->pid, out);
 }
 

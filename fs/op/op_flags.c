@@ -41,16 +41,25 @@ int pf_op_fileattr_set(struct pf_fs *fs, uint64_t ino, uint32_t mask, bool set_p
 		err = pf_inode_get(fs, ino, &ip);
 	if (err)
 		return err;
+	if (pf_flags_for(fa->flags & mask, ip->fmt) != (fa->flags & mask)) {
+		err = -EOPNOTSUPP;
+		goto out_put;
+	}
 	pf_rwlock_wrlock(&ip->lock);
-	err = pf_inode_begin(ip, &tx, &di);
+	/* Stores through a window cannot be checked one by one, so there must be none that may store. */
+	if ((fa->flags & mask & (FS_IMMUTABLE_FL | FS_APPEND_FL)) && !pf_inode_sealed(ip) && pf_lay_writers(&ip->lobj))
+		err = -EBUSY;
+	else
+		err = pf_inode_begin(ip, &tx, &di);
 	if (!err) {
-		di->i_flags = pf_put32((pf_get32(di->i_flags) & ~mask) | pf_flags_for(fa->flags & mask, ip->fmt));
+		di->i_flags = pf_put32((pf_get32(di->i_flags) & ~mask) | (fa->flags & mask));
 		if (set_projid)
 			di->i_projid = pf_put32(fa->projid);
 		pf_set_ctime(di, pf_now());
 		err = pf_tx_commit(tx);
 	}
 	pf_rwlock_unlock(&ip->lock);
+out_put:
 	pf_inode_put(ip);
 	return err;
 }

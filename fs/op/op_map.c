@@ -263,17 +263,30 @@ int pf_map_attach(struct pf_sess *s, uint64_t ino, uint32_t gen, bool write, con
 {
 	struct pf_inode *ip;
 	unsigned int none = 0;
+	bool sealed;
 	int err;
 
 	err = pf_op_iget(s->fs, ino, gen, &ip);
 	if (err != 0)
 		return err;
 	err = pf_inode_isreg(ip) ? pf_op_extents(s->fs, ip, 0, 0, NULL, &none, size) : -EINVAL;
-	if (err != 0) {
-		pf_op_iput(s->fs, ip);
-		return err;
+	if (err != 0)
+		goto out_put;
+	pf_inode_hold(ip);		/* for the session */
+	err = pf_sess_attach(s, pf_inode_lobj(ip), ip, put_inode, write, path, fh);
+	if (err != 0 || !write)
+		goto out_put;
+	/* Whoever makes the file immutable looks for writers first: so it has seen us, or we see it. */
+	pf_rwlock_rdlock(&ip->lock);
+	sealed = pf_inode_sealed(ip);
+	pf_rwlock_unlock(&ip->lock);
+	if (sealed) {
+		(void)pf_sess_detach(s, *fh);
+		err = -EPERM;
 	}
-	return pf_sess_attach(s, pf_inode_lobj(ip), ip, put_inode, write, path, fh);
+out_put:
+	pf_op_iput(s->fs, ip);
+	return err;
 }
 
 int pf_map_remove(struct pf_sess *s, uint32_t slot)

@@ -97,13 +97,17 @@ static int lookup_dot(struct pf_fs *fs, uint64_t ino, bool parent, struct pf_ent
 	err = ino < PF_INO_ROOT ? -ESTALE : pf_inode_get(fs, ino, &ip);
 	if (err != 0)
 		return err;
+	pf_rwlock_rdlock(&ip->lock);
+	/* Unlinked, and not freed yet: a handle leads there no more. */
+	err = pf_inode_nlink(ip) == 0 && !ip->linkable ? -ESTALE : parent ? pf_dir_check(ip, false) : 0;
+	ino = pf_get64(ip->d.i_parent);
+	pf_rwlock_unlock(&ip->lock);
+	if (err != 0) {
+		pf_inode_put(ip);
+		return err;
+	}
 	if (parent) {
-		pf_rwlock_rdlock(&ip->lock);
-		err = pf_dir_check(ip, false);
-		ino = pf_get64(ip->d.i_parent);
-		pf_rwlock_unlock(&ip->lock);
-		if (err == 0)
-			err = pf_inode_get(fs, ino, &up);
+		err = pf_inode_get(fs, ino, &up);
 		pf_inode_put(ip);
 		if (err != 0)
 			return err;

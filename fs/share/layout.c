@@ -80,6 +80,17 @@ bool pf_lay_unshared(struct pf_lobj *o)
 	return none;
 }
 
+bool pf_lay_writers(struct pf_lobj *o)
+{
+	bool any = false;
+
+	pf_mutex_lock(&o->lock);
+	for (const struct pf_share *sh = o->shares; sh != NULL && !any; sh = sh->next)
+		any = atomic_load(&sh->write);
+	pf_mutex_unlock(&o->lock);
+	return any;
+}
+
 void pf_brk_unref(struct pf_brk *b)
 {
 	if (atomic_fetch_sub(&b->refs, 1) != 1)

@@ -131,6 +131,8 @@ void pf_lay_shutdown(struct pf_fs *fs, int err);
 
 /* True when no session has a slot of this inode. */
 bool pf_lay_unshared(struct pf_lobj *o);
+/* Is the inode attached for writing by any session? One that attaches later sees what the caller has changed before. */
+bool pf_lay_writers(struct pf_lobj *o);
 
 /*
  * The gate, for grants and pins (op/op_map). Enter: 0, and the caller is inside until pf_gate_exit(); or 1, and @w is

@@ -138,6 +138,8 @@ int pf_sess_attach(struct pf_sess *s, struct pf_lobj *obj, void *inode, void (*p
 
 	if (sh) {
 		put(s->fs, inode);
+		if (write)
+			atomic_store(&sh->write, true);
 	} else {
 		sh = calloc(1, sizeof *sh);
 		if (!sh) {
@@ -150,6 +152,7 @@ int pf_sess_attach(struct pf_sess *s, struct pf_lobj *obj, void *inode, void (*p
 		sh->inode = inode;
 		sh->put = put;
 		atomic_init(&sh->refs, 1);
+		atomic_init(&sh->write, write);
 		(void)snprintf(sh->path, sizeof sh->path, "%s", path);
 		pf_share_link(sh);
 		pf_mutex_lock(&s->lock);
