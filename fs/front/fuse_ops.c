@@ -23,7 +23,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	const unsigned int want = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC |
 				  FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_IOCTL_DIR | FUSE_CAP_READDIRPLUS |
 				  FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_CACHE_SYMLINKS |
-				  FUSE_CAP_NO_OPENDIR_SUPPORT | FUSE_CAP_EXPLICIT_INVAL_DATA |
+				  FUSE_CAP_EXPLICIT_INVAL_DATA |
 				  /* A directory's list may stand in the umask's place. */
 				  FUSE_CAP_DONT_MASK;
 
@@ -237,14 +237,13 @@ out_free:
 
 /* No state belongs to an open directory. Told so, the kernel sends neither OPENDIR nor RELEASEDIR any more, and caches
  * the contents, which only it can change. */
-/* After ENOSYS the kernel never asks again, and keeps what it has read of a directory until the directory changes. That
- * is right for relatime; strictatime wants to hear of each reading. */
+/*
+ * There is nothing to open, but without an answer (ENOSYS) the kernel would cache what it reads of directories, and a
+ * seekdir(3) to a name that has gone meanwhile leads to the end of that cache.
+ */
 static void op_opendir(fuse_req_t req, fuse_ino_t dir PF_UNUSED, struct fuse_file_info *fi)
 {
-	if (pf_front_of(req)->fs->opts.atime == PF_ATIME_STRICT)
-		(void)fuse_reply_open(req, fi);
-	else
-		(void)fuse_reply_err(req, ENOSYS);
+	(void)fuse_reply_open(req, fi);
 }
 
 static void op_releasedir(fuse_req_t req, fuse_ino_t dir PF_UNUSED, struct fuse_file_info *fi PF_UNUSED)

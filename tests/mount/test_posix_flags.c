@@ -2,8 +2,8 @@
 /*
  * test_posix_flags.c - chattr(1)'s flags in every verb, files without a name, file handles over a remount.
  *
- * Flags are compared with ext4, each verb beside the same verb on a file without flags, so that a check too many shows as
- * well. Handles and what a crash leaves of O_TMPFILE have no counterpart that could be remounted, and are checked here.
+ * Flags are compared with ext4, each verb beside the same verb on a file without flags, so that a check too many shows
+ * as well. Handles and what a crash leaves of O_TMPFILE have no counterpart that could be remounted: checked here.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -142,7 +142,8 @@ static void c_setting(void)
 
 static void use_file(const char *f, int before)
 {
-	const struct timespec when[2] = { { 1000, 1 }, { 2000, 2 } }, one[2] = { { 0, UTIME_NOW }, { 0, UTIME_OMIT } };
+	const struct timespec when[2] = { { 1000, 1 }, { 2000, 2 } };
+	const struct timespec one[2] = { { 0, UTIME_NOW }, { 0, UTIME_OMIT } };
 	int fd, in = open("src", O_RDONLY | O_CLOEXEC);
 	char buf[8];
 	void *p;
@@ -159,8 +160,7 @@ static void use_file(const char *f, int before)
 	DO(chown(f, 1, 1));
 	DO(utimensat(AT_FDCWD, f, NULL, 0));
 	DO(utimensat(AT_FDCWD, f, when, 0));
-	if (!tw_on_pinfs() || get_flags(f) != FS_APPEND_FL)	/* see may_set() in op_attr.c */
-		(void)one;
+	DO(utimensat(AT_FDCWD, f, one, 0));
 	DO(setxattr(f, "user.x", "1", 1, 0));
 	DO(removexattr(f, "user.x"));
 	DO(getxattr(f, "user.none", buf, sizeof buf));
@@ -322,8 +322,12 @@ static void unseal_files(void)
 
 static void c_who(void)
 {
-	const struct tw_step nobody[] = { { make_files, &tw_root }, { try_files, &tw_nobody }, { unseal_files, &tw_root } };
-	const struct tw_step weak[] = { { make_files, &tw_root }, { try_files, &no_immutable }, { unseal_files, &tw_root } };
+	const struct tw_step nobody[] = {
+		{ make_files, &tw_root }, { try_files, &tw_nobody }, { unseal_files, &tw_root },
+	};
+	const struct tw_step weak[] = {
+		{ make_files, &tw_root }, { try_files, &no_immutable }, { unseal_files, &tw_root },
+	};
 	struct pt_fs *fs = tw_start("allow_other,suid,dev");
 
 	if (fs == NULL)
