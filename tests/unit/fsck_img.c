@@ -90,6 +90,9 @@ static uint64_t add_extent(struct pf_fs *fs, uint64_t ino, uint64_t fblk, uint64
 	must(pf_bm_insert(&bm,
 			  &(struct pf_ext){ .key = fblk, .dblk = run.dblk, .len = (uint32_t)nblk, .flags = flags }));
 	add_blocks(di, &bm, nblk);
+	/* Every page has its own bytes; so have unwritten ones, which nobody may ever see. */
+	for (uint64_t i = 0; i < nblk; i++)
+		memset(img_blk(fs->pm->base, run.dblk + i), (int)(1 + (ino * 7 + fblk + i) % 255), PF_BLK_SIZE);
 	must(pf_tx_commit(tx));
 	return run.dblk;
 }

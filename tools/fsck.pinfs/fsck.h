@@ -85,6 +85,7 @@ struct fsck {
 	uint64_t problems;	/* of all rounds */
 	uint64_t unsafe;	/* of those, not for PREEN */
 	int replayed;		/* transactions applied before the first round */
+	bool table_made;	/* the inode table was made anew in this check */
 
 	/* ---- of one round ---- */
 	unsigned int round;
@@ -263,16 +264,21 @@ int fsck_add_cluster(struct fsck *f, uint64_t nr, uint64_t dblk) PF_MUST_CHECK;
 /* Write the table's inode anew, after a search for clusters all over the device. -EAGAIN: done. */
 int fsck_rebuild_table(struct fsck *f) PF_MUST_CHECK;
 /* May cluster @nr lie at @dblk, as far as the inodes there say? */
-bool fsck_cluster_plausible(const struct fsck *f, uint64_t nr, uint64_t dblk);
+enum fsck_likely { FSCK_NO, FSCK_MAYBE, FSCK_SURE };
+enum fsck_likely fsck_cluster_likely(const struct fsck *f, uint64_t nr, uint64_t dblk);
 /* Set or clear a number's bit in its cluster. */
 void fsck_mark_inode(struct fsck *f, uint64_t ino, bool used);
 /* An unused number for lost+found. -ENOSPC. */
 int fsck_new_inode(struct fsck *f, uint32_t mode, uint64_t *ino) PF_MUST_CHECK;
 /* inode.c: mend the fields of an inode, if it can still be told what it was. */
 bool fsck_mend_inode(struct fsck *f, const struct pf_d_inode *di, uint64_t ino);
+/* The same of a tree node: keep the records that can be right. */
+bool fsck_mend_node(struct fsck *f, const struct pf_d_node *node, uint64_t ino, uint32_t gen, unsigned int level);
 
 /* ---- resolve.c: trees that are broken or share blocks (end of phase 3) ---- */
 int fsck_resolve(struct fsck *f) PF_MUST_CHECK;
+/* Pages that may hold data. */
+uint64_t fsck_end_of_data(const struct pf_d_inode *di);
 /* More than any file can have. */
 #define FSCK_PAGES_MAX PF_DIV_UP(PF_FILE_MAX, PF_BLK_SIZE)
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * inode.c - mends the fields of a damaged inode, when enough of it is left to tell what it was.
+ * inode.c - mends a damaged inode or tree node, when enough of it is left to tell what it was.
  *
  * Fields that other objects determine (counts, sizes) may be set to anything here: the later phases correct them. What
  * an inode mended here owns is looked at with suspicion there.
@@ -10,35 +10,68 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Keep the records of a root that can be right by themselves. */
+/* Keep the records that can be right by themselves and in this order. */
+static unsigned int filter_recs(const struct fsck *f, struct pf_d_rec *rec, unsigned int n, unsigned int level,
+				uint64_t ino)
+{
+	unsigned int kept = 0;
+	uint64_t end = 0;
+
+	for (unsigned int i = 0; i < n; i++) {
+		struct pf_d_rec r = rec[i];
+		uint64_t key = pf_get64(r.r_key);
+		uint32_t len = level > 0 ? 1 : pf_get32(r.r_len);
+
+		if (key < end || key > UINT64_MAX - UINT32_MAX - 1 || len == 0 ||
+		    (pf_get32(r.r_flags) & ~PF_REC_UNWRITTEN) != 0 ||
+		    (level > 0 && (pf_get32(r.r_len) != 0 || pf_get32(r.r_flags) != 0)) ||
+		    !pf_data_range_ok(&f->fs, ino, pf_get64(r.r_dblk), len))
+			continue;
+		end = key + len;
+		rec[kept++] = r;
+	}
+	return kept;
+}
+
 static void mend_root(const struct fsck *f, struct pf_d_root *root, uint64_t ino, bool dir)
 {
-	unsigned int n = pf_get16(root->t_count), kept = 0;
-	struct pf_d_root out = { 0 };
-	uint64_t end = 0;
+	unsigned int n = pf_get16(root->t_count) < PF_ROOT_RECS ? pf_get16(root->t_count) : PF_ROOT_RECS;
 
 	if (pf_root_check(&f->fs, root, ino, dir) == NULL)
 		return;
 	if (pf_get16(root->t_level) != 0)
 		n = 0;		/* of a tree of nodes, the leaves will be found */
-	for (unsigned int i = 0; i < n && i < PF_ROOT_RECS; i++) {
-		struct pf_d_rec *r = &root->t_rec[i];
-		uint64_t key = pf_get64(r->r_key);
-
-		if (dir && kept == 0)
-			key = 0;
-		r->r_key = pf_put64(key);
-		r->r_flags = pf_put32(dir ? 0 : pf_get32(r->r_flags) & PF_REC_UNWRITTEN);
-		if (dir)
-			r->r_len = pf_put32(1);
-		if (key < end || key > UINT64_MAX - UINT32_MAX - 1 || pf_get32(r->r_len) == 0 ||
-		    !pf_data_range_ok(&f->fs, ino, pf_get64(r->r_dblk), pf_get32(r->r_len)))
-			continue;
-		end = key + pf_get32(r->r_len);
-		out.t_rec[kept++] = *r;
+	for (unsigned int i = 0; i < n && dir; i++) {
+		root->t_rec[i].r_len = pf_put32(1);
+		root->t_rec[i].r_flags = pf_put32(0);
+		if (i == 0)
+			root->t_rec[i].r_key = pf_put64(0);
 	}
-	out.t_count = pf_put16((uint16_t)kept);
-	*root = out;
+	memset(root, 0, offsetof(struct pf_d_root, t_rec));
+	root->t_count = pf_put16((uint16_t)filter_recs(f, root->t_rec, n, 0, ino));
+}
+
+bool fsck_mend_node(struct fsck *f, const struct pf_d_node *node, uint64_t ino, uint32_t gen, unsigned int level)
+{
+	uint64_t dblk = (uint64_t)((const uint8_t *)node - f->fs.pm->base) >> PF_BLK_SHIFT;
+	struct pf_d_node n = *node;
+	unsigned int count = pf_get16(n.n_hdr.h_count);
+
+	/* Three of the four things that say whose it is, and nothing to say that it was another one. */
+	if ((pf_get32(n.n_hdr.h_magic) == PF_MAGIC_NODE) + (pf_get64(n.n_hdr.h_fsid) == f->fs.fsid) +
+			    (pf_get64(n.n_hdr.h_self) == dblk) + (pf_get64(n.n_hdr.h_owner) == ino) < 3 ||
+	    pf_get32(n.n_hdr.h_owner_gen) != gen || pf_get16(n.n_hdr.h_level) != level)
+		return false;
+	pf_md_format(&f->fs, PF_MD_NODE, &n, dblk << PF_BLK_SHIFT, ino, gen);
+	memcpy(n.n_rec, node->n_rec, sizeof n.n_rec);
+	count = filter_recs(f, n.n_rec, count < PF_NODE_RECS ? count : PF_NODE_RECS, level, ino);
+	n.n_hdr.h_level = pf_put16((uint16_t)level);
+	n.n_hdr.h_count = pf_put16((uint16_t)count);
+	pf_md_seal(PF_MD_NODE, &n);
+	if (pf_md_check(&f->fs, PF_MD_NODE, &n, dblk << PF_BLK_SHIFT, ino) != NULL)
+		return false;
+	pf_pm_write(f->fs.pm, dblk << PF_BLK_SHIFT, &n, sizeof n);
+	return true;
 }
 
 /* Is there a leaf of directory @ino where the tree begins? */

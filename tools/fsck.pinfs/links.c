@@ -21,6 +21,14 @@ struct lost { struct fsck_newname *v; uint64_t nr, room; };
 
 static void set_nlink(struct pf_d_inode *di, uint64_t v) { di->i_nlink = pf_put32((uint32_t)v); }
 static void set_parent(struct pf_d_inode *di, uint64_t v) { di->i_parent = pf_put64(v); }
+static void add_nlink(struct pf_d_inode *di, uint64_t v) { di->i_nlink = pf_put32(pf_get32(di->i_nlink) + (uint32_t)v); }
+
+/* One subdirectory more or less, found and said. */
+static void count_subdir(struct fsck *f, uint64_t dir, int n)
+{
+	fsck_ino(f, dir)->subdirs += (uint32_t)n;
+	fsck_edit_inode(f, fsck_inode(f, dir), add_nlink, (uint64_t)(int64_t)n);
+}
 
 static int lost_add(struct lost *lost, uint64_t ino, uint8_t type)
 {
@@ -114,7 +122,7 @@ static int check_reachable(struct fsck *f, uint64_t ino, struct fsck_ino *fi, co
 	parent = parent_of(f, top);
 	if (fsck_ino(f, top)->links != 0 && parent != 0) {
 		fsck_unname(f, parent, top);
-		fsck_ino(f, parent)->subdirs--;
+		count_subdir(f, parent, -1);
 	}
 	fsck_ino(f, top)->links = 1;
 	return lost_add(arg, top, DT_DIR);
@@ -152,7 +160,7 @@ static int make_lost_found(struct fsck *f, const char *name, uint64_t *ino)
 	if (err != 0)
 		return err;
 	fsck_ino(f, *ino)->links = 1;
-	fsck_ino(f, PF_INO_ROOT)->subdirs++;
+	count_subdir(f, PF_INO_ROOT, 1);
 	return 0;
 }
 
@@ -193,7 +201,7 @@ static int reconnect(struct fsck *f, struct lost *lost)
 		if (n->type != DT_DIR)
 			continue;
 		fsck_edit_inode(f, fsck_inode(f, n->ino), set_parent, lf);
-		fsck_ino(f, lf)->subdirs++;
+		count_subdir(f, lf, 1);
 	}
 	if (err == 0)
 		err = fsck_rebuild_dir(f, lf, lost->v, lost->nr);

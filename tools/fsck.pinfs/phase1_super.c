@@ -93,7 +93,8 @@ static int load(struct fsck *f)
 	const char *why = NULL, *none;
 	int err;
 
-	f->fs.opts.ro = true;
+	/* With a feature that may only be read, this version may look, but not mend. */
+	f->fs.opts.ro = f->mode == FSCK_CHECK;
 	err = pf_sb_load(&f->fs, &why);
 	/* Neither is a pinfs superblock: so the device is none, unless the rest of it says that it is. */
 	if ((err == -EUCLEAN || err == -EINVAL) && fsck_guess_super(f) == 0) {

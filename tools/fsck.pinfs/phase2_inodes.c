@@ -302,7 +302,7 @@ static void rebuild_header(struct fsck *f, const struct fsck_cluster *c)
 	fsck_put(f, c->dblk, PF_MD_ICLU, &h);
 }
 
-bool fsck_cluster_plausible(const struct fsck *f, uint64_t nr, uint64_t dblk)
+enum fsck_likely fsck_cluster_likely(const struct fsck *f, uint64_t nr, uint64_t dblk)
 {
 	const struct pf_d_inode *di = fsck_at(f, dblk);
 	bool empty = true;
@@ -310,10 +310,10 @@ bool fsck_cluster_plausible(const struct fsck *f, uint64_t nr, uint64_t dblk)
 	for (unsigned int s = PF_ICLU_FIRST; s < PF_ICLU_SLOTS; s++) {
 		if (pf_get32(di[s].i_magic) == PF_MAGIC_INODE && pf_get64(di[s].i_fsid) == f->fs.fsid &&
 		    pf_get64(di[s].i_ino) == (nr << PF_ICLU_SHIFT | s))
-			return true;
+			return FSCK_SURE;
 		empty = empty && pf_get32(di[s].i_magic) == 0 && pf_get64(di[s].i_fsid) == 0;
 	}
-	return empty;
+	return nr == 0 && dblk == f->fs.iclu0_blk ? FSCK_SURE : empty ? FSCK_MAYBE : FSCK_NO;
 }
 
 /* A header whose checksum was right, and its bits therefore, but not the count of them. */
@@ -341,12 +341,15 @@ static int check_cluster(struct fsck *f, struct fsck_cluster *c)
 {
 	const struct pf_d_iclu *h = fsck_at(f, c->dblk);
 	const char *why = pf_md_check(&f->fs, PF_MD_ICLU, h, c->dblk << PF_BLK_SHIFT, c->nr);
+	enum fsck_likely likely;
+	bool other;
 
 	if (why != NULL) {
 		fsck_problem(f, 2, "inode cluster %" PRIu64 " at block %" PRIu64 ": %s", c->nr, c->dblk, why);
-		if (pf_md_check(&f->fs, PF_MD_ICLU, h, c->dblk << PF_BLK_SHIFT, pf_get64(h->c_hdr.h_owner)) == NULL)
-			return -EAGAIN;
-		if (!fsck_cluster_plausible(f, c->nr, c->dblk))
+		other = pf_md_check(&f->fs, PF_MD_ICLU, h, c->dblk << PF_BLK_SHIFT, pf_get64(h->c_hdr.h_owner)) == NULL;
+		likely = fsck_cluster_likely(f, c->nr, c->dblk);
+		/* Once: after that, the table is as right as it can be made. */
+		if (!f->table_made && (likely == FSCK_NO || (likely == FSCK_MAYBE && other)))
 			return -EAGAIN;
 		if (!recount(f, c))
 			rebuild_header(f, c);

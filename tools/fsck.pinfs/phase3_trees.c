@@ -52,7 +52,7 @@ static void tally_rec(struct fsck_walk *w, uint64_t key, uint64_t dblk, uint64_t
 }
 
 /* Pages that may hold data. While the tree is being cut or moved, written blocks may lie above the size. */
-static uint64_t end_of_data(const struct pf_d_inode *di)
+uint64_t fsck_end_of_data(const struct pf_d_inode *di)
 {
 	switch (pf_get32(di->i_intent)) {
 	case PF_INTENT_TRUNC:
@@ -71,7 +71,7 @@ static void set_nblk(struct pf_d_inode *di, uint64_t v) { di->i_nblk = pf_put64(
 static void check_tree(struct fsck *f, enum fsck_pass pass, uint64_t ino, struct fsck_ino *fi,
 		       const struct pf_d_inode *di, const char *what, uint64_t *owned)
 {
-	struct tally t = { .what = what, .end_key = end_of_data(di), .dir = fi->type == DT_DIR };
+	struct tally t = { .what = what, .end_key = fsck_end_of_data(di), .dir = fi->type == DT_DIR };
 	struct fsck_walk w = {
 		.f = f, .pass = pass, .phase = 3, .ino = ino, .gen = pf_get32(di->i_gen), .fn = tally_rec, .arg = &t,
 	};
@@ -80,7 +80,8 @@ static void check_tree(struct fsck *f, enum fsck_pass pass, uint64_t ino, struct
 	*owned += t.owned + w.nodes;
 	if (pass != FSCK_CLAIM)
 		return;
-	if (t.end_found != 0 && fi->type == DT_REG)
+	/* A size that was not written like this may be wrong; else those blocks never were the file's contents. */
+	if (t.end_found != 0 && fi->type == DT_REG && (fi->state & FSCK_I_SUSPECT))
 		fsck_edit_inode(f, di, set_size, t.end_found << PF_BLK_SHIFT);
 	else if (t.end_found != 0)
 		t.bad = true;

@@ -29,7 +29,7 @@ struct resolve {
 	uint64_t ino;
 	struct fsck_ino *fi;
 	const struct pf_d_inode *di;
-	struct fsck_recs in, out;
+	struct fsck_recs in, out, nodes;
 	int err;
 };
 
@@ -128,15 +128,23 @@ static void keep_rec(struct fsck_walk *w, uint64_t key, uint64_t dblk, uint64_t 
 								   .flags = flags });
 }
 
+static void note_node(struct fsck_walk *w, uint64_t dblk)
+{
+	struct resolve *r = w->arg;
+
+	if (w->err == 0)
+		w->err = fsck_recs_add(&r->nodes, &(struct fsck_rec){ .dblk = dblk, .len = 1 });
+}
+
 /* The nodes' own blocks are given up: the new tree gets others. */
 static void gather(struct resolve *r, struct fsck_root root)
 {
 	struct fsck_walk w = {
 		.f = r->f, .pass = FSCK_READ, .phase = 3, .ino = r->ino, .gen = pf_get32(r->di->i_gen),
-		.lenient = true, .fn = keep_rec, .arg = r,
+		.lenient = true, .fn = keep_rec, .node = note_node, .arg = r,
 	};
 
-	r->in.nr = r->out.nr = 0;
+	r->in.nr = r->out.nr = r->nodes.nr = 0;
 	fsck_walk_tree(&w, root);
 	r->err = w.err;
 }
@@ -232,20 +240,22 @@ static void put_block(struct resolve *r, uint64_t key, uint64_t dblk, uint32_t f
 static void put_data(struct resolve *r, const struct fsck_rec *rec, uint64_t *end)
 {
 	const bool symlink = r->fi->type == DT_LNK;
+	const uint64_t data_end = fsck_end_of_data(r->di);
 
 	if (rec->key + rec->len > FSCK_PAGES_MAX ||
 	    !pf_data_range_ok(&r->f->fs, r->ino, rec->dblk, rec->len) || rec->len > r->budget)
 		return;
 	r->budget -= rec->len;
 	for (uint64_t i = 0; i < rec->len && r->err == 0; i++) {
+		uint32_t flags = rec->key + i < data_end ? rec->flags & PF_REC_UNWRITTEN : PF_REC_UNWRITTEN;
 		uint64_t b;
 
 		/* Overlapped by one before it, or behind the end of what cannot grow. */
 		if (rec->key + i < *end || (symlink && rec->key + i >= 1))
 			continue;
-		b = settle(r, rec->dblk + i, rec->flags & PF_REC_UNWRITTEN);
+		b = settle(r, rec->dblk + i, flags);
 		if (b != 0)
-			put_block(r, rec->key + i, b, rec->flags & PF_REC_UNWRITTEN);
+			put_block(r, rec->key + i, b, flags);
 		*end = rec->key + i + 1;
 	}
 }
@@ -374,12 +384,19 @@ static uint64_t resolve_attrs(struct resolve *r)
 
 /* ---- the whole ---- */
 
-static uint64_t sum(const struct fsck_recs *recs)
+/* Make what was gathered the tree. Returns its blocks. */
+static uint64_t build(struct resolve *r, struct fsck_root root)
 {
+	struct fsck *f = r->f;
 	uint64_t n = 0;
 
-	for (uint64_t i = 0; i < recs->nr; i++)
-		n += recs->v[i].len;
+	if (r->err == 0)
+		r->err = fsck_build_tree(f, r->di, root, &r->out, &n);
+	for (uint64_t i = 0; i < r->nodes.nr && r->err == 0; i++)
+		if (f->twice == NULL || !fsck_bit(f->twice, r->nodes.v[i].dblk))
+			fsck_release(f, r->nodes.v[i].dblk, 1);
+	for (uint64_t i = 0; i < r->out.nr; i++)
+		n += r->out.v[i].len;
 	return n;
 }
 
@@ -387,31 +404,27 @@ static void set_nblk(struct pf_d_inode *di, uint64_t v) { di->i_nblk = pf_put64(
 
 static void resolve_inode(struct resolve *r)
 {
-	uint64_t nodes = 0, owned = 0;
+	uint64_t owned = 0;
 
 	if (fsck_has_tree(r->di)) {
 		if (r->fi->type == DT_DIR)
 			resolve_leaves(r, fsck_root_of(r->di), PF_MD_DIR);
 		else
 			resolve_data(r);
-		if (r->err == 0)
-			r->err = fsck_build_tree(r->f, r->di, fsck_root_of(r->di), &r->out, &nodes);
-		owned += sum(&r->out) + nodes;
-		nodes = 0;
+		owned += build(r, fsck_root_of(r->di));
 	}
 	if (r->err == 0)
 		owned += resolve_attrs(r);
 	if (r->err == 0)
-		r->err = fsck_build_tree(r->f, r->di, fsck_xroot_of(r->di), &r->out, &nodes);
-	owned += sum(&r->out) + nodes;
-	/* Of a sound tree, or half done: it has its checksum, and the next round goes on. */
+		owned += build(r, fsck_xroot_of(r->di));
+	/* Also when space ran out: the root may have been changed. */
 	fsck_edit_inode(r->f, r->di, set_nblk, owned);
 }
 
 /* The list of bad blocks: what a file owns is not held. */
 static void resolve_bad(struct resolve *r)
 {
-	uint64_t end = 0, nodes = 0, held = 0;
+	uint64_t end = 0, held = 0, listed = 0;
 
 	gather(r, fsck_root_of(r->di));
 	for (uint64_t i = 0; i < r->in.nr; i++)
@@ -429,13 +442,12 @@ static void resolve_bad(struct resolve *r)
 			if (hold)
 				fsck_set(r->f->seen, b);
 			held += hold;
+			listed++;
 			put_block(r, b, b, hold ? PF_REC_HELD : 0);
 			end = b + 1;
 		}
 	}
-	if (r->err == 0)
-		r->err = fsck_build_tree(r->f, r->di, fsck_root_of(r->di), &r->out, &nodes);
-	fsck_edit_inode(r->f, r->di, set_nblk, held + nodes);
+	fsck_edit_inode(r->f, r->di, set_nblk, build(r, fsck_root_of(r->di)) - listed + held);
 }
 
 static int take_sound(struct fsck *f, uint64_t ino, struct fsck_ino *fi, const struct pf_d_inode *di, void *arg)
@@ -485,6 +497,7 @@ int fsck_resolve(struct fsck *f)
 		resolve_bad(&r);
 	fsck_recs_free(&r.in);
 	fsck_recs_free(&r.out);
+	fsck_recs_free(&r.nodes);
 	free(r.lost);
 	return r.err == 0 ? -EAGAIN : r.err == -ENOSPC ? -EUCLEAN : r.err;
 }

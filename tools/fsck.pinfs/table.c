@@ -77,7 +77,7 @@ static int scan_device(struct fsck *f, struct cands *c)
 	/* A record of the table is believed where nothing contradicts it. */
 	for (uint64_t i = 0; i < f->nr_clu && err == 0; i++)
 		if (place_ok(f, f->clu[i].nr, f->clu[i].dblk) &&
-		    fsck_cluster_plausible(f, f->clu[i].nr, f->clu[i].dblk))
+		    fsck_cluster_likely(f, f->clu[i].nr, f->clu[i].dblk) != FSCK_NO)
 			err = cand_add(c, f->clu[i].nr, f->clu[i].dblk, true);
 	return err;
 }
@@ -163,6 +163,7 @@ int fsck_rebuild_table(struct fsck *f)
 	uint64_t n, nodes;
 	int err;
 
+	f->table_made = true;
 	err = scan_device(f, &c);
 	if (err == 0)
 		err = choose(f, &c, &recs, &n);

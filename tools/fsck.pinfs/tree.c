@@ -70,14 +70,14 @@ static void walk_recs(struct fsck_walk *w, const struct pf_d_rec *r, unsigned in
 	}
 }
 
-/* What is wrong with the node, or NULL. A wrong checksum alone is believed: each of its records is judged anyway. */
-static const char *check_node(struct fsck_walk *w, const struct pf_d_node *node, uint64_t dblk)
+/* What is wrong with the node, or NULL. What is left of a damaged one is believed: each record is judged anyway. */
+static const char *check_node(struct fsck_walk *w, const struct pf_d_node *node, uint64_t dblk, unsigned int level)
 {
 	const char *why = pf_md_check(&w->f->fs, PF_MD_NODE, node, dblk << PF_BLK_SHIFT, w->ino);
 
-	if (why == NULL || w->pass != FSCK_CLAIM || !fsck_reseal(w->f, PF_MD_NODE, node, w->ino))
+	if (why == NULL || w->pass != FSCK_CLAIM || !fsck_mend_node(w->f, node, w->ino, w->gen, level))
 		return why;
-	w->resealed = true;
+	w->resealed = w->lost = true;
 	fsck_problem(w->f, w->phase, "inode %" PRIu64 ": tree node at block %" PRIu64 ": %s", w->ino, dblk, why);
 	return NULL;
 }
@@ -93,7 +93,7 @@ static void walk_node(struct fsck_walk *w, uint64_t dblk, unsigned int level, ui
 		return;
 	}
 	node = fsck_at(w->f, dblk);
-	why = check_node(w, node, dblk);
+	why = check_node(w, node, dblk, level);
 	if (why != NULL) {
 		w->lost = true;
 		complain(w, "inode %" PRIu64 ": tree node at block %" PRIu64 ": %s", w->ino, dblk, why);
