@@ -11,6 +11,7 @@
 
 # The directory test decides which names collide.
 LIBS_test_dir = -Wl,--wrap=pf_name_key
+LIBS_test_nospace = -Wl,--wrap=pf_alloc_reserve
 LIBS_test_pinfsdump = $(JSON_LIBS)
 $(B)/tests/tools/test_pinfsdump: | $(B)/pinfsdump
 
@@ -48,7 +49,7 @@ $(B)/step/%.o: %.c
 $(call test_bin,crash): $(step_obj)
 
 # What is checked, without the program around it.
-$(B)/tests/unit/test_fsck $(call test_bin,crash fuzz): \
+$(B)/tests/unit/test_fsck $(B)/tests/unit/test_nospace $(call test_bin,crash fuzz): \
 		$(call obj,$(wildcard tools/fsck.pinfs/*.c))
 $(B)/tests/unit/test_fsck: | $(B)/fsck.pinfs
 

@@ -34,8 +34,11 @@ struct pf_opts {
 	uint64_t window;		/* bytes, multiple of 2 MiB: window budget of one session */
 	enum pf_atime atime;
 	bool nodiratime;
+	bool overcommit;		/* blocks of a sparse image are given out without room below */
 	bool ro;
+	uint64_t cache;			/* inodes kept in memory that nobody uses; 0: PF_CACHE_DEFAULT */
 };
+#define PF_CACHE_DEFAULT UINT64_C(16384)
 
 struct pf_fail;		/* base/fail.h */
 struct pf_pm;		/* media/pmem.h */

@@ -177,6 +177,16 @@ static int set_window(struct parser *p, const char *val)
 	return PF_OPTS_OK;
 }
 
+static int set_cache(struct parser *p, const char *val)
+{
+	uint64_t n;
+
+	if (pf_opts_size(val, &n) != 0 || n < 64 || n > UINT32_MAX)
+		return bad(p, "cache=%s: must be a number of inodes from 64 to 4G (K, M or G)", val);
+	p->c->opts.cache = n;
+	return PF_OPTS_OK;
+}
+
 static int set_fsname(struct parser *p, const char *val)
 {
 	if (*val == '\0')
@@ -197,6 +207,7 @@ static const struct {
 	{ "revoke_timeout", set_revoke_timeout },
 	{ "pmem", set_pmem },
 	{ "errors", set_errors },
+	{ "cache", set_cache },
 	{ "fsname", set_fsname },
 };
 
@@ -238,6 +249,10 @@ static int one_option(struct parser *p, char *opt)
 
 	if (strcmp(opt, "ro") == 0 || strcmp(opt, "rw") == 0) {
 		p->c->opts.ro = opt[1] == 'o';
+		return PF_OPTS_OK;
+	}
+	if (strcmp(opt, "overcommit") == 0) {
+		p->c->opts.overcommit = true;
 		return PF_OPTS_OK;
 	}
 	if (strcmp(opt, "no_default_permissions") == 0 || strcmp(opt, "default_permissions") == 0) {
@@ -394,6 +409,8 @@ void pf_opts_help(void)
 		"  pmem=MODE              how bytes become durable: auto (default), cpu, msync\n"
 		"  errors=REACTION        what damage that is found does to the mount:\n"
 		"                         remount-ro (default), shutdown, continue\n"
+		"  cache=N                inodes kept in memory that nobody uses (default 16K)\n"
+		"  overcommit             a sparse image may outgrow the filesystem that holds it\n"
 		"  ro, allow_other, no_default_permissions, fsname=NAME and the usual mount options\n"
 		"\n"
 		"  TIME is in seconds (2, 0.5) or milliseconds (250ms); SIZE takes K, M, G or T. See pinfs(8).\n",

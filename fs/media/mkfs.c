@@ -148,6 +148,8 @@ int pf_mkfs(struct pf_pm *pm, struct pf_mkfs *m)
 		err = random_bytes(m->uuid, sizeof m->uuid);
 		make_uuid(m->uuid);
 	}
+	if (err == 0)
+		err = pf_sb_back(&fs);
 	if (err != 0)
 		return err;
 

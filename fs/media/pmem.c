@@ -355,6 +355,11 @@ int pf_pm_open(const char *path, enum pf_pmem_mode mode, bool ro, bool excl, str
 		if (err != 0)
 			goto out_unmap;
 	}
+	err = pf_back_init(pm);
+	if (err != 0) {
+		collector_free(pm);
+		goto out_unmap;
+	}
 	*out = pm;
 	return 0;
 
@@ -371,6 +376,7 @@ void pf_pm_close(struct pf_pm *pm)
 {
 	if (pm == NULL)
 		return;
+	pf_back_fini(pm);
 	collector_free(pm);
 	(void)munmap(pm->base, pm->bytes);
 	(void)close(pm->fd);

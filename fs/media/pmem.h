@@ -38,6 +38,7 @@ struct pf_pm {
 	void *priv;			/* of the backend */
 	_Atomic bool gone;		/* bytes could not be reached (pf_pm_guard); the first were at gone_at */
 	_Atomic uint64_t gone_at;
+	struct pf_backing *backing;	/* backing.c; NULL: there is nothing that could be missing */
 };
 
 /*
@@ -57,6 +58,16 @@ int pf_pm_share(struct pf_pm *pm) PF_MUST_CHECK;
 /* "pid 12 (comm), pid 14 (comm)" of the processes that hold @path open, the caller left out, at most @len bytes
  * with the NUL; empty when none is visible to the caller. Reads /proc: slow. */
 void pf_pm_holders(const char *path, char *buf, size_t len);
+
+/* Room below the device for these bytes, whatever it costs, before they are stored to: how many of them, from the front,
+ * have it. Fewer than @len: the filesystem that holds the image is full. May block for the medium. */
+uint64_t pf_pm_back(struct pf_pm *pm, uint64_t doff, uint64_t len) PF_MUST_CHECK;
+/* Does that matter at all here? If so: is the chunk of @doff known to have it? */
+bool pf_pm_backs(const struct pf_pm *pm);
+bool pf_pm_backed(const struct pf_pm *pm, uint64_t doff);
+/* Of pf_pm_open() and pf_pm_close(); calling fini early turns it off. */
+int pf_back_init(struct pf_pm *pm) PF_MUST_CHECK;
+void pf_back_fini(struct pf_pm *pm);
 
 static inline void *pf_pm_at(const struct pf_pm *pm, uint64_t doff) { return pm->base + doff; }
 static inline void pf_pm_write(struct pf_pm *pm, uint64_t doff, const void *src, uint64_t len)

@@ -26,6 +26,9 @@ const char *pf_sb_check(const struct pf_d_super *sb, uint64_t bytes);
  */
 int pf_sb_load(struct pf_fs *fs, const char **why) PF_MUST_CHECK;
 
+/* Room in a sparse image file for what lies at fixed places: -ENOSPC. */
+int pf_sb_back(struct pf_fs *fs) PF_MUST_CHECK;
+
 /* Rewrite both copies (first, drain, then second): mounted (state not clean, count + 1) / unmounted clean. */
 int pf_sb_mark_mounted(struct pf_fs *fs) PF_MUST_CHECK;
 int pf_sb_mark_clean(struct pf_fs *fs) PF_MUST_CHECK;

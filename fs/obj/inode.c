@@ -16,22 +16,25 @@
 #include <time.h>
 #include "base/fail.h"
 #include "base/log.h"
+#include "obj/told.h"
 #include "space/itable.h"
 
 #define SHARDS 64U
 #define SHARD_BUCKETS 1024U
-#define SHARD_UNUSED_MAX 256U		/* unused inodes kept in a shard */
+#define VICTIMS 8U			/* how far to look for one that can be dropped */
 
 struct shard {
 	struct pf_mutex lock;		/* REGISTRY */
 	pthread_cond_t loaded;
 	struct pf_inode *bucket[SHARD_BUCKETS];
 	struct pf_inode *lru, *lru_tail;	/* unused ones, the longest unused first */
-	unsigned int nunused;
+	uint64_t nunused;
+	struct pf_told told;		/* what the kernel knows of those that are not here */
 };
 
 struct pf_icache {
 	struct pf_mutex name;		/* NAME */
+	uint64_t unused_max;		/* of a shard */
 	struct shard shard[SHARDS];
 };
 
@@ -57,6 +60,7 @@ int pf_icache_init(struct pf_fs *fs)
 
 	if (c == NULL)
 		return -ENOMEM;
+	c->unused_max = (fs->opts.cache != 0 ? fs->opts.cache : PF_CACHE_DEFAULT) / SHARDS;
 	pf_mutex_init(&c->name, PF_RANK_NAME);
 	for (unsigned int i = 0; i < SHARDS; i++) {
 		pf_mutex_init(&c->shard[i].lock, PF_RANK_REGISTRY);
@@ -259,6 +263,8 @@ static int get(struct pf_fs *fs, uint64_t ino, bool orphan, struct pf_inode **sp
 	ip->state = PF_ICACHE_LIVE;
 	if (err != 0)
 		unhash(s, ip);
+	else
+		ip->nlookup = pf_told_take(&s->told, ino);
 	(void)pthread_cond_broadcast(&s->loaded);
 out:
 	pf_mutex_unlock(&s->lock);
@@ -306,17 +312,6 @@ void pf_inode_hold(struct pf_inode *ip)
 	pf_mutex_unlock(&s->lock);
 }
 
-void pf_inode_told(struct pf_inode *ip)
-{
-	struct shard *s = shard_of(ip->fs, ip->ino);
-
-	pf_mutex_lock(&s->lock);
-	assert(ip->refs > 0);
-	ip->refs--;
-	ip->nlookup++;
-	pf_mutex_unlock(&s->lock);
-}
-
 static void free_on_media(struct pf_inode *ip)
 {
 	int err = pf_inode_evict(ip);
@@ -326,21 +321,45 @@ static void free_on_media(struct pf_inode *ip)
 			strerror(-err));
 }
 
+/*
+ * The longest unused one that nothing would be lost with. Its stores through windows since the last fsync(2), and its
+ * place in the orphan file, are known here only; of the kernel's references the number is enough. Such are rare: a few
+ * tries, then the cache is larger than it should be for a while.
+ */
+static struct pf_inode *victim(struct shard *s)
+{
+	struct pf_inode *ip = s->lru, *next;
+
+	for (unsigned int i = 0; i < VICTIMS && ip != NULL; i++, ip = next) {
+		next = ip->lru_next;
+		lru_del(s, ip);
+		if (ip->orph_blk == 0 && ip->win_lo == ip->win_hi &&
+		    (ip->nlookup == 0 || pf_told_put(&s->told, ip->ino, ip->nlookup))) {
+			unhash(s, ip);
+			return ip;
+		}
+		lru_add(s, ip);
+	}
+	return NULL;
+}
+
 /* The last reference is gone; the shard is locked and is not when it returns. */
 static void unused(struct shard *s, struct pf_inode *ip)
 {
-	struct pf_inode *victim = NULL;
+	struct pf_fs *fs = ip->fs;
+	struct pf_inode *gone = NULL;
 
-	if (pf_inode_nlink(ip) > 0 || pf_fs_writable(ip->fs) != 0) {
-		lru_add(s, ip);
-		if (s->nunused > SHARD_UNUSED_MAX) {
-			victim = s->lru;
-			lru_del(s, victim);
-			unhash(s, victim);
-		}
+	if (pf_inode_nlink(ip) == 0 && ip->nlookup != 0) {	/* the kernel has it open */
 		pf_mutex_unlock(&s->lock);
-		if (victim != NULL)
-			destroy(victim);
+		return;
+	}
+	if (pf_inode_nlink(ip) > 0 || pf_fs_writable(fs) != 0) {
+		lru_add(s, ip);
+		if (s->nunused > fs->icache->unused_max)
+			gone = victim(s);
+		pf_mutex_unlock(&s->lock);
+		if (gone != NULL)
+			destroy(gone);
 		return;
 	}
 	ip->state = PF_ICACHE_DYING;
@@ -353,6 +372,19 @@ static void unused(struct shard *s, struct pf_inode *ip)
 	destroy(ip);
 }
 
+void pf_inode_told(struct pf_inode *ip)
+{
+	struct shard *s = shard_of(ip->fs, ip->ino);
+
+	pf_mutex_lock(&s->lock);
+	assert(ip->refs > 0);
+	ip->nlookup++;
+	if (--ip->refs == 0)
+		unused(s, ip);
+	else
+		pf_mutex_unlock(&s->lock);
+}
+
 void pf_inode_put(struct pf_inode *ip)
 {
 	struct shard *s;
@@ -362,7 +394,7 @@ void pf_inode_put(struct pf_inode *ip)
 	s = shard_of(ip->fs, ip->ino);
 	pf_mutex_lock(&s->lock);
 	assert(ip->refs > 0);
-	if (--ip->refs == 0 && ip->nlookup == 0)
+	if (--ip->refs == 0)
 		unused(s, ip);
 	else
 		pf_mutex_unlock(&s->lock);
@@ -375,11 +407,17 @@ void pf_inode_forget(struct pf_fs *fs, uint64_t ino, uint64_t n)
 
 	pf_mutex_lock(&s->lock);
 	ip = find(s, ino);
+	if (ip == NULL || ip->state != PF_ICACHE_LIVE) {
+		pf_told_less(&s->told, ino, n);
+		goto out;
+	}
 	/* A count that we never gave is refused, not believed. */
-	if (ip == NULL || ip->state != PF_ICACHE_LIVE || ip->nlookup == 0 || n == 0)
+	if (ip->nlookup == 0 || n == 0)
 		goto out;
 	ip->nlookup -= pf_min64(n, ip->nlookup);
 	if (ip->nlookup == 0 && ip->refs == 0) {
+		if (ip->on_lru)
+			lru_del(s, ip);
 		unused(s, ip);
 		return;
 	}
@@ -408,6 +446,7 @@ void pf_icache_fini(struct pf_fs *fs)
 				destroy(ip);
 			}
 		}
+		pf_told_fini(&s->told);
 		(void)pthread_cond_destroy(&s->loaded);
 		pf_mutex_fini(&s->lock);
 	}

@@ -7,7 +7,8 @@
  *   refs      calls in progress, sessions, breaks            pf_inode_get() .. pf_inode_put()
  *   nlookup   what the kernel was told of the inode          pf_inode_told() .. pf_inode_forget()
  *
- * With the last one gone an inode without links is freed on the media; another one stays cached, up to a bound.
+ * With the last one gone an inode without links is freed on the media. One with links that no call uses stays cached, up to
+ * opts.cache of them; beyond, only the number of the kernel's references is remembered.
  *
  * Changes are made in a transaction's shadow and copied to ip->d at the end of its commit, so ip->d is always what
  * the media holds, and an aborted transaction leaves nothing to undo.

@@ -133,9 +133,16 @@ int pf_fs_mount_pm(struct pf_pm *pm, const struct pf_opts *opts, struct pf_fs **
 		return -ENOMEM;
 	fs->opts = *opts;
 	fs->pm = pm;
+	if (opts->overcommit)
+		pf_back_fini(pm);
 	err = pf_sb_load(fs, &info->why);
 	if (err != 0)
 		goto out_free;
+	err = opts->ro ? 0 : pf_sb_back(fs);
+	if (err != 0) {
+		info->why = "the filesystem that holds the image is full";
+		goto out_free;
+	}
 	err = bring_up(fs, info);
 	if (err != 0)
 		goto out_down;

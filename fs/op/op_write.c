@@ -253,8 +253,10 @@ static int reserve(struct pf_inode *ip, uint64_t fblk, uint64_t n, struct pf_ext
 	int err;
 
 	/* A big file goes by whole chunks: its pages lie in a device chunk as they lie in their own. */
-	if (fblk % PF_CHUNK_BLKS == 0 && (n >= 16 || fblk != 0))
+	if (fblk % PF_CHUNK_BLKS == 0 && (n >= PF_CHUNK_BLKS / 2 || fblk != 0))
 		flags = PF_ALLOC_ALIGN;
+	else if (fblk == 0 && n >= 16)
+		flags = PF_ALLOC_HOPE;
 	err = pf_alloc_reserve(ip->fs, n, 1, goal, flags, &run);
 	if (!err)
 		*ext = (struct pf_ext){ fblk, run.dblk, (uint32_t)run.nblk, 0 };

@@ -8,7 +8,9 @@
  *
  * Where things go: a request of a chunk (512 blocks) or more gets whole chunks as long as a group has one; a
  * smaller one is put where its goal says, else into chunks that are broken already, and breaks a whole
- * chunk only when no broken one in the device can hold it. So big files stay 2 MiB aligned on an old filesystem.
+ * chunk only when no broken one in the device can hold it. A file that begins with a write of middle size gets a chunk of its
+ * own, in the hope that it goes on, while three quarters of the free space are whole chunks. So big files stay 2 MiB
+ * aligned on an old filesystem.
  */
 #include <assert.h>
 #include <errno.h>
@@ -17,6 +19,7 @@
 
 #include "base/log.h"
 #include "media/badset.h"
+#include "media/pmem.h"
 #include "space/alloc_impl.h"
 
 /* Bits of one chunk --------------------------------------------------------------------------------- */
@@ -73,6 +76,7 @@ static struct group_sum summarise_group(const struct group *gr)
 	for (unsigned int c = 0; c < PF_GROUP_CHUNKS; c++) {
 		s.nfree += gr->nfree[c];
 		if (gr->nfree[c] == PF_CHUNK_BLKS) {
+			s.whole++;
 			if (++chunks > s.chunks)
 				s.chunks = chunks;
 			continue;
@@ -126,6 +130,7 @@ static uint64_t tree_find_wrap(const struct pf_alloc *a, const uint16_t *tree, u
 static void set_sum(struct pf_alloc *a, uint64_t g, struct group_sum s)
 {
 	a->free += (uint64_t)s.nfree - a->sum[g].nfree;
+	a->whole += (uint64_t)s.whole - a->sum[g].whole;
 	a->sum[g] = s;
 	tree_set(a->tree_chunks, a->leaves, g, s.chunks);
 	tree_set(a->tree_run, a->leaves, g, s.run);
@@ -199,6 +204,8 @@ void pf_alloc_flip(struct pf_fs *fs, uint64_t dblk, uint64_t nblk, bool availabl
 			unsigned int i = (unsigned int)(in_group % PF_CHUNK_BLKS);
 			unsigned int end = (unsigned int)pf_min64(PF_CHUNK_BLKS, i + nblk);
 
+			if (pf_pm_backs(fs->pm) && pf_pm_backed(fs->pm, dblk << PF_BLK_SHIFT))
+				a->backed += available ? (uint64_t)(end - i) : -(uint64_t)(end - i);
 			in_group += end - i;
 			dblk += end - i;
 			nblk -= end - i;
@@ -239,6 +246,14 @@ static uint64_t run_at(struct pf_fs *fs, uint64_t dblk, uint64_t want)
 			break;
 	}
 	return pf_min64(n, want);
+}
+
+static bool chunk_is_whole(struct pf_fs *fs, uint64_t dblk)
+{
+	struct group *gr;
+
+	return dblk < fs->nblk && pf_group_load(fs, dblk / PF_GROUP_BLKS, &gr) == 0 &&
+	       gr->nfree[dblk % PF_GROUP_BLKS / PF_CHUNK_BLKS] == PF_CHUNK_BLKS;
 }
 
 /* The first run of @n wholly available chunks in the group. */
@@ -322,13 +337,20 @@ static bool take_broken(struct pf_fs *fs, uint64_t want, uint64_t min, uint64_t 
 static bool find(struct pf_fs *fs, uint64_t want, uint64_t min, uint64_t goal, unsigned int flags, struct pf_run *out)
 {
 	struct pf_alloc *a = fs->alloc;
-	bool big = want >= PF_CHUNK_BLKS || (flags & PF_ALLOC_ALIGN);
+	bool plenty = a->whole * PF_CHUNK_BLKS / 3 >= a->free / 4;
+	bool big = want >= PF_CHUNK_BLKS || (flags & PF_ALLOC_ALIGN) || ((flags & PF_ALLOC_HOPE) && plenty);
 	uint64_t from = goal != 0 && goal < fs->nblk ? goal / PF_GROUP_BLKS : big ? a->rotor_big : a->rotor_small, n;
 	bool found;
 
-	if (goal != 0 && (!big || goal % PF_CHUNK_BLKS == 0)) {
-		n = run_at(fs, goal, want);
-		if (n >= min && (n == want || !big)) {
+	if (goal != 0 && big && goal % PF_CHUNK_BLKS == 0 && chunk_is_whole(fs, goal)) {
+		if (run_at(fs, goal, want) == want) {
+			*out = (struct pf_run){ goal, want };
+			return true;
+		}
+	} else if (goal != 0 && !big && (plenty || !chunk_is_whole(fs, goal))) {
+		/* Not into the next chunk if that is whole and they are scarce. */
+		n = run_at(fs, goal, plenty ? want : pf_min64(want, PF_CHUNK_BLKS - goal % PF_CHUNK_BLKS));
+		if (n >= min) {
 			*out = (struct pf_run){ goal, n };
 			return true;
 		}
@@ -344,6 +366,91 @@ static bool find(struct pf_fs *fs, uint64_t want, uint64_t min, uint64_t goal, u
 	return found;
 }
 
+/*
+ * A sparse image file: before blocks are given out, their chunks get room below (media/pmem.h). Two rules. What is given
+ * out has room. And what ordinary requests leave has room for the kept blocks, so that the full filesystem below does
+ * not keep anybody from unlinking; that is why mount begins with a chunk in hand.
+ */
+static bool back_chunk(struct pf_fs *fs, uint64_t dblk)
+{
+	const uint64_t doff = pf_round_down(dblk, PF_CHUNK_BLKS) << PF_BLK_SHIFT;
+	struct group *gr;
+
+	if (pf_pm_backed(fs->pm, doff))
+		return true;
+	if (pf_pm_back(fs->pm, doff, PF_BLK_SIZE) == 0)
+		return false;
+	if (pf_group_load(fs, dblk / PF_GROUP_BLKS, &gr) == 0 && pf_pm_backs(fs->pm))
+		fs->alloc->backed += gr->nfree[dblk % PF_GROUP_BLKS / PF_CHUNK_BLKS];
+	return true;
+}
+
+/* One more chunk with free blocks gets room. */
+static bool back_another(struct pf_fs *fs)
+{
+	struct pf_alloc *a = fs->alloc;
+	struct group *gr;
+
+	for (uint64_t g = a->ngroup; g-- > 0;) {
+		if (a->sum[g].nfree == 0 || pf_group_load(fs, g, &gr) != 0)
+			continue;
+		for (uint64_t c = 0; c < PF_GROUP_CHUNKS; c++) {
+			const uint64_t dblk = g * PF_GROUP_BLKS + c * PF_CHUNK_BLKS;
+
+			if (gr->nfree[c] != 0 && !pf_pm_backed(fs->pm, dblk << PF_BLK_SHIFT))
+				return back_chunk(fs, dblk);
+		}
+	}
+	return false;
+}
+
+/* When nothing can be added: inside a chunk that has room already. */
+static bool take_backed(struct pf_fs *fs, uint64_t want, uint64_t min, struct pf_run *out)
+{
+	struct pf_alloc *a = fs->alloc;
+	struct group *gr;
+
+	for (uint64_t g = 0; g < a->ngroup; g++) {
+		if (a->sum[g].nfree < min || pf_group_load(fs, g, &gr) != 0)
+			continue;
+		for (uint64_t c = 0; c < PF_GROUP_CHUNKS; c++) {
+			const uint64_t dblk = g * PF_GROUP_BLKS + c * PF_CHUNK_BLKS;
+			unsigned int best = 0, at = 0;
+
+			if (gr->run[c] < min || !pf_pm_backed(fs->pm, dblk << PF_BLK_SHIFT))
+				continue;
+			(void)find_run(gr->avail[c], 0, (unsigned int)pf_min64(want, PF_CHUNK_BLKS), &best, &at);
+			*out = (struct pf_run){ dblk + at, pf_min64(want, best) };
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The run, perhaps shorter or elsewhere, with room below. */
+static bool back_run(struct pf_fs *fs, uint64_t want, uint64_t min, unsigned int flags, struct pf_run *run)
+{
+	struct pf_alloc *a = fs->alloc;
+	uint64_t b = run->dblk, end = b + run->nblk, keep;
+
+	if (!pf_pm_backs(fs->pm))
+		return true;
+	while (b < end && back_chunk(fs, b))
+		b = pf_min64(end, pf_round_down(b, PF_CHUNK_BLKS) + PF_CHUNK_BLKS);
+	run->nblk = b - run->dblk;
+	if (run->nblk < min && !take_backed(fs, want, min, run))
+		return false;
+	if ((flags & PF_ALLOC_META) || !pf_pm_backs(fs->pm))
+		return true;
+	keep = pf_min64(a->kept, a->free - run->nblk);
+	while (a->backed < keep + run->nblk && back_another(fs))
+		;
+	if (a->backed < keep + min)
+		return false;
+	run->nblk = pf_min64(run->nblk, a->backed - keep);
+	return true;
+}
+
 int pf_alloc_reserve(struct pf_fs *fs, uint64_t want, uint64_t min, uint64_t goal, unsigned int flags,
 		     struct pf_run *out)
 {
@@ -355,7 +462,8 @@ int pf_alloc_reserve(struct pf_fs *fs, uint64_t want, uint64_t min, uint64_t goa
 	assert(want != 0 && min != 0 && min <= want);
 	pf_mutex_lock(&a->lock);
 	usable = flags & PF_ALLOC_META ? a->free : a->free > a->kept ? a->free - a->kept : 0;
-	if (usable >= min && find(fs, pf_min64(want, usable), min, goal, flags, &run)) {
+	want = pf_min64(want, usable);
+	if (usable >= min && find(fs, want, min, goal, flags, &run) && back_run(fs, want, min, flags, &run)) {
 		pf_alloc_flip(fs, run.dblk, run.nblk, false);
 		a->reserved += run.nblk;
 		*out = run;
@@ -571,6 +679,7 @@ static int sum_groups(struct pf_fs *fs)
 		read_bits(m, scratch);
 		a->sum[g] = summarise_group(scratch);
 		a->free += a->sum[g].nfree;
+		a->whole += a->sum[g].whole;
 		a->tree_chunks[a->leaves + g] = a->sum[g].chunks;
 		a->tree_run[a->leaves + g] = a->sum[g].run;
 	}
@@ -606,6 +715,8 @@ int pf_alloc_init(struct pf_fs *fs)
 	a->tree_run = calloc(2 * a->leaves, sizeof *a->tree_run);
 	if (a->sum && a->group && a->tree_chunks && a->tree_run)
 		err = sum_groups(fs);
+	while (!err && pf_pm_backs(fs->pm) && a->backed < pf_min64(a->kept, a->free) && back_another(fs))
+		;
 	if (!err)
 		err = pf_alloc_tx_init(fs);
 	if (err)

@@ -30,6 +30,7 @@ struct pf_space {
 
 #define PF_ALLOC_ALIGN 1U	/* prefer a run that starts on a 2 MiB boundary of the device */
 #define PF_ALLOC_META 2U	/* may use the kept blocks */
+#define PF_ALLOC_HOPE 4U	/* the same as ALIGN, as long as most free space is whole chunks: the file may stay small */
 
 int pf_alloc_init(struct pf_fs *fs) PF_MUST_CHECK;		/* reads the map blocks: -EUCLEAN, -ENOMEM */
 void pf_alloc_fini(struct pf_fs *fs);

@@ -16,6 +16,7 @@ struct group_sum {
 	uint32_t nfree;		/* available blocks */
 	uint16_t chunks;	/* longest run of wholly available chunks */
 	uint16_t run;		/* longest run inside a chunk that is not wholly available */
+	uint16_t whole;		/* chunks that are wholly available */
 };
 
 /* The same of every chunk, and the blocks themselves; loaded when the group is first used. */
@@ -36,6 +37,8 @@ struct pf_alloc {
 	struct group **group;			/* [ngroup], NULL until loaded */
 	uint16_t *tree_chunks, *tree_run;	/* [2 * leaves]: maxima, root at 1 */
 	uint64_t free, reserved, limbo, kept;
+	uint64_t whole;				/* chunks that are wholly available */
+	uint64_t backed;			/* of free: in chunks known to have room in a sparse image file */
 	uint64_t rotor_small, rotor_big;	/* group where the last search without a goal ended */
 	struct pf_mutex stripe[MAP_STRIPES];	/* MAP: map block of group g is under stripe g % MAP_STRIPES */
 };
