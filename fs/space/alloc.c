@@ -680,6 +680,10 @@ static int sum_groups(struct pf_fs *fs)
 		a->sum[g] = summarise_group(scratch);
 		a->free += a->sum[g].nfree;
 		a->whole += a->sum[g].whole;
+		for (uint64_t c = 0; pf_pm_backs(fs->pm) && c < PF_GROUP_CHUNKS; c++)	/* the fixed places */
+			if (scratch->nfree[c] != 0 &&
+			    pf_pm_backed(fs->pm, (g * PF_GROUP_BLKS + c * PF_CHUNK_BLKS) << PF_BLK_SHIFT))
+				a->backed += scratch->nfree[c];
 		a->tree_chunks[a->leaves + g] = a->sum[g].chunks;
 		a->tree_run[a->leaves + g] = a->sum[g].run;
 	}

@@ -26,8 +26,10 @@ static char small[PATH_MAX + 32];	/* the tmpfs, while it is mounted */
 
 static void drop_small(void)
 {
-	if (small[0] != '\0')
-		(void)umount2(small, MNT_DETACH);
+	if (small[0] == '\0')
+		return;
+	(void)umount2(small, MNT_DETACH);
+	(void)rmdir(small);
 	small[0] = '\0';
 }
 
@@ -47,7 +49,7 @@ static struct pt_fs *start_sparse(const char *opts)
 	fs = pt_fs_new("16M");
 	CU_ASSERT_FATAL(fs != NULL);
 	PT_SYS(unlink(fs->img));
-	(void)snprintf(small, sizeof small, "%s/small", fs->dir);
+	(void)snprintf(small, sizeof small, "%s/small", pt_tmp());
 	PT_SYS_FATAL(mkdir(small, 0700));
 	PT_SYS_FATAL(mount("small", small, "tmpfs", 0, "size=24M"));
 	CU_ASSERT_FATAL((size_t)snprintf(fs->img, sizeof fs->img, "%s/img", small) < sizeof fs->img);

@@ -239,7 +239,7 @@ static void killed_under_load(void)
 		pt_sleep_ms((unsigned int)(100 + 37 * round));
 		pt_fs_crash(fs);
 		for (unsigned int i = 0; i < 4; i++)
-			PT_EQ(pt_wait(kid[i], 10000), 0);
+			PT_EQ(pt_wait(kid[i], 60000), 0);
 		CU_ASSERT_EQUAL_FATAL(pt_fs_mount(fs, NULL), 0);
 		for (unsigned int i = 0; i < 4; i++) {
 			unsigned int done = promises[i].done;
