@@ -179,6 +179,17 @@ static bool has_number(const char *list, unsigned long n)
 	}
 }
 
+/* Root of a container of its own has every capability, there. */
+static bool in_our_userns(pid_t pid)
+{
+	struct stat ours, its;
+	char path[64];
+
+	(void)snprintf(path, sizeof path, "/proc/%d/ns/user", (int)pid);
+	return stat(path, &its) == 0 && stat("/proc/self/ns/user", &ours) == 0 && its.st_dev == ours.st_dev &&
+	       its.st_ino == ours.st_ino;
+}
+
 /* The caller waits for our answer, so its number is its own until then. Not in our pid namespace: nothing is known, and
  * the careful answer given. */
 static void ask_proc(fuse_req_t req, struct caller *c)
@@ -199,6 +210,8 @@ static void ask_proc(fuse_req_t req, struct caller *c)
 	}
 	free(line);
 	(void)fclose(f);
+	if (!in_our_userns(fuse_req_ctx(req)->pid))
+		c->caps = 0;
 }
 
 bool pf_caller_capable(fuse_req_t req, unsigned int cap)

@@ -370,8 +370,8 @@ int pf_xattr_apply(struct pf_tx *tx, struct pf_inode *ip, struct pf_xchange *x)
 	return err == 0 ? pf_leaf_del(&t, &spot) : err;
 }
 
-/* Said before space is looked for: an attribute that may not be made must not fail for want of it. *nothing: all is as it
- * should be already. */
+/* Said before space is looked for: an attribute that may not be made must not fail for want of it. *nothing: all is as
+ * it should be already. */
 static int check_first(struct pf_inode *ip, const struct pf_xchange *x, bool *nothing)
 {
 	const struct pf_names t = names_of(ip, NULL);
@@ -442,8 +442,8 @@ int pf_xattr_kill_cap(struct pf_inode *ip)
 
 /* ---- the end of an inode ---- */
 
-/* The last attribute of the last leaf whose value lies in blocks; else the whole leaf, which then has nothing more. From
- * the back, because a tree of names begins with key 0 at any time. */
+/* The last attribute of the last leaf whose value lies in blocks; else the whole leaf, which then has nothing more.
+ * From the back, because a tree of names begins with key 0 at any time. */
 static int cut_one(const struct pf_names *t, struct pf_bm *bm, const struct pf_ext *ext)
 {
 	struct pf_leaf_spot spot = { .leaf = *ext };

@@ -83,10 +83,10 @@ int pf_op_fileattr_set(struct pf_fs *fs, uint64_t ino, uint32_t mask, bool set_p
 /* Do its flags allow to open a file for writing (@trunc: to cut it, @append: with O_APPEND)? -EPERM. */
 int pf_op_open_check(struct pf_fs *fs, uint64_t ino, bool append, bool trunc);
 
-/* Extended attributes (xattr(7)): user., trusted., security., system.posix_acl_access, system.posix_acl_default. Errors as
- * ext4's: -EOPNOTSUPP (another namespace), -EINVAL (nothing behind the prefix, not a valid list), -ERANGE (a name over
- * 255 bytes; @size is not 0 and too small), -E2BIG, -ENODATA, -EEXIST, -ENOSPC, -EPERM. @kill_sgid: the caller is not of
- * the file's group, so a new access list takes the set-gid bit. Who may is the caller's business. */
+/* Extended attributes (xattr(7)): user., trusted., security., system.posix_acl_access, system.posix_acl_default. Errors
+ * as ext4's: -EOPNOTSUPP (another namespace), -EINVAL (nothing behind the prefix, not a valid list), -ERANGE (a name
+ * over 255 bytes; @size is not 0 and too small), -E2BIG, -ENODATA, -EEXIST, -ENOSPC, -EPERM. @kill_sgid: the caller is
+ * not of the file's group, so a new access list takes the set-gid bit. Who may is the caller's business. */
 int pf_op_setxattr(struct pf_fs *fs, uint64_t ino, const char *name, const void *value, size_t len, int flags,
 		   bool kill_sgid);
 int pf_op_removexattr(struct pf_fs *fs, uint64_t ino, const char *name);

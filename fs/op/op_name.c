@@ -203,7 +203,7 @@ static int fill_inode(struct pf_tx *tx, struct pf_d_inode *di, uint64_t ino, con
 	pf_set_ctime(di, now);
 	di->i_btime = pf_put64(now.sec);
 	di->i_btime_ns = pf_put32(now.ns);
-	return S_ISLNK(mode) ? put_target(tx, di, ino, r->target) : 0;
+	return r->target != NULL ? put_target(tx, di, ino, r->target) : 0;
 }
 
 /* The lists that the new inode inherits, before anybody can see it without. */

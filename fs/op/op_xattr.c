@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * op_xattr.c - extended attributes as xattr(7) has them: which namespaces there are, on what, and what POSIX lists do to
- * the mode. The errors are ext4's.
+ * op_xattr.c - extended attributes as xattr(7) has them: which namespaces there are, on what, and what POSIX lists do
+ * to the mode. The errors are ext4's.
  *
  * The kernel has checked who may: write permission for user., CAP_SYS_ADMIN for trusted., ownership for lists. Takes
  * INODE; each call is one transaction.

@@ -3,8 +3,9 @@
  * bmap.h - the B+trees of an inode: file page -> device blocks, or name key -> directory leaf; and attribute key ->
  * attribute leaf.
  *
- * The root is 10 records inside the inode, of attributes 2; nodes have 168. All calls are O(log n). The caller holds the inode lock:
- * shared for lookups outside a transaction, exclusive otherwise. Nothing here blocks but pf_tx_* and the allocator.
+ * The root is 10 records inside the inode, of attributes 2; nodes have 168. All calls are O(log n). The caller holds
+ * the inode lock: shared for lookups outside a transaction, exclusive otherwise. Nothing here blocks but pf_tx_* and
+ * the allocator.
  */
 #ifndef PF_SPACE_BMAP_H
 #define PF_SPACE_BMAP_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_crash_xattr.c - power loss while attributes change: values in leaves and in blocks, leaves that split and go, lists
- * that change with the mode, lists that come with a new file, an inode that goes with more attributes than one
+ * test_crash_xattr.c - power loss while attributes change: values in leaves and in blocks, leaves that split and go,
+ * lists that change with the mode, lists that come with a new file, an inode that goes with more attributes than one
  * transaction can free. Whatever an image at any drain holds, after the mount all is as before or as after, and fsck
  * finds nothing before the mount nor after it. Twins: a list that is set after the file was made; a value not drained.
  */

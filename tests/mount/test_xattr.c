@@ -238,7 +238,10 @@ static void s_types(void)
 		LIST(path[i]);
 	}
 	DO(setxattr("link", "user.through", "1", 1, 0));
+	DO(setxattr("f", "trusted.seen", "1", 1, 0));
 	LIST("f");
+	/* Root of a user namespace is not who may see them. */
+	RUN("unshare -Ur getfattr -m - f");
 	DO(setxattr("dangling", "user.through", "1", 1, 0));
 }
 
@@ -275,8 +278,8 @@ static void make_rights(void)
 static void try_rights(void)
 {
 	static const char *const path[] = {
-		"mine", "mine-ro", "mine-wo", "his", "his-rw", "his-none", "his-wo", "dir-mine", "dir-mine-ro", "dir-mine-wo",
-		"dir-his", "dir-his-rw", "dir-his-none", "dir-his-wo", "sticky", "sticky-mine",
+		"mine", "mine-ro", "mine-wo", "his", "his-rw", "his-none", "his-wo", "dir-mine", "dir-mine-ro",
+		"dir-mine-wo", "dir-his", "dir-his-rw", "dir-his-none", "dir-his-wo", "sticky", "sticky-mine",
 	};
 	static const char *const space[] = { "user", "trusted", "security" };
 	char buf[64], name[64];
@@ -401,7 +404,8 @@ static void s_acl_programs(void)
 	RUN("setfacl -d -m u:7:rw f");
 	RUN("setfacl -d -m u:7:rw,g:9:rwx d; getfacl -cn d; stat -c %a d");
 	LIST("d");
-	RUN("umask 077; touch d/f; mkdir d/d; mkfifo d/p; ln -s x d/l; cd d; for i in f d p; do getfacl -cn $i; stat -c %a $i; done");
+	RUN("umask 077; touch d/f; mkdir d/d; mkfifo d/p; ln -s x d/l; cd d\n"
+	    "for i in f d p; do getfacl -cn $i; stat -c %a $i; done");
 	LIST("d/l");
 	RUN("umask 022; mkdir -m 700 d/private; getfacl -cn d/private; touch d/private/f; getfacl -cn d/private/f");
 	RUN("cp -a d/f copy; getfacl -cn copy; mv copy d/moved; getfacl -cn d/moved");
@@ -409,7 +413,8 @@ static void s_acl_programs(void)
 	RUN("getfacl -cn d/d | setfacl --set-file=- d/f; getfacl -cn d/f");
 	RUN("ln -s f link; setfacl -m u:1:r link; getfacl -cn f; setfacl -P -m u:2:r link");
 	RUN("chown 5:6 d/d; getfacl -cn d/d; chmod g=,o= d/d; getfacl -cn d/d");
-	RUN("setfattr -n user.text -v value f; setfattr -n user.hex -v 0x00ff f; getfattr -d f; getfattr -d -m - f; getfattr -d -e hex f");
+	RUN("setfattr -n user.text -v value f; setfattr -n user.hex -v 0x00ff f");
+	RUN("getfattr -d f; getfattr -d -m - f; getfattr -d -e hex f");
 	RUN("setfattr -x user.text f; getfattr -d f; setfattr -x user.text f; setfattr -n nothing -v 1 f");
 	RUN("setfattr -h -n trusted.l -v 1 link; getfattr -h -d -m trusted link; setfattr -h -n user.l -v 1 link");
 }
@@ -467,8 +472,9 @@ static void s_acl_bytes(void)
 static void make_lists(void)
 {
 	static const char *const list[] = {
-		"u:65534:rw", "u:65534:r", "u:65534:-", "u:65534:rwx,m::r", "g:65534:rw", "g:4242:rw", "g:4242:r", "g:4242:-",
-		"g:777:rw", "o::rw", "u:65534:-,o::rwx", "g:4242:-,g:65534:rw", "g:4242:r,g:65534:w", "g::rw,g:4242:-",
+		"u:65534:rw", "u:65534:r", "u:65534:-", "u:65534:rwx,m::r", "g:65534:rw", "g:4242:rw", "g:4242:r",
+		"g:4242:-", "g:777:rw", "o::rw", "u:65534:-,o::rwx", "g:4242:-,g:65534:rw", "g:4242:r,g:65534:w",
+		"g::rw,g:4242:-",
 	};
 
 	char cmd[200];
@@ -577,8 +583,8 @@ static void c_acl_programs(void) { compare("setfacl and getfacl", s_acl_programs
 static void c_acl_bytes(void) { compare("lists as bytes", s_acl_bytes, &tw_root); }
 static void c_acl_rights(void) { compare_two("rights by lists", make_lists, try_lists); }
 
-/* What ext4 has no room for: values up to 64 KiB, names up to what listxattr(2) can show; and all of it after a crash and
- * after a mount. */
+/* What ext4 has no room for: values up to 64 KiB, names up to what listxattr(2) can show; and all of it after a crash
+ * and after a mount. */
 static void check_large(const char *path, unsigned int n, const char *value)
 {
 	char *buf = malloc(65536), name[32];
@@ -597,7 +603,7 @@ static void check_large(const char *path, unsigned int n, const char *value)
 
 static void c_large(void)
 {
-	char *value = malloc(65600), *list = malloc(65536), name[64];
+	static char value[65600], list[65536], name[64];
 	const unsigned int n = 20;
 	const char *path;
 	ssize_t rc = 0;
@@ -635,8 +641,6 @@ static void c_large(void)
 	check_large(path, n, value);
 	PT_SYS(unlink(path));
 	pt_fs_end(open_fs);
-	free(list);
-	free(value);
 }
 
 int main(int argc, char **argv)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_xattr.c - extended attributes against an array that knows the truth: values in leaves and in blocks of their own,
- * leaves that split, merge and go, a full device, the end of the inode; and what access lists do to modes.
+ * test_xattr.c - extended attributes against an array that knows the truth: values in leaves and in blocks of their
+ * own, leaves that split, merge and go, a full device, the end of the inode; and what access lists do to modes.
  */
 #include "harness/unit.h"
 
@@ -55,7 +55,7 @@ static int set(struct op_env *e, uint64_t ino, const char *name, const void *val
 #define NAMES 60U
 #define VALUE_MAX 65536U
 
-struct value { bool there; uint32_t len; uint8_t first, last; };
+struct value { uint32_t len; bool there; uint8_t first, last; };
 
 static void fill(uint8_t *buf, struct value *v)
 {
@@ -274,7 +274,8 @@ static void the_end_of_an_inode(void)
 	CU_ASSERT_EQUAL(pf_op_unlink(e.fs, PF_INO_ROOT, "first"), 0);
 	free0 = free_blocks(&e);
 	for (size_t i = 0; i < PF_ARRAY_LEN(kinds); i++) {
-		CU_ASSERT_EQUAL_FATAL(pf_op_mknod(e.fs, &op_root, PF_INO_ROOT, kinds[i].name, kinds[i].mode, 0, &entry), 0);
+		CU_ASSERT_EQUAL_FATAL(pf_op_mknod(e.fs, &op_root, PF_INO_ROOT, kinds[i].name, kinds[i].mode, 0,
+						  &entry), 0);
 		for (unsigned int k = 0; k < 400; k++) {
 			(void)sprintf(name, "trusted.%u", k);
 			CU_ASSERT_EQUAL_FATAL(set(&e, entry.ino, name, buf, k % 3 == 0 ? 3000 + k * 10 : k, 0), 0);
