@@ -101,6 +101,8 @@ void fsx_m_zero(struct fsx_file *f, size_t off, size_t len, enum fsx_blk blk);
 void fsx_m_alloc(struct fsx_file *f, size_t off, size_t len);
 /* A store to a window may fill a chunk that was a hole as a whole, as the kernel's huge page faults do. */
 void fsx_m_chunks(struct fsx_file *f, size_t off, size_t len);
+void fsx_m_collapse(struct fsx_file *f, size_t off, size_t len);
+void fsx_m_insert(struct fsx_file *f, size_t off, size_t len);
 /* The kernel's cache. */
 bool fsx_cached(const struct fsx_file *f, size_t off, size_t len, unsigned int what);
 void fsx_cache(struct fsx_file *f, size_t off, size_t len, unsigned int set, unsigned int clear);

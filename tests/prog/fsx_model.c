@@ -143,6 +143,36 @@ void fsx_m_chunks(struct fsx_file *f, size_t off, size_t len)
 	fsx_m_alloc(f, from, to - from);
 }
 
+/* Pages from @off on are other pages now. They were written back, and the kernel has none of them. */
+static void moved(struct fsx_file *f, size_t off)
+{
+	fsx_cache(f, off, FSX_MAX - off, 0, FSX_DIRTY | FSX_STALE);
+}
+
+void fsx_m_collapse(struct fsx_file *f, size_t off, size_t len)
+{
+	size_t p = off / FSX_PAGE, n = len / FSX_PAGE;
+
+	memmove(f->bytes + off, f->bytes + off + len, f->size - off - len);
+	memset(f->bytes + f->size - len, 0, len);
+	f->size -= len;
+	memmove(f->blk + p, f->blk + p + n, FSX_PAGES - p - n);
+	memset(f->blk + FSX_PAGES - n, FSX_HOLE, n);
+	moved(f, off);
+}
+
+void fsx_m_insert(struct fsx_file *f, size_t off, size_t len)
+{
+	size_t p = off / FSX_PAGE, n = len / FSX_PAGE;
+
+	memmove(f->bytes + off + len, f->bytes + off, f->size - off);
+	memset(f->bytes + off, 0, len);
+	f->size += len;
+	memmove(f->blk + p + n, f->blk + p, FSX_PAGES - p - n);
+	memset(f->blk + p, FSX_HOLE, n);
+	moved(f, off);
+}
+
 bool fsx_cached(const struct fsx_file *f, size_t off, size_t len, unsigned int what)
 {
 	for (size_t p = first_page(off); p < end_page(off, len); p++)

@@ -564,6 +564,33 @@ static bool do_fallocate(struct fsx_worker *w, unsigned int i, size_t *off, size
 	return true;
 }
 
+/* Collapse or insert. libpinfs passes them on; the kernel would refuse. */
+static bool do_shift(struct fsx_worker *w, unsigned int i, size_t *off, size_t *len)
+{
+	struct fsx *x = w->x;
+	struct fsx_file *f = &x->file[i];
+	struct handle *h = use(w, i);
+	bool insert = fsx_rnd(x, 2) != 0;
+
+	if (h == NULL)
+		return false;
+	range(x, f, x->conf.max, x->conf.max / 4, off, len);
+	*off &= ~(FSX_PAGE - 1);
+	*len = (*len + FSX_PAGE - 1) & ~(FSX_PAGE - 1);
+	if (insert ? *off >= f->size || f->size + *len > x->conf.max : *off + *len >= f->size)
+		return true;
+	fsx_log(x, "%s %s %#zx+%#zx", insert ? "insert   " : "collapse ", f->name, *off, *len);
+	if (!sys(w, "fallocate", fallocate(h->fd, insert ? FALLOC_FL_INSERT_RANGE : FALLOC_FL_COLLAPSE_RANGE,
+					   (off_t)*off, (off_t)*len) == 0))
+		return false;
+	if (insert)
+		fsx_m_insert(f, *off, *len);
+	else
+		fsx_m_collapse(f, *off, *len);
+	*len = f->size - *off;
+	return true;
+}
+
 static bool do_copy(struct fsx_worker *w, unsigned int i, size_t *off, size_t *len)
 {
 	struct fsx *x = w->x;
@@ -822,7 +849,7 @@ static bool do_name(struct fsx_worker *w, unsigned int i)
 bool fsx_worker_step(struct fsx_worker *w)
 {
 	struct fsx *x = w->x;
-	unsigned int i = (unsigned int)fsx_rnd(x, x->conf.files), op = (unsigned int)fsx_rnd(x, 32);
+	unsigned int i = (unsigned int)fsx_rnd(x, x->conf.files), op = (unsigned int)fsx_rnd(x, 34);
 	size_t off = 0, len = x->file[i].size;
 	bool ok;
 
@@ -848,8 +875,10 @@ bool fsx_worker_step(struct fsx_worker *w)
 		ok = do_sync(w, i);
 	else if (op == 30)
 		ok = do_reopen(w, i);
-	else
+	else if (op == 31)
 		ok = (x->conf.may & FSX_NAMES) == 0 || do_name(w, i);
+	else
+		ok = do_shift(w, i, &off, &len);
 	if (ok && fsx_rnd(x, 64) == 0)
 		ok = bury(w);
 	return ok && look(w, i, off, len);
