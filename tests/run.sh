@@ -21,6 +21,7 @@ bad=
 skips=
 
 scratch=$(mktemp -d "$([ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")/pinfs-check.XXXXXX") || exit 2
+chmod 711 "$scratch"		# some tests run programs as another user
 # Sanitizers speak into files: a test may have put stderr elsewhere when they have something to say.
 said=log_path=$scratch/sanitizer
 export ASAN_OPTIONS="${ASAN_OPTIONS:-$said}"

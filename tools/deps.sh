@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # deps.sh - look for what pinfs needs and install only what is missing, with apt-get.
 #
-#   tools/deps.sh [build|demo|check|lint|san|bench|fuzz]
+#   tools/deps.sh [build|demo|check|long|lint|san|bench|fuzz]
 #
 # It looks for the thing (a header, a library, a program), not for the package, so it is content on any distribution that has
 # them. Where there is no apt-get, or no right to use it, it says in one line what to install.
@@ -39,7 +39,16 @@ need_check()
 	need git prog git
 	need attr prog setfattr
 	need acl prog setfacl
+	need rsync prog rsync
+	need stress-ng prog stress-ng
 }
+# Some 80 MB: not for every run.
+need_long()
+{
+	need fio prog fio
+	need postgresql postgres_server
+}
+postgres_server() { command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; }
 need_lint()
 {
 	need clang prog clang
@@ -62,6 +71,7 @@ look()
 	build) ;;
 	demo) need fuse3 prog fusermount3 ;;
 	check) need_check ;;
+	long) need_check; need_long ;;
 	lint) need_check; need_lint ;;
 	san) need_check; need libasan8 links -fsanitize=address ;;
 	fuzz)
@@ -70,7 +80,7 @@ look()
 		need libclang-rt-14-dev fuzzer
 		;;
 	bench) need fuse3 prog fusermount3; need bindfs prog bindfs ;;
-	*) echo "usage: tools/deps.sh [build|demo|check|lint|san|bench|fuzz]" >&2; exit 2 ;;
+	*) echo "usage: tools/deps.sh [build|demo|check|long|lint|san|bench|fuzz]" >&2; exit 2 ;;
 	esac
 }
 

@@ -22,6 +22,6 @@ code=$(echo "$text" | grep -E '\.[ch]$')
 }
 if command -v shellcheck >/dev/null; then
 	# shellcheck disable=SC2046
-	shellcheck $(for f in $text; do head -n 1 "$f" | grep -q '^#!/bin/sh' && echo "$f"; done) || bad=1
+	shellcheck -x $(for f in $text; do head -n 1 "$f" | grep -q '^#!/bin/sh' && echo "$f"; done) || bad=1
 fi
 exit $bad
