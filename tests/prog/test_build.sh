@@ -9,8 +9,12 @@ need make cc ar
 
 fresh 256M
 unset MAKEFLAGS MFLAGS MAKELEVEL
-copy() { mkdir -p "$1/tools" "$1/tests" && cp -r "$source/Makefile" "$source/fs" "$source/include" "$1" &&
-	cp -r "$source"/tools/mkfs.pinfs* "$source/tools/lib" "$1/tools" && cp -r "$source/tests/tests.mk" "$source/tests/lint" "$1/tests"; }
+copy()
+{
+	mkdir -p "$1/tools" &&
+		cp -r "$source/Makefile" "$source/fs" "$source/include" "$source/tests" "$1" &&
+		cp -r "$source"/tools/mkfs.pinfs* "$source/tools/lib" "$1/tools"
+}
 make_in() { (cd "$1" && shift && make -s "$@"); }
 objects() { (cd "$1/src" && find b/obj/fs/base -name '*.o' | sort | xargs sha256sum); }
 
