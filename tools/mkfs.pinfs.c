@@ -256,8 +256,8 @@ static int bad_line(struct pf_fs *fs, const struct args *a, char *line, unsigned
 	}
 	/* Nothing of the fixed part can lie elsewhere. */
 	if (first < fs->iclu0_blk + PF_ICLU_BLKS || !pf_range_ok(first, n, fs->nblk - 1)) {
-		cli_error("%s:%u: %s: not among the blocks %" PRIu64 " to %" PRIu64 ", which alone may be bad", a->bad, nr,
-			  line, fs->iclu0_blk + PF_ICLU_BLKS, fs->nblk - 2);
+		cli_error("%s:%u: %s: not among the blocks %" PRIu64 " to %" PRIu64 ", which alone may be bad", a->bad,
+			  nr, line, fs->iclu0_blk + PF_ICLU_BLKS, fs->nblk - 2);
 		return -EINVAL;
 	}
 	err = pf_bad_add(fs, first, n, &changed);

@@ -28,7 +28,7 @@ enum pf_fault { PF_FAULT_DAMAGE, PF_FAULT_MEDIUM, PF_FAULT_GONE };
 int pf_fail_init(struct pf_fs *fs) PF_MUST_CHECK;	/* -ENOMEM, -EMFILE */
 void pf_fail_fini(struct pf_fs *fs);
 
-/* Something is wrong: says so, once for each step of the state, and takes that step. Any thread, any locks above LEAF. */
+/* Something is wrong: says so, and takes the step of the state that follows. Any thread, any locks above LEAF. */
 void pf_fs_fail(struct pf_fs *fs, enum pf_fault fault, const char *fmt, ...) PF_PRINTF(3, 4);
 
 /* An eventfd, readable after each step of the state: who waits for a client or a pin must be told. -1: no mount. */

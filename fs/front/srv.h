@@ -34,8 +34,8 @@ void pf_srv_sock(const struct pf_srv *srv, struct pinfs_sock *out);
 
 /*
  * Whom to tell that attributes of an inode changed by a window (blocks, mtime), or, with @data, that its bytes did:
- * fuse_lowlevel_notify_inval_inode(ino, -1, 0), or (ino, 0, 0). Called from a session thread with no lock held. Set it before the first client can attach; NULL turns it
- * off and returns when no call is in progress any more.
+ * fuse_lowlevel_notify_inval_inode(ino, -1, 0), or (ino, 0, 0). Called from a session thread with no lock held. Set it
+ * before the first client can attach; NULL turns it off and returns when no call is in progress any more.
  */
 void pf_srv_set_notify(struct pf_srv *srv, void (*fn)(void *arg, uint64_t ino, bool data), void *arg);
 

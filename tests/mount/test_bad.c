@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_bad.c - bad blocks on a mount: pinfsctl badblock, mkfs -l, what read(2), write(2) and plain mappings get, metadata
- * in a bad block, and an image that is cut off under its daemon.
+ * test_bad.c - bad blocks on a mount: pinfsctl badblock, mkfs -l, what read(2), write(2) and plain mappings get,
+ * metadata in a bad block, and an image that is cut off under its daemon.
  *
  * A block that goes bad is filled with junk in the image, so that who reads it nevertheless is caught; deleting it from
  * the list is the twin, after which the junk is read.
@@ -362,12 +362,13 @@ static void metadata(void)
 	PT_EQ(CTL("add", fs->mnt, block, "0"), 0);
 	PT_FAILS(open(pt_path(fs, "d/f"), O_RDONLY), EIO);
 	PT_FAILS(mkdir(pt_path(fs, "e"), 0755), EROFS);
-	PT_EQ(pt_run(out, sizeof out, DEADLINE_MS, (const char *[]){ pt_program("pinfsctl"), "status", fs->mnt, NULL }), 0);
+	PT_EQ(pt_run(out, sizeof out, DEADLINE_MS,
+		     (const char *[]){ pt_program("pinfsctl"), "status", fs->mnt, NULL }), 0);
 	CU_ASSERT(says("bad block"));
 	PT_EQ(CTL("del", fs->mnt, block), 1);
 	CU_ASSERT(says("Read-only"));
 	PT_EQ(pt_fs_umount(fs), 0);
-	/* Off the list on the image that nobody serves, all is well: the block was sound, it was only said to be bad. */
+	/* Off the list, on the image that nobody serves, all is well: the block was only said to be bad. */
 	PT_EQ(CTL("del", fs->img, block, "0"), 0);
 	PT_EQ(pt_fs_mount(fs, NULL), 0);
 	fd = open(pt_path(fs, "d/f"), O_RDONLY | O_CLOEXEC);
@@ -376,7 +377,7 @@ static void metadata(void)
 	pt_fs_end(fs);
 }
 
-/* Somebody truncates the image under its daemon: no crash, no wrong byte, one clear message, and the end of all calls. */
+/* Somebody truncates the image under its daemon: no crash, no wrong byte, one clear message, the end of all calls. */
 static void cut_off(void)
 {
 	const char *status[] = { pt_program("pinfsctl"), "status", NULL, NULL };
@@ -415,7 +416,8 @@ static void cut_off(void)
 	PT_SYS(close(fd));
 	PT_EQ(pt_fs_umount(fs), 0);
 	free(buf);
-	PT_EQ(pt_run(out, sizeof out, DEADLINE_MS, (const char *[]){ pt_program("mkfs.pinfs"), "-f", fs->img, NULL }), 0);
+	PT_EQ(pt_run(out, sizeof out, DEADLINE_MS,
+		     (const char *[]){ pt_program("mkfs.pinfs"), "-f", fs->img, NULL }), 0);
 	pt_fs_end(fs);
 }
 

@@ -290,7 +290,8 @@ static void test_many(void)
 
 	memset(model, 0, sizeof model);
 	for (int i = 0; i < 3000; i++) {
-		uint64_t first = fs->iclu0_blk + PF_ICLU_BLKS, at = first + rnd(&seed) % (NBLK - first - 40), len = 1 + rnd(&seed) % 3;
+		uint64_t first = fs->iclu0_blk + PF_ICLU_BLKS;
+		uint64_t at = first + rnd(&seed) % (NBLK - first - 40), len = 1 + rnd(&seed) % 3;
 		bool on = rnd(&seed) % 4 != 0;
 
 		CU_ASSERT_EQUAL_FATAL(on ? pf_bad_add(fs, at, len, &n) : pf_bad_del(fs, at, len, &n), 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_op_bad.c - files with bad blocks: what can be read, what a write, a hole or a new size makes of them, and that the
- * blocks end up with the list, never with another file.
+ * test_op_bad.c - files with bad blocks: what can be read, what a write, a hole or a new size makes of them, and that
+ * the blocks end up with the list, never with another file.
  *
  * A block that goes bad is overwritten with junk on the device, so whoever reads it all the same is caught. In the twin
  * the list is ignored, and the junk is seen.
