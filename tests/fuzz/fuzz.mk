@@ -14,7 +14,7 @@ FUZZ_SRC := $(filter-out tests/fuzz/targets/libfuzzer.c,$(wildcard tests/fuzz/ta
 $(B)/tests/fuzz/test_fuzz_corpus: $(call obj,$(FUZZ_SRC))
 LIBS_test_fuzz_corpus = $(B)/libpinfscore.a $(JSON_LIBS)
 
-$(B)/obj/fuzz-%.o: tests/fuzz/targets/libfuzzer.c
+$(patsubst %,$(B)/obj/fuzz-%.o,$(FUZZ_TARGETS)): $(B)/obj/fuzz-%.o: tests/fuzz/targets/libfuzzer.c
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
 	$(Q)$(CC) $(call flags,$<) -DFZ_TARGET=fz_$* -MMD -MP -c -o $@ $<

@@ -108,12 +108,18 @@ static const struct lost *first_lost(const struct resolve *r)
 		else
 			hi = mid;
 	}
-	return r->lost + lo;
+	return lo < r->nr_lost ? &r->lost[lo] : NULL;
+}
+
+static const struct lost *next_lost(const struct resolve *r, const struct lost *l)
+{
+	l++;
+	return l < r->lost + r->nr_lost && l->ino == r->ino ? l : NULL;
 }
 
 /* Each lost leaf of the inode at hand that has this magic. */
-#define for_each_lost(r, l, want)                                                                       \
-	for (const struct lost *l = first_lost(r); l < (r)->lost + (r)->nr_lost && l->ino == (r)->ino; l++) \
+#define for_each_lost(r, l, want)                                                                 \
+	for (const struct lost *l = first_lost(r); l != NULL && l->ino == (r)->ino; l = next_lost(r, l)) \
 		if (l->magic == (want))
 
 /* ---- gathering ---- */

@@ -126,7 +126,8 @@ static int choose(struct fsck *f, struct cands *c, struct fsck_recs *recs, uint6
 	struct fsck_rec *last;
 	int err = 0;
 
-	qsort(c->v, c->nr, sizeof *c->v, by_nr);
+	if (c->nr != 0)
+		qsort(c->v, c->nr, sizeof *c->v, by_nr);
 	fsck_pass_begin(f);
 	if (c->nr == 0 || c->v[0].nr != 0)
 		(void)cand_add(c, 0, f->fs.iclu0_blk, true);
