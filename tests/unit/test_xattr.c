@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <linux/posix_acl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -431,6 +432,77 @@ static void damaged_value(void)
 	op_env_close(&e);
 }
 
+/* ---- many at a time ---- */
+
+#define THREADS 4U
+#define FILES 3U
+
+struct user { struct op_env *e; const uint64_t *ino; unsigned int nr, torn, wrong; };
+
+/* Values are of one byte throughout: a mixture of two would show. */
+static void *use(void *arg)
+{
+	struct user *u = arg;
+	uint8_t *buf = malloc(VALUE_MAX);
+	uint64_t r = 77 + u->nr;
+	char name[32];
+
+	for (unsigned int step = 0; step < 1500; step++) {
+		size_t len = 0;
+		uint64_t ino;
+		int err;
+
+		r = r * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+		ino = u->ino[r >> 40 & 1 ? 0 : 1 + (r >> 41) % (FILES - 1)];
+		(void)sprintf(name, "user.%u", (unsigned int)(r >> 48 & 15));
+		switch (r >> 60 & 3) {
+		case 0:
+			err = pf_op_removexattr(u->e->fs, ino, name);
+			u->wrong += err != 0 && err != -ENODATA;
+			break;
+		case 1:
+			memset(buf, (int)(u->nr + 1), VALUE_MAX);
+			len = (r >> 20 & 7) == 0 ? 1025 + (r >> 24) % 12000 : 1 + (r >> 24) % 700;
+			err = pf_op_setxattr(u->e->fs, ino, name, buf, len, 0, false);
+			u->wrong += err != 0;
+			break;
+		default:
+			err = pf_op_getxattr(u->e->fs, ino, name, buf, VALUE_MAX, &len);
+			u->wrong += err != 0 && err != -ENODATA;
+			for (size_t i = 1; err == 0 && i < len; i++)
+				u->torn += buf[i] != buf[0];
+			break;
+		}
+	}
+	free(buf);
+	return NULL;
+}
+
+static void many_at_a_time(void)
+{
+	struct user u[THREADS];
+	pthread_t t[THREADS];
+	uint64_t ino[FILES];
+	struct op_env e;
+	char name[16];
+
+	op_env_open(&e, 32 * MIB);
+	for (unsigned int i = 0; i < FILES; i++) {
+		(void)sprintf(name, "f%u", i);
+		CU_ASSERT_EQUAL_FATAL(op_create(&e, PF_INO_ROOT, name, 0644, &ino[i]), 0);
+	}
+	for (unsigned int i = 0; i < THREADS; i++) {
+		u[i] = (struct user){ .e = &e, .ino = ino, .nr = i };
+		CU_ASSERT_EQUAL_FATAL(pthread_create(&t[i], NULL, use, &u[i]), 0);
+	}
+	for (unsigned int i = 0; i < THREADS; i++) {
+		CU_ASSERT_EQUAL(pthread_join(t[i], NULL), 0);
+		CU_ASSERT_EQUAL(u[i].torn, 0);
+		CU_ASSERT_EQUAL(u[i].wrong, 0);
+	}
+	op_env_close(&e);
+}
+
 /* ---- security.capability ---- */
 
 static bool has_cap(struct op_env *e, uint64_t ino)
@@ -741,6 +813,7 @@ int main(void)
 		{ "full device", full_device },
 		{ "names, types, flags", names_and_types },
 		{ "damaged value", damaged_value },
+		{ "many at a time", many_at_a_time },
 		{ "security.capability goes with a change", capability_goes },
 		{ "access list and mode", list_and_mode },
 		{ "access lists that are none", bad_lists },
