@@ -30,6 +30,7 @@ $(call test_bin,$(CORE_KINDS)): $(B)/tests/%: $(B)/obj/tests/%.o \
 
 # Crash tests see the same identities and times in every run (crash/seeded.c).
 $(call test_bin,crash): LDFLAGS += -Wl,--wrap=getrandom,--wrap=clock_gettime
+LIBS_test_crash_msync = -Wl,--wrap=msync,--wrap=fdatasync
 
 # The engine's core without window.c: needs neither libpinfs nor a mount.
 $(B)/tests/unit/test_dma: $(call obj,tools/dma/engine.c tools/dma/pattern.c)

@@ -27,6 +27,7 @@ int core_mount(struct pf_pm *pm, struct pf_fs **out, const char **why)
 		.revoke_timeout_ms = 1000,
 		.window = UINT64_C(64) << 20,
 		.ro = pm->ro,
+		.atime = PF_ATIME_NEVER,	/* to look changes nothing */
 	};
 	struct pf_mount_info info;
 	int err = pf_fs_mount_pm(pm, &opts, out, &info);
