@@ -100,31 +100,51 @@ static int may_set(const struct pf_inode *ip, unsigned int set)
 	return set != 0 && pf_inode_sealed(ip) ? -EPERM : 0;
 }
 
+/* Does this size take blocks from the file? Also the present one does, where fallocate has put some behind the end.
+ * Lock held. */
+static int cuts(struct pf_inode *ip, uint64_t want, bool *yes)
+{
+	struct pf_bm bm = pf_inode_bm(ip, NULL);
+	uint64_t size = pf_inode_size(ip);
+	struct pf_ext e;
+	int err;
+
+	*yes = want < size;
+	if (want != size)
+		return 0;
+	err = pf_bm_lookup(&bm, PF_DIV_UP(size, PF_BLK_SIZE), &e);
+	*yes = err == 0 && e.len != 0;
+	return err;
+}
+
 static int change(struct pf_areq *r, struct pf_inode *ip)
 {
 	const struct pf_also also = { apply_also, r };
 	unsigned int set = r->setattr.set;
 	uint64_t size, want = (uint64_t)r->setattr.st.st_size;
+	bool cut = false;
 	int err;
 
 	pf_rwlock_wrlock(&ip->lock);
 	size = pf_inode_size(ip);
 	err = may_set(ip, set);
+	if (!err && (set & PF_SET_SIZE))
+		err = cuts(ip, want, &cut);
 	if (!err && (set & (PF_SET_SIZE | PF_SET_UID | PF_SET_GID)) && !pf_inode_isdir(ip))
 		err = pf_xattr_kill_cap(ip);
 	/* The cut below can take the mode along, but not a list. */
-	if (!err && (set & PF_SET_SIZE) && want < size && (set & PF_SET_MODE) && pf_xattr_any(ip))
+	if (!err && cut && (set & PF_SET_MODE) && pf_xattr_any(ip))
 		err = commit_attrs(ip, PF_SET_MODE, &r->setattr.st);
 	if (err)
 		goto out_unlock;
-	if ((set & PF_SET_SIZE) && want < size)
+	if (cut)
 		err = pf_inode_truncate(ip, want, &also);
 	else if ((set & PF_SET_SIZE) && want > size) {
 		err = pf_inode_settle(ip);
 		if (!err)
 			err = pf_inode_zero_tail(ip, size);
 	}
-	if (!err && !((set & PF_SET_SIZE) && want < size))
+	if (!err && !cut)
 		err = commit_attrs(ip, set, &r->setattr.st);
 	if (!err)
 		pf_inode_stat(ip, &r->setattr.st);
@@ -138,15 +158,18 @@ static int prepare(struct pf_brk *b)
 	struct pf_areq *r = pf_areq_of(b);
 	struct pf_inode *ip = r->inode;
 	uint64_t want = (uint64_t)r->setattr.st.st_size, size;
+	bool cut = false;
 	int err;
 
 	pf_rwlock_rdlock(&ip->lock);
 	size = pf_inode_size(ip);
 	err = may_set(ip, r->setattr.set);	/* before anybody is asked to unmap anything */
+	if (!err)
+		err = cuts(ip, want, &cut);
 	pf_rwlock_unlock(&ip->lock);
 	if (err)
 		return err;
-	if (want < size)
+	if (cut)
 		pf_areq_cut(r, want, UINT64_MAX);
 	else	/* only the page in which the file ends now can have pins */
 		pf_areq_cut(r, size, want - size);

@@ -197,7 +197,7 @@ static void use_file(const char *f, int before)
 	STAT(f);
 }
 
-/* A write in place through an old descriptor of an append-only file is left out of the comparison: ext4 lets it pass. */
+/* A write in place through an old descriptor of an append-only file is left out of the comparison: ext4 permits it. */
 static void with_file_flag(int flag)
 {
 	static const char *const others[] = { "src", "src2", "src3" };

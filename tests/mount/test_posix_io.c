@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -270,6 +271,105 @@ static void limits(void)
 	tw_note("%d signals", (int)too_big);
 }
 
+/* --- calls with odd arguments, on each kind of descriptor --- */
+
+static void odd_arguments(void)
+{
+	static const int modes[] = {
+		0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+		FALLOC_FL_ZERO_RANGE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+	};
+	static const struct { const char *path; int flags; } open_as[] = {
+		{ "f", O_RDWR }, { "f", O_RDONLY }, { "f", O_WRONLY }, { "f", O_RDWR | O_APPEND }, { ".", O_RDONLY },
+		{ "p", O_RDWR }, { "f", O_PATH },
+	};
+	static const struct { off_t off, len; } range[] = {
+		{ 0, 0 }, { 0, 1 }, { -1, 1 }, { 1, -1 }, { 4095, 2 }, { 100000, 5000 }, { INT64_MAX, 1 },
+		{ INT64_MAX, 2 },
+	};
+	char buf[8] = "odd";
+
+	MUST(mkfifo("p", 0644));
+	for (size_t o = 0; o < PF_ARRAY_LEN(open_as); o++) {
+		int fd, in;
+
+		tw_file("f", 0644, 10000);
+		tw_file("g", 0644, 10000);
+		fd = open(open_as[o].path, open_as[o].flags | O_CLOEXEC);
+		in = open("g", O_RDONLY | O_CLOEXEC);
+		MUST(fd);
+		tw_note("--- %s %x", open_as[o].path, open_as[o].flags);
+		for (size_t r = 0; r < PF_ARRAY_LEN(range); r++) {
+			off_t off = range[r].off, len = range[r].len, at;
+
+			for (size_t m = 0; m < PF_ARRAY_LEN(modes); m++) {
+				/* How large a file may be is each filesystem's own. */
+				if (off == INT64_MAX && len == 1)
+					continue;
+				tw_note("mode %x %jd %jd", modes[m], (intmax_t)off, (intmax_t)len);
+				DO(fallocate(fd, modes[m], off, len));
+			}
+			if (strcmp(open_as[o].path, "p") == 0)
+				continue;		/* reading would wait */
+			DO(pread(fd, buf, len > 0 && len < 8 ? (size_t)len : 0, off));
+			if (off != INT64_MAX)
+				DO(pwrite(fd, buf, len > 0 && len < 8 ? (size_t)len : 0, off));
+			at = off;
+			DO(copy_file_range(in, NULL, fd, off == INT64_MAX ? NULL : &at, 2, 0));
+			at = off;
+			DO(copy_file_range(fd, &at, fd, NULL, 2, 0));
+			DO(sync_file_range(fd, off, len, 0));
+			if (off != INT64_MAX)
+				DO(lseek(fd, off, SEEK_SET));
+			if (strcmp(open_as[o].path, ".") == 0)
+				continue;		/* how large a directory is, and whether it has holes */
+			DO(lseek(fd, off, SEEK_DATA));
+			DO(lseek(fd, off, SEEK_HOLE));
+			DO(lseek(fd, 0, SEEK_END));
+		}
+		DO(copy_file_range(in, NULL, fd, NULL, 2, 1));
+		DO(copy_file_range(fd, NULL, in, NULL, 2, 0));
+		DO(ftruncate(fd, -1));
+		DO(ftruncate(fd, 3));
+		DO(readahead(fd, 0, 100));
+		DO(posix_fadvise(fd, 0, 100, POSIX_FADV_WILLNEED));
+		DO(ioctl(fd, 0x12345678, buf));
+		(void)close(fd);
+		(void)close(in);
+		STAT("f");
+	}
+}
+
+/* Where the data is, as long as both allocate by pages: patterns of writes and holes, read back by SEEK_*. */
+static void holes(void)
+{
+	unsigned int rnd = 7;
+	int fd = open("f", O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+
+	MUST(fd);
+	for (int i = 0; i < 60; i++) {
+		off_t at, page;
+
+		rnd = rnd * 1664525U + 1013904223U;
+		page = (off_t)(rnd >> 16 & 63) * 4096;
+		switch (rnd >> 24 & 3) {
+		case 0:
+		case 1: DO(pwrite(fd, "data", 4, page + 100)); break;
+		case 2: DO(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, page, 3 * 4096)); break;
+		default: DO(ftruncate(fd, page + (off_t)(rnd & 4095))); break;
+		}
+		/* fsync: ext4 shows delayed blocks as data at once, unwritten ones only from then on. */
+		MUST(fsync(fd));
+		for (at = 0; at >= 0;) {
+			at = DO(lseek(fd, at, SEEK_DATA));
+			if (at >= 0)
+				at = DO(lseek(fd, at, SEEK_HOLE));
+		}
+	}
+	(void)close(fd);
+}
+
 /* --- names that come and go --- */
 
 #define STAY 10000
@@ -515,6 +615,39 @@ static void space(void)
 	pt_fs_end(fs);
 }
 
+/* FORMAT.md: a file holds up to 2^62 bytes. */
+static void largest(void)
+{
+	const off_t most = (off_t)1 << 62;
+	struct stat st;
+	char c = 'x';
+	int fd;
+
+	if (!pt_need_mount())
+		return;
+	fs = pt_fs_start("64M", NULL);
+	fd = open(P("f"), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	PT_FAILS(ftruncate(fd, most + 1), EFBIG);
+	PT_FAILS(pwrite(fd, &c, 1, most), EFBIG);
+	PT_FAILS(fallocate(fd, 0, most - 4096, 8192), EFBIG);
+	PT_FAILS(fallocate(fd, FALLOC_FL_KEEP_SIZE, most, 1), EFBIG);
+	PT_SYS(fstat(fd, &st));
+	PT_EQ(st.st_size, 0);
+	PT_EQ(pwrite(fd, "xyz", 3, most - 2), 2);	/* as much as fits */
+	PT_SYS(fstat(fd, &st));
+	PT_EQ(st.st_size, most);
+	PT_EQ(lseek(fd, 0, SEEK_DATA), most - 4096);
+	PT_EQ(pread(fd, &c, 1, most - 1), 1);
+	PT_EQ(c, 'y');
+	PT_EQ(pread(fd, &c, 1, most), 0);
+	PT_SYS(ftruncate(fd, most));
+	PT_SYS(ftruncate(fd, 0));
+	PT_SYS(fstat(fd, &st));
+	PT_EQ(st.st_blocks, 0);
+	PT_SYS(close(fd));
+	pt_fs_end(fs);
+}
+
 static void with(const char *what, void (*script)(void))
 {
 	fs = tw_start("allow_other,suid,dev");
@@ -529,6 +662,8 @@ CASE("locks", locks)
 CASE("waiting", waiting)
 CASE("synchronous", synchronous)
 CASE("limits", limits)
+CASE("odd", odd_arguments)
+CASE("holes", holes)
 
 int main(int argc, char **argv)
 {
@@ -537,6 +672,9 @@ int main(int argc, char **argv)
 		{ "locks that are waited for", c_waiting, 0 },
 		{ "synchronous writes", c_synchronous, 0 },
 		{ "RLIMIT_FSIZE", c_limits, 0 },
+		{ "odd arguments", c_odd_arguments, 0 },
+		{ "holes", c_holes, 0 },
+		{ "the largest file", largest, 0 },
 		{ "a directory that changes", changing, 0 },
 		{ "positions in a directory", positions, 0 },
 		{ "statfs", space, 0 },
