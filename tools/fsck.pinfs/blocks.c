@@ -34,10 +34,22 @@ void fsck_blocks_fini(struct fsck *f)
 	free(f->used);
 	free(f->seen);
 	free(f->twice);
+	free(f->bad);
 	free(f->dup);
-	f->used = f->seen = f->twice = NULL;
+	f->used = f->seen = f->twice = f->bad = NULL;
 	f->dup = NULL;
 	f->nr_dup = f->room_dup = 0;
+}
+
+int fsck_note_bad(struct fsck *f, uint64_t dblk, uint64_t nblk)
+{
+	if (f->bad == NULL)
+		f->bad = calloc(1, bitmap_bytes(f));
+	if (f->bad == NULL)
+		return -ENOMEM;
+	for (uint64_t b = dblk; b < dblk + nblk; b++)
+		fsck_set(f->bad, b);
+	return 0;
 }
 
 void fsck_pass_begin(struct fsck *f)

@@ -115,7 +115,7 @@ static bool find_run(struct fsck *f, enum kind kind, uint64_t from, uint64_t to,
 			b += 63;
 			continue;
 		}
-		ok = !fsck_bit(f->used, b) && !fsck_bit(f->seen, b);
+		ok = !fsck_bit(f->used, b) && !fsck_bit(f->seen, b) && (f->bad == NULL || !fsck_bit(f->bad, b));
 		if (ok && kind == FREE)
 			ok = fsck_map_sound(f, b) && !map_bit(f, b);
 		n = ok ? n + 1 : 0;

@@ -101,6 +101,7 @@ struct fsck {
 	uint64_t *used;		/* bit a block: somebody owns it */
 	uint64_t *seen;		/* the same for a second walk, cleared before each */
 	uint64_t *twice;	/* claimed more than once; NULL: none is */
+	uint64_t *bad;		/* listed as bad; NULL: none is */
 	bool all_claimed;	/* used[] is complete */
 	uint64_t alloc_at;	/* where the search for a free block goes on */
 	uint64_t map_group;	/* number + 1 of the group last looked at */
@@ -191,6 +192,8 @@ static inline void fsck_clear(uint64_t *map, uint64_t dblk) { map[dblk / 64] &= 
 enum fsck_pass { FSCK_CLAIM, FSCK_NAME, FSCK_READ, FSCK_LOOK };
 /* @what: "data", "tree node", ...; static. True when no block of the run was taken before in this pass. */
 bool fsck_claim(struct fsck *f, enum fsck_pass pass, uint64_t ino, const char *what, uint64_t dblk, uint64_t nblk);
+/* Never to be given to anybody. */
+int fsck_note_bad(struct fsck *f, uint64_t dblk, uint64_t nblk) PF_MUST_CHECK;
 /* Superblocks, lanes and map. */
 void fsck_claim_fixed(struct fsck *f, enum fsck_pass pass);
 /* Start a pass other than CLAIM. */

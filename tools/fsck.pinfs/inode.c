@@ -19,13 +19,16 @@ static unsigned int filter_recs(const struct fsck *f, struct pf_d_rec *rec, unsi
 
 	for (unsigned int i = 0; i < n; i++) {
 		struct pf_d_rec r = rec[i];
-		uint64_t key = pf_get64(r.r_key);
+		uint64_t key = pf_get64(r.r_key), dblk = pf_get64(r.r_dblk);
 		uint32_t len = level > 0 ? 1 : pf_get32(r.r_len);
+		bool listed = ino == PF_INO_BAD && level == 0;
 
 		if (key < end || key > UINT64_MAX - UINT32_MAX - 1 || len == 0 ||
-		    (pf_get32(r.r_flags) & ~PF_REC_UNWRITTEN) != 0 ||
+		    (pf_get32(r.r_flags) & ~(listed ? PF_REC_HELD : PF_REC_UNWRITTEN)) != 0 ||
 		    (level > 0 && (pf_get32(r.r_len) != 0 || pf_get32(r.r_flags) != 0)) ||
-		    !pf_data_range_ok(&f->fs, ino, pf_get64(r.r_dblk), len))
+		    (listed && (key != dblk || !pf_range_ok(dblk, len, f->fs.nblk))))
+			continue;
+		if ((!listed || (pf_get32(r.r_flags) & PF_REC_HELD)) && !pf_data_range_ok(&f->fs, ino, dblk, len))
 			continue;
 		end = key + len;
 		rec[kept++] = r;

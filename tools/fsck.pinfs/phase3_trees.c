@@ -159,30 +159,33 @@ static void bad_rec(struct fsck_walk *w, uint64_t key, uint64_t dblk, uint64_t l
 		if (w->pass == FSCK_CLAIM)
 			fsck_problem(w->f, 3, "list of bad blocks: block %" PRIu64 " has the key %" PRIu64, dblk, key);
 	}
+	if (w->pass == FSCK_CLAIM && w->err == 0)
+		w->err = fsck_note_bad(w->f, dblk, len);
 	if (!(flags & PF_REC_HELD))
 		return;
 	(void)fsck_claim(w->f, w->pass, w->ino, "bad block", dblk, len);
 	*held += len;
 }
 
-static void claim_bad_blocks(struct fsck *f, enum fsck_pass pass)
+static int claim_bad_blocks(struct fsck *f, enum fsck_pass pass)
 {
 	const struct pf_d_inode *di = fsck_internal(f, PF_INO_BAD);
 	uint64_t held = 0;
 	struct fsck_walk w = { .f = f, .pass = pass, .phase = 3, .ino = PF_INO_BAD, .fn = bad_rec, .arg = &held };
 
 	if (di == NULL)
-		return;
+		return 0;
 	w.gen = pf_get32(di->i_gen);
 	fsck_walk_tree(&w, fsck_root_of(di));
 	if (pass != FSCK_CLAIM)
-		return;
+		return w.err;
 	f->badlist_bad = f->badlist_bad || w.skipped != 0 || w.resealed;
 	if (!f->badlist_bad && held + w.nodes != pf_get64(di->i_nblk)) {
 		fsck_minor(f, 3, "list of bad blocks: i_nblk %" PRIu64 ", found %" PRIu64, pf_get64(di->i_nblk),
 			   held + w.nodes);
 		fsck_edit_inode(f, di, set_nblk, held + w.nodes);
 	}
+	return w.err;
 }
 
 int fsck_claim_internal(struct fsck *f, enum fsck_pass pass)
@@ -193,8 +196,8 @@ int fsck_claim_internal(struct fsck *f, enum fsck_pass pass)
 	err = fsck_walk_itable(f, pass);
 	if (!f->orphans_bad || pass != FSCK_READ)
 		claim_orphan_file(f, pass);
-	if (!f->badlist_bad || pass != FSCK_READ)
-		claim_bad_blocks(f, pass);
+	if (err == 0 && (!f->badlist_bad || pass != FSCK_READ))
+		err = claim_bad_blocks(f, pass);
 	return err;
 }
 
@@ -204,10 +207,11 @@ int fsck_phase3(struct fsck *f)
 
 	claim_orphan_file(f, FSCK_CLAIM);
 	err = fsck_each_inode(f, 3, claim_inode, NULL);
+	/* Last: what a file owns as well is the file's. */
+	if (err == 0)
+		err = claim_bad_blocks(f, FSCK_CLAIM);
 	if (err != 0)
 		return err;
-	/* Last: what a file owns as well is the file's. */
-	claim_bad_blocks(f, FSCK_CLAIM);
 	f->all_claimed = true;
 	if (f->nr_dup != 0 || f->twice != NULL) {
 		/* The same claims in the same order. */
