@@ -137,7 +137,7 @@ crash: ## power loss at every fence for CRASH_S seconds (600), with seeds from t
 	$(again) tests
 	$(Q)$(B)/tests/crash/test_crash_ops --seconds $(or $(CRASH_S),600) --jobs $$(nproc) $(if $(SEED),--seed $(SEED))
 
-check-long: ## the same for hours: longer runs, other seeds, more programs (fio, PostgreSQL); T="..." picks some
+check-long: ## the same for hours: longer runs, other seeds, a million files, more programs (fio, PostgreSQL); T="..." picks some
 	$(Q)tools/deps.sh long
 	$(again) all tests
 	$(Q)PINFS_LONG=1 tests/run.sh -t 14400 $(if $(filter-out build,$(B)),-b $(B)) $(T)

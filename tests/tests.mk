@@ -11,6 +11,7 @@
 
 # The directory test decides which names collide.
 LIBS_test_dir = -Wl,--wrap=pf_name_key
+LIBS_test_scale = -Wl,--wrap=pf_md_get
 LIBS_test_nospace = -Wl,--wrap=pf_alloc_reserve
 LIBS_test_pinfsdump = $(JSON_LIBS)
 $(B)/tests/tools/test_pinfsdump: | $(B)/pinfsdump
