@@ -155,6 +155,7 @@ san: ## tests under ASan + UBSan, and under TSan
 bench: ## pinbench: windows, pins and the FUSE path beside tmpfs; ARGS="--quick --json"
 	$(Q)tools/deps.sh bench
 	$(again) all
+	$(Q)tools/peer.sh '$(B)' '$(CC)'
 	$(Q)$(B)/pinbench $(ARGS)
 
 install: all ## into $(DESTDIR)$(PREFIX)

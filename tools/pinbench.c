@@ -34,16 +34,18 @@ static const struct {
 	{ pb_mem_cases, &pb_mem_count },
 	{ pb_pin_cases, &pb_pin_count },
 	{ pb_file_cases, &pb_file_count },
+	{ pb_scale_cases, &pb_scale_count },
 };
 #define GROUPS (sizeof groups / sizeof groups[0])
 
 static int usage(FILE *f)
 {
 	(void)fprintf(f,
-		      "usage: pinbench [-jlqv] [-d DIR] [-n ROUNDS] [-o OPTIONS] [-x PATTERN]\n"
+		      "usage: pinbench [-jlmqv] [-d DIR] [-n ROUNDS] [-o OPTIONS] [-x PATTERN]\n"
 		      "  -d, --dir=DIR         scratch directory is made in DIR (default /dev/shm)\n"
 		      "  -j, --json            results as JSON\n"
 		      "  -l, --list            name the cases and exit\n"
+		      "  -m, --million         scale.* with a million files too: takes minutes\n"
 		      "  -n, --rounds=N        rounds (default 7, quick: 3)\n"
 		      "  -o, --options=OPTS    mount options for pinfs\n"
 		      "  -q, --quick           smaller files, fewer calls\n"
@@ -97,7 +99,7 @@ static void measure(const struct pb_env *e, const struct pb_case *c, struct pb_r
 {
 	struct pb_state st[PB_NSUBJECT] = { { .fd = -1 }, { .fd = -1 }, { .fd = -1 } };
 	double v[PB_NSUBJECT][ROUNDS_MAX * FRESH_TIMES] = { { 0 } }, q[ROUNDS_MAX * FRESH_TIMES];
-	const unsigned int rounds = c->fresh ? e->rounds * FRESH_TIMES : e->rounds;
+	const unsigned int rounds = c->once ? 1 : c->fresh ? e->rounds * FRESH_TIMES : e->rounds;
 
 	*r = (struct pb_result){ .c = c };
 	for (enum pb_subject s = PB_PINFS; s < PB_NSUBJECT; s++) {
@@ -155,6 +157,9 @@ static int run_all(struct pb_env *e, const char *only, bool json)
 
 			if (!wanted(c->name, only) || n == sizeof results / sizeof results[0])
 				continue;
+			if (c >= pb_scale_cases + pb_scale_count - pb_scale_million && c < pb_scale_cases + pb_scale_count &&
+			    !e->million)
+				continue;
 			if (e->verbose || isatty(STDERR_FILENO))
 				(void)fprintf(stderr, "%s ...\n", c->name);
 			measure(e, c, &results[n]);
@@ -188,6 +193,7 @@ int main(int argc, char **argv)
 	static const struct option longs[] = {
 		{ "dir", required_argument, NULL, 'd' },     { "help", no_argument, NULL, 'h' },
 		{ "json", no_argument, NULL, 'j' },	     { "list", no_argument, NULL, 'l' },
+		{ "million", no_argument, NULL, 'm' },
 		{ "only", required_argument, NULL, 'x' },    { "options", required_argument, NULL, 'o' },
 		{ "quick", no_argument, NULL, 'q' },	     { "rounds", required_argument, NULL, 'n' },
 		{ "verbose", no_argument, NULL, 'v' },	     { "version", no_argument, NULL, 'V' },
@@ -201,12 +207,13 @@ int main(int argc, char **argv)
 	char *end;
 	int c;
 
-	while ((c = getopt_long(argc, argv, "d:hjln:o:qvVx:", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "d:hjlmn:o:qvVx:", longs, NULL)) != -1) {
 		switch (c) {
 		case 'd': dir = optarg; break;
 		case 'h': return usage(stdout);
 		case 'j': json = true; break;
 		case 'l': list(); return 0;
+		case 'm': e.million = true; break;
 		case 'n':
 			rounds = strtoul(optarg, &end, 10);
 			if (*end != '\0' || rounds < 1 || rounds > ROUNDS_MAX) {

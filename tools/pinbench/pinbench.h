@@ -24,6 +24,7 @@ enum pb_subject { PB_PINFS, PB_REF, PB_PEER, PB_NSUBJECT };
 struct pb_env {
 	bool quick;
 	bool verbose;
+	bool million;
 	unsigned int rounds;
 	const char *mount_opts;		/* for pinfs -o, may be NULL */
 	char base[128];			/* scratch directory, made by us */
@@ -39,7 +40,7 @@ extern const char *const pb_unit_name[PB_NUNIT];
 
 static inline bool pb_more_is_better(enum pb_unit u) { return u == PB_MIBS || u == PB_OPS; }
 
-enum pb_aim { PB_AIM_NONE, PB_AIM_RATIO_MIN, PB_AIM_RATIO_MAX, PB_AIM_MAX };
+enum pb_aim { PB_AIM_NONE, PB_AIM_RATIO_MIN, PB_AIM_RATIO_MAX, PB_AIM_MAX, PB_AIM_PEER_MIN };	/* the last: of the peer's */
 
 /* What one case keeps between its runs on one subject. */
 struct pb_state {
@@ -60,6 +61,7 @@ struct pb_case {
 	const char *ref;		/* name of the reference, NULL: tmpfs */
 	enum pb_aim aim;
 	bool fresh;			/* setup and clean in every round: where the pages lie is a matter of luck */
+	bool once;			/* one round: it takes long, or comes with the value of an earlier one */
 	double limit;			/* of the aim, in the case's unit or as pinfs / reference */
 	/* 0 or -errno. setup and clean may be NULL. */
 	int (*setup)(const struct pb_env *e, enum pb_subject s, struct pb_state *st);
@@ -73,6 +75,8 @@ extern const struct pb_case pb_pin_cases[];
 extern const size_t pb_pin_count;
 extern const struct pb_case pb_file_cases[];
 extern const size_t pb_file_count;
+extern const struct pb_case pb_scale_cases[];
+extern const size_t pb_scale_count, pb_scale_million;	/* so many at the end are for --million only */
 
 struct pb_result {
 	const struct pb_case *c;

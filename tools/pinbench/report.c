@@ -35,6 +35,8 @@ bool pb_missed(const struct pb_result *r)
 		return measured(r, PB_REF) && r->ratio[PB_REF] < r->c->limit;
 	case PB_AIM_RATIO_MAX:
 		return measured(r, PB_REF) && r->ratio[PB_REF] > r->c->limit;
+	case PB_AIM_PEER_MIN:
+		return measured(r, PB_PEER) && r->ratio[PB_PEER] < r->c->limit;
 	}
 	return false;
 }
@@ -57,6 +59,10 @@ static void aim_text(const struct pb_result *r, char *out, size_t size)
 		break;
 	case PB_AIM_RATIO_MAX:
 		(void)snprintf(out, size, "ratio <= %g: %s", r->c->limit, verdict);
+		break;
+	case PB_AIM_PEER_MIN:
+		if (measured(r, PB_PEER))
+			(void)snprintf(out, size, "peer >= %g: %s", r->c->limit, verdict);
 		break;
 	}
 }
@@ -150,7 +156,8 @@ static void json_subject(const struct pb_env *e, const struct pb_result *r, enum
 void pb_report_json(const struct pb_env *e, const struct pb_result *r, size_t n)
 {
 	static const char *const aim_name[] = { [PB_AIM_NONE] = "none", [PB_AIM_RATIO_MIN] = "ratio at least",
-						[PB_AIM_RATIO_MAX] = "ratio at most", [PB_AIM_MAX] = "at most" };
+						[PB_AIM_RATIO_MAX] = "ratio at most", [PB_AIM_MAX] = "at most",
+						[PB_AIM_PEER_MIN] = "ratio to the peer at least" };
 	struct utsname u;
 
 	if (uname(&u) != 0)
