@@ -26,6 +26,7 @@
 	X(TAIL_ZERO, "the zeros behind the end of a file that grows")                                        \
 	X(TAIL_DRAIN, "their drain")                                                                         \
 	X(SYMLINK, "the drain of a long symbolic link's target")                                             \
+	X(XATTR, "the drain between an attribute's value and the leaf that refers to it")                    \
 	X(CLUSTER, "the zeros in a new inode cluster")                                                       \
 	X(FSYNC_FLUSH, "the flush of what was stored through a mapping")                                     \
 	X(FSYNC_DRAIN, "the drain of fsync")                                                                 \

@@ -16,6 +16,7 @@
 #include <string.h>
 #include "base/crc32c.h"
 #include "base/fail.h"
+#include "base/step.h"
 #include "media/badset.h"
 #include "media/pmem.h"
 #include "media/xleaf.h"
@@ -226,7 +227,7 @@ int pf_xattr_prepare(struct pf_fs *fs, struct pf_xchange *x)
 		left -= n;
 	}
 	if (err == 0)
-		err = pf_pm_drain(fs->pm);
+		err = PF_DRAIN(fs->pm, XATTR);
 	x->crc = pf_crc32c(0, x->value, x->len);
 	if (err != 0)
 		pf_xattr_drop(fs, x);

@@ -227,6 +227,37 @@ static const char *mixed_bytes(struct pf_fs *fs, const struct seen_name *e, stru
 	return NULL;
 }
 
+/* ---- attributes ---- */
+
+static const char *same_xattrs(struct pf_fs *fs, const struct seen_name *e, const struct model_node *n)
+{
+	static _Thread_local uint8_t value[65536];
+	char list[4096];
+	size_t len = 0;
+	bool hidden;
+	uint64_t want = 0, got = 0;
+
+	if (pf_op_listxattr(fs, e->ino, true, list, sizeof list, &len, &hidden) != 0)
+		return "attributes cannot be listed";
+	for (size_t i = 0; i < len; i += strlen(list + i) + 1)
+		got++;
+	for (int i = 0; i < XATTRS; i++) {
+		const struct model_xattr *x = &n->xattr[i];
+
+		if (x->name[0] == '\0')
+			continue;
+		want++;
+		if (pf_op_getxattr(fs, e->ino, x->name, value, sizeof value, &len) != 0)
+			return "an attribute cannot be read";
+		if (len != x->len)
+			return differs("length of an attribute", e->name, len, x->len);
+		for (uint64_t k = 0; k < len; k++)
+			if (value[k] != wl_byte(x->tag, k))
+				return differs("byte of an attribute", e->name, value[k], wl_byte(x->tag, k));
+	}
+	return got == want ? NULL : differs("number of attributes", e->name, got, want);
+}
+
 /* ---- the whole ---- */
 
 static const char *same_attr(const struct seen_name *e, const struct model_node *n, bool size_too)
@@ -274,6 +305,8 @@ static const char *compare(struct pf_fs *fs, const struct seen *s, const struct 
 		if (ino_of[node] == 0) {
 			ino_of[node] = e->ino;
 			why = same_attr(e, &m->node[node], node != mixed);
+			if (why == NULL)
+				why = same_xattrs(fs, e, &m->node[node]);
 			if (why == NULL && S_ISREG(m->node[node].mode))
 				why = node == mixed ? mixed_bytes(fs, e, mix) : same_bytes(fs, e, &m->node[node]);
 		} else if (ino_of[node] != e->ino) {

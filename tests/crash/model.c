@@ -544,6 +544,29 @@ static int64_t on_file(struct model *m, const struct wl_op *op)
 	}
 }
 
+static int64_t do_xattr(struct model_node *n, const struct wl_op *op)
+{
+	struct model_xattr *x = NULL;
+
+	for (int i = 0; i < XATTRS; i++)
+		if (strcmp(n->xattr[i].name, op->b) == 0)
+			x = &n->xattr[i];
+	if (op->kind == WL_RMXATTR) {
+		if (x == NULL)
+			return -ENODATA;
+		*x = (struct model_xattr){ 0 };
+		return 0;
+	}
+	for (int i = 0; i < XATTRS && x == NULL; i++)
+		if (n->xattr[i].name[0] == '\0')
+			x = &n->xattr[i];
+	if (x == NULL)
+		abort();		/* the script knows too many names */
+	*x = (struct model_xattr){ .len = op->x, .tag = op->tag };
+	(void)snprintf(x->name, sizeof x->name, "%s", op->b);
+	return 0;
+}
+
 static int64_t on_attr(struct model *m, const struct wl_op *op)
 {
 	int node = find_node(m, op->a);
@@ -560,6 +583,9 @@ static int64_t on_attr(struct model *m, const struct wl_op *op)
 		n->uid = (uid_t)op->x;
 		n->gid = (gid_t)op->y;
 		break;
+	case WL_SETXATTR:
+	case WL_RMXATTR:
+		return do_xattr(n, op);
 	case WL_UTIMES:
 		break;			/* later changes set times too: not followed */
 	}
@@ -629,6 +655,8 @@ int64_t model_apply(struct model *m, const struct wl_op *op)
 	case WL_CHMOD:
 	case WL_CHOWN:
 	case WL_UTIMES:
+	case WL_SETXATTR:
+	case WL_RMXATTR:
 		return on_attr(m, op);
 	case WL_HOLD:
 		return find_node(m, op->a) < 0 ? -ENOENT : 0;

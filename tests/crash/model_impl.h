@@ -14,6 +14,9 @@ enum model_state { MODEL_HOLE, MODEL_UNWRITTEN, MODEL_WRITTEN };
 struct model_page { unsigned int refs; uint8_t b[4096]; };
 struct model_cell { struct model_page *p; enum model_state state; };	/* p NULL: zeros */
 
+#define XATTRS 6			/* of a node */
+struct model_xattr { char name[64]; uint64_t len; uint32_t tag; };	/* the value is wl_byte()'s; no name: free */
+
 struct model_node {
 	bool used;
 	mode_t mode;
@@ -25,6 +28,7 @@ struct model_node {
 	char *target;
 	struct model_cell *cell;	/* bytes behind the size are zero */
 	uint64_t ncell;
+	struct model_xattr xattr[XATTRS];
 };
 
 struct model_name { int dir, node; char name[64]; };

@@ -25,6 +25,7 @@ static const struct { const char *word, *args; } words[WL_NR] = {
 	[WL_CHOWN] = { "chown", "axy" },     [WL_UTIMES] = { "utimes", "ax" },	  [WL_STORE] = { "store", "axy" },
 	[WL_FAULT] = { "fault", "axy" },     [WL_COLLAPSE] = { "collapse", "axy" }, [WL_INSERT] = { "insert", "axy" },
 	[WL_UNSHARE] = { "unshare", "axy" }, [WL_WHITEOUT] = { "whiteout", "ab" }, [WL_TMPFILE] = { "tmpfile", "ab" },
+	[WL_SETXATTR] = { "setxattr", "abx" }, [WL_RMXATTR] = { "rmxattr", "ab" },
 	[WL_HOLD] = { "hold", "a" },	     [WL_DROP] = { "drop", "" },	  [WL_REMOUNT] = { "remount", "" },
 	[WL_CLOCK] = { "clock", "x" },	     [WL_NAMES] = { "names", "ax" },	  [WL_SPARSE] = { "sparse", "ax" },
 };
@@ -209,6 +210,27 @@ static int64_t tmpfile_named(struct stage *st, const struct wl_op *op)
 	return err;
 }
 
+static int64_t setxattr(struct stage *st, const struct wl_op *op)
+{
+	int64_t ino = core_find(st->fs, op->a), rc;
+	uint8_t *value = malloc(op->x + 1);
+
+	if (value == NULL)
+		abort();
+	for (uint64_t i = 0; i < op->x; i++)
+		value[i] = wl_byte(op->tag, i);
+	rc = ino < 0 ? ino : pf_op_setxattr(st->fs, (uint64_t)ino, op->b, value, op->x, 0, false);
+	free(value);
+	return rc;
+}
+
+static int64_t rmxattr(struct stage *st, const struct wl_op *op)
+{
+	int64_t ino = core_find(st->fs, op->a);
+
+	return ino < 0 ? ino : pf_op_removexattr(st->fs, (uint64_t)ino, op->b);
+}
+
 int64_t script_do(struct stage *st, const struct wl_op *op)
 {
 	struct timespec t = { .tv_sec = (time_t)op->x, .tv_nsec = 5 };
@@ -267,6 +289,10 @@ int64_t script_do(struct stage *st, const struct wl_op *op)
 		return tmpfile_named(st, op);
 	case WL_FAULT:
 		return core_fault(fs, op->a, op->x, op->y);
+	case WL_SETXATTR:
+		return setxattr(st, op);
+	case WL_RMXATTR:
+		return rmxattr(st, op);
 	case WL_HOLD:
 		return hold(st, op->a);
 	case WL_DROP:
@@ -341,7 +367,8 @@ static void random_op(struct wl_op *op, uint64_t *seed, const struct model *m)
 		WL_RMDIR, WL_RENAME, WL_RENAME, WL_RENAME, WL_RENAME, WL_EXCHANGE, WL_EXCHANGE, WL_WRITE, WL_WRITE,
 		WL_WRITE, WL_WRITE, WL_WRITE, WL_TRUNCATE, WL_TRUNCATE, WL_FALLOC, WL_KEEP, WL_PUNCH, WL_PUNCH, WL_ZERO,
 		WL_ZEROKEEP, WL_COPY, WL_CHMOD, WL_CHOWN, WL_UTIMES, WL_STORE, WL_FAULT, WL_COLLAPSE, WL_COLLAPSE, WL_INSERT,
-		WL_INSERT, WL_UNSHARE, WL_WHITEOUT, WL_TMPFILE, WL_HOLD, WL_DROP, WL_REMOUNT, WL_CLOCK,
+		WL_INSERT, WL_UNSHARE, WL_WHITEOUT, WL_TMPFILE, WL_SETXATTR, WL_SETXATTR, WL_SETXATTR, WL_RMXATTR,
+		WL_HOLD, WL_DROP, WL_REMOUNT, WL_CLOCK,
 	};
 
 	op->kind = kinds[rnd(seed) % PF_ARRAY_LEN(kinds)];
@@ -364,6 +391,12 @@ static void random_op(struct wl_op *op, uint64_t *seed, const struct model *m)
 	case WL_INSERT:
 		op->x = rnd(seed) % 8 ? op->x / PAGE * PAGE : op->x;
 		op->y = (1 + rnd(seed) % 4) * PAGE;
+		break;
+	case WL_SETXATTR:
+	case WL_RMXATTR:
+		path(seed, m, rnd(seed) % 4 == 0, op->a);
+		(void)snprintf(op->b, sizeof op->b, "trusted.%c", (char)('a' + rnd(seed) % XATTRS));
+		op->x = rnd(seed) % 3 == 0 ? rnd(seed) % 20000 : rnd(seed) % 1500;
 		break;
 	case WL_TMPFILE:
 		path(seed, m, true, op->a);

@@ -8,6 +8,7 @@
  *   whiteout P Q            rename with RENAME_WHITEOUT
  *   tmpfile D P             a file without a name in D, then a name for it
  *   fault P OFF LEN         blocks for a window to store to
+ *   setxattr P NAME LEN  rmxattr P NAME
  *   chmod P MODE  chown P UID GID  utimes P SECONDS
  *   store P OFF LEN         through a mapping, then fsync
  *   hold P                  as if it were open; drop: close all

@@ -33,6 +33,7 @@ static const char *const singles[] = {
 	"chmod /d/x 600", "chown /d/sub 7 8", "utimes /f 12345", "store /p 5000 9000",
 	"fault /u 4096 30000", "fault /h 0 163840", "collapse /p 4096 16384", "insert /p 8192 12288", "collapse /h 16384 8192",
 	"insert /u 4096 4096", "unshare /h 0 90000", "whiteout /f /e/moved", "whiteout /d/sub /e", "tmpfile /e /d/named",
+	"setxattr /f trusted.a 100", "setxattr /d trusted.b 5000", "setxattr /g trusted.a 900",
 	"hold /p; unlink /p", "hold /p; rename /f /p", "hold /p; unlink /p; drop", "remount",
 };
 
@@ -49,6 +50,8 @@ static const char *const staged[] = {
 	"create /s; sparse /s 1500 | punch /s 4096 5000000; remount; truncate /s 100",
 	"create /s; sparse /s 3600 | collapse /s 40960 409600; write /s 5000 20000",
 	"create /s; sparse /s 3600 | insert /s 8192 4096; hold /s; truncate /s 40960; unlink /s; drop",
+	"setxattr /f trusted.a 1000; setxattr /f trusted.b 9000; setxattr /f trusted.c 3000 | setxattr /f trusted.a 12;"
+	"setxattr /f trusted.b 20000; rmxattr /f trusted.c; setxattr /f trusted.d 1024; rmxattr /f trusted.b; hold /f; unlink /f; drop",
 	/* What was cut off must not come back when the file grows over it. */
 	"truncate /f 5000; truncate /f 20000 | write /f 15000 10; truncate /f 4097; write /f 9000 100",
 	"clock 0 | write /p 0 8192; write /p 8192 100; write /p 9000 4096",

@@ -47,6 +47,7 @@ static const char *const scripts[PF_STEP_NR] = {
 	[PF_STEP_TAIL_ZERO] = "truncate /f 5000; truncate /f 12000",
 	[PF_STEP_TAIL_DRAIN] = "truncate /f 5000; truncate /f 12000",
 	[PF_STEP_SYMLINK] = "symlink /d/long @2000",
+	[PF_STEP_XATTR] = "setxattr /f trusted.a 10 | setxattr /f trusted.b 9000",
 	[PF_STEP_CLUSTER] = "names / 485 | create /more; create /more2",
 	[PF_STEP_FSYNC_FLUSH] = "store /p 5000 9000",
 	[PF_STEP_FSYNC_DRAIN] = "store /p 5000 9000",
