@@ -73,11 +73,6 @@ static const struct pf_d_xrun *runs_of(const struct pf_d_xent *xe)
 	return (const void *)((const uint8_t *)xe + pf_xent_need(xe->xe_namelen, 0, 0));
 }
 
-static uint64_t blocks_of(const struct pf_d_xent *xe)
-{
-	return xe->xe_nrun == 0 ? 0 : PF_DIV_UP(pf_get32(xe->xe_vlen), PF_BLK_SIZE);
-}
-
 static int damaged(const struct pf_inode *ip, const char *what)
 {
 	pf_fs_fail(ip->fs, PF_FAULT_DAMAGE, "damaged attribute of inode %" PRIu64 ": %s", ip->ino, what);
@@ -241,16 +236,29 @@ void pf_xattr_drop(struct pf_fs *fs, struct pf_xchange *x)
 	x->nrun = x->taken = 0;
 }
 
-/* The blocks of the value that was. */
-static int free_value(struct pf_tx *tx, struct pf_inode *ip, const struct pf_d_xent *xe)
+/* The blocks of a value that goes, copied from its record, which goes before them: to take a record out of the tree
+ * wants more room left in the transaction than there is once the map blocks of a scattered value are counted. */
+struct old_value { unsigned int nrun; struct pf_run run[PF_XATTR_RUNS]; };
+
+static struct old_value value_of(const struct pf_d_xent *xe)
 {
 	const struct pf_d_xrun *run = runs_of(xe);
+	struct old_value o = { .nrun = xe->xe_nrun };
+
+	for (unsigned int i = 0; i < o.nrun && i < PF_XATTR_RUNS; i++)
+		o.run[i] = (struct pf_run){ pf_get64(run[i].xr_dblk), pf_get64(run[i].xr_nblk) };
+	return o;
+}
+
+static int free_value(struct pf_tx *tx, struct pf_inode *ip, const struct old_value *o)
+{
 	int err = 0;
 
-	for (unsigned int i = 0; i < xe->xe_nrun && err == 0; i++)
-		err = pf_tx_free(tx, (struct pf_run){ pf_get64(run[i].xr_dblk), pf_get64(run[i].xr_nblk) });
-	if (err == 0)
-		pf_inode_blocks(ip, -(int64_t)blocks_of(xe));
+	for (unsigned int i = 0; i < o->nrun && err == 0; i++) {
+		err = pf_tx_free(tx, o->run[i]);
+		if (err == 0)
+			pf_inode_blocks(ip, -(int64_t)o->run[i].nblk);
+	}
 	return err;
 }
 
@@ -325,30 +333,33 @@ static int put(const struct pf_names *t, struct pf_xchange *x, const struct pf_l
 	       const struct pf_d_xent *old)
 {
 	union { struct pf_d_xent xe; uint8_t bytes[REC_MAX]; } rec;
+	struct old_value gone = { .nrun = 0 };
 	unsigned int len;
 	uint64_t key = 0;
-	int err;
+	int err = 0;
 
 	if (old != NULL) {
 		key = pf_get64(old->xe_key);
-		err = free_value(t->tx, t->ip, old);
+		gone = value_of(old);
 	} else {
 		err = pf_leaf_key(spot, &key);
 		if (err == 0)
 			err = count_name(t->ip, x->name, true);
 	}
-	if (err == 0)
-		err = use_value(t->tx, t->ip, x);
 	if (err != 0)
 		return err;
 	len = make_rec(x, key, &rec.xe);
-	return old != NULL ? pf_leaf_replace(t, spot, &rec, len) : pf_leaf_add(t, &rec, len);
+	err = old != NULL ? pf_leaf_replace(t, spot, &rec, len) : pf_leaf_add(t, &rec, len);
+	if (err == 0)
+		err = use_value(t->tx, t->ip, x);
+	return err == 0 ? free_value(t->tx, t->ip, &gone) : err;
 }
 
 int pf_xattr_apply(struct pf_tx *tx, struct pf_inode *ip, struct pf_xchange *x)
 {
 	const struct pf_names t = names_of(ip, tx);
 	struct pf_leaf_spot spot;
+	struct old_value gone;
 	const void *old = NULL;
 	int err;
 
@@ -365,10 +376,11 @@ int pf_xattr_apply(struct pf_tx *tx, struct pf_inode *ip, struct pf_xchange *x)
 		ip->xm_sh.no_cap = x->value == NULL;
 	if (x->value != NULL)
 		return put(&t, x, &spot, old);
+	gone = value_of(old);
 	err = count_name(ip, x->name, false);
 	if (err == 0)
-		err = free_value(tx, ip, old);
-	return err == 0 ? pf_leaf_del(&t, &spot) : err;
+		err = pf_leaf_del(&t, &spot);
+	return err == 0 ? free_value(tx, ip, &gone) : err;
 }
 
 /* Said before space is looked for: an attribute that may not be made must not fail for want of it. *nothing: all is as
@@ -448,6 +460,7 @@ int pf_xattr_kill_cap(struct pf_inode *ip)
 static int cut_one(const struct pf_names *t, struct pf_bm *bm, const struct pf_ext *ext)
 {
 	struct pf_leaf_spot spot = { .leaf = *ext };
+	struct old_value gone = { .nrun = 0 };
 	uint64_t done_to, freed = 0;
 	unsigned int off = PF_XLEAF_FIRST;
 	struct pf_xview v;
@@ -463,8 +476,9 @@ static int cut_one(const struct pf_names *t, struct pf_bm *bm, const struct pf_e
 		if (v.nrun != 0)
 			spot.off = v.off;
 	if (spot.off != 0) {
-		err = free_value(t->tx, t->ip, (const void *)((const uint8_t *)leaf + spot.off));
-		return err == 0 ? pf_leaf_del(t, &spot) : err;
+		gone = value_of((const void *)((const uint8_t *)leaf + spot.off));
+		err = pf_leaf_del(t, &spot);
+		return err == 0 ? free_value(t->tx, t->ip, &gone) : err;
 	}
 	err = pf_bm_remove(bm, ext->key, 1, false, &done_to, &freed);
 	if (err == 0)

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+#include "base/crc32c.h"
 #include "base/log.h"
 #include "media/pmem.h"
 #include "obj/xattr.h"
@@ -345,6 +346,74 @@ static void full_device(void)
 	CU_ASSERT_EQUAL(pf_op_removexattr(e.fs, ino, "user.old"), 0);
 	CU_ASSERT_EQUAL(blocks_of(&e, ino), 0);
 	CU_ASSERT(free_blocks(&e) > free0);
+	free(buf);
+	free(got);
+	op_env_close(&e);
+}
+
+/* A value of sixteen blocks, each a run of its own, two in each of eight groups of the device from @first on: as
+ * scattered as a value may be. */
+static void put_scattered(struct op_env *e, struct pf_inode *ip, uint64_t first, const uint8_t *value, bool abort)
+{
+	struct pf_xchange x = { .name = "user.x", .value = value, .len = VALUE_MAX, .nrun = PF_XATTR_RUNS };
+	struct pf_d_inode *di;
+	struct pf_tx *tx;
+
+	for (unsigned int i = 0; i < PF_XATTR_RUNS; i++) {
+		uint64_t goal = (first + i % 8) * PF_GROUP_BLKS + 1000 + i * 10;
+
+		CU_ASSERT_EQUAL_FATAL(pf_alloc_reserve(e->fs, 1, 1, goal, 0, &x.run[i]), 0);
+		CU_ASSERT_EQUAL(x.run[i].dblk / PF_GROUP_BLKS, first + i % 8);
+		pf_pm_write(e->fs->pm, x.run[i].dblk << PF_BLK_SHIFT, value + i * PF_BLK_SIZE, PF_BLK_SIZE);
+	}
+	CU_ASSERT_EQUAL(pf_pm_drain(e->fs->pm), 0);
+	x.crc = pf_crc32c(0, value, VALUE_MAX);
+	pf_rwlock_wrlock(&ip->lock);
+	CU_ASSERT_EQUAL_FATAL(pf_inode_begin(ip, &tx, &di), 0);
+	CU_ASSERT_EQUAL(pf_xattr_apply(tx, ip, &x), 0);
+	if (abort)
+		pf_tx_abort(tx);
+	else
+		CU_ASSERT_EQUAL(pf_tx_commit(tx), 0);
+	pf_rwlock_unlock(&ip->lock);
+	pf_xattr_drop(e->fs, &x);
+}
+
+static void scattered_value(void)
+{
+	uint8_t *buf = malloc(VALUE_MAX), *got = malloc(VALUE_MAX);
+	struct pf_inode *ip;
+	struct op_env e;
+	uint64_t ino, free0;
+	size_t n;
+
+	op_env_open(&e, 20 * PF_GROUP_BLKS * PF_BLK_SIZE);
+	CU_ASSERT_EQUAL_FATAL(op_create(&e, PF_INO_ROOT, "first", 0644, &ino), 0);
+	CU_ASSERT_EQUAL(pf_op_unlink(e.fs, PF_INO_ROOT, "first"), 0);
+	free0 = free_blocks(&e);
+	CU_ASSERT_EQUAL_FATAL(op_create(&e, PF_INO_ROOT, "f", 0644, &ino), 0);
+	CU_ASSERT_EQUAL_FATAL(pf_inode_get(e.fs, ino, &ip), 0);
+	/* The second takes the place of the first: sixteen groups in one transaction. The third does not. */
+	for (uint8_t i = 1; i <= 3; i++) {
+		for (size_t k = 0; k < VALUE_MAX; k++)
+			buf[k] = (uint8_t)(i + k / PF_BLK_SIZE);
+		put_scattered(&e, ip, i % 2 == 0 ? 10 : 1, buf, i == 3);
+	}
+	pf_inode_put(ip);
+	CU_ASSERT_EQUAL(blocks_of(&e, ino), 17);
+	op_env_remount(&e);
+	CU_ASSERT_EQUAL(pf_op_getxattr(e.fs, ino, "user.x", got, VALUE_MAX, &n), 0);
+	CU_ASSERT_EQUAL(n, VALUE_MAX);
+	for (size_t k = 0; k < VALUE_MAX; k++)
+		CU_ASSERT_FATAL(got[k] == 2 + k / PF_BLK_SIZE);
+	/* And goes in one, alone or with its inode. */
+	CU_ASSERT_EQUAL(pf_op_removexattr(e.fs, ino, "user.x"), 0);
+	CU_ASSERT_EQUAL(blocks_of(&e, ino), 0);
+	CU_ASSERT_EQUAL_FATAL(pf_inode_get(e.fs, ino, &ip), 0);
+	put_scattered(&e, ip, 3, buf, false);
+	pf_inode_put(ip);
+	CU_ASSERT_EQUAL(pf_op_unlink(e.fs, PF_INO_ROOT, "f"), 0);
+	CU_ASSERT_EQUAL(free_blocks(&e), free0);
 	free(buf);
 	free(got);
 	op_env_close(&e);
@@ -811,6 +880,7 @@ int main(void)
 		{ "as many as can be listed", as_many_as_can_be_listed },
 		{ "the end of an inode", the_end_of_an_inode },
 		{ "full device", full_device },
+		{ "a scattered value", scattered_value },
 		{ "names, types, flags", names_and_types },
 		{ "damaged value", damaged_value },
 		{ "many at a time", many_at_a_time },
