@@ -50,6 +50,13 @@ $(B)/step/%.o: %.c
 	$(Q)$(CC) $(call flags,$<) -DPF_STEPS -MMD -MP -c -o $@ $<
 $(call test_bin,crash): $(step_obj)
 
+# Preloaded into a daemon; not a program.
+$(B)/tests/spy/syncspy.so: tests/spy/syncspy.c
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(call flags,$<) -fPIC -shared $(LDFLAGS) -o $@ $< -ldl -lpthread
+$(B)/tests/mount/test_durable: | $(B)/tests/spy/syncspy.so
+
 # What is checked, without the program around it.
 $(B)/tests/unit/test_fsck $(B)/tests/unit/test_nospace $(call test_bin,crash fuzz): \
 		$(call obj,$(wildcard tools/fsck.pinfs/*.c))
