@@ -100,7 +100,7 @@ static int load(const volatile char *p)
 
 	sigaction(SIGBUS, &sa, &old);
 	if (sigsetjmp(escape, 1) == 0)
-		c = *p;
+		c = (unsigned char)*p;
 	sigaction(SIGBUS, &old, NULL);
 	return c;
 }

@@ -156,7 +156,7 @@ int session_bad(const char *path, enum pf_p_bad_what what, uint64_t ino, uint64_
 	struct pf_p_bad_out out;
 	char *body = NULL;
 	size_t bytes;
-	int sock, err;
+	int sock = -1, err;
 
 	if (begin(path, &sock) != 0)
 		return 1;
