@@ -77,7 +77,7 @@ static int round_run(struct fsck *f)
 	int err = 0;
 
 	f->found = 0;
-	f->broken = f->orphans_bad = f->badlist_bad = f->all_claimed = f->torn_super = false;
+	f->broken = f->orphans_bad = f->badlist_bad = f->all_claimed = false;
 	f->files = f->orphans = f->blocks = f->map_group = f->alloc_at = 0;
 	for (unsigned int i = 0; i < PF_ARRAY_LEN(phase) && err == 0; i++) {
 		if (f->verbose)
@@ -113,6 +113,11 @@ static bool marked_clean(const struct fsck *f)
 	return pf_sb_check(sb, f->fs.pm->bytes) == NULL && (pf_get32(sb->sb_state) & PF_SB_CLEAN) != 0;
 }
 
+static bool unfinished(const struct fsck *f)
+{
+	return !marked_clean(f) || f->orphans != 0;
+}
+
 /* Finish truncates, free unlinked inodes and mark the image clean, by mounting the view: its objects are sound now. */
 static int finish(struct fsck *f)
 {
@@ -121,8 +126,7 @@ static int finish(struct fsck *f)
 	struct pf_fs *fs;
 	int err;
 
-	if (marked_clean(f) && f->orphans == 0)
-		return 0;
+	f->finished += f->orphans;
 	err = pf_fs_mount_pm(f->fs.pm, &opts, &fs, &info);
 	if (err != 0) {
 		(void)fprintf(f->out, "%s: cannot be mounted: %s\n", f->name, info.why);
@@ -145,8 +149,9 @@ static void print_clean(struct fsck *f)
 		(void)fprintf(f->out, ", a torn superblock %s", done ? "rewritten" : "to rewrite");
 	if (f->replayed != 0)
 		(void)fprintf(f->out, ", %d transactions %s", f->replayed, done ? "replayed" : "to replay");
-	if (f->orphans != 0)
-		(void)fprintf(f->out, ", %" PRIu64 " orphans %s", f->orphans, done ? "finished" : "to finish");
+	if (f->orphans + f->finished != 0)
+		(void)fprintf(f->out, ", %" PRIu64 " orphans %s", f->orphans + f->finished,
+			      done ? "finished" : "to finish");
 	(void)fputc('\n', f->out);
 }
 
@@ -243,8 +248,13 @@ int fsck_check(struct fsck *f, struct pf_pm *pm, const char *name)
 		(void)fprintf(f->out, "%s: out of memory\n", name);
 	if (err == -EINTR)
 		(void)fprintf(f->out, "%s: cancelled, nothing was written\n", name);
-	if (err == 0 && f->mode != FSCK_CHECK)
+	/* What a mount has finished is looked at again. */
+	for (unsigned int i = 0; i < 2 && err == 0 && fin == 0 && f->mode != FSCK_CHECK && unfinished(f); i++) {
 		fin = finish(f);
+		round_end(f);
+		if (fin == 0)
+			err = run_rounds(f);
+	}
 	/* What could be mended of a wreck is written too. */
 	write = f->mode == FSCK_REPAIR || (f->mode == FSCK_PREEN && f->unsafe == 0);
 	write = write && f->fs.nblk != 0 && (err == 0 || err == -EUCLEAN);

@@ -85,12 +85,13 @@ struct fsck {
 	uint64_t problems;	/* of all rounds */
 	uint64_t unsafe;	/* of those, not for PREEN */
 	int replayed;		/* transactions applied before the first round */
+	uint64_t finished;	/* orphans */
+	bool torn_super;	/* a crash came while one superblock was written */
 	bool table_made;	/* the inode table was made anew in this check */
 
 	/* ---- of one round ---- */
 	unsigned int round;
 	uint64_t found;		/* problems of this round */
-	bool torn_super;	/* a crash came while one superblock was written */
 	bool broken;		/* some inode has FSCK_I_REBUILD */
 	bool orphans_bad;	/* the orphan file is to be written anew */
 	bool badlist_bad;	/* so is the list of bad blocks */

@@ -30,6 +30,9 @@ static unsigned int filter_recs(const struct fsck *f, struct pf_d_rec *rec, unsi
 			continue;
 		if ((!listed || (pf_get32(r.r_flags) & PF_REC_HELD)) && !pf_data_range_ok(&f->fs, ino, dblk, len))
 			continue;
+		/* Not this one fits, if the next one does. */
+		if (i + 1 < n && pf_get64(rec[i + 1].r_key) >= end && pf_get64(rec[i + 1].r_key) < key + len)
+			continue;
 		end = key + len;
 		rec[kept++] = r;
 	}

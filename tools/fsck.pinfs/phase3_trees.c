@@ -51,16 +51,18 @@ static void tally_rec(struct fsck_walk *w, uint64_t key, uint64_t dblk, uint64_t
 	}
 }
 
-/* Pages that may hold data. While the tree is being cut or moved, written blocks may lie above the size. */
+/* Pages that may hold data. While a truncate or collapse is under way, those above the new size still lie there. */
 uint64_t fsck_end_of_data(const struct pf_d_inode *di)
 {
+	uint64_t pages = PF_DIV_UP(pf_get64(di->i_size), PF_BLK_SIZE);
+
 	switch (pf_get32(di->i_intent)) {
 	case PF_INTENT_TRUNC:
-	case PF_INTENT_COLLAPSE:
-	case PF_INTENT_INSERT:
 		return UINT64_MAX;
+	case PF_INTENT_COLLAPSE:
+		return pages + PF_DIV_UP(pf_get64(di->i_intent_len), PF_BLK_SIZE);
 	default:
-		return PF_DIV_UP(pf_get64(di->i_size), PF_BLK_SIZE);
+		return pages;
 	}
 }
 
@@ -87,7 +89,7 @@ static void check_tree(struct fsck *f, enum fsck_pass pass, uint64_t ino, struct
 		t.bad = true;
 	if (w.skipped != 0 || t.bad || w.resealed) {
 		fi->state |= FSCK_I_REBUILD;
-		f->broken = true;
+		f->broken = f->broken || ino >= PF_INO_ROOT;
 	}
 	if (w.lost)
 		fi->state |= FSCK_I_LOST;
