@@ -130,19 +130,31 @@ static struct areq *new_areq(fuse_req_t req, enum pf_aop op, fuse_ino_t node, en
 	return r;
 }
 
-/*
- * The set-id bits that go with this request, PF_KILL_*. In the answer to a write the kernel does not look for them, so
- * it is told before: it goes by its own copy of the mode when somebody runs the file.
- */
-static unsigned int kill_priv(struct areq *r)
+/* The set-id bits that a change of the file by this caller clears, PF_KILL_*. */
+static unsigned int kill_of(fuse_req_t req, uint64_t ino)
 {
 	struct stat st;
 
-	r->mode_changes = pf_op_getattr(pf_front_of(r->req)->fs, r->a.ino, &st, NULL) == 0 &&
-			  (st.st_mode & (S_ISUID | S_ISGID)) != 0;
-	if (!r->mode_changes)
+	if (pf_op_getattr(pf_front_of(req)->fs, ino, &st, NULL) != 0 || (st.st_mode & (S_ISUID | S_ISGID)) == 0)
 		return 0;
-	return PF_KILL_PRIV | (pf_caller_keeps_setgid(r->req, st.st_gid) ? 0 : PF_KILL_SGID);
+	return PF_KILL_PRIV | (pf_caller_keeps_setgid(req, st.st_gid) ? 0 : PF_KILL_SGID);
+}
+
+/* The kernel says that they go with this request. In the answer to a write it does not look for them, so it is told
+ * before: it goes by its own copy of the mode when somebody runs the file. */
+static unsigned int kill_priv(struct areq *r)
+{
+	const unsigned int kill = kill_of(r->req, r->a.ino);
+
+	r->mode_changes = kill != 0;
+	return kill;
+}
+
+unsigned int pf_fuse_kill_priv(fuse_req_t req, uint64_t ino)
+{
+	const unsigned int kill = kill_of(req, ino);
+
+	return kill == 0 || pf_caller_capable(req, CAP_FSETID) ? 0 : kill;
 }
 
 static bool owns(struct areq *r)
@@ -160,15 +172,12 @@ static unsigned int set_kill_priv(struct areq *r)
 	return (kill & PF_KILL_PRIV ? PF_SET_KILL_PRIV : 0) | (kill & PF_KILL_SGID ? PF_SET_KILL_SGID : 0);
 }
 
-/* fallocate and copy_file_range: the kernel leaves the bits to us and does not say whether the caller may keep them. */
 static unsigned int kill_priv_unasked(struct areq *r)
 {
-	const unsigned int kill = kill_priv(r);
+	const unsigned int kill = pf_fuse_kill_priv(r->req, r->a.ino);
 
-	if (kill == 0 || !pf_caller_capable(r->req, CAP_FSETID))
-		return kill;
-	r->mode_changes = false;
-	return 0;
+	r->mode_changes = kill != 0;
+	return kill;
 }
 
 void pf_fuse_start(fuse_req_t req, struct pf_areq *a)

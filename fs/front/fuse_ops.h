@@ -38,6 +38,10 @@ bool pf_caller_capable(fuse_req_t req, unsigned int cap);
 /* Is it in this group, or has it that? Then a set-gid bit that is not about execution stays (as in Linux since 6.2). */
 bool pf_caller_keeps_setgid(fuse_req_t req, gid_t gid);
 
+/* PF_KILL_* for fallocate and copy_file_range: the kernel leaves the set-id bits to us then, and does not say whether
+ * the caller may keep them. */
+unsigned int pf_fuse_kill_priv(fuse_req_t req, uint64_t ino);
+
 /* Attributes beyond stat(2) (fuse_attr.c). */
 void pf_fuse_statx(fuse_req_t req, fuse_ino_t node);
 /* The ioctls of chattr(1) and lsattr(1). False: it is another one, and was not answered. */

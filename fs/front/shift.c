@@ -175,6 +175,7 @@ void pf_shift_ioctl(fuse_req_t req, fuse_ino_t node, const struct pinfs_fallocat
 	j->a.fallocate.mode = fa->fa_mode;
 	j->a.fallocate.off = (uint64_t)fa->fa_off;
 	j->a.fallocate.len = (uint64_t)fa->fa_len;
+	j->a.fallocate.kill_priv = pf_fuse_kill_priv(req, j->a.ino);
 	pf_mutex_lock(&s->lock);
 	s->open++;
 	pf_mutex_unlock(&s->lock);

@@ -41,5 +41,7 @@ uint64_t pf_readable(struct pf_fs *fs, uint64_t doff, uint64_t len);
 bool pf_has_bad(struct pf_inode *ip, uint64_t off, uint64_t len);
 /* Set-id bits as a write by somebody clears them. */
 void pf_kill_priv(struct pf_d_inode *di, unsigned int kill);
+/* The same in a step of its own, as the VFS's file_modified() before fallocate. Lock held exclusively. */
+int pf_drop_priv(struct pf_inode *ip, unsigned int kill);
 
 #endif

@@ -121,7 +121,8 @@ static int may_rename(const struct rename *r)
 	if (pf_inode_sealed(r->odir) || pf_inode_sealed(r->src) || pf_inode_immutable(r->ndir) ||
 	    (r->tgt != NULL && (pf_inode_sealed(r->ndir) || pf_inode_sealed(r->tgt))))
 		return -EPERM;
-	if (!pf_projid_fits(r->ndir, r->src) || (r->exchange && !pf_projid_fits(r->odir, r->tgt)))
+	if (!pf_projid_fits(r->ndir, r->src) ||
+	    (r->exchange && r->tgt != NULL && !pf_projid_fits(r->odir, r->tgt)))
 		return -EXDEV;
 	if (r->exchange) {
 		if (moved && sdir && !tdir && pf_inode_nlink(r->ndir) >= PF_LINK_MAX)

@@ -53,6 +53,8 @@ static int work(struct pf_brk *b)
 	err = check(r, ip);		/* anew: growth does not queue behind a cut */
 	if (!err)
 		err = pf_xattr_kill_cap(ip);
+	if (!err && r->fallocate.kill_priv != 0)
+		err = pf_drop_priv(ip, r->fallocate.kill_priv);
 	if (!err && r->fallocate.mode == FALLOC_FL_COLLAPSE_RANGE)
 		err = pf_inode_collapse(ip, r->fallocate.off, r->fallocate.len);
 	else if (!err)

@@ -55,8 +55,7 @@ static int touch(struct pf_inode *ip, uint64_t size)
 	return pf_tx_commit(tx);
 }
 
-/* As the VFS's file_modified() before fallocate: a step of its own. */
-static int drop_priv(struct pf_inode *ip, unsigned int kill)
+int pf_drop_priv(struct pf_inode *ip, unsigned int kill)
 {
 	struct pf_d_inode *di;
 	struct pf_tx *tx;
@@ -155,7 +154,7 @@ static int fallocate_work(struct pf_brk *b)
 	if (!err)
 		err = pf_xattr_kill_cap(ip);
 	if (!err && r->fallocate.kill_priv != 0)
-		err = drop_priv(ip, r->fallocate.kill_priv);
+		err = pf_drop_priv(ip, r->fallocate.kill_priv);
 	if (err)
 		;
 	else if (r->fallocate.mode & FALLOC_FL_PUNCH_HOLE)

@@ -447,7 +447,7 @@ static void make_many(void)
 static void changing(void)
 {
 	static const size_t sizes[] = { 400, 1024, 4096, 32768 };
-	unsigned char *seen = malloc(STAY);
+	static unsigned char seen[STAY];
 	int ready[2];
 	char c;
 
@@ -476,7 +476,6 @@ static void changing(void)
 		pt_kill(pid);
 	(void)close(ready[0]);
 	(void)close(ready[1]);
-	free(seen);
 	pt_fs_end(fs);
 }
 

@@ -5,16 +5,19 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/capability.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <pinfs/ioctl.h>
 
 #include "harness/proc.h"
 #include "harness/run.h"
@@ -301,6 +304,8 @@ static void try_setid(void)
 	STAT("d");
 }
 
+static struct pt_fs *setid_fs;
+
 static void setid(const struct tw_user *user, const char *what)
 {
 	const struct tw_step step[] = { { make_setid, &tw_root }, { try_setid, user } };
@@ -315,6 +320,48 @@ static void setid(const struct tw_user *user, const char *what)
 static void c_setid_nobody(void) { setid(&tw_nobody, "set-id, nobody"); }
 static void c_setid_root(void) { setid(&tw_root, "set-id, root"); }
 static void c_setid_no_cap(void) { setid(&root_no_fsetid, "set-id, root without CAP_FSETID"); }
+
+/* The calls that no kernel passes on to FUSE come by ioctl, with the same rule. */
+static int shift_as(void *arg)
+{
+	const struct tw_user *u = arg;
+	struct pinfs_fallocate fa = { .fa_mode = FALLOC_FL_INSERT_RANGE, .fa_len = 4096 };
+	int fd;
+
+	if (chdir(setid_fs->mnt) != 0 || setgroups(u->ngroup, u->groups) != 0 || setgid(u->gid) != 0 ||
+	    setuid(u->uid) != 0)
+		return 99;
+	fd = open("f", O_RDWR | O_CLOEXEC);
+	return fd < 0 || ioctl(fd, PINFS_IOC_FALLOCATE, &fa) != 0;
+}
+
+static void c_setid_ioctl(void)
+{
+	static const struct { const struct tw_user *user; mode_t before, after; } t[] = {
+		{ &tw_root, 06777, 06777 }, { &tw_nobody, 06777, 0777 }, { &tw_nobody, 02666, 0666 },
+		{ &tw_nobody, 0666, 0666 },
+	};
+	const char *f;
+	struct stat st;
+	int fd;
+
+	if (!pt_need_mount())
+		return;
+	setid_fs = pt_fs_start("64M", "allow_other");
+	PT_SYS(chmod(setid_fs->mnt, 0755));
+	PT_SYS(chmod(setid_fs->dir, 0755));
+	f = pt_path(setid_fs, "f");
+	fd = open(f, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	PT_SYS(ftruncate(fd, 8192));
+	PT_SYS(close(fd));
+	for (size_t i = 0; i < PF_ARRAY_LEN(t); i++) {
+		PT_SYS(chmod(f, t[i].before));
+		PT_EQ(pt_wait(pt_fork(shift_as, (void *)(uintptr_t)t[i].user), 30000), 0);
+		PT_SYS(stat(f, &st));
+		PT_EQ(st.st_mode & 07777, t[i].after);
+	}
+	pt_fs_end(setid_fs);
+}
 
 /* --- set-gid directories, and what new files get --- */
 
@@ -447,6 +494,7 @@ int main(int argc, char **argv)
 		{ "set-id bits, nobody", c_setid_nobody, 0 },
 		{ "set-id bits, root", c_setid_root, 0 },
 		{ "set-id bits, root without CAP_FSETID", c_setid_no_cap, 0 },
+		{ "set-id bits, by ioctl", c_setid_ioctl, 0 },
 		{ "set-gid directories", c_setgid, 0 },
 		{ "twin: no_default_permissions", c_unchecked, 0 },
 	};
