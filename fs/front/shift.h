@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* shift.h - PINFS_IOC_FALLOCATE: what the kernel's fallocate(2) does around the call for a file's own modes, done here. */
+/* shift.h - PINFS_IOC_FALLOCATE: what the kernel's fallocate(2) does around the call for other modes, done here. */
 #ifndef PF_FRONT_SHIFT_H
 #define PF_FRONT_SHIFT_H
 

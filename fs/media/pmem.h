@@ -59,8 +59,8 @@ int pf_pm_share(struct pf_pm *pm) PF_MUST_CHECK;
  * with the NUL; empty when none is visible to the caller. Reads /proc: slow. */
 void pf_pm_holders(const char *path, char *buf, size_t len);
 
-/* Room below the device for these bytes, whatever it costs, before they are stored to: how many of them, from the front,
- * have it. Fewer than @len: the filesystem that holds the image is full. May block for the medium. */
+/* Room below the device for these bytes, whatever it costs, before they are stored to: how many of them, from the
+ * front, have it. Fewer than @len: the filesystem that holds the image is full. May block for the medium. */
 uint64_t pf_pm_back(struct pf_pm *pm, uint64_t doff, uint64_t len) PF_MUST_CHECK;
 /* Does that matter at all here? If so: is the chunk of @doff known to have it? */
 bool pf_pm_backs(const struct pf_pm *pm);

@@ -7,8 +7,8 @@
  *   refs      calls in progress, sessions, breaks            pf_inode_get() .. pf_inode_put()
  *   nlookup   what the kernel was told of the inode          pf_inode_told() .. pf_inode_forget()
  *
- * With the last one gone an inode without links is freed on the media. One with links that no call uses stays cached, up to
- * opts.cache of them; beyond, only the number of the kernel's references is remembered.
+ * With the last one gone an inode without links is freed on the media. One with links that no call uses stays cached,
+ * up to opts.cache of them; beyond, only the number of the kernel's references is remembered.
  *
  * Changes are made in a transaction's shadow and copied to ip->d at the end of its commit, so ip->d is always what
  * the media holds, and an aborted transaction leaves nothing to undo.
@@ -142,8 +142,8 @@ int pf_inode_punch(struct pf_inode *ip, uint64_t foff, uint64_t len) PF_MUST_CHE
 int pf_inode_unwrite(struct pf_inode *ip, uint64_t foff, uint64_t len) PF_MUST_CHECK;
 /* Zero the bytes from @size to the end of its page, if that is mapped: before the file grows over them. */
 int pf_inode_zero_tail(struct pf_inode *ip, uint64_t size) PF_MUST_CHECK;
-/* Take the pages of [foff, foff + len) out, and those behind move to the front: page aligned, and not up to the end. -ENOSPC
- * leaves everything as it was. */
+/* Take the pages of [foff, foff + len) out, and those behind move to the front: page aligned, and not up to the end.
+ * -ENOSPC leaves everything as it was. */
 int pf_inode_collapse(struct pf_inode *ip, uint64_t foff, uint64_t len) PF_MUST_CHECK;
 /* The pages from @foff on move to the back by @len bytes and leave a hole: page aligned, inside the file. -EFBIG,
  * -ENOSPC. */

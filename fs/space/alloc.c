@@ -8,9 +8,9 @@
  *
  * Where things go: a request of a chunk (512 blocks) or more gets whole chunks as long as a group has one; a
  * smaller one is put where its goal says, else into chunks that are broken already, and breaks a whole
- * chunk only when no broken one in the device can hold it. A file that begins with a write of middle size gets a chunk of its
- * own, in the hope that it goes on, while three quarters of the free space are whole chunks. So big files stay 2 MiB
- * aligned on an old filesystem.
+ * chunk only when no broken one in the device can hold it. A file that begins with a write of middle size gets a chunk
+ * of its own, in the hope that it goes on, while three quarters of the free space are whole chunks. So big files stay
+ * 2 MiB aligned on an old filesystem.
  */
 #include <assert.h>
 #include <errno.h>
@@ -367,8 +367,8 @@ static bool find(struct pf_fs *fs, uint64_t want, uint64_t min, uint64_t goal, u
 }
 
 /*
- * A sparse image file: before blocks are given out, their chunks get room below (media/pmem.h). Two rules. What is given
- * out has room. And what ordinary requests leave has room for the kept blocks, so that the full filesystem below does
+ * A sparse image file: before blocks are given out, their chunks get room below (media/pmem.h). Two rules. What is
+ * given out has room. And what ordinary requests leave has room for the kept blocks, so that the full filesystem below does
  * not keep anybody from unlinking; that is why mount begins with a chunk in hand.
  */
 static bool back_chunk(struct pf_fs *fs, uint64_t dblk)

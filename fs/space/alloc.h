@@ -30,7 +30,7 @@ struct pf_space {
 
 #define PF_ALLOC_ALIGN 1U	/* prefer a run that starts on a 2 MiB boundary of the device */
 #define PF_ALLOC_META 2U	/* may use the kept blocks */
-#define PF_ALLOC_HOPE 4U	/* the same as ALIGN, as long as most free space is whole chunks: the file may stay small */
+#define PF_ALLOC_HOPE 4U	/* as ALIGN, while most free space is whole chunks: the file may stay small */
 
 int pf_alloc_init(struct pf_fs *fs) PF_MUST_CHECK;		/* reads the map blocks: -EUCLEAN, -ENOMEM */
 void pf_alloc_fini(struct pf_fs *fs);
@@ -45,8 +45,8 @@ void pf_alloc_unreserve(struct pf_fs *fs, struct pf_run run);
 int pf_tx_use(struct pf_tx *tx, struct pf_run run) PF_MUST_CHECK;
 /* Blocks that the media's map shows as used become free at commit. */
 int pf_tx_free(struct pf_tx *tx, struct pf_run run) PF_MUST_CHECK;
-/* This transaction leads to more free space than it takes: it may use the kept blocks for its tree nodes. Unlink, truncate
- * and punch therefore work on a full device; nothing else may, or they would be gone when they are needed. */
+/* This transaction leads to more free space than it takes: it may use the kept blocks for its tree nodes. Unlink,
+ * truncate and punch therefore work on a full device; nothing else may, or they would be gone when needed. */
 void pf_tx_use_kept(struct pf_tx *tx);
 /* One block for metadata: reserve and use. */
 int pf_tx_alloc_meta(struct pf_tx *tx, uint64_t goal, uint64_t *dblk) PF_MUST_CHECK;

@@ -44,9 +44,9 @@ int pf_bm_mark(struct pf_bm *bm, uint64_t key, uint64_t len, uint32_t flags, uin
 int pf_bm_split(struct pf_bm *bm, uint64_t key) PF_MUST_CHECK;
 
 /*
- * Moving records by @by pages where they stand: their keys change, the shape of the tree does not, so no space is needed
- * and a leaf costs one object whatever is in it. The pages that they pass over are holes (-EUCLEAN otherwise). Same stop
- * rule; *done says whether all are moved. @pos, in and out, divides those moved from those not.
+ * Moving records by @by pages where they stand: their keys change, the shape of the tree does not, so no space is
+ * needed and a leaf costs one object whatever is in it. The pages that they pass over are holes (-EUCLEAN otherwise).
+ * Same stop rule; *done says whether all are moved. @pos, in and out, divides those moved from those not.
  */
 /* To the front: records with a key >= *pos, from the first on. */
 int pf_bm_shift_down(struct pf_bm *bm, uint64_t by, uint64_t *pos, bool *done) PF_MUST_CHECK;

@@ -49,8 +49,8 @@ struct pinfs_sock {
  * does.
  *
  * Stores through plain shared mappings that race with the call may land where the page was or where it is then. The
- * kernel learns of the new size with the next stat(2) of the file: until then a descriptor with O_APPEND goes to the old
- * end. libpinfs.so's fallocate() does that stat.
+ * kernel learns of the new size with the next stat(2) of the file: until then a descriptor with O_APPEND goes to the
+ * old end. libpinfs.so's fallocate() does that stat.
  */
 struct pinfs_fallocate {
 	int32_t fa_mode;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * test_many.c - many files through the kernel: all there, readdir complete, the daemon's own memory bounded by cache=,
- * a second mount that finds them. 4,000 files in one directory and 4,000 over a tree; with PINFS_LONG set, a million each.
+ * a second mount that finds them. 4,000 files in one directory and 4,000 over a tree; with PINFS_LONG a million each.
  */
 #include <dirent.h>
 #include <errno.h>

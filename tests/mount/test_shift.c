@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_shift.c - COLLAPSE_RANGE, INSERT_RANGE and UNSHARE_RANGE on a mount: by the ioctl, by fallocate(1) under pinrun, beside
- * the kernel's caches, and while a page that would move is pinned.
+ * test_shift.c - COLLAPSE_RANGE, INSERT_RANGE and UNSHARE_RANGE on a mount: by the ioctl, by fallocate(1) under pinrun,
+ * beside the kernel's caches, and while a page that would move is pinned.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -97,9 +97,9 @@ FALLOCATE(punch_part, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 30, 5, m_zero(
 FALLOCATE(punch_miss, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 32, m_zero(m, 0, 32 * K))
 FALLOCATE(zero_hit, FALLOC_FL_ZERO_RANGE, 36, 4, m_zero(m, 36 * K, 4 * K))
 FALLOCATE(zero_miss, FALLOC_FL_ZERO_RANGE, 40, 8, m_zero(m, 40 * K, 8 * K))
-FALLOCATE(collapse_hit, FALLOC_FL_COLLAPSE_RANGE, 32, 8, m_collapse(m, 32 * K, 8 * K))
-FALLOCATE(collapse_before, FALLOC_FL_COLLAPSE_RANGE, 0, 8, m_collapse(m, 0, 8 * K))
-FALLOCATE(collapse_behind, FALLOC_FL_COLLAPSE_RANGE, 40, 8, m_collapse(m, 40 * K, 8 * K))
+FALLOCATE(coll_hit, FALLOC_FL_COLLAPSE_RANGE, 32, 8, m_collapse(m, 32 * K, 8 * K))
+FALLOCATE(coll_before, FALLOC_FL_COLLAPSE_RANGE, 0, 8, m_collapse(m, 0, 8 * K))
+FALLOCATE(coll_behind, FALLOC_FL_COLLAPSE_RANGE, 40, 8, m_collapse(m, 40 * K, 8 * K))
 FALLOCATE(insert_before, FALLOC_FL_INSERT_RANGE, 16, 4, m_insert(m, 16 * K, 4 * K))
 FALLOCATE(insert_behind, FALLOC_FL_INSERT_RANGE, 40, 4, m_insert(m, 40 * K, 4 * K))
 FALLOCATE(grow, 0, 64, 64, m->size = 128 * K)
@@ -121,11 +121,16 @@ static const struct op ops[] = {
 	{ "punch elsewhere", "punch", false, true, KEEPS_BOTH, make_punch_miss, apply_punch_miss, 0 },
 	{ "zero a pinned page", "zero-range", true, true, KEEPS_8, make_zero_hit, apply_zero_hit, 0 },
 	{ "zero elsewhere", "zero-range", false, true, KEEPS_BOTH, make_zero_miss, apply_zero_miss, 0 },
-	{ "collapse the pinned pages", "collapse-range", true, true, KEEPS_NONE, make_collapse_hit, apply_collapse_hit, 0 },
-	{ "collapse before the pin", "collapse-range", true, true, KEEPS_BOTH, make_collapse_before, apply_collapse_before, -8 },
-	{ "collapse behind the pin", "collapse-range", false, true, KEEPS_BOTH, make_collapse_behind, apply_collapse_behind, 0 },
-	{ "insert before the pin", "insert-range", true, true, KEEPS_BOTH, make_insert_before, apply_insert_before, 4 },
-	{ "insert behind the pin", "insert-range", false, true, KEEPS_BOTH, make_insert_behind, apply_insert_behind, 0 },
+	{ "collapse the pinned pages", "collapse-range", true, true, KEEPS_NONE, make_coll_hit,
+	  apply_coll_hit, 0 },
+	{ "collapse before the pin", "collapse-range", true, true, KEEPS_BOTH, make_coll_before,
+	  apply_coll_before, -8 },
+	{ "collapse behind the pin", "collapse-range", false, true, KEEPS_BOTH, make_coll_behind,
+	  apply_coll_behind, 0 },
+	{ "insert before the pin", "insert-range", true, true, KEEPS_BOTH, make_insert_before,
+	  apply_insert_before, 4 },
+	{ "insert behind the pin", "insert-range", false, true, KEEPS_BOTH, make_insert_behind,
+	  apply_insert_behind, 0 },
 	{ "fallocate behind the end", "fallocate", false, false, KEEPS_BOTH, make_grow, apply_grow, 0 },
 	{ "fallocate what is there", "fallocate", false, false, KEEPS_BOTH, make_fill, apply_fill, 0 },
 	{ "write", "write", false, false, KEEPS_BOTH, make_write, apply_write, 0 },
@@ -183,10 +188,12 @@ static void model_dma_at(struct play *p, unsigned int pages, int64_t moved)
 	struct dma_pat pat = { .dp_id = DMA_ID, .dp_ino = p->ino, .dp_foff = PIN_OFF };
 
 	dma_pat_label(&pat, "actor");
-	for (unsigned int i = 0; i < 2; i++)
+	for (unsigned int i = 0; i < 2; i++) {
+		const uint64_t at = PIN_OFF + i * 4 * K;
+
 		if ((pages & (1U << i)) != 0)
-			dma_pat_fill(&pat, PIN_OFF + i * 4 * K, p->want.byte + (int64_t)(PIN_OFF + i * 4 * K) + moved * (int64_t)K,
-				     4 * K);
+			dma_pat_fill(&pat, at, p->want.byte + (int64_t)at + moved * (int64_t)K, 4 * K);
+	}
 }
 
 static void model_dma(struct play *p, unsigned int pages)
@@ -263,8 +270,8 @@ static void play_at_once(struct play *p)
 	CHECK(p, actor_do(p->cutter, act_truncate(p->path, F_LEN)) == 0);
 	m_size(&p->want, F_LEN);
 	CHECK(p, as_modelled(p));
-	/* What has moved up goes, so that the write below takes new blocks, and the nearest are those that were freed. */
-	if (p->op->make == make_collapse_hit)
+	/* What has moved up goes, so that the write below takes new blocks: the nearest are those that were freed. */
+	if (p->op->make == make_coll_hit)
 		CHECK(p, actor_do(p->cutter, act_fallocate(p->path, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, PIN_OFF,
 							   PIN_LEN)) == 0);
 	if (p->op->in_range) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_nospace.c - when space runs out: every operation fails at each of its allocations in turn and leaves things as they
- * were; what gives space back works on a full device; the last block can be used; an aged device still has aligned
+ * test_nospace.c - when space runs out: every operation fails at each of its allocations in turn and leaves things as
+ * they were; what gives space back works on a full device; the last block can be used; an aged device still has aligned
  * chunks for big files. And the table of what the kernel was told.
  *
  * pf_alloc_reserve() is wrapped by the linker, so that it can be made to fail.
@@ -145,8 +145,9 @@ static void b_inodes(void)	/* no free inode in the only cluster */
 	}
 }
 
-static const char long_name[] = "/d/0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890"
-				"12345678901234567890123456789012345678901234567890123456789012345678901234567890123456789";
+#define TEN "0123456789"
+#define SIXTY TEN TEN TEN TEN TEN TEN
+static const char long_name[] = "/d/" SIXTY SIXTY SIXTY;
 
 static int64_t o_write_hole(void) { return put("/f", 1, 1); }
 static int64_t o_write_end(void) { return put("/f", 700, 20); }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_scale.c - many files and many extents, counted and not timed: nodes, leaves, objects that a mount reads, bytes that
- * the process has allocated. With PINFS_LONG set ten times as many.
+ * test_scale.c - many files and many extents, counted and not timed: nodes, leaves, objects that a mount reads, bytes
+ * that the process has allocated. With PINFS_LONG set ten times as many.
  */
 #include "harness/unit.h"
 
@@ -99,8 +99,8 @@ static void test_one_directory(void)
 	for (unsigned int i = 0; i < many; i++)
 		sum += make(&e, dir, i, true);
 	used = bytes_used() - before;
-	/* 1024 inodes, 24 bytes for each that the kernel knows (a table that has just grown has twice the room), and what
-	 * the allocators of space and of numbers hold of places. */
+	/* 1024 inodes, 24 bytes for each that the kernel knows (a table that has just grown has twice the room), and
+	 * what the allocators of space and of numbers hold of places. */
 	CU_ASSERT(used < many * UINT64_C(52) + (UINT64_C(6) << 20));
 	CU_ASSERT(used > many * UINT64_C(16));
 	(void)printf("\n\t%.1f bytes of memory for each of %u files ", (double)used / many, many);

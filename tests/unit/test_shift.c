@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_shift.c - COLLAPSE_RANGE, INSERT_RANGE and UNSHARE_RANGE: a model of pages beside the file, the answers ext4 gives,
- * a file of 10^5 extents, and what a half-done move looks like.
+ * test_shift.c - COLLAPSE_RANGE, INSERT_RANGE and UNSHARE_RANGE: a model of pages beside the file, the answers ext4
+ * gives, a file of 10^5 extents, and what a half-done move looks like.
  */
 #include "harness/unit.h"
 
@@ -16,6 +16,8 @@
 #define PAGE UINT64_C(4096)
 #define COLLAPSE FALLOC_FL_COLLAPSE_RANGE
 #define INSERT FALLOC_FL_INSERT_RANGE
+#define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
+#define ZERO (FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE)
 
 static struct op_env env;
 
@@ -73,14 +75,14 @@ static void step(uint64_t ino, uint32_t serial)
 		n = 1 + rnd(10);
 		if (at + n > npage)
 			break;
-		CU_ASSERT_EQUAL(op_falloc(&env, ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at * PAGE, n * PAGE), 0);
+		CU_ASSERT_EQUAL(op_falloc(&env, ino, PUNCH, at * PAGE, n * PAGE), 0);
 		memset(&model[at], 0, n * sizeof model[0]);
 		break;
 	case 3:		/* unwritten */
 		n = 1 + rnd(10);
 		if (at + n > npage)
 			break;
-		CU_ASSERT_EQUAL(op_falloc(&env, ino, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, at * PAGE, n * PAGE), 0);
+		CU_ASSERT_EQUAL(op_falloc(&env, ino, ZERO, at * PAGE, n * PAGE), 0);
 		memset(&model[at], 0, n * sizeof model[0]);
 		break;
 	case 4:

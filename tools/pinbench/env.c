@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * env.c - the places that are measured: a pinfs image and mount, a directory of tmpfs, and a FUSE peer over another one.
+ * env.c - the places that are measured: a pinfs image and mount, a directory of tmpfs, and a FUSE peer over a third.
  *
  * Owns the scratch directory, both mounts, and everything below; pb_env_down() removes them all, also half-made ones.
  */
@@ -122,9 +122,9 @@ static int make_dir(char *out, size_t size, const char *base, const char *name)
 }
 
 /*
- * The peer is libfuse's own example, passthrough_ll, where `make bench` could build it; else bindfs. Its reads and writes
- * reach it each time, as ours reach us, and names and attributes are cached as long as ours are. It holds a descriptor for
- * each inode that the kernel knows.
+ * The peer is libfuse's own example, passthrough_ll, where `make bench` could build it; else bindfs. Its reads and
+ * writes reach it each time, as ours reach us, and names and attributes are cached as long as ours are. It holds a
+ * descriptor for each inode that the kernel knows.
  */
 static void mount_peer(struct pb_env *e)
 {

@@ -290,8 +290,8 @@ const struct pb_case pb_file_cases[] = {
 	META("meta.mkdir", "make a directory", setup_dir, run_mkdir),
 	META("meta.open", "open and close a file", setup_full_dir, run_open),
 	/* The kernel answers it, for both: nothing to aim at. */
-	{ .name = "meta.stat", .what = "stat of a known name", .unit = PB_OPS, .subjects = PB_ALL, .setup = setup_full_dir,
-	  .run = run_stat, .clean = clean_dir },
+	{ .name = "meta.stat", .what = "stat of a known name", .unit = PB_OPS, .subjects = PB_ALL,
+	  .setup = setup_full_dir, .run = run_stat, .clean = clean_dir },
 	META("meta.rename", "rename within a directory", setup_full_dir, run_rename),
 	META("meta.readdir", "directory entries read", setup_full_dir, run_readdir),
 };

@@ -40,7 +40,8 @@ extern const char *const pb_unit_name[PB_NUNIT];
 
 static inline bool pb_more_is_better(enum pb_unit u) { return u == PB_MIBS || u == PB_OPS; }
 
-enum pb_aim { PB_AIM_NONE, PB_AIM_RATIO_MIN, PB_AIM_RATIO_MAX, PB_AIM_MAX, PB_AIM_PEER_MIN };	/* the last: of the peer's */
+/* RATIO: pinfs / reference; PEER: pinfs / peer. */
+enum pb_aim { PB_AIM_NONE, PB_AIM_RATIO_MIN, PB_AIM_RATIO_MAX, PB_AIM_MAX, PB_AIM_PEER_MIN };
 
 /* What one case keeps between its runs on one subject. */
 struct pb_state {

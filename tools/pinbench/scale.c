@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * scale.c - do rates stay when a directory grows? Calls per second with 10^4, 10^5 and (--million) 10^6 files in one directory,
- * beside the rate with 1000, all on pinfs. Each size is filled and emptied once, and the cases read what was seen then;
- * the small one many times, for its median.
+ * scale.c - do rates stay when a directory grows? Calls per second with 10^4, 10^5 and (--million) 10^6 files in one
+ * directory, beside the rate with 1000, all on pinfs. Each size is filled and emptied once, and the cases read what was
+ * seen then; the small one many times, for its median.
  *
  * stat is forced to the daemon: what the kernel has cached does not depend on the size.
  */
