@@ -11,6 +11,7 @@
 #include "base/crc32c.h"
 #include "base/log.h"
 #include "base/step.h"
+#include "media/badset.h"
 
 _Static_assert(sizeof(struct pf_d_super) == PF_BLK_SIZE, "a superblock is a block");
 
@@ -133,6 +134,12 @@ int pf_sb_load(struct pf_fs *fs, const char **why)
 	return 0;
 }
 
+/* Can be read, and makes sense. */
+static bool sound(struct pf_fs *fs, const struct pf_d_super *sb, uint64_t dblk)
+{
+	return pf_bad_first(fs, dblk, 1, NULL) == PF_BAD_NONE && pf_sb_check(sb, fs->pm->bytes) == NULL;
+}
+
 /*
  * Either may tear in a crash, but never both: one is durable before the other is touched, and one that an earlier crash
  * has torn comes first, whichever it is.
@@ -141,8 +148,8 @@ static int rewrite(struct pf_fs *fs, bool mounting)
 {
 	const struct pf_d_super *first = pf_pm_at(fs->pm, 0), *copy = copy_of(fs->pm, fs->nblk);
 	const uint64_t place[2] = { 0, (fs->nblk - 1) * PF_BLK_SIZE };
-	unsigned int begin = pf_sb_check(copy, fs->pm->bytes) != NULL;
-	struct pf_d_super sb = pf_sb_check(first, fs->pm->bytes) == NULL ? *first : *copy;
+	unsigned int begin = !sound(fs, copy, fs->nblk - 1);
+	struct pf_d_super sb = sound(fs, first, 0) ? *first : *copy;
 	uint64_t now = (uint64_t)time(NULL);
 	int err;
 

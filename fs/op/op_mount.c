@@ -34,8 +34,14 @@ static void take_down(struct pf_fs *fs)
 	if (fs->jnl != NULL)
 		pf_jnl_fini(fs);
 	pf_verified_fini(fs);
+}
+
+/* The last: until then the device is written to. */
+static void destroy(struct pf_fs *fs)
+{
 	pf_badset_fini(fs);
 	pf_fail_fini(fs);
+	free(fs);
 }
 
 /* What the last mount did not finish. Writes, unless the mount is read-only: then it only says whether it may be
@@ -152,7 +158,7 @@ int pf_fs_mount_pm(struct pf_pm *pm, const struct pf_opts *opts, struct pf_fs **
 out_down:
 	take_down(fs);
 out_free:
-	free(fs);
+	destroy(fs);
 	return err;
 }
 
@@ -178,7 +184,7 @@ int pf_fs_mount(const char *device, const struct pf_opts *opts, struct pf_fs **o
 	}
 	info->why = "somebody else has taken the device";
 	take_down(fs);
-	free(fs);
+	destroy(fs);
 out_close:
 	pf_pm_close(pm);
 	return err;
@@ -200,7 +206,7 @@ void pf_fs_unmount_pm(struct pf_fs *fs)
 		err = pf_sb_mark_clean(fs);
 	if (err != 0)
 		pf_err("the device failed at unmount");
-	free(fs);
+	destroy(fs);
 }
 
 void pf_fs_unmount(struct pf_fs *fs)

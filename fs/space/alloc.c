@@ -674,6 +674,11 @@ static int sum_groups(struct pf_fs *fs)
 		return -ENOMEM;
 	for (uint64_t g = 0; g < a->ngroup && !err; g++) {
 		err = map_get(fs, g, &m);
+		/* Who only reads needs no free space: what is there can still be saved. */
+		if (err && err != -ENOMEM && fs->opts.ro) {
+			err = 0;
+			continue;
+		}
 		if (err)
 			break;
 		read_bits(m, scratch);

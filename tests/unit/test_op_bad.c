@@ -18,6 +18,7 @@
 #include <unistd.h>
 #include "base/log.h"
 #include "media/pmem.h"
+#include "media/super.h"
 #include "obj/inode.h"
 #include "op/op_bad.h"
 #include "unit/space_env.h"
@@ -314,6 +315,43 @@ static void test_extents(void)
 	down();
 }
 
+/* A superblock in a bad block is not believed: the copy is; a map block that is damaged keeps nobody from reading. */
+static void test_fixed(void)
+{
+	struct pf_d_super *sb;
+	struct pf_d_map *map;
+	uint64_t n, map_doff;
+	uint8_t buf[BLK];
+
+	up();
+	CU_ASSERT_EQUAL(pf_bad_add(e.fs, 0, 1, &n), 0);
+	sb = pf_pm_at(e.fs->pm, 0);
+	memset(sb->sb_label, 'L', 5);
+	sb->sb_crc = pf_put32(pf_sb_sum(sb));
+	op_env_remount(&e);
+	CU_ASSERT_STRING_EQUAL(e.fs->label, "");
+	CU_ASSERT_EQUAL(pf_bad_del(e.fs, 0, 1, &n), 0);
+	/* The twin: not on the list, the first is what counts. */
+	sb = pf_pm_at(e.fs->pm, 0);
+	memset(sb->sb_label, 'L', 5);
+	sb->sb_crc = pf_put32(pf_sb_sum(sb));
+	op_env_remount(&e);
+	CU_ASSERT_STRING_EQUAL(e.fs->label, "LLLLL");
+
+	map_doff = e.fs->map_blk << PF_BLK_SHIFT;
+	map = pf_pm_at(e.fs->pm, map_doff);
+	map->m_bits[60][0] ^= 1;
+	pf_fs_unmount(e.fs);
+	e.opts.ro = false;
+	CU_ASSERT_EQUAL(pf_fs_mount(e.path, &e.opts, &e.fs, &e.info), -EUCLEAN);
+	e.opts.ro = true;
+	CU_ASSERT_EQUAL_FATAL(pf_fs_mount(e.path, &e.opts, &e.fs, &e.info), 0);
+	CU_ASSERT_EQUAL(op_read(&e, file, 3 * BLK, buf, BLK), (ssize_t)BLK);
+	CU_ASSERT(full_of(buf, BLK, 'd'));
+	pf_fs_unmount(e.fs);
+	CU_ASSERT_EQUAL(unlink(e.path), 0);
+}
+
 /* ---- random histories against a model ---- */
 
 #define MODEL_PAGES 64U
@@ -528,6 +566,7 @@ int main(void)
 		{ "holes, zeros, sizes, unlink", test_cut },
 		{ "copying", test_copy },
 		{ "extents, stores", test_extents },
+		{ "superblock, map", test_fixed },
 		{ "random histories against a model", test_random },
 		{ "blocks go bad and are forgotten under load", test_load },
 	};
