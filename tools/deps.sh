@@ -39,6 +39,7 @@ need_check()
 	need git prog git
 	need attr prog setfattr
 	need acl prog setfacl
+	need e2fsprogs prog chattr
 	need rsync prog rsync
 	need stress-ng prog stress-ng
 }
