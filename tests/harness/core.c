@@ -257,6 +257,8 @@ int core_store_sync(struct pf_fs *fs, const char *path, uint64_t off, const void
 	err = pf_inode_get(fs, (uint64_t)ino, &ip);
 	if (err != 0)
 		return err;
+	if (!pf_inode_isreg(ip))
+		err = -EISDIR;
 	while (err == 0 && at < off + len) {
 		unsigned int n = 1;
 		uint64_t from, to;
@@ -270,7 +272,8 @@ int core_store_sync(struct pf_fs *fs, const char *path, uint64_t off, const void
 		at = to;
 	}
 	/* The daemon notes what it grants for writing. */
-	pf_inode_dirtied(ip, off, len);
+	if (err == 0)
+		pf_inode_dirtied(ip, off, len);
 	if (err == 0)
 		err = pf_op_fsync(fs, (uint64_t)ino, false);
 	pf_inode_put(ip);

@@ -8,12 +8,14 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -216,14 +218,67 @@ static void twin(void)
 	pt_fs_end(fs);
 }
 
+/* What auto decides, and that a decision by hand is kept: pmem=cpu on a disk file is for those who know better. */
+static char disk_img[64];
+
+static void drop_disk_img(void)
+{
+	if (disk_img[0] != '\0')
+		(void)unlink(disk_img);
+	disk_img[0] = '\0';
+}
+
+static void mode_is(const char *img, const char *opts, const char *want)
+{
+	char out[4096], words[64];
+
+	(void)strcpy(fs->img, img);
+	CU_ASSERT_EQUAL_FATAL(pt_fs_mount(fs, opts), 0);
+	PT_EQ(pt_run(out, sizeof out, 20000, (const char *[]){ pt_program("pinfsctl"), "status", fs->mnt, NULL }), 0);
+	(void)snprintf(words, sizeof words, "persistence by %s", want);
+	if (strstr(out, words) == NULL)
+		pt_say("%s, %s: not %s: %s", img, opts, words, out);
+	CU_ASSERT_PTR_NOT_NULL(strstr(out, words));
+	PT_EQ(pt_fs_umount(fs), 0);
+}
+
+static void modes(void)
+{
+	char path[] = "/var/tmp/pinfs-durable.XXXXXX", out[512], tmpfs_img[PATH_MAX];
+	struct statfs sfs;
+	int fd;
+
+	if (!pt_need_mount())
+		return;
+	fs = pt_fs_new("16M");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(fs);
+	(void)strcpy(tmpfs_img, fs->img);
+	PT_SYS_FATAL(statfs(tmpfs_img, &sfs));
+	mode_is(tmpfs_img, "pmem=auto", sfs.f_type == TMPFS_MAGIC ? "cpu" : "msync");
+	mode_is(tmpfs_img, "pmem=msync", "msync");
+	fd = mkstemp(path);
+	PT_SYS_FATAL(fd);
+	(void)close(fd);
+	(void)unlink(path);
+	(void)strcpy(disk_img, path);
+	PT_EQ(pt_run(out, sizeof out, 20000, (const char *[]){ pt_program("mkfs.pinfs"), "-s", "16M", path, NULL }), 0);
+	PT_SYS_FATAL(statfs(path, &sfs));
+	mode_is(path, "pmem=cpu", "cpu");
+	mode_is(path, "pmem=auto", sfs.f_type == TMPFS_MAGIC ? "cpu" : "msync");
+	pt_fs_end(fs);
+	drop_disk_img();
+}
+
 int main(int argc, char **argv)
 {
 	static const struct pt_case cases[] = {
 		{ "each call is on the disk when it returns", each_call, 120 },
+		{ "auto, and by hand", modes, 120 },
 		{ "twin: a disk that nothing is written to", twin, 120 },
 	};
 	static const struct pt_suite suites[] = { { "durable", cases, PF_ARRAY_LEN(cases) } };
 
+	pt_on_cleanup(drop_disk_img);
 	pf_log_init("test_durable", PF_LOG_ERR, false);
 	return pt_main(argc, argv, suites, PF_ARRAY_LEN(suites));
 }
