@@ -192,10 +192,15 @@ int pt_fs_wait(struct pt_fs *fs, unsigned int ms)
 
 int pt_fs_umount(struct pt_fs *fs)
 {
+	uint64_t end = pt_now_ms() + END_MS;
 	int rc;
 
-	if (umount2(fs->mnt, 0) != 0)
-		return -errno;
+	/* Whoever reads /proc/PID of a process that ends holds its memory, and the files mapped there, for a moment. */
+	while (umount2(fs->mnt, 0) != 0) {
+		if (errno != EBUSY || pt_now_ms() >= end)
+			return -errno;
+		pt_sleep_ms(10);
+	}
 	rc = pt_fs_wait(fs, END_MS);
 	if (rc < 0)
 		pt_say("the daemon did not end after umount");

@@ -122,7 +122,8 @@ fresh()
 # unmount_it: the daemon ends with 0 and leaves an image without faults
 unmount_it()
 {
-	umount "$m" || return 1
+	# Whoever reads /proc/PID of a process that ends holds its memory, and the files mapped there, for a moment.
+	until_it umount "$m" || { umount "$m"; return 1; }
 	wait "$daemon"
 	rc=$?
 	daemon=
