@@ -13,12 +13,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <pinfs/version.h>
 #include "lib/cli.h"
 #include "media/mkfs.h"
+#include "media/pmem.h"
 #include "media/super.h"
 #include "op/op.h"
 #include "space/bad.h"
@@ -176,7 +176,7 @@ static int prepare(const struct args *a, bool *created)
 			  errno == ENOENT && a->size == 0 ? " (-s SIZE creates it)" : "");
 		return -1;
 	}
-	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+	if (pf_pm_lock(fd) != 0) {
 		say_in_use(a->device);
 		goto fail;
 	}

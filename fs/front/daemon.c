@@ -41,8 +41,6 @@
 #include "op/op.h"
 
 #define INIT_MS 30000
-#define BUSY_TRIES 20		/* a daemon whose mount has just gone needs a moment to let go of the device */
-#define BUSY_NAP_NS (50L * 1000000)
 
 struct daemon {
 	const struct pf_cmdline *c;
@@ -228,18 +226,10 @@ static int catch_signals(struct daemon *d)
 
 static int open_fs(struct daemon *d)
 {
-	const struct timespec nap = { .tv_nsec = BUSY_NAP_NS };
-	struct pf_mount_info info;
+	struct pf_mount_info info = { .why = NULL };
 	char holders[512] = "";
-	int err = 0;
+	int err = pf_fs_mount(d->device, &d->c->opts, &d->front.fs, &info);
 
-	for (int i = 0; i < BUSY_TRIES; i++) {
-		info = (struct pf_mount_info){ .why = NULL };
-		err = pf_fs_mount(d->device, &d->c->opts, &d->front.fs, &info);
-		if (err != -EBUSY)
-			break;
-		(void)nanosleep(&nap, NULL);
-	}
 	if (err == -EBUSY)
 		pf_pm_holders(d->device, holders, sizeof holders);
 	if (err != 0)

@@ -42,12 +42,14 @@ struct pf_pm {
 };
 
 /*
- * Open and map a device. @excl: take the exclusive flock and refuse with -EBUSY when anybody holds it;
+ * Open and map a device. @excl: take the exclusive flock (pf_pm_lock()) and refuse with -EBUSY when anybody holds it;
  * pf_pm_holders() then names them. Errors: -ENOENT, -EACCES, -EBUSY, -EINVAL (neither a regular file nor a
  * DAX device, or below PF_DEV_MIN / above PF_DEV_MAX / not a multiple of the block size), -ENOMEM, -EIO.
  */
 int pf_pm_open(const char *path, enum pf_pmem_mode mode, bool ro, bool excl, struct pf_pm **out) PF_MUST_CHECK;
 void pf_pm_close(struct pf_pm *pm);
+/* The exclusive flock on a device. A daemon that is on its way out is waited for, a second at most: -EBUSY. */
+int pf_pm_lock(int fd) PF_MUST_CHECK;
 /* Why the calling thread's last pf_pm_open() failed: one phrase, static. */
 const char *pf_pm_why(void);
 

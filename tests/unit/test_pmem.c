@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -109,6 +110,34 @@ static const char *tmp_dir(void)
 	const char *tmp = getenv("TMPDIR");
 
 	return tmp != NULL ? tmp : "/dev/shm";
+}
+
+static void *let_go(void *arg)
+{
+	(void)usleep(20000);
+	(void)flock(*(int *)arg, LOCK_UN);
+	return NULL;
+}
+
+/* Who is on the way out is waited for. A machine may be slower than that wait, but not thirty times in a row. */
+static void leaving(void)
+{
+	char path[] = "/dev/shm/pf-pmem-XXXXXX";
+	int held = mkstemp(path), fd = open(path, O_RDWR | O_CLOEXEC), err = -1;
+	pthread_t t;
+
+	CU_ASSERT_FATAL(held >= 0 && fd >= 0);
+	for (int i = 0; i < 30 && err != 0; i++) {
+		CU_ASSERT_EQUAL_FATAL(flock(held, LOCK_EX), 0);
+		CU_ASSERT_EQUAL_FATAL(pthread_create(&t, NULL, let_go, &held), 0);
+		err = pf_pm_lock(fd);
+		(void)pthread_join(t, NULL);
+		(void)flock(fd, LOCK_UN);
+	}
+	CU_ASSERT_EQUAL(err, 0);
+	(void)close(fd);
+	(void)close(held);
+	(void)unlink(path);
 }
 
 /* Stores of every size and alignment arrive, in both modes, and a drain succeeds. */
@@ -246,6 +275,7 @@ int main(void)
 {
 	static const struct unit_case cases[] = {
 		{ "devices: sizes, locks, holders", devices },
+		{ "a holder on its way out", leaving },
 		{ "stores arrive", stores },
 		{ "msync covers what was written", msync_covers_what_was_written },
 		{ "more ranges than the collection holds", many_ranges },
