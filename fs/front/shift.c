@@ -4,8 +4,8 @@
  *
  * Pages change their place behind the kernel's back. So what it caches of the file (plain shared mappings; the size) is
  * dropped before, which writes back what is dirty, and after. Both wait for the kernel, which may want a WRITE served
- * or a truncate to end first: hence one thread for all of these, and nobody else's requests ever queue behind them. While
- * the verb itself waits for pins, no thread is held. Owns the queue; takes one LEAF lock, never while it talks.
+ * or a truncate to end first: hence one thread for all of these, and nobody else's requests ever queue behind them.
+ * While the verb itself waits for pins, no thread is held. Owns the queue; takes one LEAF lock, never while it talks.
  */
 #include "front/shift.h"
 

@@ -368,8 +368,8 @@ static bool find(struct pf_fs *fs, uint64_t want, uint64_t min, uint64_t goal, u
 
 /*
  * A sparse image file: before blocks are given out, their chunks get room below (media/pmem.h). Two rules. What is
- * given out has room. And what ordinary requests leave has room for the kept blocks, so that the full filesystem below does
- * not keep anybody from unlinking; that is why mount begins with a chunk in hand.
+ * given out has room. And what ordinary requests leave has room for the kept blocks, so that the full filesystem below
+ * does not keep anybody from unlinking; that is why mount begins with a chunk in hand.
  */
 static bool back_chunk(struct pf_fs *fs, uint64_t dblk)
 {

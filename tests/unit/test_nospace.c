@@ -396,7 +396,7 @@ static void test_ageing(void)
 	char path[32];
 	uint64_t least = UINT64_MAX, whole;
 
-	up(UINT64_C(512) << 20);
+	up(UINT64_C(256) << 20);
 	for (unsigned int d = 0; d < 16; d++) {
 		(void)snprintf(path, sizeof path, "/d%u", d);
 		CU_ASSERT_EQUAL_FATAL(core_mkdir(fs, path), 0);
