@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
@@ -37,6 +38,7 @@ const struct tw_user tw_root = { .uid = 0 };
 const struct tw_user tw_nobody = { .uid = 65534, .gid = 65534, .ngroup = 2, .groups = { 65534, 4242 } };
 
 static char ref[PATH_MAX];		/* on ext4; empty: not yet */
+static char atime_opts[64];		/* as ext4 is mounted here */
 static FILE *transcript;		/* in the child */
 static bool on_pinfs;
 
@@ -92,11 +94,19 @@ static void drop_ref(void)
 static bool make_ref(void)
 {
 	const char *const where[] = { "/var/tmp", "/tmp", pt_build() };
+	struct statvfs vfs;
 	struct statfs st;
 
 	for (size_t i = 0; i < PF_ARRAY_LEN(where); i++) {
-		if (statfs(where[i], &st) != 0 || st.f_type != EXT4_SUPER_MAGIC)
+		if (statfs(where[i], &st) != 0 || st.f_type != EXT4_SUPER_MAGIC || statvfs(where[i], &vfs) != 0 ||
+		    (vfs.f_flag & (ST_RDONLY | ST_NOSUID | ST_NODEV)) != 0)
 			continue;
+		/* Reading leaves a trace on both, or on neither. */
+		(void)snprintf(atime_opts, sizeof atime_opts, ",%s%s",
+			       vfs.f_flag & ST_NOATIME	 ? "noatime" :
+			       vfs.f_flag & ST_RELATIME ? "relatime" :
+							  "strictatime",
+			       vfs.f_flag & ST_NODIRATIME ? ",nodiratime" : "");
 		(void)snprintf(ref, sizeof ref, "%s/pinfs-twin.XXXXXX", where[i]);
 		if (mkdtemp(ref) != NULL && chmod(ref, 0755) == 0)
 			return true;
@@ -109,6 +119,7 @@ static bool make_ref(void)
 struct pt_fs *tw_start(const char *opts)
 {
 	static bool registered;
+	char all[256];
 
 	if (!pt_need_mount())
 		return NULL;
@@ -116,7 +127,10 @@ struct pt_fs *tw_start(const char *opts)
 		pt_on_cleanup(drop_ref);
 		registered = true;
 	}
-	return make_ref() ? pt_fs_start("256M", opts) : NULL;
+	if (!make_ref())
+		return NULL;
+	(void)snprintf(all, sizeof all, "%s%s", opts, atime_opts);
+	return pt_fs_start("256M", all);
 }
 
 void tw_end(struct pt_fs *fs)
