@@ -75,8 +75,8 @@ typedef int (*pf_tx_prepare_fn)(struct pf_tx *tx);
 void pf_jnl_on_commit(struct pf_fs *fs, pf_tx_prepare_fn fn);
 
 /*
- * Both end the transaction. Commit fails only with -EIO (medium), -EFBIG, -ENOMEM, -EUCLEAN (map block), and then
- * nothing happened. When the medium fails, the journal stops: this and every later transaction gets -EIO, and what
+ * Both end the transaction. Commit fails only with -EIO (medium), -EFBIG, -ENOMEM, -EUCLEAN (map block), -EROFS (the
+ * mount has stopped taking changes meanwhile), and then nothing happened. When the medium fails, the journal stops: this and every later transaction gets -EIO, and what
  * had reached a sealed lane before counts as committed; it is on the media after the next mount.
  */
 int pf_tx_commit(struct pf_tx *tx) PF_MUST_CHECK;
