@@ -473,7 +473,8 @@ static const struct damage damages[] = {
 	H(d_dotdot, "phase 4: directory 11: entry \"..\" is stored", "/ll /lost+found"),
 	H(d_slash, "phase 4: directory 11: leaf at block %R: name with a NUL or a slash", "/c"),
 	H(d_dangling, "phase 4: directory 11: entry \"n\" names inode 400, which is not in use", "/n /lost+found"),
-	H(d_dangling_far, "phase 4: directory 11: entry \"n\" names inode 1073741833, which is not in use", "/n /lost+found"),
+	H(d_dangling_far, "phase 4: directory 11: entry \"n\" names inode 1073741833, which is not in use",
+	  "/n /lost+found"),
 	H(d_dangling_slot, "phase 4: directory 11: entry \"n\" names inode 515, which is not in use", "/n /lost+found"),
 	D(d_type, "phase 4: directory 11: entry \"b\" says symlink, inode %b is a file"),
 	D(d_nent, "phase 4: directory %d: i_nent 62, found 61"),
@@ -563,7 +564,8 @@ static void test_damage(void)
 		expand(expect, sizeof expect, d->expect);
 		d->fn(c.pm->base);
 		copy_check(&c);
-		if (strstr(c.text, expect) == NULL || (c.rc != FSCK_UNCORRECTED && strncmp(d->expect, "img: clean", 10) != 0)) {
+		if (strstr(c.text, expect) == NULL ||
+		    (c.rc != FSCK_UNCORRECTED && strncmp(d->expect, "img: clean", 10) != 0)) {
 			(void)printf("%s: expected \"%s\", got exit code %d and\n%s\n", d->name, expect, c.rc, c.text);
 			CU_FAIL("damage was not named");
 		}
@@ -702,7 +704,8 @@ static void repair(const char *name, struct copy *c)
 	}
 	copy_check(c);
 	if (c->rc != FSCK_OK) {
-		(void)printf("%s: after the repair: exit code %d\n%s\nthe repair said\n%s\n", name, c->rc, c->text, first);
+		(void)printf("%s: after the repair: exit code %d\n%s\nthe repair said\n%s\n", name, c->rc, c->text,
+			     first);
 		CU_FAIL("not clean after the repair");
 	}
 	count_stores(c->pm);

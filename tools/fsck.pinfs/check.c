@@ -16,7 +16,7 @@
 #include "media/super.h"
 #include "op/op.h"
 
-static void print_problem(struct fsck *f, int phase, const char *fmt, va_list ap)
+PF_PRINTF(3, 0) static void print_problem(struct fsck *f, int phase, const char *fmt, va_list ap)
 {
 	f->problems++;
 	f->found++;

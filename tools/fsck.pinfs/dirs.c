@@ -6,6 +6,7 @@
  */
 #include "fsck.pinfs/fsck.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +43,7 @@ static int add_entry(struct rebuild *r, const struct pf_d_dirent *de, const stru
 	const char *name;
 	unsigned int len;
 
+	assert(de != NULL || more != NULL);
 	if (r->nr == r->room) {
 		e = realloc(r->v, room * sizeof *e);
 		if (e == NULL)
@@ -176,9 +178,10 @@ static int write_leaf(struct rebuild *r, uint64_t from, uint64_t *n)
 	uint64_t bytes = 0, dblk;
 	int err;
 
+	*n = 0;
 	if (c == NULL)
 		return -ENOMEM;
-	for (*n = 0; from + *n < r->nr; ++*n) {
+	for (; from + *n < r->nr; ++*n) {
 		const struct entry *e = &r->v[from + *n];
 
 		bytes += need_of(e);
@@ -279,7 +282,8 @@ void fsck_unname(struct fsck *f, uint64_t dir, uint64_t ino)
 	const struct pf_d_inode *di = fsck_inode(f, dir);
 	struct unname u = { .ino = ino };
 	struct fsck_walk w = {
-		.f = f, .pass = FSCK_LOOK, .phase = 4, .ino = dir, .gen = pf_get32(di->i_gen), .fn = unname_leaf, .arg = &u,
+		.f = f, .pass = FSCK_LOOK, .phase = 4, .ino = dir, .gen = pf_get32(di->i_gen), .fn = unname_leaf,
+		.arg = &u,
 	};
 
 	fsck_walk_tree(&w, fsck_root_of(di));
@@ -311,7 +315,8 @@ uint64_t fsck_find_name(struct fsck *f, uint64_t dir, const char *name, uint8_t 
 	const struct pf_d_inode *di = fsck_inode(f, dir);
 	struct find fd = { .name = name, .key = pf_name_key(f->fs.hash_key, name, strlen(name)) };
 	struct fsck_walk w = {
-		.f = f, .pass = FSCK_LOOK, .phase = 4, .ino = dir, .gen = pf_get32(di->i_gen), .fn = find_leaf, .arg = &fd,
+		.f = f, .pass = FSCK_LOOK, .phase = 4, .ino = dir, .gen = pf_get32(di->i_gen), .fn = find_leaf,
+		.arg = &fd,
 	};
 
 	fsck_walk_tree(&w, fsck_root_of(di));

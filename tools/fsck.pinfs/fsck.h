@@ -312,8 +312,8 @@ void fsck_drop_entry(struct fsck *f, const struct pf_d_dirent *de);
 bool fsck_name_ok(const struct pf_d_dirent *de);
 
 struct fsck_newname { uint64_t ino; uint8_t type; uint8_t len; char name[PF_NAME_MAX]; };
-/* Write all leaves and the tree of @dir anew, with right keys, without the names that cannot be, with @nr more. -ENOSPC,
- * -ENOMEM. */
+/* Write all leaves and the tree of @dir anew, with right keys, without the names that cannot be, with @nr more.
+ * -ENOSPC, -ENOMEM. */
 int fsck_rebuild_dir(struct fsck *f, uint64_t dir, const struct fsck_newname *more, uint64_t nr) PF_MUST_CHECK;
 /* Remove all entries of @dir that lead to @ino. */
 void fsck_unname(struct fsck *f, uint64_t dir, uint64_t ino);

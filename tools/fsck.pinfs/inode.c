@@ -123,9 +123,10 @@ bool fsck_mend_inode(struct fsck *f, const struct pf_d_inode *di, uint64_t ino)
 	uint64_t doff = (uint64_t)((const uint8_t *)di - f->fs.pm->base);
 	struct pf_d_inode d = *di;
 	uint32_t mode = pf_get32(d.i_mode);
+	const bool magic = pf_get32(d.i_magic) == PF_MAGIC_INODE, fsid = pf_get64(d.i_fsid) == f->fs.fsid;
 
 	/* Two of the three things that name it. */
-	if ((pf_get32(d.i_magic) == PF_MAGIC_INODE) + (pf_get64(d.i_fsid) == f->fs.fsid) + (pf_get64(d.i_ino) == ino) < 2)
+	if (magic + fsid + (pf_get64(d.i_ino) == ino) < 2)
 		return false;
 	d.i_magic = pf_put32(PF_MAGIC_INODE);
 	d.i_fsid = pf_put64(f->fs.fsid);

@@ -3,8 +3,8 @@
  * links.c - the end of phase 4: every directory hangs below the root, every inode has a name or is an orphan, and link
  * counts are what was counted.
  *
- * i_parent names the directory that holds the entry, so whether a directory is reachable is found by following it to the
- * root, each directory once. What is not reachable gets a name in /lost+found.
+ * i_parent names the directory that holds the entry, so whether a directory is reachable is found by following it to
+ * the root, each directory once. What is not reachable gets a name in /lost+found.
  */
 #include "fsck.pinfs/fsck.h"
 
@@ -21,7 +21,10 @@ struct lost { struct fsck_newname *v; uint64_t nr, room; };
 
 static void set_nlink(struct pf_d_inode *di, uint64_t v) { di->i_nlink = pf_put32((uint32_t)v); }
 static void set_parent(struct pf_d_inode *di, uint64_t v) { di->i_parent = pf_put64(v); }
-static void add_nlink(struct pf_d_inode *di, uint64_t v) { di->i_nlink = pf_put32(pf_get32(di->i_nlink) + (uint32_t)v); }
+static void add_nlink(struct pf_d_inode *di, uint64_t v)
+{
+	di->i_nlink = pf_put32(pf_get32(di->i_nlink) + (uint32_t)v);
+}
 
 /* One subdirectory more or less, found and said. */
 static void count_subdir(struct fsck *f, uint64_t dir, int n)

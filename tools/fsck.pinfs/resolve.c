@@ -4,8 +4,8 @@
  *
  * All other inodes first take what is theirs. Then each broken one, in order: the records that can still be read, and
  * those of leaves that no walk found any more but that are still marked in use and say whose they are. A block that
- * somebody has taken is copied; one that may not be this inode's at all becomes a hole. Nobody gets bytes of a block that
- * the map calls free.
+ * somebody has taken is copied; one that may not be this inode's at all becomes a hole. Nobody gets bytes of a block
+ * that the map calls free.
  */
 #include "fsck.pinfs/fsck.h"
 
@@ -111,16 +111,14 @@ static const struct lost *first_lost(const struct resolve *r)
 	return lo < r->nr_lost ? &r->lost[lo] : NULL;
 }
 
-static const struct lost *next_lost(const struct resolve *r, const struct lost *l)
+/* The next lost leaf of the inode at hand behind @l (NULL: the first) that has this magic; NULL: none. */
+static const struct lost *next_lost(const struct resolve *r, const struct lost *l, uint32_t magic)
 {
-	l++;
-	return l < r->lost + r->nr_lost && l->ino == r->ino ? l : NULL;
+	for (l = l == NULL ? first_lost(r) : l + 1; l != NULL && l < r->lost + r->nr_lost && l->ino == r->ino; l++)
+		if (l->magic == magic)
+			return l;
+	return NULL;
 }
-
-/* Each lost leaf of the inode at hand that has this magic. */
-#define for_each_lost(r, l, want)                                                                 \
-	for (const struct lost *l = first_lost(r); l != NULL && l->ino == (r)->ino; l = next_lost(r, l)) \
-		if (l->magic == (want))
 
 /* ---- gathering ---- */
 
@@ -183,7 +181,7 @@ static bool leads_to_attrs(const struct fsck *f, const struct pf_d_node *n)
 
 static void gather_lost_nodes(struct resolve *r)
 {
-	for_each_lost(r, l, PF_MAGIC_NODE) {
+	for (const struct lost *l = NULL; (l = next_lost(r, l, PF_MAGIC_NODE)) != NULL;) {
 		const struct pf_d_node *n = fsck_at(r->f, l->dblk);
 
 		if (fsck_bit(r->f->seen, l->dblk) || leads_to_attrs(r->f, n))
@@ -333,10 +331,12 @@ static void order_leaves(struct resolve *r)
 
 static void resolve_leaves(struct resolve *r, struct fsck_root root, enum pf_md type)
 {
+	const uint32_t magic = type == PF_MD_DIR ? PF_MAGIC_DIR : PF_MAGIC_XATTR;
+
 	gather(r, root);
 	for (uint64_t i = 0; i < r->in.nr; i++)
 		put_leaf(r, r->in.v[i].dblk, type);
-	for_each_lost(r, l, type == PF_MD_DIR ? PF_MAGIC_DIR : PF_MAGIC_XATTR)
+	for (const struct lost *l = NULL; (l = next_lost(r, l, magic)) != NULL;)
 		put_leaf(r, l->dblk, type);
 	order_leaves(r);
 }

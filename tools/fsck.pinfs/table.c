@@ -58,7 +58,7 @@ static int look_at(struct fsck *f, struct cands *c, uint64_t b)
 
 		if (pf_get32(di[i].i_magic) == PF_MAGIC_INODE && pf_get64(di[i].i_fsid) == f->fs.fsid && ino % 8 == i &&
 		    at != 0 && at <= b && place_ok(f, ino >> PF_ICLU_SHIFT, b - at) &&
-		    pf_md_check(&f->fs, PF_MD_INODE, &di[i], (b << PF_BLK_SHIFT) + i * PF_INODE_SIZE, ino) == NULL)
+		    pf_md_check(&f->fs, PF_MD_INODE, &di[i], (b << PF_BLK_SHIFT) + (uint64_t)i * PF_INODE_SIZE, ino) == NULL)
 			return cand_add(c, ino >> PF_ICLU_SHIFT, b - at, true);
 	}
 	return 0;
@@ -124,13 +124,12 @@ static int choose(struct fsck *f, struct cands *c, struct fsck_recs *recs, uint6
 {
 	uint64_t nr = 0, dblk;
 	struct fsck_rec *last;
-	int err = 0;
+	int err;
 
-	if (c->nr != 0)
-		qsort(c->v, c->nr, sizeof *c->v, by_nr);
 	fsck_pass_begin(f);
-	if (c->nr == 0 || c->v[0].nr != 0)
-		(void)cand_add(c, 0, f->fs.iclu0_blk, true);
+	err = cand_add(c, 0, f->fs.iclu0_blk, true);
+	if (err != 0)
+		return err;
 	qsort(c->v, c->nr, sizeof *c->v, by_nr);
 	for (uint64_t i = 0; i < c->nr && err == 0; i++) {
 		if (c->v[i].nr < nr || !take(f, c->v[i].dblk))
