@@ -76,9 +76,9 @@ void pf_jnl_on_commit(struct pf_fs *fs, pf_tx_prepare_fn fn);
 
 /*
  * Both end the transaction. Commit fails only with -EIO (medium), -EFBIG, -ENOMEM, -EUCLEAN (map block), -EROFS (the
- * mount has stopped taking changes meanwhile), and then nothing happened. When the medium fails, the journal stops: this
- * transaction gets -EIO, later ones what base/fail.h says, and what had reached a sealed lane before counts as committed;
- * it is on the media after the next mount.
+ * mount has stopped taking changes meanwhile), and then nothing happened. When the medium fails, the journal stops:
+ * this transaction gets -EIO, later ones what base/fail.h says, and what had reached a sealed lane before counts as
+ * committed; it is on the media after the next mount.
  */
 int pf_tx_commit(struct pf_tx *tx) PF_MUST_CHECK;
 void pf_tx_abort(struct pf_tx *tx);
