@@ -2,9 +2,9 @@
 /*
  * guard.c - bytes of the device that are not there any more: its file was truncated under us, the medium is poisoned.
  *
- * Touching them is a SIGBUS, anywhere in the process. The handler puts a private page of zeros there, so that
- * the thread goes on, and sets a state in which nothing that it read or wrote counts any more: drains fail, so no
- * commit succeeds, and every call is refused. Nothing is wrapped, nothing is saved beforehand, so it costs nothing until it
+ * Touching them is a SIGBUS, anywhere in the process. The handler puts a private page of zeros there, so that the
+ * thread goes on, and sets a state in which nothing that it read or wrote counts any more: drains fail, so no commit
+ * succeeds, and every call is refused. Nothing is wrapped, nothing is saved beforehand, so it costs nothing until it
  * happens. Owns the process's SIGBUS handler; takes no lock; everything in the handler is async-signal-safe.
  *
  * What this does not cover: an answer to read(2) that is being copied at that very instant may be of zeros.
