@@ -77,6 +77,7 @@ static int round_run(struct fsck *f)
 	int err = 0;
 
 	f->found = 0;
+	f->none_left[0] = f->none_left[1] = false;
 	f->broken = f->orphans_bad = f->badlist_bad = f->all_claimed = false;
 	f->files = f->orphans = f->blocks = f->map_group = f->alloc_at = 0;
 	for (unsigned int i = 0; i < PF_ARRAY_LEN(phase) && err == 0; i++) {

@@ -127,15 +127,28 @@ static bool find_run(struct fsck *f, enum kind kind, uint64_t from, uint64_t to,
 	return false;
 }
 
+/* From @at on, then from the start. Once no block of a kind was found, there is none for the rest of the round. */
+static bool find(struct fsck *f, enum kind kind, uint64_t at, uint64_t first, uint64_t end, uint64_t nblk,
+		 uint64_t *dblk)
+{
+	if (f->none_left[kind])
+		return false;
+	if (find_run(f, kind, at, end, nblk, dblk) || find_run(f, kind, first, end, nblk, dblk))
+		return true;
+	f->none_left[kind] = nblk == 1;
+	return false;
+}
+
 int fsck_alloc(struct fsck *f, uint64_t nblk, uint64_t *dblk)
 {
 	const uint64_t first = f->fs.iclu0_blk + PF_ICLU_BLKS, end = f->fs.nblk - 1;
 	uint64_t at = pf_max64(f->alloc_at, first);
 
-	/* While owners are still being found, only the map knows what is free. */
-	if (!find_run(f, FREE, at, end, nblk, dblk) && !find_run(f, FREE, first, end, nblk, dblk) &&
-	    (!f->all_claimed || !find_run(f, UNOWNED, first, end, nblk, dblk)))
-		return -ENOSPC;
+	if (!find(f, FREE, at, first, end, nblk, dblk)) {
+		/* While owners are still being found, only the map knows what is free. */
+		if (!f->all_claimed || !find(f, UNOWNED, at, first, end, nblk, dblk))
+			return -ENOSPC;
+	}
 	f->alloc_at = *dblk + nblk;
 	for (uint64_t b = *dblk; b < *dblk + nblk; b++) {
 		fsck_set(f->used, b);

@@ -105,6 +105,7 @@ struct fsck {
 	uint64_t *bad;		/* listed as bad; NULL: none is */
 	bool all_claimed;	/* used[] is complete */
 	uint64_t alloc_at;	/* where the search for a free block goes on */
+	bool none_left[2];	/* blocks of a kind (edit.c) */
 	uint64_t map_group;	/* number + 1 of the group last looked at */
 	bool map_sound;		/* its map block is */
 	struct fsck_cluster *clu;
