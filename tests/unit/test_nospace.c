@@ -9,6 +9,7 @@
 #include "harness/unit.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <linux/falloc.h>
 #include <stdlib.h>
 #include <string.h>
@@ -428,8 +429,7 @@ static void test_ageing(void)
 	/* About 10,000 pages are in use; they may have broken a few times as many chunks as they fill. */
 	CU_ASSERT(least * PF_CHUNK_BLKS > all_free() / 2);
 	whole = free_chunks();
-	(void)printf("\n\t%llu of %llu free blocks in whole chunks ", (unsigned long long)(whole * PF_CHUNK_BLKS),
-		     (unsigned long long)all_free());
+	(void)printf("\n\t%" PRIu64 " whole chunks in %" PRIu64 " free blocks ", whole, all_free());
 	CU_ASSERT_FATAL(core_create(fs, "/big") > 0);
 	for (uint64_t c = 0; c < whole - 1; c++)	/* as a program writes it: piece by piece, and no fallocate */
 		for (uint64_t p = 0; p < PF_CHUNK_BLKS; p += 64)
