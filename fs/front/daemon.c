@@ -13,6 +13,7 @@
 #define FUSE_USE_VERSION 314
 #include "front/daemon.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
@@ -351,8 +352,12 @@ static bool mount_is_gone(struct daemon *d)
 /* The mount became read-only, or is shut down: nobody may wait for a pin in order to get the same answer then. */
 static void failed(struct daemon *d)
 {
-	struct pf_pm *pm = d->front.fs->pm;
-	int err = pf_fs_writable(d->front.fs);
+	struct pf_pm *pm;
+	int err;
+
+	assert(d->front.fs != NULL);	/* nobody watches what did not come up */
+	pm = d->front.fs->pm;
+	err = pf_fs_writable(d->front.fs);
 
 	/* The handler of SIGBUS has set the state; it could not say why. */
 	if (atomic_load(&pm->gone) && !d->gone_told) {
