@@ -31,6 +31,8 @@ $(call test_bin,$(CORE_KINDS)): $(B)/tests/%: $(B)/obj/tests/%.o \
 
 # Crash tests see the same identities and times in every run (crash/seeded.c).
 $(call test_bin,crash): LDFLAGS += -Wl,--wrap=getrandom,--wrap=clock_gettime
+# So do images that are to be damaged (fuzz/image.c).
+$(call test_bin,fuzz): LDFLAGS += -Wl,--wrap=time,--wrap=clock_gettime
 LIBS_test_crash_msync = -Wl,--wrap=msync,--wrap=fdatasync
 
 # The engine's core without window.c: needs neither libpinfs nor a mount.

@@ -22,7 +22,7 @@ $(patsubst %,$(B)/obj/fuzz-%.o,$(FUZZ_TARGETS)): $(B)/obj/fuzz-%.o: tests/fuzz/t
 $(addprefix $(B)/fuzz-,$(FUZZ_TARGETS)): $(B)/fuzz-%: $(B)/obj/fuzz-%.o \
 		$$(call obj,$$(FUZZ_SRC) $$(call kind_src,fuzz) $$(HARNESS_SRC)) $(B)/libpinfscore.a
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -Wl,--wrap=pf_log,--wrap=cli_error -o $@ $^ $(B)/libpinfscore.a \
+	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -Wl,--wrap=pf_log,--wrap=cli_error,--wrap=time,--wrap=clock_gettime -o $@ $^ $(B)/libpinfscore.a \
 		$(CUNIT_LIBS) $(JSON_LIBS) $(PMEM_LIBS) -lpthread
 
 .PHONY: fuzz fuzz-programs

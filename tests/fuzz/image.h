@@ -54,6 +54,10 @@ struct fz_image {
 
 /* The image, made at the first call; aborts when that fails. */
 const struct fz_image *fz_image(void);
+/* Made once more, it has the same bytes. */
+bool fz_image_same(void);
+/* What mkfs drew at random, of an empty filesystem, becomes the same in every run. */
+void fz_fix_identity(struct pf_pm *pm);
 /* A private copy of it as a device in memory: costs what is written to it. fz_close() when done. */
 struct pf_pm *fz_open(void);
 void fz_close(struct pf_pm *pm);
