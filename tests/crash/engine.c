@@ -29,8 +29,8 @@
 /* A file of each kind, and names to move about. */
 static const char *const beginning[] = {
 	"mkdir /d; mkdir /e; mkdir /o; mkdir /d/sub; create /d/sub/y; create /o/z; write /o/z 0 5000",
-	"create /f; write /f 0 12388; create /g; write /g 0 100; create /h; truncate /h 163840; write /h 20480 4096;"
-	"write /h 81920 100",
+	"create /f; write /f 0 12388; create /g; write /g 0 100; create /h; truncate /h 163840",
+	"write /h 20480 4096; write /h 81920 100",
 	"create /u; falloc /u 0 65536; create /k; write /k 0 4096; keep /k 4096 40960; create /p; write /p 0 81920",
 	"create /d/x; write /d/x 0 9000; link /d/x /l; symlink /d/s x; mknod /fifo 10600 0; create /empty",
 };
@@ -125,8 +125,8 @@ struct run {
 static void bad(struct run *r, const char *what, const char *detail, unsigned int fence)
 {
 	if (r->bad++ == 0) {
-		(void)snprintf(r->e->why, sizeof r->e->why, "operation %d, fence %u%s: %s: %.400s", r->at - r->s->stage + 1,
-			       fence, r->nested ? " of the mount" : "", what, detail);
+		(void)snprintf(r->e->why, sizeof r->e->why, "operation %d, fence %u%s: %s: %.400s",
+			       r->at - r->s->stage + 1, fence, r->nested ? " of the mount" : "", what, detail);
 		r->e->why_after = r->seen + r->seen_nested;
 	}
 }
@@ -337,8 +337,8 @@ uint64_t engine_run(struct engine *e, const struct script *s)
 	if (r.bad != 0 && !e->quiet) {
 		char *text = script_text(s, 0, s->n);
 
-		(void)printf("\n\t%s\n\tagain: test_crash_ops --seed %" PRIu64 " --subsets %u --deep %u --run '%s'\n", e->why,
-			     e->seed, e->subsets, e->deep, text);
+		(void)printf("\n\t%s\n\tagain: test_crash_ops --seed %" PRIu64 " --subsets %u --deep %u --run '%s'\n",
+			     e->why, e->seed, e->subsets, e->deep, text);
 		(void)fflush(stdout);
 		free(text);
 	}

@@ -18,7 +18,7 @@ struct engine {
 	unsigned int deep;		/* 0: never */
 	uint64_t seed;
 	bool quiet;			/* a twin: nothing is printed, and the first bad state ends the looking */
-	unsigned int only_op;		/* look at the crashes of this operation alone (1: the first after the stage); 0: all */
+	unsigned int only_op;		/* look at this operation alone (1: the first after the stage); 0: all */
 	/* Out, summed up over runs. */
 	uint64_t states, nested, fences, scripts, ops;
 	uint64_t bad;

@@ -133,9 +133,9 @@ static const char *same_bytes(struct pf_fs *fs, const struct seen_name *e, const
 	const char *why = NULL;
 
 	for (uint64_t off = 0; off < n->size && why == NULL;) {
-		uint64_t at = off;
+		uint64_t at = off, ask = n->size - off < 256 * PAGE ? n->size - off : 256 * PAGE;
 
-		if (pf_op_read_begin(fs, e->ino, off, n->size - off < 256 * PAGE ? n->size - off : 256 * PAGE, &rd) != 0)
+		if (pf_op_read_begin(fs, e->ino, off, ask, &rd) != 0)
 			return "a file cannot be read";
 		for (int i = 0; i < rd.n && why == NULL; i++) {
 			const uint8_t *got = rd.iov[i].iov_base;

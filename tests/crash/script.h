@@ -16,7 +16,8 @@
  *   clock 0|1               the clock stands still, goes on
  *   names P N  sparse P N   N files in directory P; N pages in file P with a hole behind each
  *
- * A TARGET "@LEN" is as long as that. Operations are divided by ';'. What comes before a '|' sets the stage: it is not looked at.
+ * A TARGET "@LEN" is as long as that. Operations are divided by ';'. What comes before a '|' sets the stage: it is not
+ * looked at.
  */
 #ifndef PF_TESTS_SCRIPT_H
 #define PF_TESTS_SCRIPT_H

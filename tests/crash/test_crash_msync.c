@@ -35,7 +35,8 @@ int __real_fdatasync(int fd);
 int __wrap_fdatasync(int fd);
 
 static const char stage[] =
-	"mkdir /d; create /d/x; write /d/x 0 9000; create /f; write /f 0 12388; create /h; truncate /h 163840; create /e";
+	"mkdir /d; create /d/x; write /d/x 0 9000; create /f; write /f 0 12388; create /h; truncate /h 163840;"
+	"create /e";
 
 static const char *const scripts[] = {
 	"create /d/new; mkdir /g; link /f /g/f; rename /g/f /d/x; unlink /f",
@@ -303,11 +304,13 @@ static void test_scripts(void)
 	(void)printf("%u images ... ", images);
 }
 
-/* Without the pages that a call syncs, something is missed - but for the call that empties a lane: the next one repeats it.
- */
+/* Without the pages that a call syncs, something is missed - but for the call that empties a lane: the next one repeats
+ * it. */
 static void test_twin(void)
 {
-	static const char *const ops[] = { "write /f 100 9000", "write /e 0 12293", "rename /f /d/x", "store /f 10 12000" };
+	static const char *const ops[] = {
+		"write /f 100 9000", "write /e 0 12293", "rename /f /d/x", "store /f 10 12000",
+	};
 	int saved = dup(STDERR_FILENO), null = open("/dev/null", O_WRONLY | O_CLOEXEC);
 
 	CU_ASSERT_FATAL(saved >= 0 && null >= 0);

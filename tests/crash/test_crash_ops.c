@@ -20,19 +20,24 @@
 
 /* Each succeeds at the beginning (engine.c), and most after any other one. */
 static const char *const singles[] = {
-	"create /d/new", "mkdir /d/new", "symlink /e/new some/where", "symlink /e/long @2000", "mknod /e/new 20640 261", "link /f /d/sub/again",
+	"create /d/new", "mkdir /d/new", "symlink /e/new some/where", "symlink /e/long @2000", "mknod /e/new 20640 261",
+	"link /f /d/sub/again",
 	"unlink /g", "unlink /d/x", "unlink /p", "rmdir /e",
 	"rename /d/s /d/t", "rename /f /e/moved", "rename /f /g", "rename /g /f", "rename /d/sub /e/sub",
 	"rename /d/sub /e", "rename /l /d/x", "exchange /f /o/z", "exchange /d/sub /g", "exchange /d /o",
 	"write /empty 0 12293", "write /f 12388 3000", "write /f 12388 40000", "write /f 81929 8192",
 	"write /h 8242 122880", "write /u 8242 30000", "write /k 4000 9000", "write /p 96 20480", "write /f 96 20000",
-	"truncate /f 0", "truncate /f 5000", "truncate /p 40960", "truncate /f 100001", "truncate /g 12000", "truncate /k 100",
-	"falloc /f 4096 122880", "falloc /h 4096 90000", "keep /f 40960 36864", "punch /p 8192 20480", "punch /p 5000 30000",
+	"truncate /f 0", "truncate /f 5000", "truncate /p 40960", "truncate /f 100001", "truncate /g 12000",
+	"truncate /k 100",
+	"falloc /f 4096 122880", "falloc /h 4096 90000", "keep /f 40960 36864", "punch /p 8192 20480",
+	"punch /p 5000 30000",
 	"zero /p 4000 50000", "zerokeep /p 8192 8192", "zero /f 10000 30000",
 	"copy /f 0 /g 10 12000", "copy /h 0 /empty 0 100000", "copy /p 100 /p 45000 20000",
 	"chmod /d/x 600", "chown /d/sub 7 8", "utimes /f 12345", "store /p 5000 9000",
-	"fault /u 4096 30000", "fault /h 0 163840", "collapse /p 4096 16384", "insert /p 8192 12288", "collapse /h 16384 8192",
-	"insert /u 4096 4096", "unshare /h 0 90000", "whiteout /f /e/moved", "whiteout /d/sub /e", "tmpfile /e /d/named",
+	"fault /u 4096 30000", "fault /h 0 163840", "collapse /p 4096 16384", "insert /p 8192 12288",
+	"collapse /h 16384 8192",
+	"insert /u 4096 4096", "unshare /h 0 90000", "whiteout /f /e/moved", "whiteout /d/sub /e",
+	"tmpfile /e /d/named",
 	"setxattr /f trusted.a 100", "setxattr /d trusted.b 5000", "setxattr /g trusted.a 900",
 	"hold /p; unlink /p", "hold /p; rename /f /p", "hold /p; unlink /p; drop", "remount",
 };
@@ -50,8 +55,9 @@ static const char *const staged[] = {
 	"create /s; sparse /s 1500 | punch /s 4096 5000000; remount; truncate /s 100",
 	"create /s; sparse /s 3600 | collapse /s 40960 409600; write /s 5000 20000",
 	"create /s; sparse /s 3600 | insert /s 8192 4096; hold /s; truncate /s 40960; unlink /s; drop",
-	"setxattr /f trusted.a 1000; setxattr /f trusted.b 9000; setxattr /f trusted.c 3000 | setxattr /f trusted.a 12;"
-	"setxattr /f trusted.b 20000; rmxattr /f trusted.c; setxattr /f trusted.d 1024; rmxattr /f trusted.b; hold /f; unlink /f; drop",
+	"setxattr /f trusted.a 1000; setxattr /f trusted.b 9000; setxattr /f trusted.c 3000 | setxattr /f trusted.a 12",
+	"setxattr /f trusted.b 9000; setxattr /f trusted.c 3000 | setxattr /f trusted.b 20000;\
+	 rmxattr /f trusted.c; setxattr /f trusted.d 1024; rmxattr /f trusted.b; hold /f; unlink /f; drop",
 	/* What was cut off must not come back when the file grows over it. */
 	"truncate /f 5000; truncate /f 20000 | write /f 15000 10; truncate /f 4097; write /f 9000 100",
 	"clock 0 | write /p 0 8192; write /p 8192 100; write /p 9000 4096",

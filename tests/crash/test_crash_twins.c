@@ -3,8 +3,8 @@
  * test_crash_twins.c - each step of making things durable (base/step.h) is left out in turn, and the engine must see a
  * state that should not be. A step that nobody misses is either not needed or not tested.
  *
- * The table printed: the step, and after how many states it was missed. PINFS_CRASH_TWIN=NAME runs one of them, and says
- * what was seen.
+ * The table printed: the step, and after how many states it was missed. PINFS_CRASH_TWIN=NAME runs one of them, and
+ * says what was seen.
  */
 #include "harness/unit.h"
 

@@ -47,7 +47,8 @@ ssize_t core_copy(struct pf_fs *fs, const char *from, uint64_t foff, const char 
 
 /*
  * A line for each name, sorted: path, type, mode, links, size, and what is in it (a checksum of the bytes, holes and
- * unwritten extents being zeros; the target; the device number; the extended attributes). No times, no inode numbers: equal text, equal tree. To
+ * unwritten extents being zeros; the target; the device number; the extended attributes). No times, no inode numbers:
+ * equal text, equal tree. To
  * be freed. *damaged counts what could not be read (-EUCLEAN and others). The walk ends after CORE_NAMES_MAX names.
  */
 #define CORE_NAMES_MAX 20000U

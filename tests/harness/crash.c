@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * crash.c - power loss: the recorder behind the ops table. Owns what is durable - a memfd with the device as it was, and
- * a private view of it with the pages that have changed since - and the list of lines that are not durable. An image
- * is another private view, with the same pages changed: building one costs what has changed, not what the device
+ * crash.c - power loss: the recorder behind the ops table. Owns what is durable - a memfd with the device as it was,
+ * and a private view of it with the pages that have changed since - and the list of lines that are not durable. An
+ * image is another private view, with the same pages changed: building one costs what has changed, not what the device
  * holds. One mutex of its own, outside the lock table, as it is taken below everything.
  */
 #include "harness/crash.h"

@@ -2,10 +2,11 @@
 /*
  * test_kill.c - SIGKILL for the daemon while programs write: nothing that was answered is lost.
  *
- * Writers create, write, sync, rename, link and unlink, each in a directory of its own and always the same sequence; how
- * far a writer has come is noted outside, in shared memory, after each answer. When they have come far enough the daemon
- * is killed, and often killed again while it mounts, at some moment of its first 20 ms. fsck -n is content with what is
- * left each time; the next mount shows every directory as after the last answer, or with the call after it as well.
+ * Writers create, write, sync, rename, link and unlink, each in a directory of its own and always the same sequence;
+ * how far a writer has come is noted outside, in shared memory, after each answer. When they have come far enough the
+ * daemon is killed, and often killed again while it mounts, at some moment of its first 20 ms. fsck -n is content with
+ * what is left each time; the next mount shows every directory as after the last answer, or with the call after it as
+ * well.
  *
  * The twin's writers note an answer before they have it; that must be found. PINFS_KILLS=N kills N times instead.
  */
