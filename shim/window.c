@@ -313,7 +313,7 @@ int sh_map_zero(struct sh_vma *v, struct sh_slot *sl, uint64_t addr)
 	c.len = n * SH_PAGE;
 	r = sh_sys(SYS_ioctl, sh.uffd, UFFDIO_COPY, &c);
 	if (r == -ENOENT && n > 1) {
-		/* Not one piece to the kernel: fresh memory that was moved between old does not always merge with both. */
+		/* Not one piece to the kernel: fresh memory that was moved between old need not merge with it. */
 		c.len = SH_PAGE;
 		r = sh_sys(SYS_ioctl, sh.uffd, UFFDIO_COPY, &c);
 	}

@@ -155,7 +155,7 @@ static void give_lane(struct pf_jnl *j, struct pf_tx *tx)
 void pf_jnl_avoid_bad(struct pf_fs *fs)
 {
 	struct pf_jnl *j = fs->jnl;
-	bool bad[PF_LANES_MAX];
+	bool bad[PF_LANES_MAX] = { false };
 
 	for (uint32_t i = 0; i < fs->nlane; i++)
 		bad[i] = pf_bad_first(fs, fs->lane_blk + (uint64_t)i * fs->lane_nblk, fs->lane_nblk, NULL) !=

@@ -174,7 +174,8 @@ int pf_sb_back(struct pf_fs *fs)
 {
 	const uint64_t head = (fs->iclu0_blk + PF_ICLU_BLKS) << PF_BLK_SHIFT, last = (fs->nblk - 1) << PF_BLK_SHIFT;
 
-	return pf_pm_back(fs->pm, 0, head) == head && pf_pm_back(fs->pm, last, PF_BLK_SIZE) == PF_BLK_SIZE ? 0 : -ENOSPC;
+	return pf_pm_back(fs->pm, 0, head) == head && pf_pm_back(fs->pm, last, PF_BLK_SIZE) == PF_BLK_SIZE ?
+		0 : -ENOSPC;
 }
 
 int pf_sb_mark_mounted(struct pf_fs *fs)

@@ -226,9 +226,9 @@ static int put_lists(struct pf_tx *tx, struct pf_d_inode *di, uint64_t doff, str
 int pf_inode_make(struct pf_tx *tx, struct pf_inode *dir, const struct pf_recipe *r, uint64_t *ino)
 {
 	struct pf_acl_new acl;
-	uint64_t doff;
+	uint64_t doff = 0;
 	uint32_t gen;
-	void *di;
+	void *di = NULL;
 	int err;
 
 	err = pf_acl_inherit(dir, r->mode, r->cred->umask, &acl);

@@ -201,7 +201,7 @@ int pf_op_fallocate_init(struct pf_areq *r)
 		return pf_op_shift_init(r);
 	case 0:
 	case FALLOC_FL_KEEP_SIZE:
-	case FALLOC_FL_UNSHARE_RANGE:	/* nothing is ever shared: what is left of the promise is that writes find room */
+	case FALLOC_FL_UNSHARE_RANGE:	/* nothing is ever shared: what is left is that writes find room */
 	case FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE:
 		r->brk.kind = PF_BRK_MAP;
 		r->brk.what = "fallocate";
@@ -217,7 +217,8 @@ int pf_op_fallocate_init(struct pf_areq *r)
 		break;
 	default:
 		/* As the kernel's vfs_fallocate(): these do not go together with anything else. */
-		return r->fallocate.mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE | FALLOC_FL_UNSHARE_RANGE) ?
+		return r->fallocate.mode &
+			(FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE | FALLOC_FL_UNSHARE_RANGE) ?
 			-EINVAL : -EOPNOTSUPP;
 	}
 	if (pf_inode_isdir(ip))

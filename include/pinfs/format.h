@@ -233,8 +233,8 @@ PF_MEDIA_SIZE(struct pf_d_dirent, 24);
 PF_MEDIA_OFF(struct pf_d_dirent, de_name, 20);
 
 /*
- * Leaf of an attribute tree. Records from byte 64 on, back to back, as in a directory leaf; xe_namelen 0 = free space of
- * xe_reclen bytes. Behind the fixed part: the name with its prefix ("user.x"), not terminated, padded to 8; then the
+ * Leaf of an attribute tree. Records from byte 64 on, back to back, as in a directory leaf; xe_namelen 0 = free space
+ * of xe_reclen bytes. Behind the fixed part: the name with its prefix ("user.x"), not terminated, padded to 8; then the
  * value, padded to 8, when xe_nrun is 0; else xe_nrun runs of blocks that hold it, in order, xe_vlen bytes in all.
  */
 #define PF_XATTR_INLINE 1024U		/* longer values lie in blocks of their own */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_crash_shift.c - power loss while pages move: COLLAPSE_RANGE and INSERT_RANGE of a few extents (one transaction) and
- * of some thousands (several). Whatever an image at any drain holds, after the mount the file is as before or as after,
- * never a mixture, and fsck finds nothing before the mount nor after it. Twin: a drain left out.
+ * test_crash_shift.c - power loss while pages move: COLLAPSE_RANGE and INSERT_RANGE of a few extents (one transaction)
+ * and of some thousands (several). Whatever an image at any drain holds, after the mount the file is as before or as
+ * after, never a mixture, and fsck finds nothing before the mount nor after it. Twin: a drain left out.
  */
 #include "harness/unit.h"
 

@@ -185,7 +185,7 @@ static void attributes(struct pf_fs *fs)
 	must(pf_op_setxattr(fs, ino, "security.long", value, 5000, 0, false));
 	for (int i = 0; i < 40; i++) {
 		(void)snprintf(name, sizeof name, "user.attribute-%d", i);
-		must(pf_op_setxattr(fs, ino, name, value, (size_t)(i * 20), 0, false));
+		must(pf_op_setxattr(fs, ino, name, value, (size_t)i * 20, 0, false));
 	}
 }
 

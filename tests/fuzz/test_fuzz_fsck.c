@@ -147,7 +147,7 @@ static const char *look(struct pf_pm *pm, FILE *log)
 
 /* ---- what is left of a tree ---- */
 
-struct lines { char **v; size_t n; };
+struct lines { char *text, **v; size_t n; };
 
 /* "path mode links rest" without the links: a lost name elsewhere may have taken one. */
 static void cut_links(char *line)
@@ -168,11 +168,10 @@ static int by_text(const void *a, const void *b)
 /* Sorted; @text stays the caller's. */
 static struct lines split(const char *text)
 {
-	char *copy = strdup(text), *next = copy;
-	struct lines l = { 0 };
+	struct lines l = { .text = strdup(text), .v = calloc(strlen(text) + 1, sizeof *l.v) };
+	char *next = l.text;
 
-	l.v = calloc(strlen(text) + 1, sizeof *l.v);
-	if (copy == NULL || l.v == NULL)
+	if (l.text == NULL || l.v == NULL)
 		abort();
 	for (char *line = strsep(&next, "\n"); next != NULL; line = strsep(&next, "\n")) {
 		cut_links(line);
@@ -180,6 +179,12 @@ static struct lines split(const char *text)
 	}
 	qsort(l.v, l.n, sizeof *l.v, by_text);
 	return l;
+}
+
+static void drop(struct lines *l)
+{
+	free(l->text);
+	free(l->v);
 }
 
 /* The line that begins with this path. */
@@ -208,10 +213,11 @@ static const char *compare(const char *text, const struct damage *d)
 	struct lines after = split(text);
 	const struct fz_image *im = fz_image();
 	static char what[512];
+	const char *why = NULL;
 
 	if (before.v == NULL)
 		before = split(im->tree);
-	for (unsigned int i = 0; i < im->nr_names; i++) {
+	for (unsigned int i = 0; i < im->nr_names && why == NULL; i++) {
 		const struct fz_name *n = &im->name[i];
 		const char *was, *is;
 
@@ -220,15 +226,16 @@ static const char *compare(const char *text, const struct damage *d)
 		was = find_line(&before, n->path);
 		is = find_line(&after, n->path);
 		fz_count[C_KEPT]++;
-		if (was == NULL)
-			return "the image is not what it was described as";
-		if (is == NULL || strcmp(was, is) != 0) {
+		if (was == NULL) {
+			why = "the image is not what it was described as";
+		} else if (is == NULL || strcmp(was, is) != 0) {
 			(void)snprintf(what, sizeof what, "fsck -y: was \"%.200s\", is \"%.200s\"", was,
 				       is != NULL ? is : "gone");
-			return what;
+			why = what;
 		}
 	}
-	return NULL;
+	drop(&after);
+	return why;
 }
 
 /* Both superblocks: then nobody knows where anything is, and what fsck makes up is a guess. Or one that is right by

@@ -746,7 +746,8 @@ static void test_preen(void)
 		{ "d_nblk", FSCK_CORRECTED }, { "d_nlink", FSCK_CORRECTED }, { "d_nent", FSCK_CORRECTED },
 		{ "d_leak", FSCK_CORRECTED }, { "d_map", FSCK_CORRECTED }, { "d_super_torn", FSCK_OK },
 		{ "d_shared_data", FSCK_UNCORRECTED }, { "d_inode", FSCK_UNCORRECTED }, { "d_leaf", FSCK_UNCORRECTED },
-		{ "d_dangling", FSCK_UNCORRECTED }, { "d_cycle", FSCK_UNCORRECTED }, { "d_super_both", FSCK_UNCORRECTED },
+		{ "d_dangling", FSCK_UNCORRECTED }, { "d_cycle", FSCK_UNCORRECTED },
+		{ "d_super_both", FSCK_UNCORRECTED },
 	};
 
 	for (size_t i = 0; i < PF_ARRAY_LEN(t); i++) {

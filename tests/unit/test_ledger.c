@@ -177,8 +177,8 @@ static bool raced(struct race *r)
 	return atomic_load(&r->pins) > 100 && atomic_load(&r->breaks) > 100 && atomic_load(&r->undone) > 0;
 }
 
-/* The right one: for @ms at least, and until it has met all that it is about. A broken one ends as soon as it has lost a
- * pin. Either may take a minute where others want the processors. */
+/* The right one: for @ms at least, and until it has met all that it is about. A broken one ends as soon as it has lost
+ * a pin. Either may take a minute where others want the processors. */
 static unsigned long race(enum how how, unsigned int ms)
 {
 	const unsigned int limit = 60000;

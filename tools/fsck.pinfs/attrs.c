@@ -108,7 +108,8 @@ static void attr_rec(struct fsck_walk *w, uint64_t key, uint64_t dblk, uint64_t 
 	const char *why;
 
 	if (len != 1 || flags != 0) {
-		complain(w, "inode %" PRIu64 ": attribute record of key %" PRIu64 " has a length or flags", w->ino, key);
+		complain(w, "inode %" PRIu64 ": attribute record of key %" PRIu64 " has a length or flags", w->ino,
+			 key);
 		w->skipped++;
 		return;
 	}

@@ -76,25 +76,28 @@ struct fsck {
 	struct pf_fs fs;	/* constants from the superblock, and pm; no other layer is up */
 	FILE *out;
 	const char *name;	/* of the device, for the summary */
-	enum fsck_mode mode;
-	bool verbose;
-	bool force;		/* PREEN: check an image that is marked clean, too */
 	struct fsck_progress progress;
 	const volatile sig_atomic_t *cancel;	/* not 0: stop; NULL: never */
 
 	uint64_t problems;	/* of all rounds */
 	uint64_t unsafe;	/* of those, not for PREEN */
-	int replayed;		/* transactions applied before the first round */
 	uint64_t finished;	/* orphans */
+	int replayed;		/* transactions applied before the first round */
+	enum fsck_mode mode;
+	bool verbose;
+	bool force;		/* PREEN: check an image that is marked clean, too */
 	bool torn_super;	/* a crash came while one superblock was written */
 	bool table_made;	/* the inode table was made anew in this check */
 
 	/* ---- of one round ---- */
 	unsigned int round;
-	uint64_t found;		/* problems of this round */
 	bool broken;		/* some inode has FSCK_I_REBUILD */
 	bool orphans_bad;	/* the orphan file is to be written anew */
 	bool badlist_bad;	/* so is the list of bad blocks */
+	bool all_claimed;	/* used[] is complete */
+	bool map_sound;		/* so is the block of map_group */
+	bool none_left[2];	/* free blocks of a kind (edit.c) */
+	uint64_t found;		/* problems of this round */
 	uint64_t files;		/* inodes of users, the root included */
 	uint64_t orphans;
 	uint64_t blocks;	/* in use */
@@ -103,11 +106,8 @@ struct fsck {
 	uint64_t *seen;		/* the same for a second walk, cleared before each */
 	uint64_t *twice;	/* claimed more than once; NULL: none is */
 	uint64_t *bad;		/* listed as bad; NULL: none is */
-	bool all_claimed;	/* used[] is complete */
 	uint64_t alloc_at;	/* where the search for a free block goes on */
-	bool none_left[2];	/* blocks of a kind (edit.c) */
 	uint64_t map_group;	/* number + 1 of the group last looked at */
-	bool map_sound;		/* its map block is */
 	struct fsck_cluster *clu;
 	uint64_t nr_clu, room_clu;
 	struct fsck_dup *dup;

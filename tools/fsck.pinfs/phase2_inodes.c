@@ -273,7 +273,8 @@ int fsck_new_inode(struct fsck *f, uint32_t mode, uint64_t *ino)
 			d.i_mode = pf_put32(mode);
 			pf_md_seal(PF_MD_INODE, &d);
 			pf_pm_write(f->fs.pm, doff, &d, sizeof d);
-			c->ino[s] = (struct fsck_ino){ .state = FSCK_I_USED | FSCK_I_SOUND, .type = (uint8_t)IFTODT(mode) };
+			c->ino[s] = (struct fsck_ino){ .state = FSCK_I_USED | FSCK_I_SOUND,
+						       .type = (uint8_t)IFTODT(mode) };
 			fsck_mark_inode(f, *ino, true);
 			return 0;
 		}

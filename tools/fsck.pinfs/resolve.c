@@ -238,7 +238,8 @@ static void put_block(struct resolve *r, uint64_t key, uint64_t dblk, uint32_t f
 	    last->len < UINT32_MAX)
 		last->len++;
 	else
-		r->err = fsck_recs_add(&r->out, &(struct fsck_rec){ .key = key, .dblk = dblk, .len = 1, .flags = flags });
+		r->err = fsck_recs_add(&r->out,
+				       &(struct fsck_rec){ .key = key, .dblk = dblk, .len = 1, .flags = flags });
 }
 
 static void put_data(struct resolve *r, const struct fsck_rec *rec, uint64_t *end)
@@ -474,7 +475,8 @@ static void resolve_all(struct resolve *r, bool suspect)
 		for (unsigned int s = PF_ICLU_FIRST; s < PF_ICLU_SLOTS && r->err == 0; s++) {
 			r->ino = f->clu[c].nr << PF_ICLU_SHIFT | s;
 			r->fi = &f->clu[c].ino[s];
-			if (r->ino < PF_INO_ROOT || !(r->fi->state & FSCK_I_SOUND) || !(r->fi->state & FSCK_I_REBUILD) ||
+			if (r->ino < PF_INO_ROOT || !(r->fi->state & FSCK_I_SOUND) ||
+			    !(r->fi->state & FSCK_I_REBUILD) ||
 			    ((r->fi->state & FSCK_I_SUSPECT) != 0) != suspect)
 				continue;
 			r->di = fsck_inode(f, r->ino);

@@ -58,7 +58,8 @@ static int look_at(struct fsck *f, struct cands *c, uint64_t b)
 
 		if (pf_get32(di[i].i_magic) == PF_MAGIC_INODE && pf_get64(di[i].i_fsid) == f->fs.fsid && ino % 8 == i &&
 		    at != 0 && at <= b && place_ok(f, ino >> PF_ICLU_SHIFT, b - at) &&
-		    pf_md_check(&f->fs, PF_MD_INODE, &di[i], (b << PF_BLK_SHIFT) + (uint64_t)i * PF_INODE_SIZE, ino) == NULL)
+		    pf_md_check(&f->fs, PF_MD_INODE, &di[i], (b << PF_BLK_SHIFT) + (uint64_t)i * PF_INODE_SIZE,
+				ino) == NULL)
 			return cand_add(c, ino >> PF_ICLU_SHIFT, b - at, true);
 	}
 	return 0;
