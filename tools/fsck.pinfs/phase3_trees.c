@@ -19,6 +19,7 @@ struct tally {
 	uint64_t end_found;	/* where they end */
 	bool dir;
 	bool bad;		/* a record must go */
+	bool starts;		/* page 0 is written */
 };
 
 static void tally_rec(struct fsck_walk *w, uint64_t key, uint64_t dblk, uint64_t len, uint32_t flags, uint64_t next_key)
@@ -30,6 +31,7 @@ static void tally_rec(struct fsck_walk *w, uint64_t key, uint64_t dblk, uint64_t
 	t->owned += len;
 	if (w->pass != FSCK_CLAIM)
 		return;
+	t->starts = t->starts || (key == 0 && (flags & PF_REC_UNWRITTEN) == 0);
 	if (t->dir && (len != 1 || flags != 0)) {
 		fsck_problem(w->f, 3, "inode %" PRIu64 ": directory record of key %" PRIu64 " has a length or flags",
 			     w->ino, key);
@@ -90,6 +92,10 @@ static void check_tree(struct fsck *f, enum fsck_pass pass, uint64_t ino, struct
 	if (w.skipped != 0 || t.bad || w.resealed) {
 		fi->state |= FSCK_I_REBUILD;
 		f->broken = f->broken || ino >= PF_INO_ROOT;
+	} else if (fi->type == DT_LNK && !t.starts) {
+		/* Its names are found to lead nowhere in the next round. */
+		fsck_problem(f, 3, "inode %" PRIu64 ": symlink without its target", ino);
+		fsck_mark_inode(f, ino, false);
 	}
 	if (w.lost)
 		fi->state |= FSCK_I_LOST;
