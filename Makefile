@@ -59,7 +59,7 @@ PROGRAMS := $(addprefix $(B)/,$(CORE_TOOLS) $(CLIENT_TOOLS)) $(if $(wildcard fs/
 .SECONDARY:
 .SECONDEXPANSION:
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo check check-long check-run crash lint san bench install uninstall clean
+.PHONY: all help deps demo check check-long check-run crash model lint san bench install uninstall clean
 
 all: $(PROGRAMS) | $(B)/ ## build every program and libpinfs.so into build/
 
@@ -136,6 +136,10 @@ crash: ## power loss at every fence for CRASH_S seconds (600), with seeds from t
 	$(Q)tools/deps.sh check
 	$(again) tests
 	$(Q)$(B)/tests/crash/test_crash_ops --seconds $(or $(CRASH_S),600) --jobs $$(nproc) $(if $(SEED),--seed $(SEED))
+
+model: ## the protocols between daemon and clients, checked by spin, and each protection without which they fail
+	$(Q)tools/deps.sh model
+	$(Q)CC='$(CC)' tests/model/run.sh $(T)
 
 check-long: ## the same for hours: longer runs, other seeds, a million files, more programs (fio, PostgreSQL); T="..." picks some
 	$(Q)tools/deps.sh long

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # deps.sh - look for what pinfs needs and install only what is missing, with apt-get.
 #
-#   tools/deps.sh [build|demo|check|long|lint|san|bench|fuzz]
+#   tools/deps.sh [build|demo|check|long|model|lint|san|bench|fuzz]
 #
 # It looks for the thing (a header, a library, a program), not for the package, so it is content on any distribution that has
 # them. Where there is no apt-get, or no right to use it, it says in one line what to install.
@@ -73,6 +73,7 @@ look()
 	demo) need fuse3 prog fusermount3 ;;
 	check) need_check ;;
 	long) need_check; need_long ;;
+	model) need spin prog spin ;;
 	lint) need_check; need_lint ;;
 	san) need_check; need libasan8 links -fsanitize=address ;;
 	fuzz)
@@ -81,7 +82,7 @@ look()
 		need libclang-rt-14-dev fuzzer
 		;;
 	bench) need fuse3 prog fusermount3; need bindfs prog bindfs ;;
-	*) echo "usage: tools/deps.sh [build|demo|check|long|lint|san|bench|fuzz]" >&2; exit 2 ;;
+	*) echo "usage: tools/deps.sh [build|demo|check|long|model|lint|san|bench|fuzz]" >&2; exit 2 ;;
 	esac
 }
 
