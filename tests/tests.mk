@@ -84,8 +84,23 @@ $(B)/tests/prog/defect.so: tests/prog/defect/defect.c
 	$(call say,LD,$@)
 	$(Q)$(CC) $(call flags,$<) -fPIC $(LDFLAGS) -shared -o $@ $< -ldl
 
+# Programs of a user of PMDK, which know nothing of pinfs, and what kills them (tests/prog/test_pmdk.sh).
+PMDK_BIN := $(addprefix $(B)/tests/prog/pmdk/,hash store look)
+LIBS_hash = -lpmemobj
+LIBS_store = -lpmemblk -lpmemlog
+LIBS_look = -lpmem2
+$(PMDK_BIN): $(B)/tests/%: $(B)/obj/tests/%.o
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_$(@F)) $(PMEM_LIBS)
+$(B)/tests/prog/pmdk/killat.so: tests/prog/pmdk/killat.c
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(call flags,$<) -fPIC $(LDFLAGS) -shared -o $@ $< -ldl
+
 include tests/fuzz/fuzz.mk
 
-TEST_PROGRAMS := $(call test_bin,$(CORE_KINDS) shim pin prog) $(B)/tests/prog/defect.so
+TEST_PROGRAMS := $(call test_bin,$(CORE_KINDS) shim pin prog) $(B)/tests/prog/defect.so $(PMDK_BIN) \
+	$(B)/tests/prog/pmdk/killat.so
 .PHONY: tests
 tests: $(TEST_PROGRAMS) ## build the test programs only

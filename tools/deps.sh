@@ -42,6 +42,11 @@ need_check()
 	need e2fsprogs prog chattr
 	need rsync prog rsync
 	need stress-ng prog stress-ng
+	need pmdk-tools prog pmempool
+	need libpmem2-dev header libpmem2.h
+	need libpmemobj-dev header libpmemobj.h
+	need libpmemblk-dev header libpmemblk.h
+	need libpmemlog-dev header libpmemlog.h
 }
 # Some 80 MB: not for every run.
 need_long()
