@@ -14,8 +14,10 @@
 #include "pin.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #define MAGAZINE 32U			/* pins that a thread keeps for itself */
@@ -144,6 +146,18 @@ void sh_count(struct sh_slot *sl, uint32_t first, uint32_t n)
 	atomic_fetch_add(&l->ls_pins, 1);
 }
 
+/* The short way to the daemon, ledger.h. False: it does not listen. Nothing here but a counter and a futex. */
+static bool kick_by_futex(struct sh_slot *sl)
+{
+	struct sh_session *s = sl->sl_ses;
+
+	if (s->lmap == NULL)
+		return false;
+	atomic_fetch_or(&s->lmap[sl->sl_idx / 64], UINT64_C(1) << sl->sl_idx % 64);
+	return (atomic_fetch_add(&s->ledger->lh_kick, PF_KICK_ONE) & PF_KICK_ARMED) &&
+	       sh_sys(SYS_futex, &s->ledger->lh_kick, FUTEX_WAKE, 1, NULL, NULL, 0) >= 0;
+}
+
 /*
  * Subtract, then look whether anybody waits for it: FROZEN is set before a breaker scans, the watch before
  * sh_file_idle() and sh_slot_bury() do. All sequentially consistent. The slot may be somebody else's by the
@@ -152,6 +166,7 @@ void sh_count(struct sh_slot *sl, uint32_t first, uint32_t n)
 void sh_uncount(struct sh_slot *sl, uint32_t first, uint32_t n)
 {
 	struct pf_l_slot *l = sl->sl_led;
+	uint32_t word;
 
 	if (n == SH_CHUNK_PAGES) {
 		atomic_fetch_sub(&l->ls_whole, 1);
@@ -160,7 +175,8 @@ void sh_uncount(struct sh_slot *sl, uint32_t first, uint32_t n)
 			atomic_fetch_sub(&l->ls_page[i], 1);
 		atomic_fetch_sub(&l->ls_pins, 1);
 	}
-	if ((atomic_load(&l->ls_word) & (PF_SLOT_FROZEN | PF_SLOT_STALE)) || atomic_load(&sl->sl_watch))
+	word = atomic_load(&l->ls_word) & (PF_SLOT_FROZEN | PF_SLOT_STALE);
+	if (atomic_load(&sl->sl_watch) || (word & PF_SLOT_STALE) || (word != 0 && !kick_by_futex(sl)))
 		sh_crew_kick(sl);
 }
 

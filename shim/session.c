@@ -175,7 +175,8 @@ static int map_ledger(struct sh_session *s, int fd, uint32_t nslot)
 	if (h->lh_magic != PF_LEDGER_MAGIC || h->lh_major != PINFS_PROTO_MAJOR || h->lh_nslot != nslot ||
 	    !pf_range_ok(h->lh_slot_off, nslot * sizeof(struct pf_l_slot), (uint64_t)st.st_size) ||
 	    !pf_range_ok(h->lh_rec_off, h->lh_nrec * sizeof(struct pf_l_rec), (uint64_t)st.st_size) ||
-	    h->lh_slot_off % PF_LINE || h->lh_rec_off % PF_LINE) {
+	    h->lh_slot_off % PF_LINE || h->lh_rec_off % PF_LINE || h->lh_map_off % sizeof(uint64_t) ||
+	    !pf_range_ok(h->lh_map_off, pf_ledger_map_words(nslot) * sizeof(uint64_t), (uint64_t)st.st_size)) {
 		(void)sh_sys(SYS_munmap, p, (size_t)st.st_size);
 		return -EPROTO;
 	}
@@ -185,6 +186,8 @@ static int map_ledger(struct sh_session *s, int fd, uint32_t nslot)
 	s->nrec = h->lh_nrec;
 	s->lslots = (struct pf_l_slot *)(void *)((char *)p + h->lh_slot_off);
 	s->lrecs = (struct pf_l_rec *)(void *)((char *)p + h->lh_rec_off);
+	if (h->lh_map_off != 0)
+		s->lmap = (_Atomic uint64_t *)(void *)((char *)p + h->lh_map_off);
 	return 0;
 }
 

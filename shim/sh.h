@@ -236,10 +236,11 @@ struct sh_session {
 	uint32_t nslot, nrec;
 	const char *dev_flush;			/* the device, PROT_READ: only ever an operand of cache flushes */
 
-	void *ledger;
+	struct pf_l_hdr *ledger;
 	uint64_t ledger_bytes;
 	struct pf_l_slot *lslots;
 	struct pf_l_rec *lrecs;
+	_Atomic uint64_t *lmap;		/* slots kicked; NULL: a daemon that wants to be told by socket */
 
 	struct sh_file *files[SH_FILES];	/* by inode */
 	struct sh_slot *slots;

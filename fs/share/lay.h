@@ -13,7 +13,7 @@
 
 enum pf_count {
 	PF_COUNT_BREAKS, PF_COUNT_WAITS, PF_COUNT_COLLISIONS, PF_COUNT_QUARANTINES, PF_COUNT_TIMEOUTS, PF_COUNT_CANCELS,
-	PF_COUNT_DEFERRED_BLOCKS, PF_COUNT_GRANTS, PF_COUNT_PINS_SLOW, PF_COUNT_KICKS, PF_COUNT_INVALIDATES, PF_COUNT_NR
+	PF_COUNT_DEFERRED_BLOCKS, PF_COUNT_GRANTS, PF_COUNT_PINS_SLOW, PF_COUNT_KICKS, PF_COUNT_KICKS_FUTEX, PF_COUNT_INVALIDATES, PF_COUNT_NR
 };
 
 #define PF_LAY_BUCKETS 1024U
@@ -30,6 +30,8 @@ struct pf_lay {
 	uint64_t nr_breaks;
 	struct pf_brk **heap;			/* by the next deadline */
 	unsigned int nr_heap, room_heap;
+
+	struct pf_kick *kick;			/* kick.c; NULL: this kernel cannot wait for several futexes */
 
 	pthread_cond_t timer_cond;
 	pthread_t timer;
@@ -66,13 +68,21 @@ unsigned int pf_reg_sessions(struct pf_fs *fs, struct pf_sess **out, unsigned in
 void pf_reg_add_sess(struct pf_sess *s);
 void pf_reg_del_sess(struct pf_sess *s);
 
+/* kick.c: kicks that come by futex (include/pinfs/ledger.h). Without it they come by socket. */
+int pf_kick_init(struct pf_fs *fs) PF_MUST_CHECK;
+void pf_kick_fini(struct pf_fs *fs);
+/* A break waits for a pin of this session: listen to it, if there is a place left. */
+void pf_kick_arm(struct pf_sess *s);
+/* The session is not LIVE any more: do not look at its ledger again for kicks. */
+void pf_kick_leave(struct pf_sess *s);
+
 /* layout.c. No lock held. */
 void pf_brk_unref(struct pf_brk *b);
 void pf_brk_timeout(struct pf_brk *b, uint64_t now);
 /* LAYOUT of @o is held and is dropped: go on with what can go on. Something else keeps @o alive until the return. */
 void pf_lay_pump(struct pf_fs *fs, struct pf_lobj *o);
 /* LAYOUT is held. A pin may have ended: does the CUT that waits have reason to look? */
-void pf_lay_pins_fell(struct pf_lobj *o, bool anew);
+bool pf_lay_pins_fell(struct pf_lobj *o, bool anew);
 /* LAYOUT is held. The session of @sh answered, or will not answer any more (@lost: and may still touch its blocks). */
 void pf_lay_answered(struct pf_fs *fs, struct pf_share *sh, bool lost);
 

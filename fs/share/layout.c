@@ -62,11 +62,19 @@ void pf_lobj_fini(struct pf_lobj *o)
 
 int pf_lay_init(struct pf_fs *fs)
 {
-	return pf_reg_init(fs);
+	int err = pf_reg_init(fs);
+
+	if (err != 0)
+		return err;
+	err = pf_kick_init(fs);
+	if (err != 0)
+		pf_reg_fini(fs);
+	return err;
 }
 
 void pf_lay_fini(struct pf_fs *fs)
 {
+	pf_kick_fini(fs);
 	pf_reg_fini(fs);
 }
 
@@ -274,6 +282,7 @@ static void park_brk(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 	if (!b->waited)
 		pf_lay_count(fs, PF_COUNT_WAITS, 1);
 	b->waited = true;
+	pf_kick_arm(b->blocker->share->sess);
 }
 
 /*
@@ -609,19 +618,25 @@ void pf_brk_timeout(struct pf_brk *b, uint64_t now)
 	pump(fs, o, ended, NULL);
 }
 
-void pf_lay_pins_fell(struct pf_lobj *o, bool anew)
+bool pf_lay_pins_fell(struct pf_lobj *o, bool anew)
 {
 	struct pf_brk *b = o->cuts;
+	struct pf_grant *was;
 
 	if (!b || b->state != PF_BRK_PARKED || b->want)
-		return;
+		return false;
 	/* From the slot that was seen pinned last: one that is still pinned ends the look at once. The scan that
 	 * counts comes later. */
-	b->blocker = pf_win_scan(o, anew ? NULL : b->blocker, b->fz_foff, b->fz_len);
-	if (b->blocker)
-		return;
+	was = b->blocker;
+	b->blocker = pf_win_scan(o, anew ? NULL : was, b->fz_foff, b->fz_len);
+	if (b->blocker) {
+		if (b->blocker != was)
+			pf_kick_arm(b->blocker->share->sess);
+		return b->blocker != was;
+	}
 	b->want = true;
 	b->seq = pf_lay_id(b->fs);
+	return true;
 }
 
 /* The gate */

@@ -35,6 +35,7 @@ int pf_ledger_create(struct pf_ledger *l, uint32_t nslot, uint32_t nrec)
 	*l = (struct pf_ledger){ .fd = fd, .hdr = base, .bytes = bytes, .nslot = nslot, .nrec = nrec };
 	l->slot = (void *)((char *)base + sizeof(struct pf_l_hdr));
 	l->rec = (void *)(l->slot + nslot);
+	l->map = (void *)(l->rec + nrec);
 	*l->hdr = (struct pf_l_hdr){
 		.lh_magic = PF_LEDGER_MAGIC,
 		.lh_major = PINFS_PROTO_MAJOR,
@@ -43,6 +44,7 @@ int pf_ledger_create(struct pf_ledger *l, uint32_t nslot, uint32_t nrec)
 		.lh_slot_off = sizeof(struct pf_l_hdr),
 		.lh_rec_off = sizeof(struct pf_l_hdr) + (uint64_t)nslot * sizeof(struct pf_l_slot),
 		.lh_bytes = bytes,
+		.lh_map_off = (uintptr_t)l->map - (uintptr_t)base,
 	};
 	return 0;
 

@@ -17,6 +17,7 @@ struct pf_ledger {
 	struct pf_l_hdr *hdr;
 	struct pf_l_slot *slot;		/* nslot */
 	struct pf_l_rec *rec;		/* nrec */
+	_Atomic uint64_t *map;		/* slots kicked */
 	uint64_t bytes;
 	uint32_t nslot, nrec;
 };

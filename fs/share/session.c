@@ -275,10 +275,11 @@ void pf_sess_ack(struct pf_sess *s, uint64_t id)
 	pf_share_unref(s->fs, sh);
 }
 
-void pf_sess_kick(struct pf_sess *s, uint32_t slot)
+bool pf_sess_kick(struct pf_sess *s, uint32_t slot)
 {
 	struct pf_share *sh = NULL;
 	struct pf_grant *g;
+	bool good = false;
 
 	pf_lay_count(s->fs, PF_COUNT_KICKS, 1);
 	pf_mutex_lock(&s->lock);
@@ -288,7 +289,7 @@ void pf_sess_kick(struct pf_sess *s, uint32_t slot)
 	}
 	pf_mutex_unlock(&s->lock);
 	if (!sh)
-		return;
+		return false;
 
 	pf_mutex_lock(&sh->obj->lock);
 	pf_mutex_lock(&s->lock);
@@ -297,10 +298,11 @@ void pf_sess_kick(struct pf_sess *s, uint32_t slot)
 		g = NULL;
 	pf_mutex_unlock(&s->lock);
 	if (g)
-		pf_win_unpark(s->fs, g, false);
-	pf_lay_pins_fell(sh->obj, false);
+		good = pf_win_unpark(s->fs, g, false);
+	good = pf_lay_pins_fell(sh->obj, false) || good;
 	pf_lay_pump(s->fs, sh->obj);
 	pf_share_unref(s->fs, sh);
+	return good;
 }
 
 /* Walking the shares of a session while other threads add and drop some: each step takes the next one that was not
@@ -366,6 +368,7 @@ void pf_sess_cut_off(struct pf_sess *s)
 {
 	if (!advance(s, PF_SESS_CUT_OFF))
 		return;
+	pf_kick_leave(s);
 	for (struct pf_share *sh = next_share(s, NULL); sh; sh = next_share(s, sh)) {
 		pf_gate_forget(sh, 0, -ENOTCONN);
 		pf_mutex_lock(&sh->obj->lock);
@@ -380,6 +383,7 @@ void pf_sess_gone(struct pf_sess *s)
 {
 	if (!advance(s, PF_SESS_DEAD))
 		return;
+	pf_kick_leave(s);
 	for (struct pf_share *sh = next_share(s, NULL); sh; sh = next_share(s, sh)) {
 		struct pf_lobj *o = sh->obj;
 		unsigned int drop = 0;

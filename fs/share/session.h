@@ -55,6 +55,7 @@ struct pf_sess {
 	uint32_t free_handle;			/* no free one below */
 
 	struct pf_sess *reg_next, **reg_pprev;	/* REGISTRY */
+	unsigned int kick_place;		/* kick.c's, + 1; 0: none */
 };
 
 struct pf_sess_who { pid_t pid; uid_t uid; const char *comm; };
@@ -82,7 +83,8 @@ int pf_sess_handle(struct pf_sess *s, uint64_t fh, struct pf_share **out, bool *
 
 /* Messages. A slot or an id that makes no sense is ignored. */
 void pf_sess_ack(struct pf_sess *s, uint64_t id);
-void pf_sess_kick(struct pf_sess *s, uint32_t slot);
+/* True when it was good for something. */
+bool pf_sess_kick(struct pf_sess *s, uint32_t slot);
 void pf_sess_forget(struct pf_sess *s, uint64_t unique);	/* a waiting request answers -EINTR */
 
 /* LAYOUT of the share's inode is held: send an invalidate; expect its acknowledgement, which pf_lay_answered()

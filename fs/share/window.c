@@ -490,13 +490,13 @@ int pf_win_park(struct pf_fs *fs, struct pf_share *sh, uint64_t foff, uint64_t l
 	return err;
 }
 
-void pf_win_unpark(struct pf_fs *fs, struct pf_grant *g, bool all)
+bool pf_win_unpark(struct pf_fs *fs, struct pf_grant *g, bool all)
 {
 	struct pf_ledger *l = &g->share->sess->led;
-	uint32_t i, kept = 0;
+	uint32_t i, kept = 0, were = g->nparked;
 
 	if (g->nparked == 0 || (!all && (g->share->unacked || !pins_count(g->share))))
-		return;
+		return false;
 	for (i = 0; i < g->nparked; i++) {
 		struct pf_gext e = g->parked[i];
 
@@ -508,6 +508,7 @@ void pf_win_unpark(struct pf_fs *fs, struct pf_grant *g, bool all)
 	g->nparked = kept;
 	if (kept == 0)
 		publish(g);
+	return kept < were;
 }
 
 /* Cut pages [first, first + n) out of @g's extents; at most one extent becomes two. False: no memory, nothing

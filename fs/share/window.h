@@ -123,8 +123,9 @@ void pf_win_stale(struct pf_share *sh, uint64_t foff, uint64_t len, bool pinned)
  * the blocks. */
 int pf_win_park(struct pf_fs *fs, struct pf_share *sh, uint64_t foff, uint64_t len, bool pinned,
 		uint64_t *nblk) PF_MUST_CHECK;
-/* Blocks of this slot that no pin and no quarantine holds any more are reusable. @all: do not look. */
-void pf_win_unpark(struct pf_fs *fs, struct pf_grant *g, bool all);
+/* Blocks of this slot that no pin and no quarantine holds any more are reusable. @all: do not look.
+ * True when there were some. */
+bool pf_win_unpark(struct pf_fs *fs, struct pf_grant *g, bool all);
 /* The blocks of the range are no longer what the clients were shown. */
 void pf_win_trim(struct pf_lobj *o, uint64_t foff, uint64_t len);
 /* Take @g off the inode and the session's table, and free it. SESSION is held too. The share's reference goes to

@@ -21,8 +21,15 @@
  * makes step 3 also catch a whole break that began and ended between 1 and 3, after which the
  * addresses computed in between would be stale.
  *
- * Unpin: subtract, then load ls_word; if it is FROZEN send PF_P_KICK on the socket. The breaker
- * sets FROZEN before it scans, so either the scan sees the subtraction or the unpinner sees FROZEN.
+ * Unpin: subtract, then load ls_word; if it is FROZEN, kick. The breaker sets FROZEN before it scans,
+ * so either the scan sees the subtraction or the unpinner sees FROZEN.
+ *
+ * THE KICK goes the short way or the long one. Short: set the slot's bit at lh_map_off, add PF_KICK_ONE to
+ * lh_kick, and when the value before had PF_KICK_ARMED, FUTEX_WAKE one waiter of lh_kick (not private). Long:
+ * PF_P_KICK on the socket, when lh_kick was not armed, the futex call failed, or lh_map_off is 0 (a daemon that
+ * has no short way). A daemon that listens to lh_kick loads it before it takes the bits and waits for another
+ * value, so a kick either shows in the bits or changes the value. One that stops listening clears ARMED, then
+ * takes the bits once more: whoever saw ARMED had set its bit before that. A client may use the long way always.
  */
 #ifndef PINFS_LEDGER_H
 #define PINFS_LEDGER_H
@@ -66,7 +73,11 @@ PF_MEDIA_SIZE(struct pf_l_rec, 64);
 
 enum pf_pin_api { PF_API_PIN = 0, PF_API_DMAEMU = 1, PF_API_NR };
 
-struct pf_l_hdr {			/* one page; written by the daemon before the client sees it */
+/* pf_l_hdr.lh_kick: kicks counted by clients, and whether a thread of the daemon listens to it. */
+#define PF_KICK_ARMED UINT32_C(1)
+#define PF_KICK_ONE UINT32_C(2)
+
+struct pf_l_hdr {			/* one page; all but lh_kick written by the daemon before the client sees it */
 	uint64_t lh_magic;
 	uint32_t lh_major;		/* PINFS_PROTO_MAJOR */
 	uint32_t lh_nslot;
@@ -75,7 +86,10 @@ struct pf_l_hdr {			/* one page; written by the daemon before the client sees it
 	uint64_t lh_slot_off;		/* byte offset of struct pf_l_slot[lh_nslot] */
 	uint64_t lh_rec_off;		/* byte offset of struct pf_l_rec[lh_nrec] */
 	uint64_t lh_bytes;		/* of the whole ledger */
-	uint8_t lh_pad2[4096 - 48];
+	uint64_t lh_map_off;		/* byte offset of uint64_t[(lh_nslot + 63) / 64]: slots kicked; 0: none */
+	uint8_t lh_pad2[8];
+	_Atomic uint32_t lh_kick;	/* PF_KICK_*; a line of its own */
+	uint8_t lh_pad3[4096 - 68];
 };
 PF_MEDIA_SIZE(struct pf_l_hdr, 4096);
 
@@ -83,10 +97,16 @@ PF_MEDIA_SIZE(struct pf_l_hdr, 4096);
 #define PF_WINDOW_MIN (UINT64_C(4) << 20)
 #define PF_WINDOW_MAX (UINT64_C(1) << 40)
 
+static inline uint32_t pf_ledger_map_words(uint32_t nslot)
+{
+	return nslot / 64 + (nslot % 64 != 0);
+}
+
+/* Header, slots, records, the map of kicked slots: in this order, each after the one before. */
 static inline uint64_t pf_ledger_bytes(uint32_t nslot, uint32_t nrec)
 {
 	return sizeof(struct pf_l_hdr) + (uint64_t)nslot * sizeof(struct pf_l_slot) +
-	       (uint64_t)nrec * sizeof(struct pf_l_rec);
+	       (uint64_t)nrec * sizeof(struct pf_l_rec) + (uint64_t)pf_ledger_map_words(nslot) * sizeof(uint64_t);
 }
 
 #endif
