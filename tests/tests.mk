@@ -12,6 +12,7 @@
 # The directory test decides which names collide.
 LIBS_test_dir = -Wl,--wrap=pf_name_key
 LIBS_test_scale = -Wl,--wrap=pf_md_get
+LIBS_test_fsck_view = -Wl,--wrap=mremap
 LIBS_test_nospace = -Wl,--wrap=pf_alloc_reserve
 LIBS_test_pinfsdump = $(JSON_LIBS)
 $(B)/tests/tools/test_pinfsdump: | $(B)/pinfsdump
@@ -60,7 +61,7 @@ $(B)/tests/spy/syncspy.so: tests/spy/syncspy.c
 $(B)/tests/mount/test_durable: | $(B)/tests/spy/syncspy.so
 
 # What is checked, without the program around it.
-$(B)/tests/unit/test_fsck $(B)/tests/unit/test_nospace $(call test_bin,crash fuzz): \
+$(B)/tests/unit/test_fsck $(B)/tests/unit/test_fsck_view $(B)/tests/unit/test_nospace $(call test_bin,crash fuzz): \
 		$(call obj,$(wildcard tools/fsck.pinfs/*.c))
 $(B)/tests/unit/test_fsck: | $(B)/fsck.pinfs
 

@@ -5,6 +5,11 @@
  * The first store to a granule moves the device's pages aside and puts an anonymous copy in their place, so pointers
  * into the view stay good and whatever has not changed costs no memory. In the end the two are compared, which gives
  * the blocks that a repair has changed, and the device's pages come back. Nothing here reaches the device.
+ *
+ * The core, mounted on a view to finish what an image has begun, runs a thread of its own. So no address may be
+ * without a mapping for a moment, in the view or in what is unmapped in the end: the kernel gives it to the next mmap()
+ * of that thread, a stack or a heap, and one of the two mappings tears a hole into the other. And one thread at a time
+ * moves pages, while others may read them.
  */
 #include "fsck.pinfs/fsck.h"
 
@@ -14,9 +19,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "base/lock.h"
 #include "base/log.h"
 
-/* Of a file, small; a device-dax node can be mapped, and so moved, in pieces of 2 MiB only. */
+/* Of a file, small; a device-dax node and huge pages can be mapped, and so moved, in pieces of 2 MiB only. */
 #define GRANULE_SHIFT 16
 
 struct view {
@@ -24,6 +30,7 @@ struct view {
 	uint8_t *aside;		/* as much of it as the device has, aligned alike; pages of private granules */
 	unsigned int shift;	/* of a granule */
 	uint64_t nr;		/* granules */
+	struct pf_mutex lock;	/* LEAF: done, and the moves */
 	uint64_t *done;		/* bit a granule: private */
 };
 
@@ -37,32 +44,54 @@ static size_t granule_len(const struct pf_pm *pm, const struct view *v, uint64_t
 	return pf_min64(UINT64_C(1) << v->shift, pm->bytes - (g << v->shift));
 }
 
-/* Out of memory here leaves no view to go on with, and the ops table has no way to say so. The device is untouched. */
-static void granule_copy(struct pf_pm *pm, uint64_t g)
+/*
+ * The device's pages go aside; their place keeps a mapping throughout. A kind of memory that cannot be moved so
+ * (hugetlbfs) leaves a hole; it is ours again only if nobody was faster.
+ */
+static bool granule_move(uint8_t *home, uint8_t *aside, size_t len)
 {
-	struct view *v = pm->priv;
-	size_t len = granule_len(pm, v, g);
-	uint8_t *home = pm->base + (g << v->shift), *aside = v->aside + (g << v->shift);
+	int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
 
-	if (is_private(v, g))
-		return;
-	if (mremap(home, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, aside) == MAP_FAILED ||
-	    mmap(home, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
-		pf_err("out of memory for changes; nothing was written");
-		exit(FSCK_ERROR);
-	}
-	memcpy(home, aside, len);
-	v->done[g / 64] |= UINT64_C(1) << (g % 64);
+	if (mremap(home, len, len, flags | MREMAP_DONTUNMAP, aside) != MAP_FAILED)
+		return true;
+	if (errno != EINVAL || mremap(home, len, len, flags, aside) == MAP_FAILED)
+		return false;
+	return mmap(home, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0) ==
+	       home;
 }
 
+/* Whoever reads the granule meanwhile sees the same bytes before, at and after each step, but for that kind of memory. */
+static bool granule_copy(const struct pf_pm *pm, const struct view *v, uint64_t g)
+{
+	size_t len = granule_len(pm, v, g);
+	uint8_t *home = pm->base + (g << v->shift), *aside = v->aside + (g << v->shift), *copy;
+
+	copy = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (copy == MAP_FAILED)
+		return false;
+	memcpy(copy, home, len);
+	return granule_move(home, aside, len) &&
+	       mremap(copy, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, home) != MAP_FAILED;
+}
+
+/* Out of memory here leaves no view to go on with, and the ops table has no way to say so. The device is untouched. */
 void fsck_view_own(struct pf_pm *pm, uint64_t doff, uint64_t len)
 {
 	struct view *v = pm->priv;
 
 	if (len == 0)
 		return;
-	for (uint64_t g = doff >> v->shift; g <= (doff + len - 1) >> v->shift; g++)
-		granule_copy(pm, g);
+	pf_mutex_lock(&v->lock);
+	for (uint64_t g = doff >> v->shift; g <= (doff + len - 1) >> v->shift; g++) {
+		if (is_private(v, g))
+			continue;
+		if (!granule_copy(pm, v, g)) {
+			pf_err("no memory for changes (%s); nothing was written", strerror(errno));
+			exit(FSCK_ERROR);
+		}
+		v->done[g / 64] |= UINT64_C(1) << (g % 64);
+	}
+	pf_mutex_unlock(&v->lock);
 }
 
 static void ov_write(struct pf_pm *pm, uint64_t doff, const void *src, uint64_t len)
@@ -104,7 +133,10 @@ int fsck_view_init(struct pf_pm *view, const struct pf_pm *pm)
 
 	if (v == NULL)
 		return -ENOMEM;
-	v->shift = pm->fd >= 0 && fstat(pm->fd, &st) == 0 && S_ISCHR(st.st_mode) ? PF_CHUNK_SHIFT : GRANULE_SHIFT;
+	v->shift = GRANULE_SHIFT;
+	if (pm->fd >= 0 && fstat(pm->fd, &st) == 0 &&
+	    (S_ISCHR(st.st_mode) || (uint64_t)st.st_blksize >= PF_CHUNK_SIZE))
+		v->shift = PF_CHUNK_SHIFT;
 	v->nr = PF_DIV_UP(pm->bytes, UINT64_C(1) << v->shift);
 	v->done = calloc(PF_DIV_UP(v->nr, 64), sizeof(uint64_t));
 	v->area = mmap(NULL, pm->bytes + PF_CHUNK_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -115,6 +147,7 @@ int fsck_view_init(struct pf_pm *view, const struct pf_pm *pm)
 		free(v);
 		return -ENOMEM;
 	}
+	pf_mutex_init(&v->lock, PF_RANK_LEAF);
 	v->aside = v->area + (-(uintptr_t)v->area & (PF_CHUNK_SIZE - 1));
 	*view = (struct pf_pm){
 		.ops = &overlay_ops, .base = pm->base, .bytes = pm->bytes, .fd = -1, .mode = PF_PMEM_CPU, .priv = v,
@@ -170,20 +203,29 @@ void fsck_changes_free(struct fsck_changes *c)
 	free(c->v);
 }
 
+/* A granule that has gone home leaves a hole in the area; what is unmapped is what lies between them, and still ours. */
 void fsck_view_fini(struct pf_pm *view)
 {
 	struct view *v = view->priv;
+	uint8_t *rest;
 
 	if (v == NULL)
 		return;
+	rest = v->area;
 	for (uint64_t g = 0; g < v->nr; g++) {
+		uint8_t *aside = v->aside + (g << v->shift);
+		size_t len = granule_len(view, v, g);
+
 		if (!is_private(v, g))
 			continue;
-		if (mremap(v->aside + (g << v->shift), granule_len(view, v, g), granule_len(view, v, g),
-			   MREMAP_MAYMOVE | MREMAP_FIXED, view->base + (g << v->shift)) == MAP_FAILED)
+		if (aside != rest)
+			(void)munmap(rest, (size_t)(aside - rest));
+		if (mremap(aside, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, view->base + (g << v->shift)) == MAP_FAILED)
 			abort();	/* frees address space, takes none */
+		rest = aside + len;
 	}
-	(void)munmap(v->area, view->bytes + PF_CHUNK_SIZE);
+	(void)munmap(rest, (size_t)(v->area + view->bytes + PF_CHUNK_SIZE - rest));
+	pf_mutex_fini(&v->lock);
 	free(v->done);
 	free(v);
 	view->priv = NULL;
