@@ -136,6 +136,10 @@ static void put_session(struct text *t, struct pf_sess *s, uint64_t now)
 	static const char *const state_name[PF_SESS_NR] = {
 		[PF_SESS_LIVE] = "live", [PF_SESS_CUT_OFF] = "cut off", [PF_SESS_DEAD] = "dead"
 	};
+	static const char *const stat_name[] = {
+		[PF_STAT_FAULTS] = "faults",	 [PF_STAT_RECLAIMS] = "reclaims", [PF_STAT_AHEAD] = "reclaims_ahead",
+		[PF_STAT_REFAULTS] = "refaults", [PF_STAT_STARVED] = "starved",	  [PF_STAT_REFUSED] = "refused"
+	};
 	uint32_t i, used, stale = 0, files = 0;
 	uint64_t pins = 0;
 
@@ -152,9 +156,12 @@ static void put_session(struct text *t, struct pf_sess *s, uint64_t now)
 	putf(t, "{\"id\":%llu,\"pid\":%d,\"uid\":%u,\"comm\":", (ull)s->id, (int)s->pid, s->uid);
 	puts_json(t, s->comm);
 	putf(t,
-	     ",\"age_ns\":%llu,\"slots_used\":%u,\"slots_total\":%u,\"slots_stale\":%u,\"files\":%u,\"pins\":%llu,"
-	     "\"state\":\"%s\"}",
-	     (ull)(now - s->since_ns), used, s->led.nslot, stale, files, (ull)pins, state_name[atomic_load(&s->state)]);
+	     ",\"age_ns\":%llu,\"slots_used\":%u,\"slots_total\":%u,\"slots_stale\":%u,\"files\":%u,\"pins\":%llu,",
+	     (ull)(now - s->since_ns), used, s->led.nslot, stale, files, (ull)pins);
+	/* What the client says of itself; any number is one. */
+	for (i = 0; i < PF_ARRAY_LEN(stat_name); i++)
+		putf(t, "\"%s\":%llu,", stat_name[i], (ull)atomic_load(&s->led.hdr->lh_stat[i]));
+	putf(t, "\"state\":\"%s\"}", state_name[atomic_load(&s->state)]);
 }
 
 static void put_counters(struct text *t, struct pf_fs *fs)

@@ -77,7 +77,18 @@ enum pf_pin_api { PF_API_PIN = 0, PF_API_DMAEMU = 1, PF_API_NR };
 #define PF_KICK_ARMED UINT32_C(1)
 #define PF_KICK_ONE UINT32_C(2)
 
-struct pf_l_hdr {			/* one page; all but lh_kick written by the daemon before the client sees it */
+/* What the client says of its window, for people. */
+enum pf_l_stat {
+	PF_STAT_FAULTS,			/* of windows */
+	PF_STAT_RECLAIMS,		/* slots taken back because another chunk needed one */
+	PF_STAT_AHEAD,			/* ... before it did */
+	PF_STAT_REFAULTS,		/* chunks that were wanted again soon after */
+	PF_STAT_STARVED,		/* faults and pins that had to wait for a slot */
+	PF_STAT_REFUSED,		/* ... and did not get one: all were pinned */
+	PF_STAT_NR = 8
+};
+
+struct pf_l_hdr {			/* one page; written by the daemon before the client sees it, but for lh_kick, lh_stat */
 	uint64_t lh_magic;
 	uint32_t lh_major;		/* PINFS_PROTO_MAJOR */
 	uint32_t lh_nslot;
@@ -89,7 +100,9 @@ struct pf_l_hdr {			/* one page; all but lh_kick written by the daemon before th
 	uint64_t lh_map_off;		/* byte offset of uint64_t[(lh_nslot + 63) / 64]: slots kicked; 0: none */
 	uint8_t lh_pad2[8];
 	_Atomic uint32_t lh_kick;	/* PF_KICK_*; a line of its own */
-	uint8_t lh_pad3[4096 - 68];
+	uint8_t lh_pad3[60];
+	_Atomic uint64_t lh_stat[PF_STAT_NR];	/* the client's; enum pf_l_stat */
+	uint8_t lh_pad4[4096 - 192];
 };
 PF_MEDIA_SIZE(struct pf_l_hdr, 4096);
 

@@ -180,8 +180,9 @@ static void show_counters(struct json_object *counters)
 static void show_sessions(struct json_object *root)
 {
 	static const char *const head[] = { "session", "pid",	"user",	 "command", "age",
-					    "slots",   "stale", "files", "pins",    "state" };
-	struct table t = { .ncol = PF_ARRAY_LEN(head), .head = head, .right = "rrrlrrrrrl" };
+					    "slots",   "stale", "files", "pins",    "faults",
+					    "reclaims", "starved", "refused", "state" };
+	struct table t = { .ncol = PF_ARRAY_LEN(head), .head = head, .right = "rrrlrrrrrrrrrl" };
 	struct json_object *list = member(root, "sessions");
 	size_t n = count(root, "sessions");
 	char buf[32];
@@ -201,6 +202,10 @@ static void show_sessions(struct json_object *root)
 		cell(&t, "%" PRIu64, num(s, "slots_stale"));
 		cell(&t, "%" PRIu64, num(s, "files"));
 		cell(&t, "%" PRIu64, num(s, "pins"));
+		cell(&t, "%" PRIu64, num(s, "faults"));
+		cell(&t, "%" PRIu64, num(s, "reclaims") + num(s, "reclaims_ahead"));
+		cell(&t, "%" PRIu64, num(s, "starved"));
+		cell(&t, "%" PRIu64, num(s, "refused"));
 		cell(&t, "%s", str(s, "state"));
 	}
 	table_print(&t);

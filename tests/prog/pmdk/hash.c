@@ -100,6 +100,8 @@ static PMEMoid *bucket(struct root *r, uint64_t key)
 {
 	PMEMoid *b = pmemobj_direct(r->buckets);
 
+	if (b == NULL || r->nbucket == 0)
+		abort();
 	return &b[key * UINT64_C(0x9e3779b97f4a7c15) % r->nbucket];
 }
 
