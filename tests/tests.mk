@@ -61,7 +61,7 @@ $(B)/tests/spy/syncspy.so: tests/spy/syncspy.c
 $(B)/tests/mount/test_durable: | $(B)/tests/spy/syncspy.so
 
 # What is checked, without the program around it.
-$(B)/tests/unit/test_fsck $(B)/tests/unit/test_fsck_view $(B)/tests/unit/test_nospace $(call test_bin,crash fuzz): \
+$(addprefix $(B)/tests/unit/,test_fsck test_fsck_view test_fsck_lost test_nospace) $(call test_bin,crash fuzz): \
 		$(call obj,$(wildcard tools/fsck.pinfs/*.c))
 $(B)/tests/unit/test_fsck: | $(B)/fsck.pinfs
 

@@ -96,6 +96,8 @@ static int run_rounds(struct fsck *f)
 
 	for (f->round = 0; f->round < FSCK_ROUNDS; f->round++) {
 		err = round_run(f);
+		if (err == 0 && f->stuck)
+			return -EUCLEAN;
 		if (err != -EAGAIN && err != 0)
 			return err;
 		if (err == 0 && f->found == 0)

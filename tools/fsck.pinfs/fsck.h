@@ -88,6 +88,7 @@ struct fsck {
 	bool force;		/* PREEN: check an image that is marked clean, too */
 	bool torn_super;	/* a crash came while one superblock was written */
 	bool table_made;	/* the inode table was made anew in this check */
+	bool stuck;		/* something was found that cannot be mended: the round is finished, and is the last */
 
 	/* ---- of one round ---- */
 	unsigned int round;
@@ -268,13 +269,17 @@ const struct pf_d_inode *fsck_internal(struct fsck *f, uint64_t ino);
 int fsck_add_cluster(struct fsck *f, uint64_t nr, uint64_t dblk) PF_MUST_CHECK;
 /* Write the table's inode anew, after a search for clusters all over the device. -EAGAIN: done. */
 int fsck_rebuild_table(struct fsck *f) PF_MUST_CHECK;
+/* Another empty cluster at its end, when the table itself is sound. -ENOSPC. */
+int fsck_grow_table(struct fsck *f) PF_MUST_CHECK;
 /* May cluster @nr lie at @dblk, as far as the inodes there say? */
 enum fsck_likely { FSCK_NO, FSCK_MAYBE, FSCK_SURE };
 enum fsck_likely fsck_cluster_likely(const struct fsck *f, uint64_t nr, uint64_t dblk);
 /* Set or clear a number's bit in its cluster. */
 void fsck_mark_inode(struct fsck *f, uint64_t ino, bool used);
-/* An unused number for lost+found. -ENOSPC. */
+/* An unused number for lost+found; the table grows when there is none. -ENOSPC. */
 int fsck_new_inode(struct fsck *f, uint32_t mode, uint64_t *ino) PF_MUST_CHECK;
+/* It is not needed after all. */
+void fsck_drop_inode(struct fsck *f, uint64_t ino);
 /* inode.c: mend the fields of an inode, if it can still be told what it was. */
 bool fsck_mend_inode(struct fsck *f, const struct pf_d_inode *di, uint64_t ino);
 /* The same of a tree node: keep the records that can be right. */

@@ -160,8 +160,10 @@ static int make_lost_found(struct fsck *f, const char *name, uint64_t *ino)
 	n.ino = *ino;
 	memcpy(n.name, name, n.len);
 	err = fsck_rebuild_dir(f, PF_INO_ROOT, &n, 1);
-	if (err != 0)
+	if (err != 0) {
+		fsck_drop_inode(f, *ino);
 		return err;
+	}
 	fsck_ino(f, *ino)->links = 1;
 	count_subdir(f, PF_INO_ROOT, 1);
 	return 0;
@@ -186,6 +188,7 @@ static int find_lost_found(struct fsck *f, uint64_t *ino)
 	return -ENOSPC;
 }
 
+/* Without room for that, what is lost stays lost until there is some; everything else is mended nevertheless. */
 static int reconnect(struct fsck *f, struct lost *lost)
 {
 	uint64_t lf;
@@ -201,16 +204,20 @@ static int reconnect(struct fsck *f, struct lost *lost)
 		/* From an earlier check, of an inode that had the number then. */
 		for (unsigned int nr = 1; nr < 1000 && fsck_find_name(f, lf, n->name, &type) != 0; nr++)
 			n->len = (uint8_t)snprintf(n->name, sizeof n->name, "#%" PRIu64 ".%u", n->ino, nr);
-		if (n->type != DT_DIR)
-			continue;
-		fsck_edit_inode(f, fsck_inode(f, n->ino), set_parent, lf);
-		count_subdir(f, lf, 1);
 	}
 	if (err == 0)
 		err = fsck_rebuild_dir(f, lf, lost->v, lost->nr);
-	if (err == -ENOSPC)
-		(void)fprintf(f->out, "%s: no space for /lost+found\n", f->name);
-	return err == -ENOSPC ? -EUCLEAN : err;
+	for (uint64_t i = 0; i < lost->nr && err == 0; i++)
+		if (lost->v[i].type == DT_DIR) {
+			fsck_edit_inode(f, fsck_inode(f, lost->v[i].ino), set_parent, lf);
+			count_subdir(f, lf, 1);
+		}
+	if (err != -ENOSPC)
+		return err;
+	(void)fprintf(f->out, "%s: no space for /lost+found: %" PRIu64 " without a name, out of reach until"
+			      " something is removed and fsck.pinfs -y run again\n", f->name, lost->nr);
+	f->stuck = true;
+	return 0;
 }
 
 /* ---- counts ---- */

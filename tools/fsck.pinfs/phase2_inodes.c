@@ -255,31 +255,44 @@ void fsck_mark_inode(struct fsck *f, uint64_t ino, bool used)
 	pf_md_seal(PF_MD_ICLU, h);
 }
 
+static void new_inode(struct fsck *f, struct fsck_cluster *c, unsigned int slot, uint32_t mode)
+{
+	const struct pf_d_inode *di = slot_of(f, c, slot);
+	uint64_t doff = (uint64_t)((const uint8_t *)di - f->fs.pm->base), ino = c->nr << PF_ICLU_SHIFT | slot;
+	uint32_t gen = pf_get32(di->i_gen) + 1;
+	struct pf_d_inode d;
+
+	pf_md_format(&f->fs, PF_MD_INODE, &d, doff, ino, gen == 0 ? 1 : gen);
+	d.i_mode = pf_put32(mode);
+	pf_md_seal(PF_MD_INODE, &d);
+	pf_pm_write(f->fs.pm, doff, &d, sizeof d);
+	c->ino[slot] = (struct fsck_ino){ .state = FSCK_I_USED | FSCK_I_SOUND, .type = (uint8_t)IFTODT(mode) };
+	fsck_mark_inode(f, ino, true);
+}
+
 int fsck_new_inode(struct fsck *f, uint32_t mode, uint64_t *ino)
 {
-	for (uint64_t i = 0; i < f->nr_clu; i++) {
-		struct fsck_cluster *c = &f->clu[i];
+	uint64_t i = 0;
+	int err = 0;
 
-		for (unsigned int s = PF_ICLU_FIRST; s < PF_ICLU_SLOTS; s++) {
-			const struct pf_d_inode *di = slot_of(f, c, s);
-			uint64_t doff = (uint64_t)((const uint8_t *)di - f->fs.pm->base);
-			uint32_t gen = pf_get32(di->i_gen) + 1;
-			struct pf_d_inode d;
+	do {
+		for (; i < f->nr_clu; i++)
+			for (unsigned int s = PF_ICLU_FIRST; s < PF_ICLU_SLOTS; s++) {
+				if (f->clu[i].ino[s].state & FSCK_I_USED)
+					continue;
+				*ino = f->clu[i].nr << PF_ICLU_SHIFT | s;
+				new_inode(f, &f->clu[i], s, mode);
+				return 0;
+			}
+		err = fsck_grow_table(f);
+	} while (err == 0);
+	return err;
+}
 
-			if (c->ino[s].state & FSCK_I_USED)
-				continue;
-			*ino = c->nr << PF_ICLU_SHIFT | s;
-			pf_md_format(&f->fs, PF_MD_INODE, &d, doff, *ino, gen == 0 ? 1 : gen);
-			d.i_mode = pf_put32(mode);
-			pf_md_seal(PF_MD_INODE, &d);
-			pf_pm_write(f->fs.pm, doff, &d, sizeof d);
-			c->ino[s] = (struct fsck_ino){ .state = FSCK_I_USED | FSCK_I_SOUND,
-						       .type = (uint8_t)IFTODT(mode) };
-			fsck_mark_inode(f, *ino, true);
-			return 0;
-		}
-	}
-	return -ENOSPC;
+void fsck_drop_inode(struct fsck *f, uint64_t ino)
+{
+	*fsck_ino(f, ino) = (struct fsck_ino){ 0 };
+	fsck_mark_inode(f, ino, false);
 }
 
 /* Without its header nobody knows which of a cluster's inodes are in use but they themselves: one that was freed has no

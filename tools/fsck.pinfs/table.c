@@ -4,7 +4,7 @@
  *
  * A cluster says itself which one it is and where it lies, in its header and again in each of its inodes, so the table
  * can be found again by looking at every block that the map calls in use. It never shrinks: a number that is not found
- * any more gets an empty cluster.
+ * any more gets an empty cluster. It grows when every inode is in use and /lost+found needs one.
  */
 #include "fsck.pinfs/fsck.h"
 
@@ -120,11 +120,23 @@ static int empty_cluster(struct fsck *f, uint64_t nr, uint64_t *dblk)
 	return 0;
 }
 
+/* Behind the last record, or a part of it when it lies there. */
+static int append(struct fsck_recs *recs, uint64_t nr, uint64_t dblk)
+{
+	struct fsck_rec *last = recs->nr > 0 ? &recs->v[recs->nr - 1] : NULL;
+
+	if (last != NULL && last->dblk + last->len == dblk && last->len < UINT32_MAX - PF_ICLU_BLKS) {
+		last->len += (uint32_t)PF_ICLU_BLKS;
+		return 0;
+	}
+	return fsck_recs_add(recs, &(struct fsck_rec){ .key = nr * PF_ICLU_BLKS, .dblk = dblk,
+						       .len = (uint32_t)PF_ICLU_BLKS });
+}
+
 /* One cluster for each number from 0 on. */
 static int choose(struct fsck *f, struct cands *c, struct fsck_recs *recs, uint64_t *n)
 {
 	uint64_t nr = 0, dblk;
-	struct fsck_rec *last;
 	int err;
 
 	fsck_pass_begin(f);
@@ -141,13 +153,8 @@ static int choose(struct fsck *f, struct cands *c, struct fsck_recs *recs, uint6
 			dblk = c->v[i].dblk;
 			if (nr < c->v[i].nr)
 				err = empty_cluster(f, nr, &dblk);
-			last = recs->nr > 0 ? &recs->v[recs->nr - 1] : NULL;
-			if (err == 0 && last != NULL && last->dblk + last->len == dblk &&
-			    last->len < UINT32_MAX - PF_ICLU_BLKS)
-				last->len += (uint32_t)PF_ICLU_BLKS;
-			else if (err == 0)
-				err = fsck_recs_add(recs, &(struct fsck_rec){ .key = nr * PF_ICLU_BLKS, .dblk = dblk,
-									      .len = (uint32_t)PF_ICLU_BLKS });
+			if (err == 0)
+				err = append(recs, nr, dblk);
 			nr++;
 		}
 	}
@@ -187,4 +194,67 @@ out:
 	fsck_recs_free(&recs);
 	free(c.v);
 	return err == -ENOSPC ? -EUCLEAN : err;
+}
+
+/* ---- one cluster more ---- */
+
+struct grow { struct fsck_recs recs, nodes; };
+
+static void grow_rec(struct fsck_walk *w, uint64_t key, uint64_t dblk, uint64_t len, uint32_t flags, uint64_t next_key)
+{
+	struct grow *g = w->arg;
+
+	(void)next_key;
+	if (w->err == 0)
+		w->err = fsck_recs_add(&g->recs, &(struct fsck_rec){ .key = key, .dblk = dblk, .len = (uint32_t)len,
+								     .flags = flags });
+}
+
+static void grow_node(struct fsck_walk *w, uint64_t dblk)
+{
+	struct grow *g = w->arg;
+
+	if (w->err == 0)
+		w->err = fsck_recs_add(&g->nodes, &(struct fsck_rec){ .dblk = dblk, .len = 1 });
+}
+
+int fsck_grow_table(struct fsck *f)
+{
+	const struct pf_d_inode *di = fsck_internal(f, PF_INO_ITABLE);
+	const uint64_t nr = f->nr_clu;
+	uint64_t dblk, nodes = 0;
+	struct grow g = { 0 };
+	struct fsck_walk w = {
+		.f = f, .pass = FSCK_LOOK, .phase = 4, .ino = PF_INO_ITABLE, .fn = grow_rec, .node = grow_node, .arg = &g,
+	};
+	struct pf_d_inode *rw;
+	int err;
+
+	if (di == NULL || nr >= CLU_MAX)
+		return -ENOSPC;
+	w.gen = pf_get32(di->i_gen);
+	fsck_walk_tree(&w, fsck_root_of(di));
+	err = w.err;
+	if (err == 0)
+		err = empty_cluster(f, nr, &dblk);
+	if (err != 0)
+		goto out;
+	err = append(&g.recs, nr, dblk);
+	if (err == 0)
+		err = fsck_build_tree(f, di, fsck_root_of(di), &g.recs, &nodes);
+	if (err != 0) {
+		fsck_release(f, dblk, PF_ICLU_BLKS);
+		goto out;
+	}
+	rw = fsck_edit(f, di, sizeof *rw);
+	rw->i_size = pf_put64((nr + 1) * PF_ICLU_BLKS * PF_BLK_SIZE);
+	rw->i_nblk = pf_put64((nr + 1) * PF_ICLU_BLKS + nodes);
+	pf_md_seal(PF_MD_INODE, rw);
+	for (uint64_t i = 0; i < g.nodes.nr; i++)
+		fsck_release(f, g.nodes.v[i].dblk, 1);
+	err = fsck_add_cluster(f, nr, dblk);
+out:
+	fsck_recs_free(&g.recs);
+	fsck_recs_free(&g.nodes);
+	return err;
 }
