@@ -92,7 +92,7 @@ $(B)/pinfs: $(call obj,$(FRONT_SRC)) $(B)/libpinfscore.a
 
 $(B)/libpinfs.so: $(call picobj,$(SHIM_SRC)) shim/libpinfs.map
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libpinfs.so -Wl,--version-script=shim/libpinfs.map -o $@ \
+	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libpinfs.so,-z,nodelete -Wl,--version-script=shim/libpinfs.map -o $@ \
 		$(filter %.o,$^) -ldl -lpthread
 
 own_obj = $(call obj,tools/$(1).c $(wildcard tools/$(1)/*.c) $(TOOL_LIB_SRC))

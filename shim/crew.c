@@ -14,6 +14,7 @@
 #include <linux/futex.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -38,6 +39,48 @@ void sh_serve_bell(void)
 	uint64_t one = 1;
 
 	(void)sh_sys(SYS_write, sh.bell, &one, sizeof one);
+}
+
+/*
+ * The kernel refuses a call that we cannot do without, as a filter of seccomp(2) may. Whoever touched a window from now on
+ * would wait for ever, so serve turns all of them into SIGBUS memory.
+ */
+static void fail(const char *call, long err)
+{
+	int none = 0;
+
+	if (atomic_compare_exchange_strong(&sh.stuck, &none, (int)err))
+		sh_log(SH_ERR, "the library's threads may not use %s: %s. Windows give SIGBUS from now on", call,
+		       strerrordesc_np((int)-err));
+}
+
+static void rest(void)
+{
+	for (;;)
+		(void)sh_sys(SYS_pause);
+}
+
+/* As above, where threads would sleep in their faults whatever we do. */
+void sh_crew_fatal(const char *call, long err)
+{
+	sh_log(SH_ERR, "the library's threads may not use %s: %s. This process cannot go on", call,
+	       strerrordesc_np((int)-err));
+	(void)sh_sys(SYS_kill, sh.pid, SIGABRT);
+	(void)sh_sys(SYS_exit_group, 128 + SIGABRT);
+}
+
+static bool refusal(long err)
+{
+	return err == -EPERM || err == -EACCES || err == -ENOSYS || err == -EINVAL;
+}
+
+void sh_watch_failed(long err)
+{
+	if (!refusal(err))
+		return;
+	fail("read(2)", err);
+	sh_serve_bell();
+	rest();
 }
 
 static void drain_bell(void)
@@ -70,15 +113,29 @@ static int spawn(void *(*main)(void *), void *arg)
 
 /* ---- serve ---- */
 
+/* No new windows, and the old ones as when their daemons had ended. */
+static void give_up(void)
+{
+	sh.no_engine = atomic_load(&sh.stuck);
+	atomic_store(&sh.running, false);
+	for (struct sh_session *s = sh.sessions; s != NULL; s = s->next) {
+		if (!atomic_load(&s->lost))
+			sh_session_lose(s, "a system call is refused");
+	}
+}
+
 static void *serve_main(void *arg)
 {
 	struct pollfd pfd[SERVE_FDS];
 	struct sh_session *ses[SERVE_FDS];
 	unsigned int n;
 	sh_sigs old;
+	long r;
 
 	sh_is_crew = true;
 	for (;;) {
+		if (atomic_load(&sh.stuck) != 0)
+			give_up();
 		pfd[0] = (struct pollfd){ .fd = sh.bell, .events = POLLIN };
 		n = 1;
 		sh_lock(&old);
@@ -89,7 +146,13 @@ static void *serve_main(void *arg)
 			ses[n++] = s;
 		}
 		sh_unlock(&old);
-		if (sh_sys(SYS_poll, pfd, n, sh_serve_timeout_ms()) < 0)
+		r = sh_sys(SYS_poll, pfd, n, sh_serve_timeout_ms());
+		if (refusal(r)) {
+			fail("poll(2)", r);
+			give_up();
+			rest();
+		}
+		if (r < 0)
 			continue;
 		if (pfd[0].revents)
 			drain_bell();
@@ -281,10 +344,16 @@ static int crew_set_up(void)
 	r = sh_sys(SYS_close_range, 0, UINT_MAX, CLOSE_RANGE_UNSHARE);
 	if (r < 0)
 		return (int)r;
+	/* A root and working directory of our own: what we open stays within reach when the program does chroot(), no
+	 * mount is busy on account of us alone, and setns() into a mount namespace wants nobody to share its. */
+	if (sh_sys(SYS_unshare, CLONE_FS) == 0)
+		(void)sh_sys(SYS_chdir, "/");
 	/* Whoever writes to "stderr" from one of our threads (libc, a sanitizer) must not hit a descriptor that
 	 * matters. */
 	for (int i = 0; i < 3; i++) {
 		r = sh_sys(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC, 0);
+		if (r < 0)
+			r = sh_empty_file();	/* a bare root directory */
 		if (r < 0)
 			return (int)r;
 	}
@@ -303,12 +372,16 @@ static int crew_set_up(void)
 	r = spawn(sh_watch_main, NULL);
 	if (r == 0)
 		r = spawn(serve_main, NULL);
+	/* A process ends with its last thread, and ours, which never end, are not its own. */
+	if (r == 0 && sh_real.nthreads != NULL)
+		atomic_fetch_sub(sh_real.nthreads, 3);
 	return (int)r;
 }
 
 static void *crew_main(void *arg)
 {
 	uint32_t word;
+	long r;
 	int err;
 
 	sh_is_crew = true;
@@ -318,8 +391,11 @@ static void *crew_main(void *arg)
 		return NULL;
 	for (;;) {
 		word = atomic_load(&sh.crew_word);
-		if (!crew_round())
-			(void)sh_sys(SYS_futex, &sh.crew_word, FUTEX_WAIT_PRIVATE, word, NULL);
+		if (crew_round())
+			continue;
+		r = sh_sys(SYS_futex, &sh.crew_word, FUTEX_WAIT_PRIVATE, word, NULL);
+		if (refusal(r))
+			sh_crew_fatal("futex(2)", r);
 	}
 }
 
@@ -356,6 +432,7 @@ void sh_engine_forget(void)
 	atomic_store(&sh.calls, NULL);
 	atomic_store(&sh.kicks, NULL);
 	atomic_store(&sh.faults, NULL);
+	atomic_store(&sh.stuck, 0);
 	sh.no_engine = 0;
 	sh.user_mode = false;
 }

@@ -48,6 +48,9 @@ void *sh_watch_main(void *arg)
 	for (;;) {
 		long r = sh_sys(SYS_read, sh.uffd, m, sizeof m);
 
+		if (r < 0)
+			sh_watch_failed(r);
+
 		for (size_t i = 0; r > 0 && i < (size_t)r / sizeof m[0]; i++) {
 			struct sh_want *w;
 
@@ -511,7 +514,7 @@ unsigned int sh_serve_lost(struct sh_session *s)
 	sh_sigs old;
 
 	sh_lock(&old);
-	atomic_fetch_add(&sh.vgen, 1);		/* pins find out, too */
+	atomic_fetch_add(&sh_life.vgen, 1);		/* pins find out, too */
 	for (unsigned int i = 0; i < SH_FILES; i++) {
 		for (struct sh_file *f = s->files[i]; f != NULL; f = f->next) {
 			for (struct sh_vma *v = f->vmas; v != NULL; v = v->fnext, mapped++)

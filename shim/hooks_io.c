@@ -51,7 +51,10 @@ SH_EARLY static void load(void *slot, const char *name)
 
 SH_EARLY static bool needed(void)
 {
-	return sh.user_mode && atomic_load(&sh.nvma) != 0 && !sh_is_crew;
+	if (!sh.user_mode || atomic_load(&sh.nvma) == 0 || sh_is_crew)
+		return false;
+	sh_alive();
+	return true;
 }
 
 static void bring(const void *p, size_t len, bool store)

@@ -28,7 +28,10 @@
 /* A vfork() child runs in our memory with somebody else's descriptors: it gets the real calls and no service. */
 SH_EARLY static bool ours(void)
 {
-	return sh.ready && !sh.disabled && !sh_is_crew && (pid_t)sh_sys(SYS_getpid) == sh.pid;
+	if (!sh.ready || sh.disabled || sh_is_crew)
+		return false;
+	sh_alive();
+	return (pid_t)sh_sys(SYS_getpid) == sh.pid;
 }
 
 SH_EARLY static bool any_window(void)
@@ -526,7 +529,7 @@ static int protect_locked(uint64_t lo, uint64_t hi, int prot)
 		else	/* a gap in the range: the kernel may have got this far or not; windows stay as they were */
 			(void)sh_sys(SYS_mprotect, v->lo, v->hi - v->lo, v->prot);
 	}
-	atomic_fetch_add(&sh.vgen, 1);
+	atomic_fetch_add(&sh_life.vgen, 1);
 	return err;
 }
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 struct sh_state sh = { .lock = PTHREAD_MUTEX_INITIALIZER };
+struct sh_life sh_life __attribute__((aligned(4096)));
 
 static bool env_on(const char *name)
 {

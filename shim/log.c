@@ -41,8 +41,8 @@ void sh_log_init(void)
 
 void sh_log(enum sh_level level, const char *fmt, ...)
 {
-	char line[512], err2[64];
 	const char *path = sink.path;
+	char line[512];
 	va_list ap;
 	long fd;
 	int n, m;
@@ -62,12 +62,10 @@ void sh_log(enum sh_level level, const char *fmt, ...)
 		(void)sh_sys(SYS_write, 2, line, (size_t)n);
 		return;
 	}
-	if (*path == '\0') {
-		(void)snprintf(err2, sizeof err2, "/proc/%d/fd/2", (int)sh.pid);
-		path = err2;
-	}
-	fd = sh_sys(SYS_openat, AT_FDCWD, path,
-		    O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | (*sink.path ? O_CREAT : 0), 0600);
+	if (*path != '\0')
+		fd = sh_sys(SYS_openat, AT_FDCWD, path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_CREAT, 0600);
+	else
+		fd = sh_crew_take_fd((int)sh.pid, 2);	/* a file, a pipe or a socket, also behind chroot() */
 	if (fd < 0)
 		return;
 	(void)sh_sys(SYS_write, fd, line, (size_t)n);

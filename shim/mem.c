@@ -116,7 +116,16 @@ void sh_mem_unlock(void)
 	pthread_mutex_unlock(&mem_lock);
 }
 
-void sh_mem_reinit(void)
+int sh_mem_trylock(void)
+{
+	return pthread_mutex_trylock(&mem_lock);
+}
+
+void sh_mem_reinit(bool torn)
 {
 	pthread_mutex_init(&mem_lock, NULL);
+	if (!torn)
+		return;
+	memset(free_cell, 0, sizeof free_cell);
+	region_left = 0;
 }

@@ -4,7 +4,7 @@
  * ledger.h, and unpin. No lock, no system call, no allocation unless something is in the way; then
  * sh_pin_slow() does it all properly.
  *
- * WHY THE CACHED LOOK-UP MAY BE USED. A thread remembers (address range -> slot) with three tags: sh.vgen (no
+ * WHY THE CACHED LOOK-UP MAY BE USED. A thread remembers (address range -> slot) with three tags: vgen (no
  * window of the process has changed), sl_seq (the slot's pages are the ones looked up) and sl_word (those pages
  * are the daemon's word of this generation). A tag that changes after it was compared is a race between a pin
  * and, say, a munmap, in which either order is right - as long as the count went to the slot that still has
@@ -72,7 +72,7 @@ void sh_mag_flush(struct sh_tls *t)
 
 	while ((p = t->mag) != NULL) {
 		t->mag = p->next;
-		if (t->epoch == sh.epoch)
+		if (t->epoch == atomic_load(&sh_life.epoch))
 			pin_return(p);
 	}
 	t->nmag = 0;
@@ -112,7 +112,7 @@ void sh_pin_publish(struct sh_tls *t, struct pinfs_pin *p, uint64_t ino, uint64_
 	struct timespec now;
 
 	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	p->epoch = sh.epoch;
+	p->epoch = t->epoch;
 	p->ino = ino;
 	p->foff = foff;
 	p->len = len;
@@ -215,7 +215,7 @@ static bool pin_fast(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin 
 	/* An empty entry ends at 0. */
 	if (a->addr < c->lo || a->addr >= c->hi || a->len > c->hi - a->addr)
 		return false;
-	if (c->vgen != atomic_load(&sh.vgen) || c->seq != atomic_load(&sl->sl_seq) ||
+	if (c->vgen != atomic_load(&sh_life.vgen) || c->seq != atomic_load(&sl->sl_seq) ||
 	    ((a->flags & PINFS_PIN_WRITE) && !c->write))
 		return false;
 	word = atomic_load_explicit(&sl->sl_word, memory_order_relaxed);
@@ -292,7 +292,7 @@ PF_EXPORT int pinfs_unpin(struct pinfs_pin *p)
 {
 	if (p == NULL)
 		return -EINVAL;
-	if (p->epoch != sh.epoch)
+	if (p->epoch != atomic_load(&sh_life.epoch))
 		return -ECHILD;
 	if (!p->live)
 		return -EINVAL;
@@ -327,7 +327,7 @@ PF_EXPORT int pinfs_pin_label(struct pinfs_pin *p, const char *label)
 
 	if (p == NULL || label == NULL || !p->live)
 		return -EINVAL;
-	if (p->epoch != sh.epoch)
+	if (p->epoch != atomic_load(&sh_life.epoch))
 		return -ECHILD;
 	memcpy(text, label, strnlen(label, sizeof text - 1));
 	if (p->rec != NULL)

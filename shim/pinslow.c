@@ -296,7 +296,7 @@ static int locate(struct slow *s, struct part *pt)
 		pt->base = v->map->base;
 		pt->view = *v;
 		pt->can_write = (v->prot & PROT_WRITE) != 0;
-		pt->vgen = atomic_load(&sh.vgen);
+		pt->vgen = atomic_load(&sh_life.vgen);
 		pt->foff = pf_round_down(sh_vma_foff(v, s->at), SH_PAGE);
 		end = pf_min64(sh_vma_foff(v, s->at) + left, pf_round_down(pt->foff, PF_CHUNK_SIZE) + PF_CHUNK_SIZE);
 		pt->first = (uint32_t)(pt->foff / SH_PAGE % SH_CHUNK_PAGES);
@@ -386,6 +386,7 @@ int sh_pin_slow(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **out
 	struct slow s = { .t = t, .a = a, .at = a->addr };
 	int err;
 
+	sh_alive();
 	if (a->sgs != NULL)
 		a->sgs->need = 0;
 	s.pages = sh_alloc(SH_CHUNK_PAGES * sizeof *s.pages);
@@ -447,6 +448,7 @@ PF_EXPORT int pinfs_range_query(const void *addr, size_t len, struct pinfs_range
 		return -EINVAL;
 	if (len > UINT64_MAX - at)
 		return -EOVERFLOW;
+	sh_alive();
 	sh_lock(&old);
 	err = window_of(at, len, 0, &v);
 	if (!err) {
@@ -481,6 +483,7 @@ PF_EXPORT int pinfs_device(const void *addr)
 	sh_sigs old;
 	int fd, err;
 
+	sh_alive();
 	sh_lock(&old);
 	v = sh_vma_find(sh_addr(addr));
 	if (v != NULL)

@@ -32,6 +32,7 @@ void sh_real_init(void)
 	load(&sh_real.madvise, "madvise");
 	load(&sh_real.mlockall, "mlockall");
 	load(&sh_real.munlockall, "munlockall");
+	load(&sh_real.nthreads, "__nptl_nthreads");
 }
 
 SH_EARLY long sh_syscall(long nr, long a, long b, long c, long d, long e, long f)

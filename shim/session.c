@@ -119,8 +119,10 @@ static void read_comm(char comm[16])
 
 	(void)snprintf(path, sizeof path, "/proc/%d/comm", (int)sh.pid);
 	fd = sh_sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-	if (fd < 0)
+	if (fd < 0) {
+		(void)snprintf(comm, 16, "%s", program_invocation_short_name);	/* no /proc here */
 		return;
+	}
 	n = sh_sys(SYS_read, fd, comm, 15);
 	if (n > 0)
 		comm[comm[n - 1] == '\n' ? n - 1 : n] = '\0';

@@ -82,6 +82,7 @@ struct sh_real {
 	int (*madvise)(void *, size_t, int);
 	int (*mlockall)(int);
 	int (*munlockall)(void);
+	_Atomic unsigned int *nthreads;		/* glibc's count; NULL where it has none */
 };
 extern struct sh_real sh_real;
 void sh_real_init(void);
@@ -102,7 +103,8 @@ void *sh_alloc(size_t bytes) PF_MUST_CHECK;	/* zeroed; NULL */
 void sh_free(void *p, size_t bytes);
 void sh_mem_lock(void);			/* around fork */
 void sh_mem_unlock(void);
-void sh_mem_reinit(void);		/* in the child */
+int sh_mem_trylock(void);
+void sh_mem_reinit(bool torn);		/* in the child; torn: begin anew, what is there may be half changed */
 
 /* ---- the tables ---- */
 struct sh_file;
@@ -282,7 +284,6 @@ struct sh_call {
 
 struct sh_state {
 	pid_t pid;
-	uint32_t epoch;				/* counts forks: a pin belongs to one */
 	bool ready;				/* the constructor has run */
 	bool disabled;
 	bool user_mode_test;			/* tests: as if there were no privilege */
@@ -293,7 +294,6 @@ struct sh_state {
 	pthread_mutex_t lock;
 	struct sh_vma *vmas;
 	_Atomic uint64_t nvma;
-	_Atomic uint32_t vgen;			/* any window changed: cached look-ups are void */
 	struct sh_session *_Atomic sessions;
 
 	atomic_bool running;			/* the threads */
@@ -302,6 +302,7 @@ struct sh_state {
 	bool user_mode;				/* userfaultfd does not see the kernel's own accesses */
 	int uffd, bell, eof_fd, pidfd;		/* crew's table */
 	int no_engine;				/* -errno why the threads cannot run here; not tried again */
+	_Atomic int stuck;			/* -errno: a call is refused that they need; serve ends it all */
 
 	_Atomic(struct sh_want *) faults;	/* watch and pins -> serve; LIFO, turned round by serve */
 	_Atomic(struct sh_call *) calls;	/* program -> crew */
@@ -312,6 +313,25 @@ struct sh_state {
 	_Atomic uint64_t nfault, nzap;		/* for tests and the log */
 };
 extern struct sh_state sh;
+
+/*
+ * A page that the child of any fork() or clone() without CLONE_VM finds full of zeros (MADV_WIPEONFORK): so we know
+ * that all around is a copy which no thread of ours serves, also where no handler of pthread_atfork() ran.
+ */
+struct sh_life {
+	_Atomic uint32_t epoch;			/* counts forks: a pin belongs to one. 0: a copy, see sh_alive() */
+	_Atomic uint32_t vgen;			/* any window changed: cached look-ups are void */
+	_Atomic uint32_t busy;
+	uint8_t pad[SH_PAGE - 12];
+};
+extern struct sh_life sh_life;
+void sh_fork_bare(void);
+/* Before anything of ours is looked at, but by the pin fast path, for which nothing in a copy matches. */
+static inline void sh_alive(void)
+{
+	if (__builtin_expect(atomic_load_explicit(&sh_life.epoch, memory_order_relaxed) == 0, 0))
+		sh_fork_bare();
+}
 
 typedef sigset_t sh_sigs;
 void sh_lock(sh_sigs *old);
@@ -356,6 +376,8 @@ int sh_crew_send_fds(int sock, const int *fds, unsigned int n);		/* n <= SH_SEND
 int sh_recv_fds(int sock, int *fds, unsigned int room);			/* how many; -errno */
 void sh_engine_forget(void);
 int sh_empty_file(void);		/* a descriptor in the caller's table */
+void sh_watch_failed(long err);		/* watch: its read() gave this */
+void sh_crew_fatal(const char *call, long err);
 
 /* ---- session.c: connection, requests, answers ---- */
 int sh_session_get(const char *sock, struct sh_session **out);	/* crew only */

@@ -31,12 +31,14 @@ void sh_tls_init(void)
 
 struct sh_tls *sh_tls_make(void)
 {
-	struct sh_tls *t = sh_alloc(sizeof *t);
+	struct sh_tls *t;
 
+	sh_alive();
+	t = sh_alloc(sizeof *t);
 	if (t == NULL)
 		return NULL;
 	t->tid = (uint32_t)sh_sys(SYS_gettid);
-	t->epoch = sh.epoch;
+	t->epoch = atomic_load(&sh_life.epoch);
 	sh_tls_ptr = t;
 	(void)pthread_setspecific(tls_key, t);
 	return t;
@@ -48,7 +50,7 @@ void sh_tls_reset(void)
 
 	memset(t, 0, sizeof *t);
 	t->tid = (uint32_t)sh_sys(SYS_gettid);
-	t->epoch = sh.epoch;
+	t->epoch = atomic_load(&sh_life.epoch);
 }
 
 void sh_lock(sh_sigs *old)

@@ -62,7 +62,7 @@ static void link_vma(struct sh_vma *v)
 	f->refs++;
 	v->map->refs++;
 	atomic_fetch_add(&sh.nvma, 1);
-	atomic_fetch_add(&sh.vgen, 1);
+	atomic_fetch_add(&sh_life.vgen, 1);
 }
 
 struct sh_vma *sh_vma_next(uint64_t addr)
@@ -182,7 +182,7 @@ void sh_vma_forget(uint64_t lo, uint64_t hi, struct sh_file **drop)
 			map_free(v->map);
 		sh_free(v, sizeof *v);
 		atomic_fetch_sub(&sh.nvma, 1);
-		atomic_fetch_add(&sh.vgen, 1);
+		atomic_fetch_add(&sh_life.vgen, 1);
 		sh_file_unref(f, drop);
 	}
 }

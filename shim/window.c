@@ -27,7 +27,10 @@ void sh_uffd_wake(uint64_t addr, uint64_t len)
 {
 	struct uffdio_range r = { .start = addr, .len = len };
 
-	(void)sh_sys(SYS_ioctl, sh.uffd, UFFDIO_WAKE, &r);
+	long err = sh_sys(SYS_ioctl, sh.uffd, UFFDIO_WAKE, &r);
+
+	if (err == -EPERM || err == -EACCES || err == -ENOSYS)
+		sh_crew_fatal("ioctl(2)", err);	/* those who wait there could never be woken */
 }
 
 static int watch(void *p, uint64_t len)
@@ -152,6 +155,14 @@ static void zap_run(struct sh_vma *v, uint64_t lo, uint64_t hi)
 	} else {
 		err = sh_fresh_over(lo, hi - lo, v->prot);
 	}
+	/* Twice the memory, for a moment: where RLIMIT_AS forbids it, in two steps, each of them atomic. */
+	if (err == -ENOMEM && hi - lo > SH_PAGE) {
+		uint64_t mid = lo + pf_round_down((hi - lo) / 2, SH_PAGE);
+
+		zap_run(v, lo, mid);
+		zap_run(v, mid, hi);
+		return;
+	}
 	if (err)
 		zap_hard(v, lo, hi, err);
 	sh_uffd_wake(lo, hi - lo);
@@ -208,9 +219,13 @@ static int place(struct sh_vma *v, uint64_t addr, uint64_t len, int fd, uint64_t
 
 void sh_map_sigbus(struct sh_vma *v, uint64_t lo, uint64_t hi)
 {
-	if (place(v, lo, hi - lo, sh.eof_fd, 0, 0))
-		(void)sh_sys(SYS_mmap, lo, hi - lo, PROT_NONE,
-			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+	if (place(v, lo, hi - lo, sh.eof_fd, 0, 0)) {
+		int err = sh_mmap_err(sh_mmap(sh_ptr(lo), hi - lo, PROT_NONE,
+					      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0));
+
+		if (err && err != -ENOMEM)
+			sh_crew_fatal("mmap(2)", err);
+	}
 	for (uint64_t at = lo; at < hi;) {
 		uint64_t foff = sh_vma_foff(v, at), n = pf_min64(hi - at, PF_CHUNK_SIZE - foff % PF_CHUNK_SIZE);
 		struct sh_mchunk *mc = mchunk(v, foff >> PF_CHUNK_SHIFT);
