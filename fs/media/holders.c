@@ -16,15 +16,14 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-static bool holds_fd(const char *pid, const struct stat *dev)
+/* One table of descriptors, /proc/PID/fd or /proc/PID/task/TID/fd. */
+static bool in_table(const char *path, const struct stat *dev)
 {
-	char path[320];
 	struct statx st;
 	struct dirent *d;
 	bool found = false;
 	DIR *dir;
 
-	(void)snprintf(path, sizeof path, "/proc/%s/fd", pid);
 	dir = opendir(path);
 	if (dir == NULL)
 		return false;
@@ -33,6 +32,27 @@ static bool holds_fd(const char *pid, const struct stat *dev)
 		found = d->d_name[0] != '.' && statx(dirfd(dir), d->d_name, AT_STATX_DONT_SYNC, STATX_INO, &st) == 0 &&
 			makedev(st.stx_dev_major, st.stx_dev_minor) == dev->st_dev && st.stx_ino == dev->st_ino;
 	(void)closedir(dir);
+	return found;
+}
+
+/* A thread may have a table of its own: libpinfs keeps what it has open where the program does not see it. */
+static bool holds_fd(const char *pid, const struct stat *dev)
+{
+	char path[640];
+	struct dirent *d;
+	bool found;
+	DIR *tasks;
+
+	(void)snprintf(path, sizeof path, "/proc/%s/fd", pid);
+	found = in_table(path, dev);
+	(void)snprintf(path, sizeof path, "/proc/%s/task", pid);
+	tasks = found ? NULL : opendir(path);
+	while (tasks != NULL && !found && (d = readdir(tasks)) != NULL) {
+		(void)snprintf(path, sizeof path, "/proc/%s/task/%s/fd", pid, d->d_name);
+		found = d->d_name[0] != '.' && strcmp(d->d_name, pid) != 0 && in_table(path, dev);
+	}
+	if (tasks != NULL)
+		(void)closedir(tasks);
 	return found;
 }
 
@@ -91,7 +111,7 @@ void pf_pm_holders(const char *path, char *buf, size_t len)
 	while ((d = readdir(proc)) != NULL) {
 		if (d->d_name[0] < '1' || d->d_name[0] > '9' || strtol(d->d_name, NULL, 10) == getpid())
 			continue;
-		if (!holds_fd(d->d_name, &dev) && !holds_map(d->d_name, &dev))
+		if (!holds_map(d->d_name, &dev) && !holds_fd(d->d_name, &dev))
 			continue;
 		read_comm(d->d_name, comm, sizeof comm);
 		n = snprintf(buf + used, len - used, "%spid %s (%s)", used ? ", " : "", d->d_name, comm);

@@ -16,22 +16,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/sysmacros.h>
-#include <time.h>
 #include <unistd.h>
 #include "base/lock.h"
 
 #define MAGIC_TMPFS 0x01021994
 #define MAGIC_RAMFS 0x858458f6
 #define MAGIC_HUGETLBFS 0x958458f6
-
-/* umount(8) returns before the daemon has let go of the device: a second of patience, in steps of 10 ms. */
-#define BUSY_NAP_NS 10000000L
-#define BUSY_TRIES 100
 
 /* Pieces of dirty pages that one drain syncs one by one; more are merged, or the whole file is synced. */
 #define DIRTY_MAX 256U
@@ -326,20 +320,6 @@ static enum pf_pmem_mode decide(int fd, enum pf_pmem_mode asked, bool is_pmem)
 	}
 }
 
-int pf_pm_lock(int fd)
-{
-	const struct timespec nap = { .tv_nsec = BUSY_NAP_NS };
-
-	for (int i = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; i++) {
-		if (errno != EWOULDBLOCK)
-			return -errno;
-		if (i == BUSY_TRIES)
-			return -EBUSY;
-		(void)nanosleep(&nap, NULL);
-	}
-	return 0;
-}
-
 int pf_pm_open(const char *path, enum pf_pmem_mode mode, bool ro, bool excl, struct pf_pm **out)
 {
 	bool dax = false, sync = false;
@@ -403,12 +383,4 @@ void pf_pm_close(struct pf_pm *pm)
 	(void)munmap(pm->base, pm->bytes);
 	(void)close(pm->fd);
 	free(pm);
-}
-
-/* flock(2) converts by dropping and taking anew, so somebody may take the exclusive lock in between. */
-int pf_pm_share(struct pf_pm *pm)
-{
-	if (flock(pm->fd, LOCK_SH | LOCK_NB) == 0)
-		return 0;
-	return errno == EWOULDBLOCK ? -EBUSY : -errno;
 }

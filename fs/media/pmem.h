@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <pinfs/compiler.h>
@@ -32,7 +33,7 @@ struct pf_pm {
 	const struct pf_pm_ops *ops;
 	uint8_t *base;			/* whole device, mapped shared; read-only when ro */
 	uint64_t bytes;
-	int fd;				/* carries an exclusive flock(2) in a daemon or writing tool */
+	int fd;				/* carries the locks of a daemon or writing tool (pf_pm_lock()) */
 	enum pf_pmem_mode mode;		/* CPU or MSYNC: what AUTO decided */
 	bool ro;
 	void *priv;			/* of the backend */
@@ -42,20 +43,25 @@ struct pf_pm {
 };
 
 /*
- * Open and map a device. @excl: take the exclusive flock (pf_pm_lock()) and refuse with -EBUSY when anybody holds it;
+ * Open and map a device. @excl: take the exclusive lock (pf_pm_lock()) and refuse with -EBUSY when anybody holds it;
  * pf_pm_holders() then names them. Errors: -ENOENT, -EACCES, -EBUSY, -EINVAL (neither a regular file nor a
  * DAX device, or below PF_DEV_MIN / above PF_DEV_MAX / not a multiple of the block size), -ENOMEM, -EIO.
  */
 int pf_pm_open(const char *path, enum pf_pmem_mode mode, bool ro, bool excl, struct pf_pm **out) PF_MUST_CHECK;
 void pf_pm_close(struct pf_pm *pm);
-/* The exclusive flock on a device. A daemon that is on its way out is waited for, a second at most: -EBUSY. */
-int pf_pm_lock(int fd) PF_MUST_CHECK;
 /* Why the calling thread's last pf_pm_open() failed: one phrase, static. */
 const char *pf_pm_why(void);
 
-/* Turn the exclusive flock into a shared one, which lives side by side with the shared locks on the descriptors that
- * clients get. Another daemon or writing tool is still refused. -EBUSY when somebody slipped in between: give up. */
+/* Locks (claim.c). The exclusive one: nobody else writes to the device, or has it from a daemon. Whoever is on the way
+ * out is waited for, a second at most: -EBUSY. */
+int pf_pm_lock(int fd) PF_MUST_CHECK;
+/* From exclusive to shared: clients may have it, too. Another daemon or writing tool is still refused. -EBUSY: a
+ * second read-only daemon was faster; give up. */
 int pf_pm_share(struct pf_pm *pm) PF_MUST_CHECK;
+/* @fd, an open file of its own, is client @id's: locked shared for as long as anybody has it open or mapped. -EBUSY. */
+int pf_pm_claim(int fd, uint64_t id) PF_MUST_CHECK;
+/* Does anybody? True when that cannot be found out. */
+bool pf_pm_claimed(const struct pf_pm *pm, uint64_t id) PF_MUST_CHECK;
 
 /* "pid 12 (comm), pid 14 (comm)" of the processes that hold @path open, the caller left out, at most @len bytes
  * with the NUL; empty when none is visible to the caller. Reads /proc: slow. */
