@@ -7,8 +7,8 @@
  * this namespace while files are still open (umount -l), when those that wait for pins have to be told that nobody will
  * come any more.
  *
- * Taken down in the reverse order: waiting requests end with an error, workers finish, the kernel's mount goes, clients
- * are cut off, the image is marked clean. Takes no lock.
+ * Taken down in the reverse order: waiting requests end with an error, workers finish, clients are told to let go, the
+ * kernel's mount goes, the image is marked clean. Takes no lock.
  */
 #define FUSE_USE_VERSION 314
 #include "front/daemon.h"
@@ -405,19 +405,27 @@ static void take_down(struct daemon *d)
 
 	if (f->fs != NULL)
 		pf_lay_shutdown(f->fs, -EIO);
-	if (d->io != NULL)
-		pf_io_stop(d->io);
-	if (d->mounted)
-		fuse_session_unmount(f->se);
-	if (f->srv != NULL) {
-		pf_srv_set_notify(f->srv, NULL, NULL);
-		pf_srv_stop(f->srv);
-	}
-	/* After the connection and the clients: nothing that a job waits for is left to come. */
+	/* These wait for the kernel, which may wait for a worker's answer first. */
 	if (f->shift != NULL)
 		pf_shift_stop(f->shift);
 	if (f->notify != NULL)
 		pf_notify_stop(f->notify);
+	if (d->io != NULL)
+		pf_io_stop(d->io);
+	/* Whoever ends a break answers its request: nobody else is left now who could. */
+	if (f->fs != NULL)
+		pf_lay_stop_timer(f->fs);
+	if (f->srv != NULL) {
+		pf_srv_set_notify(f->srv, NULL, NULL);
+		pf_srv_stop(f->srv);
+	}
+	/* It closes the descriptor of /dev/fuse, which no thread may be using then. */
+	if (d->mounted)
+		fuse_session_unmount(f->se);
+	if (f->shift != NULL)
+		pf_shift_free(f->shift);
+	if (f->notify != NULL)
+		pf_notify_free(f->notify);
 	if (f->fs != NULL) {
 		struct pf_pm *pm = f->fs->pm;
 

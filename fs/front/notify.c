@@ -42,7 +42,7 @@ static void enqueue(struct pf_notify *n, uint64_t ino)
 	uint64_t *seen = &n->recent[bucket(ino)];
 
 	pf_mutex_lock(&n->lock);
-	if (*seen == ino)
+	if (*seen == ino || n->stop)
 		goto out_unlock;
 	if (n->n == n->room) {
 		size_t room = n->room != 0 ? n->room * 2 : 256;
@@ -137,6 +137,10 @@ void pf_notify_stop(struct pf_notify *n)
 	(void)pthread_cond_signal(&n->more);
 	pf_mutex_unlock(&n->lock);
 	(void)pthread_join(n->thread, NULL);
+}
+
+void pf_notify_free(struct pf_notify *n)
+{
 	(void)pthread_cond_destroy(&n->more);
 	pf_mutex_fini(&n->lock);
 	free(n->queue);

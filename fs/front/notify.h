@@ -15,8 +15,11 @@ struct fuse_session;
 struct pf_notify;
 
 int pf_notify_start(struct fuse_session *se, struct pf_notify **out) PF_MUST_CHECK;
-/* No pf_notify_attr() may follow. What is queued is dropped: the mount is gone. */
+/* From now on nothing is announced, and no announcement is under way. The FUSE workers still run: one of them may have
+ * to answer what an announcement waits for. */
 void pf_notify_stop(struct pf_notify *n);
+/* Nobody calls any more. */
+void pf_notify_free(struct pf_notify *n);
 
 /* Size, blocks, times, mode of this inode are to be asked for again. Any thread, any locks above LEAF; never blocks. */
 void pf_notify_attr(struct pf_notify *n, uint64_t ino);

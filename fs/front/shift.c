@@ -135,6 +135,10 @@ void pf_shift_stop(struct pf_shift *s)
 	(void)pthread_cond_signal(&s->more);
 	pf_mutex_unlock(&s->lock);
 	(void)pthread_join(s->thread, NULL);
+}
+
+void pf_shift_free(struct pf_shift *s)
+{
 	(void)pthread_cond_destroy(&s->more);
 	pf_mutex_fini(&s->lock);
 	free(s);
@@ -155,6 +159,7 @@ void pf_shift_ioctl(fuse_req_t req, fuse_ino_t node, const struct pinfs_fallocat
 	struct pf_shift *s = pf_front_of(req)->shift;
 	int err = check(fa, write);
 	struct job *j;
+	bool stop;
 
 	if (err != 0) {
 		(void)fuse_reply_err(req, -err);
@@ -177,7 +182,13 @@ void pf_shift_ioctl(fuse_req_t req, fuse_ino_t node, const struct pinfs_fallocat
 	j->a.fallocate.len = (uint64_t)fa->fa_len;
 	j->a.fallocate.kill_priv = pf_fuse_kill_priv(req, j->a.ino);
 	pf_mutex_lock(&s->lock);
-	s->open++;
+	stop = s->stop;
+	s->open += !stop;
 	pf_mutex_unlock(&s->lock);
+	if (stop) {
+		(void)fuse_reply_err(req, EIO);
+		free(j);
+		return;
+	}
 	post(s, j);
 }

@@ -8,8 +8,10 @@
 
 /* A thread of its own: the kernel may write back pages while it drops them, and our workers have to serve that. */
 int pf_shift_start(struct pf_shift **out);
-/* Ends what is queued. The workers have stopped, and nobody waits for pins any more. */
+/* Ends what is queued; what comes later is EIO. Nobody waits for pins any more; the FUSE workers still run. */
 void pf_shift_stop(struct pf_shift *s);
+/* Nobody calls any more. */
+void pf_shift_free(struct pf_shift *s);
 
 /* Answers the request, now or later. @write: the descriptor was opened for writing. */
 void pf_shift_ioctl(fuse_req_t req, fuse_ino_t node, const struct pinfs_fallocate *fa, bool write);

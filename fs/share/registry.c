@@ -148,17 +148,27 @@ int pf_reg_init(struct pf_fs *fs)
 	return -rc;
 }
 
+void pf_lay_stop_timer(struct pf_fs *fs)
+{
+	struct pf_lay *l = fs->lay;
+	bool before;
+
+	pf_mutex_lock(&l->lock);
+	before = l->timer_stop;
+	l->timer_stop = true;
+	(void)pthread_cond_signal(&l->timer_cond);
+	pf_mutex_unlock(&l->lock);
+	if (!before)
+		(void)pthread_join(l->timer, NULL);
+}
+
 void pf_reg_fini(struct pf_fs *fs)
 {
 	struct pf_lay *l = fs->lay;
 
 	if (!l)
 		return;
-	pf_mutex_lock(&l->lock);
-	l->timer_stop = true;
-	(void)pthread_cond_signal(&l->timer_cond);
-	pf_mutex_unlock(&l->lock);
-	(void)pthread_join(l->timer, NULL);
+	pf_lay_stop_timer(fs);
 	assert(!l->sessions && l->nr_breaks == 0);
 	(void)pthread_cond_destroy(&l->timer_cond);
 	pf_mutex_fini(&l->lock);
