@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * pinfsctl.c - what a mounted pinfs is doing: policy, space and sessions; each pin and who holds it; each operation
- * that waits; and the list of bad blocks, which it can change.
+ * that waits; the end of a client's session; and the list of bad blocks, which it can change.
  *
  * Exit status: 0, 1 (no pinfs there, or its daemon does not answer), 2 (bad use).
  */
 #include "pinfsctl/pinfsctl.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -39,12 +40,42 @@ int complain(const char *fmt, ...)
 static int usage(FILE *f, int status)
 {
 	(void)fputs("usage: pinfsctl status|pins [--json] MOUNT\n"
+		    "       pinfsctl evict PID MOUNT\n"
 		    "       pinfsctl badblock list|add|del MOUNT|DEVICE ...; see pinfsctl badblock --help\n"
 		    "  status      policy, space, sessions, counters of the pinfs mounted at MOUNT\n"
 		    "  pins        each pin with its holder; each operation that waits, and for whom\n"
+		    "  evict       take the windows of a process away, and wait for its pins no longer\n"
 		    "  -j, --json  the daemon's report as it is (pinfsctl(1) names the document that describes it)\n"
 		    "  -h, --help, --version\n", f);
 	return status;
+}
+
+static int evict(const char *who, const char *path)
+{
+	char *end;
+	long pid;
+	int err;
+
+	errno = 0;
+	pid = strtol(who, &end, 10);
+	if (errno != 0 || end == who || *end != '\0' || pid <= 0 || pid > INT32_MAX) {
+		(void)complain("%s: not a process id", who);
+		return 2;
+	}
+	err = session_evict(path, (uint32_t)pid);
+	switch (err) {
+	case 0:
+	case 1:
+		return err;
+	case -ESRCH:
+		return complain("%s: process %ld has no session here", path, pid);
+	case -EALREADY:
+		return complain("%s: process %ld is cut off already; it has not let go of the device", path, pid);
+	case -EPERM:
+		return complain("%s: only root and the user who mounted it may evict", path);
+	default:
+		return complain("%s: the daemon does not evict %ld: %s", path, pid, strerror(-err));
+	}
 }
 
 int main(int argc, char **argv)
@@ -77,7 +108,9 @@ int main(int argc, char **argv)
 			return usage(stderr, 2);
 		}
 	}
-	if (argc - optind != 2)
+	if (argc - optind == 3 && strcmp(argv[optind], "evict") == 0)
+		return evict(argv[optind + 1], argv[optind + 2]);
+	if (argc - optind != 2 || strcmp(argv[optind], "evict") == 0)
 		return usage(stderr, 2);
 	for (size_t i = 0; i < PF_ARRAY_LEN(verbs); i++)
 		v = strcmp(argv[optind], verbs[i].name) == 0 ? &verbs[i] : v;

@@ -17,8 +17,8 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/file.h>
 #include <sys/random.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include "base/log.h"
@@ -32,6 +32,55 @@ static int watch(struct pf_srv *srv, int op, int fd, enum pf_ev what, uint32_t e
 	struct epoll_event ev = { .events = events, .data.u64 = (uint64_t)what << PF_EV_SHIFT };
 
 	return epoll_ctl(srv->epoll_fd, op, fd, &ev) != 0 ? -errno : 0;
+}
+
+/*
+ * Nothing tells when the last descriptor or mapping of a device goes that belonged to a session whose socket is closed:
+ * exec(2) closes the one before it drops the others, a child may share the memory of a process that has ended. So they
+ * are looked at, soon after, and then ever more rarely.
+ */
+static void set_timer(struct pf_srv *srv, uint64_t ns)
+{
+	const struct itimerspec at = { .it_value = { (time_t)(ns / UINT64_C(1000000000)),
+						     (long)(ns % UINT64_C(1000000000)) } };
+
+	(void)timerfd_settime(srv->look_fd, 0, &at, NULL);
+}
+
+void pf_srv_look_soon(struct pf_srv *srv)
+{
+	pf_mutex_lock(&srv->lock);
+	srv->look_ns = PF_SRV_LOOK_NS;
+	set_timer(srv, srv->look_ns);
+	pf_mutex_unlock(&srv->lock);
+}
+
+static void look(struct pf_srv *srv)
+{
+	bool more = false;
+	uint64_t expired;
+
+	(void)!read(srv->look_fd, &expired, sizeof expired);
+	for (unsigned int i = 0; i < PF_SRV_CONNS; i++) {
+		struct pf_conn *c;
+
+		pf_mutex_lock(&srv->lock);
+		c = srv->conn[i];
+		if (c)
+			pf_conn_get(c);
+		pf_mutex_unlock(&srv->lock);
+		if (c) {
+			more |= pf_conn_look(c);
+			pf_conn_put(c);
+		}
+	}
+	pf_mutex_lock(&srv->lock);
+	if (more) {
+		srv->look_ns = pf_min64(2 * srv->look_ns, PF_SRV_LOOK_MAX_NS);
+		set_timer(srv, srv->look_ns);
+	}
+	pf_mutex_unlock(&srv->lock);
+	(void)watch(srv, EPOLL_CTL_MOD, srv->look_fd, PF_EV_LOOK, EPOLLIN | EPOLLONESHOT);
 }
 
 static void *worker_main(void *arg)
@@ -52,7 +101,7 @@ static void *worker_main(void *arg)
 			break;
 		case PF_EV_CONN:
 		case PF_EV_PID:
-			c = pf_conn_find(srv, ev.data.u64 & (UINT64_MAX >> (64 - PF_EV_SHIFT)));
+			c = pf_conn_find(srv, ev.data.u64 & PF_EV_KEYS);
 			if (!c)
 				break;
 			if (ev.data.u64 >> PF_EV_SHIFT == PF_EV_CONN)
@@ -60,6 +109,9 @@ static void *worker_main(void *arg)
 			else
 				pf_conn_process_ended(c);
 			pf_conn_put(c);
+			break;
+		case PF_EV_LOOK:
+			look(srv);
 			break;
 		}
 	}
@@ -114,7 +166,7 @@ static int start_listening(struct pf_srv *srv)
 
 static void free_srv(struct pf_srv *srv)
 {
-	int fds[] = { srv->listen_fd, srv->stop_fd, srv->epoll_fd, srv->spare_fd };
+	int fds[] = { srv->listen_fd, srv->stop_fd, srv->epoll_fd, srv->spare_fd, srv->look_fd };
 
 	for (size_t i = 0; i < PF_ARRAY_LEN(fds); i++)
 		if (fds[i] >= 0)
@@ -133,7 +185,7 @@ int pf_srv_start(struct pf_fs *fs, const char *mountpoint, struct pf_srv **out)
 		return -ENOMEM;
 	srv->fs = fs;
 	(void)snprintf(srv->mount, sizeof srv->mount, "%s", mountpoint);
-	srv->listen_fd = srv->stop_fd = -1;
+	srv->listen_fd = srv->stop_fd = srv->look_fd = -1;
 	pf_mutex_init(&srv->lock, PF_RANK_LEAF);
 	srv->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	srv->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -142,16 +194,15 @@ int pf_srv_start(struct pf_fs *fs, const char *mountpoint, struct pf_srv **out)
 	if (!srv->conn)
 		goto out_free;
 	srv->stop_fd = eventfd(0, EFD_CLOEXEC);
-	err = srv->epoll_fd < 0 || srv->stop_fd < 0 ? -errno : start_listening(srv);
-	if (err != 0)
-		goto out_free;
-	/* From now on clients hold shared locks of the device beside ours; together they keep every other daemon
-	 * out. */
-	if (flock(fs->pm->fd, LOCK_SH | LOCK_NB) != 0) {
-		err = -errno;
-		goto out_free;
-	}
-	err = watch(srv, EPOLL_CTL_ADD, srv->stop_fd, PF_EV_STOP, EPOLLIN);
+	srv->look_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	err = srv->epoll_fd < 0 || srv->stop_fd < 0 || srv->look_fd < 0 ? -errno : start_listening(srv);
+	/* From now on clients hold shared locks of the device beside ours. */
+	if (err == 0)
+		err = pf_pm_share(fs->pm);
+	if (err == 0)
+		err = watch(srv, EPOLL_CTL_ADD, srv->stop_fd, PF_EV_STOP, EPOLLIN);
+	if (err == 0)
+		err = watch(srv, EPOLL_CTL_ADD, srv->look_fd, PF_EV_LOOK, EPOLLIN | EPOLLONESHOT);
 	if (err == 0)
 		err = watch(srv, EPOLL_CTL_ADD, srv->listen_fd, PF_EV_LISTEN, EPOLLIN | EPOLLONESHOT);
 	if (err == 0)

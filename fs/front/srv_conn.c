@@ -237,6 +237,7 @@ static bool over(struct pf_conn *c)
 	if (c->released || !c->closed || (c->sess && !c->gone))
 		return false;
 	c->released = true;
+	c->lingers = false;
 	return true;
 }
 
@@ -255,58 +256,133 @@ static void release(struct pf_conn *c)
 	pf_conn_put(c);
 }
 
+/*
+ * End the session, or cut it off when somebody still has the device by way of it: what is mapped there is not free,
+ * whatever became of the socket or the process. No lock held. True: it is gone.
+ */
+static bool end_session(struct pf_conn *c, struct pf_sess *s, bool forced)
+{
+	if (forced || !pf_pm_claimed(c->srv->fs->pm, s->id)) {
+		pf_sess_gone(s);
+		return true;
+	}
+	pf_sess_cut_off(s, false);
+	return false;
+}
+
 void pf_conn_close(struct pf_conn *c, bool forced)
 {
-	bool last, lives;
+	struct pf_out *o;
+	bool gone = true, linger, last;
 
-	if (c->sess) {
-		/* While the process maps the device, what it mapped is not free, whatever became of its socket. */
-		lives = !forced && pf_sess_maps_device(c->sess, c->srv->fs->pm->fd);
-		if (lives) {
-			pf_warn("pid %d (%s) lost its session and still maps the device", (int)c->pid, c->sess->comm);
-			pf_sess_cut_off(c->sess);
-		} else {
-			pf_sess_gone(c->sess);
-		}
-		pf_mutex_lock(&c->lock);
-		c->gone = c->gone || !lives;
-	} else {
-		pf_mutex_lock(&c->lock);
+	pf_mutex_lock(&c->lock);
+	/* Descriptors that were not sent would keep the device for the client. */
+	while ((o = c->out) != NULL) {
+		c->out = o->next;
+		drop_out(o);
 	}
+	c->out_bytes = 0;
+	c->broken = true;
+	pf_mutex_unlock(&c->lock);
+	if (c->sess)
+		gone = end_session(c, c->sess, forced);
+	pf_mutex_lock(&c->lock);
 	if (c->fd >= 0) {
 		(void)epoll_ctl(c->srv->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
 		(void)close(c->fd);
 		c->fd = -1;
 	}
-	c->closed = c->broken = true;
+	c->closed = true;
+	c->gone = c->gone || gone;
+	linger = c->lingers = !c->gone;
 	last = over(c);
 	pf_mutex_unlock(&c->lock);
+	if (linger)
+		pf_srv_look_soon(c->srv);
 	if (last)
 		release(c);
 }
 
-void pf_conn_process_ended(struct pf_conn *c)
+/* The session, while there may be something left to do for it, with a reference; or NULL. */
+static struct pf_sess *live_session(struct pf_conn *c, bool lingering)
 {
 	struct pf_sess *s;
-	bool last;
 
 	/* The connection's worker may be closing it at this moment, and drop its reference of the session. */
 	pf_mutex_lock(&c->lock);
-	s = c->released ? NULL : c->sess;
+	s = c->released || (lingering && !c->lingers) ? NULL : c->sess;
 	if (s)
 		pf_sess_get(s);
 	pf_mutex_unlock(&c->lock);
-	if (!s)
-		return;
-	pf_sess_gone(s);
+	return s;
+}
+
+/* Is the session gone by now? Its reference is given back. */
+static bool look_again(struct pf_conn *c, struct pf_sess *s)
+{
+	bool gone = end_session(c, s, false), last;
+
 	pf_sess_put(s);
 	pf_mutex_lock(&c->lock);
-	c->gone = true;
+	c->gone = c->gone || gone;
+	c->lingers = !c->gone;
 	break_off(c);
 	last = over(c);
 	pf_mutex_unlock(&c->lock);
 	if (last)
 		release(c);
+	return gone;
+}
+
+void pf_conn_process_ended(struct pf_conn *c)
+{
+	struct pf_sess *s = live_session(c, false);
+
+	if (s && !look_again(c, s))
+		pf_srv_look_soon(c->srv);
+}
+
+bool pf_conn_look(struct pf_conn *c)
+{
+	struct pf_sess *s = live_session(c, true);
+
+	return s && !look_again(c, s);
+}
+
+int pf_conn_evict(struct pf_srv *srv, pid_t pid)
+{
+	unsigned int i, cut = 0, before = 0;
+
+	for (i = 0; i < PF_SRV_CONNS; i++) {
+		struct pf_sess *s = NULL;
+		struct pf_conn *c;
+
+		pf_mutex_lock(&srv->lock);
+		c = srv->conn[i];
+		if (c && c->pid == pid)
+			pf_conn_get(c);
+		else
+			c = NULL;
+		pf_mutex_unlock(&srv->lock);
+		if (c)
+			s = live_session(c, false);
+		if (s && atomic_load(&s->state) == PF_SESS_LIVE) {
+			pf_warn("pid %d (%s) is evicted", (int)pid, s->comm);
+			cut++;
+		} else if (s && atomic_load(&s->state) == PF_SESS_CUT_OFF) {
+			before++;
+		}
+		if (s) {
+			pf_sess_cut_off(s, true);
+			pf_sess_put(s);
+			pf_mutex_lock(&c->lock);
+			break_off(c);
+			pf_mutex_unlock(&c->lock);
+		}
+		if (c)
+			pf_conn_put(c);
+	}
+	return cut != 0 ? 0 : before != 0 ? -EALREADY : -ESRCH;
 }
 
 /* Input */
@@ -421,7 +497,7 @@ static int admit(struct pf_srv *srv, int fd)
 	if (srv->nr_conns < PF_SRV_CONNS && (who.uid == 0 || strangers(srv, who.uid) < PF_SRV_STRANGERS)) {
 		while (srv->conn[srv->next_conn])
 			srv->next_conn = (srv->next_conn + 1) % PF_SRV_CONNS;
-		c->key = (++srv->serial * PF_SRV_CONNS + srv->next_conn) & (UINT64_MAX >> 2);
+		c->key = (++srv->serial * PF_SRV_CONNS + srv->next_conn) & PF_EV_KEYS;
 		srv->conn[srv->next_conn] = c;
 		srv->nr_conns++;
 		err = 0;

@@ -22,6 +22,8 @@
 #define PF_SRV_COOKIES 4096U
 #define PF_SRV_COOKIE_NS UINT64_C(60000000000)
 #define PF_SRV_GOODBYE_NS UINT64_C(1000000000)
+#define PF_SRV_LOOK_NS UINT64_C(1000000)	/* for the end of sessions that are cut off: the first time after, */
+#define PF_SRV_LOOK_MAX_NS UINT64_C(1000000000)	/* then twice as long each time, up to this */
 #define PF_SRV_OUT_MAX (4U << 20)	/* unread output: beyond it the client is taken for lost */
 #define PF_SRV_OUT_HIGH (64U << 10)	/* beyond it no more of its requests are read */
 #define PF_SRV_GROUPS 256U
@@ -47,6 +49,7 @@ struct pf_conn {
 	bool busy, again;		/* a worker is on it; look once more before it leaves */
 	bool broken;			/* nothing can be sent any more */
 	bool closed, gone, released;
+	bool lingers;			/* cut off, and somebody still has the device by way of it */
 	struct pf_out *out, *out_tail;
 	size_t out_bytes;
 
@@ -70,7 +73,7 @@ struct pf_srv {
 	struct pf_fs *fs;
 	char mount[256];
 	char sock[PINFS_SOCK_MAX];
-	int listen_fd, epoll_fd, stop_fd, spare_fd;
+	int listen_fd, epoll_fd, stop_fd, spare_fd, look_fd;
 	pthread_t worker[PF_SRV_WORKERS];
 	unsigned int nr_workers;
 
@@ -81,13 +84,15 @@ struct pf_srv {
 	struct pf_mutex lock;		/* LEAF: below */
 	struct pf_conn **conn;		/* PF_SRV_CONNS */
 	uint64_t serial;
+	uint64_t look_ns;		/* until look_fd, a timer, expires */
 	unsigned int nr_conns, next_conn;
 	struct pf_cookie cookie[PF_SRV_COOKIES];
 };
 
-/* What an epoll event is about: its top two bits. */
-enum pf_ev { PF_EV_LISTEN, PF_EV_STOP, PF_EV_CONN, PF_EV_PID };
-#define PF_EV_SHIFT 62
+/* What an epoll event is about: its top three bits. */
+enum pf_ev { PF_EV_LISTEN, PF_EV_STOP, PF_EV_CONN, PF_EV_PID, PF_EV_LOOK };
+#define PF_EV_SHIFT 61
+#define PF_EV_KEYS (UINT64_MAX >> (64 - PF_EV_SHIFT))
 
 /* srv_conn.c */
 void pf_conn_get(struct pf_conn *c);
@@ -97,6 +102,9 @@ void pf_conn_accept(struct pf_srv *srv);
 void pf_conn_turn(struct pf_conn *c);					/* its socket has something for us */
 void pf_conn_process_ended(struct pf_conn *c);
 void pf_conn_close(struct pf_conn *c, bool forced);			/* the worker's; @forced: the server ends */
+bool pf_conn_look(struct pf_conn *c);					/* true: cut off, and not gone yet */
+/* Cut off every session of the process. 0, -ESRCH (it has none), -EALREADY. */
+int pf_conn_evict(struct pf_srv *srv, pid_t pid);
 /* Never blocks. @fds: two descriptors that go with it and are closed by it, or NULL. */
 void pf_conn_send(struct pf_conn *c, const struct iovec *iov, int n, const int *fds);
 void pf_conn_answer(struct pf_conn *c, uint64_t unique, int err, const struct iovec *body, int n, const int *fds);
@@ -105,6 +113,7 @@ void pf_conn_answer(struct pf_conn *c, uint64_t unique, int err, const struct io
 bool pf_msg_handle(struct pf_conn *c, const struct fuse_in_header *h, const void *body, size_t len, const char **why);
 
 /* srv.c */
+void pf_srv_look_soon(struct pf_srv *srv);			/* after sessions that linger */
 void pf_srv_changed(struct pf_srv *srv, uint64_t ino);
 void pf_srv_stale(struct pf_srv *srv, uint64_t ino);		/* and the data that the kernel caches */
 bool pf_srv_redeem(struct pf_srv *srv, const uint64_t cookie[2], pid_t pid, struct pf_cookie *out);

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -99,22 +98,21 @@ static void session_gone(void *arg)
 	pf_conn_put(arg);
 }
 
-/* A descriptor of the device for the client: an open file description of its own, whose lock keeps other daemons
- * away. */
-static int open_device(struct pf_fs *fs)
+/* A descriptor of the device for the client: an open file of its own, whose locks keep other daemons away and tell us
+ * when it is let go. */
+static int open_device(struct pf_fs *fs, uint64_t id)
 {
 	char path[64];
-	int fd;
+	int fd, err;
 
 	(void)snprintf(path, sizeof path, "/proc/self/fd/%d", fs->pm->fd);
 	fd = open(path, (fs->opts.ro ? O_RDONLY : O_RDWR) | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	if (flock(fd, LOCK_SH | LOCK_NB) != 0) {
-		int err = -errno;
-
+	err = pf_pm_claim(fd, id);
+	if (err != 0) {
 		(void)close(fd);
-		return err == -EWOULDBLOCK ? -EBUSY : err;
+		return err;
 	}
 	return fd;
 }
@@ -146,18 +144,20 @@ static int msg_hello(struct pf_conn *c, const struct fuse_in_header *h, struct p
 		return -EPROTO;
 	if (!may_open(c))
 		return -EACCES;
-	fds[0] = open_device(fs);
-	if (fds[0] < 0)
-		return fds[0];
 	read_comm(c->pid, comm, sizeof comm);
 	err = pf_sess_create(fs, &(struct pf_sess_who){ c->pid, c->uid, comm }, session_send, session_gone, c, &s);
 	if (err != 0)
-		goto out_device;
+		return err;
 	pf_conn_get(c);			/* the session's */
+	fds[0] = open_device(fs, s->id);
+	if (fds[0] < 0) {
+		err = fds[0];
+		goto out_session;
+	}
 	fds[1] = fcntl(s->led.fd, F_DUPFD_CLOEXEC, 0);
 	if (fds[1] < 0) {
 		err = -errno;
-		goto out_session;
+		goto out_device;
 	}
 	pf_mutex_lock(&c->lock);
 	c->sess = s;
@@ -181,11 +181,11 @@ static int msg_hello(struct pf_conn *c, const struct fuse_in_header *h, struct p
 	pf_conn_answer(c, h->unique, 0, &(struct iovec){ &out, sizeof out }, 1, fds);
 	return MSG_DONE;
 
+out_device:
+	(void)close(fds[0]);
 out_session:
 	pf_sess_gone(s);
 	pf_sess_put(s);
-out_device:
-	(void)close(fds[0]);
 	return err;
 }
 
@@ -395,6 +395,18 @@ static int msg_report(struct pf_conn *c, const struct fuse_in_header *h, struct 
 	return MSG_DONE;
 }
 
+static int msg_evict(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
+{
+	struct pf_p_evict_in in;
+
+	(void)h;
+	if (!pf_wire_take(w, &in, sizeof in))
+		return MSG_NONSENSE;
+	if (c->uid != 0 && c->uid != geteuid())
+		return -EPERM;
+	return in.ev_pid == 0 || in.ev_pid > INT32_MAX ? -ESRCH : pf_conn_evict(c->srv, (pid_t)in.ev_pid);
+}
+
 /* Bad blocks */
 
 struct bad_msg {
@@ -477,7 +489,7 @@ static const struct msg {
 	{ FUSE_REMOVEMAPPING, true, msg_remove }, { PF_P_PIN, true, msg_pin },
 	{ PF_P_KICK, true, msg_kick },		  { PF_P_INVAL_ACK, true, msg_ack },
 	{ PF_P_FORGET_WAIT, true, msg_forget },	  { PF_P_SYNC, true, msg_sync },
-	{ PF_P_BADBLOCK, false, msg_bad },
+	{ PF_P_BADBLOCK, false, msg_bad },	  { PF_P_EVICT, false, msg_evict },
 };
 
 bool pf_msg_handle(struct pf_conn *c, const struct fuse_in_header *h, const void *body, size_t len, const char **why)

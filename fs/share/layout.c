@@ -186,20 +186,21 @@ static void send_invals(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 
 		if (!pf_win_shown(sh, b->foff, b->len, holes, b->skip_share, b->skip_slot))
 			continue;
-		if (atomic_load(&sh->sess->state) == PF_SESS_LIVE) {
+		if (atomic_load(&sh->sess->state) == PF_SESS_LIVE && !sh->told_all) {
 			id = pf_lay_id(fs);
 			pf_sess_expect(sh, id);
-			pf_sess_send_inval(sh, id, b->foff, b->len, 0, 0);
 			pf_lay_count(fs, PF_COUNT_INVALIDATES, 1);
 			if (!sh->unacked) {
+				pf_sess_send_inval(sh, id, b->foff, b->len, 0, 0);
 				sh->inval_brk = b;
 				b->acks++;
 				continue;
 			}
-		} else if (!holes) {
-			sh->unacked = true;
+			/* It may sleep for days: one message says all that could become of the file meanwhile. */
+			pf_sess_send_inval(sh, id, 0, UINT64_MAX, 0, 0);
+			sh->told_all = true;
 		}
-		/* In quarantine already: nobody waits for it a second time. */
+		/* In quarantine already, or cut off: nobody waits for it a second time. */
 		if (!holes)
 			pf_win_stale(sh, b->foff, b->len, false);
 	}
@@ -217,12 +218,13 @@ void pf_lay_answered(struct pf_fs *fs, struct pf_share *sh, bool lost)
 		b->acks--;
 	}
 	if (!lost) {
-		sh->unacked = false;
+		sh->unacked = sh->told_all = false;
 		for (struct pf_grant *g = sh->grants; g; g = g->next)
 			pf_win_unpark(fs, g, false);
-	} else if (b && b->kind == PF_BRK_CUT) {
+	} else if (b) {
 		sh->unacked = true;
-		pf_win_stale(sh, b->foff, b->len, false);
+		if (b->kind == PF_BRK_CUT)
+			pf_win_stale(sh, b->foff, b->len, false);
 		pf_lay_count(fs, PF_COUNT_QUARANTINES, 1);
 	}
 }
@@ -231,7 +233,7 @@ static void quarantine(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 {
 	for (struct pf_share *sh = o->shares; sh; sh = sh->next)
 		if (sh->inval_brk == b) {
-			pf_warn("pid %d (%s) did not unmap inode %llu within %llu ms: its blocks go to quarantine",
+			pf_warn("pid %d (%s) did not unmap inode %llu within %llu ms: it is in quarantine",
 				(int)sh->sess->pid, sh->sess->comm, (unsigned long long)o->ino,
 				(unsigned long long)fs->opts.revoke_timeout_ms);
 			pf_lay_answered(fs, sh, true);
@@ -255,6 +257,22 @@ static void collide(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 	}
 }
 
+/* A client that did not unmap, or is cut off, may still store to its blocks. */
+static int park_lost(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, struct pf_share *sh, uint64_t *nblk)
+{
+	uint64_t pages;
+
+	pf_win_stale(sh, b->foff, b->len, false);
+	if (b->policy != PF_BUSY_UNSAFE)
+		return pf_win_park(fs, sh, b->foff, b->len, false, nblk);
+	pages = pf_win_blocks(sh, b->foff, b->len);
+	if (pages != 0)
+		pf_warn("on_busy=unsafe: %s of inode %llu frees %llu pages that pid %d (%s) may still map", b->what,
+			(unsigned long long)o->ino, (unsigned long long)pages, (int)sh->sess->pid, sh->sess->comm);
+	pf_lay_count(fs, PF_COUNT_COLLISIONS, pages);
+	return 0;
+}
+
 /* Keep back what devices or lost clients may still write to; before b_work frees it. */
 static int park_blocks(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, bool pinned)
 {
@@ -263,8 +281,7 @@ static int park_blocks(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, bo
 
 	for (struct pf_share *sh = o->shares; sh && err == 0; sh = sh->next) {
 		if (sh->unacked || atomic_load(&sh->sess->state) != PF_SESS_LIVE) {
-			pf_win_stale(sh, b->foff, b->len, false);
-			err = pf_win_park(fs, sh, b->foff, b->len, false, &nblk);
+			err = park_lost(fs, o, b, sh, &nblk);
 		} else if (pinned) {
 			pf_win_stale(sh, b->foff, b->len, true);
 			err = pf_win_park(fs, sh, b->foff, b->len, true, &nblk);

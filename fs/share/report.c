@@ -131,17 +131,34 @@ static bool room_for(const struct text *t, unsigned int shown)
 
 /* Status */
 
+static const char *state_of(const struct pf_sess *s, bool quarantined)
+{
+	switch ((enum pf_sess_state)atomic_load(&s->state)) {
+	case PF_SESS_LIVE:
+		return quarantined ? "quarantined" : "live";
+	case PF_SESS_CUT_OFF:
+		return atomic_load(&s->evicted) ? "evicted" : "cut off";
+	case PF_SESS_DEAD:
+	case PF_SESS_NR:
+		break;
+	}
+	return "dead";
+}
+
+static uint64_t since(uint64_t then, uint64_t now)
+{
+	return then < now ? now - then : 0;
+}
+
 static void put_session(struct text *t, struct pf_sess *s, uint64_t now)
 {
-	static const char *const state_name[PF_SESS_NR] = {
-		[PF_SESS_LIVE] = "live", [PF_SESS_CUT_OFF] = "cut off", [PF_SESS_DEAD] = "dead"
-	};
 	static const char *const stat_name[] = {
 		[PF_STAT_FAULTS] = "faults",	 [PF_STAT_RECLAIMS] = "reclaims", [PF_STAT_AHEAD] = "reclaims_ahead",
 		[PF_STAT_REFAULTS] = "refaults", [PF_STAT_STARVED] = "starved",	  [PF_STAT_REFUSED] = "refused"
 	};
 	uint32_t i, used, stale = 0, files = 0;
-	uint64_t pins = 0;
+	uint64_t pins = 0, kept = atomic_load(&s->kept);
+	bool quarantined = false;
 
 	pf_mutex_lock(&s->lock);
 	used = s->nr_slots;
@@ -150,8 +167,10 @@ static void put_session(struct text *t, struct pf_sess *s, uint64_t now)
 			pins += pf_ledger_pins(&s->led, i);
 			stale += (atomic_load(&s->led.slot[i].ls_word) & PF_SLOT_STALE) != 0;
 		}
-	for (struct pf_share *sh = s->shares; sh; sh = sh->sess_next)
+	for (struct pf_share *sh = s->shares; sh; sh = sh->sess_next) {
 		files++;
+		quarantined |= atomic_load(&sh->unacked);
+	}
 	pf_mutex_unlock(&s->lock);
 	putf(t, "{\"id\":%llu,\"pid\":%d,\"uid\":%u,\"comm\":", (ull)s->id, (int)s->pid, s->uid);
 	puts_json(t, s->comm);
@@ -161,7 +180,9 @@ static void put_session(struct text *t, struct pf_sess *s, uint64_t now)
 	/* What the client says of itself; any number is one. */
 	for (i = 0; i < PF_ARRAY_LEN(stat_name); i++)
 		putf(t, "\"%s\":%llu,", stat_name[i], (ull)atomic_load(&s->led.hdr->lh_stat[i]));
-	putf(t, "\"state\":\"%s\"}", state_name[atomic_load(&s->state)]);
+	putf(t, "\"kept_blocks\":%llu,\"kept_ns\":%llu,", (ull)kept,
+	     (ull)(kept != 0 ? since(atomic_load(&s->kept_ns), now) : 0));
+	putf(t, "\"state\":\"%s\"}", state_of(s, quarantined));
 }
 
 static void put_counters(struct text *t, struct pf_fs *fs)
@@ -256,7 +277,7 @@ static void put_pin(struct text *t, const struct pf_viewer *v, struct pf_sess *s
 	putf(t, ",\"tid\":%u,\"ino\":%llu,\"file\":", r->tid, (ull)r->ino);
 	puts_json(t, shows(v, s) ? path : "");
 	putf(t, ",\"foff\":%llu,\"len\":%llu,\"age_ns\":%llu,\"api\":\"%s\",\"label\":", (ull)r->foff, (ull)r->len,
-	     (ull)(r->start_ns < now ? now - r->start_ns : 0), r->api < PF_API_NR ? api_name[r->api] : "?");
+	     (ull)since(r->start_ns, now), r->api < PF_API_NR ? api_name[r->api] : "?");
 	puts_json(t, r->label);
 	put(t, "}", 1);
 }
@@ -289,6 +310,56 @@ static void put_pins(struct text *t, const struct pf_viewer *v, struct pf_sess *
 	putf(t, "],");
 	if (left != 0)
 		putf(t, "\"pins_left_off\":%llu,", (ull)left);
+}
+
+/* Blocks that have left their files and are not reused: whose they were, and because of whom. */
+
+static void put_kept(struct text *t, const struct pf_viewer *v, struct pf_share *sh, unsigned int shown)
+{
+	struct pf_sess *s = sh->sess;
+	char path[sizeof sh->path];
+	uint64_t blocks, then;
+	const char *why;
+
+	pf_mutex_lock(&sh->obj->lock);
+	blocks = sh->kept;
+	then = sh->kept_ns;
+	why = atomic_load(&s->state) != PF_SESS_LIVE || sh->unacked ? state_of(s, true) : "pins";
+	memcpy(path, sh->path, sizeof path);
+	pf_mutex_unlock(&sh->obj->lock);
+	if (blocks == 0)
+		return;
+	put(t, ",", shown != 0);
+	putf(t, "{\"session\":%llu,\"pid\":%d,\"uid\":%u,\"comm\":", (ull)s->id, (int)s->pid, s->uid);
+	puts_json(t, s->comm);
+	putf(t, ",\"ino\":%llu,\"file\":", (ull)sh->obj->ino);
+	puts_json(t, shows(v, s) ? path : "");
+	putf(t, ",\"blocks\":%llu,\"age_ns\":%llu,\"why\":\"%s\"}", (ull)blocks, (ull)since(then, pf_lay_now()), why);
+}
+
+static void put_all_kept(struct text *t, const struct pf_viewer *v, struct pf_sess **sess, unsigned int nsess)
+{
+	unsigned int shown = 0;
+	uint64_t left = 0;
+
+	putf(t, "\"kept\":[");
+	for (unsigned int i = 0; i < nsess; i++) {
+		if (atomic_load(&sess[i]->kept) == 0)
+			continue;
+		for (struct pf_share *sh = pf_sess_share(sess[i], NULL); sh; sh = pf_sess_share(sess[i], sh)) {
+			size_t before = t->len;
+
+			/* The waiters have their share of the text, too. */
+			if (room_for(t, shown) && t->len < PF_REPORT_BYTES / 4 * 3)
+				put_kept(t, v, sh, shown);
+			else
+				left++;
+			shown += t->len != before;
+		}
+	}
+	putf(t, "],");
+	if (left != 0)
+		putf(t, "\"kept_left_off\":%llu,", (ull)left);
 }
 
 /* Waiters */
@@ -382,6 +453,7 @@ int pf_report(struct pf_fs *fs, uint32_t what, const struct pf_viewer *viewer, c
 		status(fs, viewer, &t, sess, n);
 	} else {
 		put_pins(&t, viewer, sess, n);
+		put_all_kept(&t, viewer, sess, n);
 		put_waiters(fs, viewer, &t);
 	}
 	for (i = 0; i < n; i++)

@@ -8,13 +8,9 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
-#include <unistd.h>
 #include <pinfs/proto.h>
 #include "share/lay.h"
 
@@ -305,10 +301,8 @@ bool pf_sess_kick(struct pf_sess *s, uint32_t slot)
 	return good;
 }
 
-/* Walking the shares of a session while other threads add and drop some: each step takes the next one that was not
- * seen yet. */
-
-static struct pf_share *next_share(struct pf_sess *s, struct pf_share *after)
+/* Other threads may add and drop some meanwhile: each step takes the next one that was not seen yet. */
+struct pf_share *pf_sess_share(struct pf_sess *s, struct pf_share *after)
 {
 	struct pf_share *sh;
 
@@ -331,7 +325,7 @@ void pf_sess_forget(struct pf_sess *s, uint64_t unique)
 {
 	if (unique == 0)
 		return;
-	for (struct pf_share *sh = next_share(s, NULL); sh; sh = next_share(s, sh))
+	for (struct pf_share *sh = pf_sess_share(s, NULL); sh; sh = pf_sess_share(s, sh))
 		pf_gate_forget(sh, unique, -EINTR);
 }
 
@@ -364,12 +358,13 @@ static bool advance(struct pf_sess *s, enum pf_sess_state to)
 	return moved;
 }
 
-void pf_sess_cut_off(struct pf_sess *s)
+void pf_sess_cut_off(struct pf_sess *s, bool evicted)
 {
 	if (!advance(s, PF_SESS_CUT_OFF))
 		return;
 	pf_kick_leave(s);
-	for (struct pf_share *sh = next_share(s, NULL); sh; sh = next_share(s, sh)) {
+	atomic_store(&s->evicted, evicted);
+	for (struct pf_share *sh = pf_sess_share(s, NULL); sh; sh = pf_sess_share(s, sh)) {
 		pf_gate_forget(sh, 0, -ENOTCONN);
 		pf_mutex_lock(&sh->obj->lock);
 		pf_lay_answered(s->fs, sh, true);
@@ -384,7 +379,7 @@ void pf_sess_gone(struct pf_sess *s)
 	if (!advance(s, PF_SESS_DEAD))
 		return;
 	pf_kick_leave(s);
-	for (struct pf_share *sh = next_share(s, NULL); sh; sh = next_share(s, sh)) {
+	for (struct pf_share *sh = pf_sess_share(s, NULL); sh; sh = pf_sess_share(s, sh)) {
 		struct pf_lobj *o = sh->obj;
 		unsigned int drop = 0;
 
@@ -401,34 +396,7 @@ void pf_sess_gone(struct pf_sess *s)
 		pf_lay_pins_fell(o, true);
 		pf_lay_pump(s->fs, o);
 		while (drop-- != 0)
-			pf_share_unref_more(sh);	/* the grants' and the invalidate's; next_share() drops ours */
+			pf_share_unref_more(sh);	/* the grants' and the invalidate's; pf_sess_share() drops ours */
 	}
 	drop_handles(s);
-}
-
-bool pf_sess_maps_device(const struct pf_sess *s, int dev_fd)
-{
-	char path[64], line[512];
-	struct stat dev, led;
-	bool maps = false;
-	FILE *f;
-
-	(void)snprintf(path, sizeof path, "/proc/%d/maps", (int)s->pid);
-	if (fstat(dev_fd, &dev) != 0 || fstat(s->led.fd, &led) != 0)
-		return true;
-	f = fopen(path, "re");
-	if (!f)
-		return errno != ENOENT && errno != ESRCH;
-	while (!maps && fgets(line, sizeof line, f)) {
-		unsigned int major, minor;
-		unsigned long long ino;
-
-		if (sscanf(line, "%*x-%*x %*s %*x %x:%x %llu", &major, &minor, &ino) != 3)
-			continue;	/* the rest of a long line */
-		maps = (ino == dev.st_ino && makedev(major, minor) == dev.st_dev) ||
-		       (ino == led.st_ino && makedev(major, minor) == led.st_dev);
-	}
-	maps = maps || ferror(f);
-	(void)fclose(f);
-	return maps;
 }

@@ -6,9 +6,9 @@
  * lends it a send function. Lives until the last reference goes; its life has three states:
  *
  *   LIVE      connected
- *   CUT_OFF   the connection is gone, but the process still maps the device: nobody waits for its pins or answers, its
- *             blocks go to quarantine when their file gives them up
- *   DEAD      the process no longer maps anything: nothing of it is left in any inode
+ *   CUT_OFF   the connection is gone, but somebody still has the device open or mapped by way of it: nobody waits for
+ *             its pins or answers, its blocks go to quarantine when their file gives them up
+ *   DEAD      nobody has: nothing of it is left in any inode
  *
  * Takes SESSION (own lock), LAYOUT before it, REGISTRY after it.
  */
@@ -34,6 +34,9 @@ struct pf_sess {
 	struct pf_fs *fs;
 	_Atomic unsigned int refs;
 	_Atomic unsigned int state;		/* enum pf_sess_state; changes under lock */
+	atomic_bool evicted;			/* why it is cut off, for reports */
+	_Atomic uint64_t kept;			/* blocks that are kept out of reuse because of it */
+	_Atomic uint64_t kept_ns;		/* since when there are any; CLOCK_MONOTONIC */
 	uint64_t id;
 	pid_t pid;
 	uid_t uid;
@@ -66,12 +69,10 @@ int pf_sess_create(struct pf_fs *fs, const struct pf_sess_who *who, pf_sess_send
 void pf_sess_get(struct pf_sess *s);
 void pf_sess_put(struct pf_sess *s);
 
-/* The connection is gone. The process may still map the device. */
-void pf_sess_cut_off(struct pf_sess *s);
-/* The process is gone, or maps the device no longer: drop slots, pins, handles; wake whoever waited for them. */
+/* The connection is gone, or is to go; somebody may still have the device. @evicted: not by the client's own doing. */
+void pf_sess_cut_off(struct pf_sess *s, bool evicted);
+/* Nobody has the device open or mapped by way of this session any more: drop slots, pins, handles; wake whoever waited for them. */
 void pf_sess_gone(struct pf_sess *s);
-/* Does the process still map the device or its ledger? True when that cannot be found out. */
-bool pf_sess_maps_device(const struct pf_sess *s, int dev_fd);
 
 /* The right to a file. Takes over the reference @inode in any case; put() gives it back. -ENFILE, -ENOMEM,
  * -ENOTCONN. */
@@ -80,6 +81,10 @@ int pf_sess_attach(struct pf_sess *s, struct pf_lobj *obj, void *inode, void (*p
 int pf_sess_detach(struct pf_sess *s, uint64_t fh);
 /* The share behind a handle, with a reference for the caller. -EBADF. */
 int pf_sess_handle(struct pf_sess *s, uint64_t fh, struct pf_share **out, bool *write) PF_MUST_CHECK;
+
+/* Walk the shares: the one after @after (NULL: the first), whose reference is given back, with a reference; NULL at the
+ * end. No lock held. */
+struct pf_share *pf_sess_share(struct pf_sess *s, struct pf_share *after);
 
 /* Messages. A slot or an id that makes no sense is ignored. */
 void pf_sess_ack(struct pf_sess *s, uint64_t id);

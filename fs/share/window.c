@@ -199,6 +199,7 @@ int pf_win_grant(struct pf_share *sh, uint32_t slot, uint64_t foff, const struct
 	if (err == 0) {
 		struct pf_gext *old = g->ext;
 
+		sh->told_all = false;
 		g->ext = copy;
 		g->next_ext = n;
 		copy = old;
@@ -432,6 +433,36 @@ void pf_win_stale(struct pf_share *sh, uint64_t foff, uint64_t len, bool pinned)
 
 /* Parking */
 
+/* For reports: whose blocks are how long out of use. */
+static void count_kept(struct pf_share *sh, uint64_t more, uint64_t less)
+{
+	if (sh->kept == 0)
+		sh->kept_ns = pf_lay_now();
+	sh->kept += more - less;
+	if (more != 0 && atomic_fetch_add(&sh->sess->kept, more) == 0)
+		atomic_store(&sh->sess->kept_ns, pf_lay_now());
+	else if (less != 0)
+		atomic_fetch_sub(&sh->sess->kept, less);
+}
+
+uint64_t pf_win_blocks(const struct pf_share *sh, uint64_t foff, uint64_t len)
+{
+	uint64_t n = 0;
+
+	for (const struct pf_grant *g = sh->grants; g; g = g->next) {
+		unsigned int first, end = pf_chunk_clip(g->foff, foff, len, &first) + first;
+
+		for (uint32_t i = 0; i < g->next_ext; i++) {
+			unsigned int a = g->ext[i].page > first ? g->ext[i].page : first;
+			unsigned int b = g->ext[i].page + g->ext[i].npage;
+
+			b = b < end ? b : end;
+			n += a < b ? b - a : 0;
+		}
+	}
+	return n;
+}
+
 static int park_one(struct pf_fs *fs, struct pf_grant *g, struct pf_gext e, uint64_t *nblk)
 {
 	struct pf_gext *bigger = realloc(g->parked, (g->nparked + 1) * sizeof *bigger);
@@ -444,6 +475,7 @@ static int park_one(struct pf_fs *fs, struct pf_grant *g, struct pf_gext e, uint
 	if (err != 0)
 		return err;
 	g->parked[g->nparked++] = e;
+	count_kept(g->share, e.npage, 0);
 	*nblk += e.npage;
 	return 0;
 }
@@ -500,10 +532,12 @@ bool pf_win_unpark(struct pf_fs *fs, struct pf_grant *g, bool all)
 	for (i = 0; i < g->nparked; i++) {
 		struct pf_gext e = g->parked[i];
 
-		if (!all && pf_ledger_pinned(l, g->slot, e.page, e.npage) != 0)
+		if (!all && pf_ledger_pinned(l, g->slot, e.page, e.npage) != 0) {
 			g->parked[kept++] = e;
-		else
+		} else {
 			pf_alloc_unpark(fs, (struct pf_run){ e.dblk, e.npage });
+			count_kept(g->share, 0, e.npage);
+		}
 	}
 	g->nparked = kept;
 	if (kept == 0)

@@ -53,7 +53,9 @@ struct pf_share {
 	struct pf_share *pend_next, **pend_pprev;	/* of the session, while inval_id is not 0; SESSION */
 	struct pf_brk *inval_brk;		/* the break that waits for our acknowledgement */
 	uint64_t inval_id;			/* the last invalidate sent, until acknowledged; then 0 */
-	bool unacked;				/* in quarantine: did not acknowledge inval_id in time */
+	atomic_bool unacked;			/* in quarantine: did not acknowledge inval_id in time */
+	bool told_all;				/* ... and inval_id is about the whole file; nothing was granted since */
+	uint64_t kept, kept_ns;			/* blocks in `parked` of its grants, and since when there are any */
 	char path[256];				/* what the client calls the file; for reports */
 };
 
@@ -123,6 +125,8 @@ void pf_win_stale(struct pf_share *sh, uint64_t foff, uint64_t len, bool pinned)
  * the blocks. */
 int pf_win_park(struct pf_fs *fs, struct pf_share *sh, uint64_t foff, uint64_t len, bool pinned,
 		uint64_t *nblk) PF_MUST_CHECK;
+/* How many blocks of the range @sh was shown. */
+uint64_t pf_win_blocks(const struct pf_share *sh, uint64_t foff, uint64_t len);
 /* Blocks of this slot that no pin and no quarantine holds any more are reusable. @all: do not look.
  * True when there were some. */
 bool pf_win_unpark(struct pf_fs *fs, struct pf_grant *g, bool all);

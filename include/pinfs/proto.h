@@ -36,6 +36,7 @@ enum pf_p_opcode {		/* besides FUSE_INIT, FUSE_SETUPMAPPING and FUSE_REMOVEMAPPI
 	PF_P_REPORT = 0x5007,	/* pf_p_report_in -> JSON text (not terminated); any peer that may see the mount */
 	PF_P_BADBLOCK = 0x5009,	/* pf_p_bad_in -> pf_p_bad_out, records: any peer that may open the device */
 	PF_P_FORGET_WAIT = 0x5008, /* pf_p_cancel_in -> no answer: a waiting PIN answers EINTR */
+	PF_P_EVICT = 0x500a,	/* pf_p_evict_in -> header: root, and the user who mounted */
 };
 
 enum pf_p_notify {		/* positive, in fuse_out_header.error with unique 0 */
@@ -194,6 +195,17 @@ struct pf_p_bad_rec {
 	uint32_t br_pad;
 };
 PF_MEDIA_SIZE(struct pf_p_bad_rec, 24);
+
+/*
+ * EVICT: end every session of a process, now. Its connection is closed, its pins are waited for by nobody, and blocks
+ * that it was shown are kept out of reuse from the moment they leave their file until it has let go of the device.
+ * Errors: EPERM; ESRCH it has no session; EALREADY all of them have been cut off before.
+ */
+struct pf_p_evict_in {
+	uint32_t ev_pid;	/* as the daemon sees it: reports show it */
+	uint32_t ev_pad;
+};
+PF_MEDIA_SIZE(struct pf_p_evict_in, 8);
 
 struct pf_p_report_in {
 	uint32_t ri_what;	/* enum pf_report */

@@ -546,7 +546,7 @@ static void deaths(void)
 	fk_ack(o.k);
 	fk_ack(k2);
 	CU_ASSERT(!fk_ended(&b));
-	pf_sess_cut_off(k2->s);
+	pf_sess_cut_off(k2->s, false);
 	CU_ASSERT_EQUAL(fk_end(&b), 0);
 	CU_ASSERT_EQUAL(parked(o.fs), 512);
 	CU_ASSERT_EQUAL(fk_grant(k2, fh, 0, 0, DBLK), -EBADF);

@@ -881,7 +881,7 @@ static void fuzz(void)
 	static const uint32_t ops[] = {
 		FUSE_SETUPMAPPING, FUSE_REMOVEMAPPING, PF_P_ATTACH, PF_P_DETACH, PF_P_PIN,
 		PF_P_KICK,	   PF_P_INVAL_ACK,     PF_P_SYNC,   PF_P_REPORT, PF_P_FORGET_WAIT,
-		PF_P_HELLO,	   FUSE_INIT,	       0x1234
+		PF_P_HELLO,	   FUSE_INIT,	       PF_P_EVICT,  0x1234
 	};
 	const char *env_seed = getenv("PINFS_SEED");
 	uint64_t seed = env_seed ? strtoull(env_seed, NULL, 0) : 20240229, fh;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* pinfsctl.h - asking a mount's daemon for a report, and showing it to people. */
+/* pinfsctl.h - asking a mount's daemon for something, and showing reports to people. */
 #ifndef TOOLS_PINFSCTL_H
 #define TOOLS_PINFSCTL_H
 
@@ -24,6 +24,9 @@ int session_report(const char *path, enum pf_report what, char **json);
  */
 int session_bad(const char *path, enum pf_p_bad_what what, uint64_t ino, uint64_t at, uint64_t len, uint64_t *changed,
 		struct pf_p_bad_rec *rec, unsigned int *n);
+
+/* End the sessions of a process, as PF_P_EVICT has it. 0 or -errno; 1 having said why there is no talking. */
+int session_evict(const char *path, uint32_t pid);
 
 /* badblock.c: `pinfsctl badblock ...`, argv[0] being that word. The exit status. */
 int badblock(int argc, char **argv);

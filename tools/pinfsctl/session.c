@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * session.c - a session that only asks for a report: socket name by ioctl, FUSE_INIT, PF_P_REPORT.
+ * session.c - a connection that only asks for something: socket name by ioctl, FUSE_INIT, one request.
  *
  * No HELLO: a viewer maps nothing, so it needs no right to the device. What the daemon sends is checked before it
  * is used, as the daemon checks what we send. Owns the socket for the length of the call.
@@ -175,6 +175,21 @@ int session_bad(const char *path, enum pf_p_bad_what what, uint64_t ino, uint64_
 		if (n != NULL)
 			*n = err == 0 ? out.bo_nrec : 0;
 	}
+	free(body);
+	return err;
+}
+
+int session_evict(const char *path, uint32_t pid)
+{
+	const struct pf_p_evict_in req = { .ev_pid = pid };
+	char *body = NULL;
+	size_t len;
+	int sock = -1, err;
+
+	if (begin(path, &sock) != 0)
+		return 1;
+	err = call(sock, PF_P_EVICT, 2, &req, sizeof req, &body, &len);
+	(void)close(sock);
 	free(body);
 	return err;
 }

@@ -17,7 +17,7 @@
 #include <json-c/json.h>
 #include "lib/units.h"
 
-#define COLS_MAX 10
+#define COLS_MAX 16
 
 static struct json_object *member(struct json_object *o, const char *name)
 {
@@ -181,8 +181,8 @@ static void show_sessions(struct json_object *root)
 {
 	static const char *const head[] = { "session", "pid",	"user",	 "command", "age",
 					    "slots",   "stale", "files", "pins",    "faults",
-					    "reclaims", "starved", "refused", "state" };
-	struct table t = { .ncol = PF_ARRAY_LEN(head), .head = head, .right = "rrrlrrrrrrrrrl" };
+					    "reclaims", "starved", "refused", "kept", "state" };
+	struct table t = { .ncol = PF_ARRAY_LEN(head), .head = head, .right = "rrrlrrrrrrrrrrl" };
 	struct json_object *list = member(root, "sessions");
 	size_t n = count(root, "sessions");
 	char buf[32];
@@ -206,6 +206,11 @@ static void show_sessions(struct json_object *root)
 		cell(&t, "%" PRIu64, num(s, "reclaims") + num(s, "reclaims_ahead"));
 		cell(&t, "%" PRIu64, num(s, "starved"));
 		cell(&t, "%" PRIu64, num(s, "refused"));
+		if (num(s, "kept_blocks") != 0)
+			cell(&t, "%" PRIu64 " for %s", num(s, "kept_blocks"),
+			     units_show_ns(num(s, "kept_ns"), buf, sizeof buf));
+		else
+			cell(&t, "0");
 		cell(&t, "%s", str(s, "state"));
 	}
 	table_print(&t);
@@ -265,7 +270,7 @@ int show_status(const char *json)
 						 : "none",
 		  units_show_ns(num(o, "revoke_timeout_ms") * 1000000, b, sizeof b),
 		  units_show_bytes(num(o, "window"), c, sizeof c));
-	show_line("space", "%s free of %s, %s reserved, %s parked until their pins end",
+	show_line("space", "%s free of %s, %s reserved, %s kept until pins or clients end",
 		  units_show_bytes(num(sp, "free") * blk, a, sizeof a),
 		  units_show_bytes(num(sp, "total") * blk, b, sizeof b),
 		  units_show_bytes(num(sp, "reserved") * blk, c, sizeof c),
@@ -377,6 +382,36 @@ static void show_waiter_table(struct json_object *root)
 	table_print(&t);
 }
 
+/* Nothing when there are none. */
+static void show_kept_table(struct json_object *root)
+{
+	static const char *const head[] = { "pid", "command", "blocks", "for", "inode", "because", "file" };
+	struct table t = { .ncol = PF_ARRAY_LEN(head), .head = head, .right = "rlrrrll" };
+	struct json_object *list = member(root, "kept");
+	size_t n = count(root, "kept");
+	uint64_t blocks = 0;
+	char buf[32];
+
+	if (n == 0)
+		return;
+	for (size_t i = 0; i < n; i++) {
+		struct json_object *k = json_object_array_get_idx(list, i);
+		const char *why = str(k, "why");
+
+		blocks += num(k, "blocks");
+		cell(&t, "%" PRIu64, num(k, "pid"));
+		cell(&t, "%s", str(k, "comm"));
+		cell(&t, "%" PRIu64, num(k, "blocks"));
+		cell(&t, "%s", ago(k, buf, sizeof buf));
+		cell(&t, "%" PRIu64, num(k, "ino"));
+		cell(&t, "%s", strcmp(why, "pins") == 0 ? "it has pinned them" :
+			       strcmp(why, "quarantined") == 0 ? "it does not answer" : why);
+		cell(&t, "%s", str(k, "file"));
+	}
+	(void)printf("%" PRIu64 " block%s of no file kept from reuse\n", blocks, blocks == 1 ? "" : "s");
+	table_print(&t);
+}
+
 int show_pins(const char *json)
 {
 	struct json_object *root = parse(json);
@@ -386,6 +421,9 @@ int show_pins(const char *json)
 	show_pin_table(root);
 	if (num(root, "pins_left_off") != 0)
 		(void)printf("... and %" PRIu64 " more pins\n", num(root, "pins_left_off"));
+	show_kept_table(root);
+	if (num(root, "kept_left_off") != 0)
+		(void)printf("... and more, because of %" PRIu64 " other files\n", num(root, "kept_left_off"));
 	show_waiter_table(root);
 	if (num(root, "waiters_left_off") != 0)
 		(void)printf("... and %" PRIu64 " more waiting\n", num(root, "waiters_left_off"));
