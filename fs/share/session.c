@@ -396,7 +396,7 @@ void pf_sess_gone(struct pf_sess *s)
 		pf_lay_pins_fell(o, true);
 		pf_lay_pump(s->fs, o);
 		while (drop-- != 0)
-			pf_share_unref_more(sh);	/* the grants' and the invalidate's; pf_sess_share() drops ours */
+			pf_share_unref_more(sh);	/* the grants' and the invalidate's, not ours */
 	}
 	drop_handles(s);
 }

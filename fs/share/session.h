@@ -71,7 +71,8 @@ void pf_sess_put(struct pf_sess *s);
 
 /* The connection is gone, or is to go; somebody may still have the device. @evicted: not by the client's own doing. */
 void pf_sess_cut_off(struct pf_sess *s, bool evicted);
-/* Nobody has the device open or mapped by way of this session any more: drop slots, pins, handles; wake whoever waited for them. */
+/* Nobody has the device open or mapped by way of this session any more: drop slots, pins, handles; wake whoever waited
+ * for them. */
 void pf_sess_gone(struct pf_sess *s);
 
 /* The right to a file. Takes over the reference @inode in any case; put() gives it back. -ENFILE, -ENOMEM,

@@ -54,7 +54,7 @@ struct pf_share {
 	struct pf_brk *inval_brk;		/* the break that waits for our acknowledgement */
 	uint64_t inval_id;			/* the last invalidate sent, until acknowledged; then 0 */
 	atomic_bool unacked;			/* in quarantine: did not acknowledge inval_id in time */
-	bool told_all;				/* ... and inval_id is about the whole file; nothing was granted since */
+	bool told_all;				/* ... inval_id is about the whole file, and nothing was granted since */
 	uint64_t kept, kept_ns;			/* blocks in `parked` of its grants, and since when there are any */
 	char path[256];				/* what the client calls the file; for reports */
 };
