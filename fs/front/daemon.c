@@ -414,7 +414,7 @@ static void take_down(struct daemon *d)
 		pf_io_stop(d->io);
 	/* Whoever ends a break answers its request: nobody else is left now who could. */
 	if (f->fs != NULL)
-		pf_lay_stop_timer(f->fs);
+		pf_lay_stop_threads(f->fs);
 	if (f->srv != NULL) {
 		pf_srv_set_notify(f->srv, NULL, NULL);
 		pf_srv_stop(f->srv);

@@ -268,9 +268,9 @@ int pf_kick_init(struct pf_fs *fs)
 	return -rc;
 }
 
-void pf_kick_fini(struct pf_fs *fs)
+void pf_kick_stop(struct pf_fs *fs)
 {
-	struct pf_kick *k = fs->lay ? fs->lay->kick : NULL;
+	struct pf_kick *k = fs->lay->kick;
 
 	if (!k)
 		return;
@@ -280,6 +280,15 @@ void pf_kick_fini(struct pf_fs *fs)
 	ring(k);
 	while (k->nr_threads > 0)
 		(void)pthread_join(k->thread[--k->nr_threads], NULL);
+}
+
+void pf_kick_fini(struct pf_fs *fs)
+{
+	struct pf_kick *k = fs->lay ? fs->lay->kick : NULL;
+
+	if (!k)
+		return;
+	pf_kick_stop(fs);
 	fs->lay->kick = NULL;
 	pf_mutex_fini(&k->lock);
 	free(k);

@@ -55,6 +55,7 @@ uint64_t pf_lay_now(void);			/* CLOCK_MONOTONIC, ns */
 
 /* registry.c. -ENOMEM: the heap has no room for the break. */
 int pf_reg_init(struct pf_fs *fs) PF_MUST_CHECK;
+void pf_reg_stop(struct pf_fs *fs);		/* the timer; fini does that, too */
 void pf_reg_fini(struct pf_fs *fs);
 int pf_reg_add(struct pf_brk *b) PF_MUST_CHECK;
 void pf_reg_del(struct pf_brk *b);
@@ -70,6 +71,7 @@ void pf_reg_del_sess(struct pf_sess *s);
 
 /* kick.c: kicks that come by futex (include/pinfs/ledger.h). Without it they come by socket. */
 int pf_kick_init(struct pf_fs *fs) PF_MUST_CHECK;
+void pf_kick_stop(struct pf_fs *fs);		/* its threads; fini does that, too */
 void pf_kick_fini(struct pf_fs *fs);
 /* A break waits for a pin of this session: listen to it, if there is a place left. */
 void pf_kick_arm(struct pf_sess *s);

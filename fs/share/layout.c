@@ -78,6 +78,12 @@ void pf_lay_fini(struct pf_fs *fs)
 	pf_reg_fini(fs);
 }
 
+void pf_lay_stop_threads(struct pf_fs *fs)
+{
+	pf_reg_stop(fs);
+	pf_kick_stop(fs);
+}
+
 bool pf_lay_unshared(struct pf_lobj *o)
 {
 	bool none;

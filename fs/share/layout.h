@@ -129,8 +129,8 @@ void pf_lay_cancel(struct pf_fs *fs, uint64_t id, int err);
 /* End every waiting break and refuse new waits with @err: the mount is going away. */
 void pf_lay_shutdown(struct pf_fs *fs, int err);
 
-/* After that: deadlines are not watched any more, and no thread of the layout engine calls back. */
-void pf_lay_stop_timer(struct pf_fs *fs);
+/* After that: no deadlines, no kicks by futex; the engine has no thread of its own that could call back. */
+void pf_lay_stop_threads(struct pf_fs *fs);
 
 /* True when no session has a slot of this inode. */
 bool pf_lay_unshared(struct pf_lobj *o);

@@ -148,7 +148,7 @@ int pf_reg_init(struct pf_fs *fs)
 	return -rc;
 }
 
-void pf_lay_stop_timer(struct pf_fs *fs)
+void pf_reg_stop(struct pf_fs *fs)
 {
 	struct pf_lay *l = fs->lay;
 	bool before;
@@ -168,7 +168,7 @@ void pf_reg_fini(struct pf_fs *fs)
 
 	if (!l)
 		return;
-	pf_lay_stop_timer(fs);
+	pf_reg_stop(fs);
 	assert(!l->sessions && l->nr_breaks == 0);
 	(void)pthread_cond_destroy(&l->timer_cond);
 	pf_mutex_fini(&l->lock);

@@ -172,7 +172,7 @@ static void death(void)
 				CU_ASSERT(kick(o.k, 9));
 			}
 			if (ino % 3 == 0)
-				pf_sess_cut_off(o.k->s);
+				pf_sess_cut_off(o.k->s, false);
 			pf_sess_gone(o.k->s);
 			CU_ASSERT(!armed(o.k));
 			CU_ASSERT_EQUAL(fk_end(&o.b), 0);
