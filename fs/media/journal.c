@@ -22,6 +22,7 @@
 #include "media/super.h"
 
 #define BUCKETS 64U
+#define SPARES 24U			/* shadows that a lane keeps for its next transaction */
 
 struct shadow {
 	struct shadow *hash_next;
@@ -45,6 +46,8 @@ struct pf_tx {
 	uint64_t claimed;		/* bytes of body that this transaction may need at worst */
 	struct shadow *bucket[BUCKETS];
 	struct shadow *head, *tail;
+	struct shadow *spare[2];	/* used ones, by next: objects of a block, inodes */
+	unsigned int nspare[2];
 	struct pf_tx_blocks *blocks;
 	struct end_call end[PF_TX_ENDS];
 	unsigned int nend;
@@ -72,6 +75,52 @@ static uint64_t worst(enum pf_md type)
 static uint64_t lane_doff(const struct pf_fs *fs, uint32_t lane)
 {
 	return (fs->lane_blk + (uint64_t)lane * fs->lane_nblk) << PF_BLK_SHIFT;
+}
+
+/* ---- memory ---- */
+
+static void free_shadow(struct shadow *s)
+{
+	free(s->obj);
+	free(s);
+}
+
+static unsigned int kind_of(enum pf_md type)
+{
+	return type == PF_MD_INODE;
+}
+
+static struct shadow *new_shadow(struct pf_tx *tx, enum pf_md type)
+{
+	struct shadow *s = tx->spare[kind_of(type)];
+
+	if (s != NULL) {
+		tx->spare[kind_of(type)] = s->next;
+		tx->nspare[kind_of(type)]--;
+		return s;
+	}
+	s = malloc(sizeof *s);
+	if (s == NULL)
+		return NULL;
+	s->obj = aligned_alloc(PF_LINE, pf_md_size(type));
+	if (s->obj == NULL) {
+		free(s);
+		s = NULL;
+	}
+	return s;
+}
+
+static void spare_shadow(struct pf_tx *tx, struct shadow *s)
+{
+	unsigned int k = kind_of(s->type);
+
+	if (tx->nspare[k] == SPARES) {
+		free_shadow(s);
+		return;
+	}
+	s->next = tx->spare[k];
+	tx->spare[k] = s;
+	tx->nspare[k]++;
 }
 
 int pf_jnl_init(struct pf_fs *fs)
@@ -106,8 +155,15 @@ void pf_jnl_fini(struct pf_fs *fs)
 
 	if (j == NULL)
 		return;
-	for (uint32_t i = 0; i < fs->nlane; i++)
+	for (uint32_t i = 0; i < fs->nlane; i++) {
 		free(j->tx[i].buf);
+		for (unsigned int k = 0; k < PF_ARRAY_LEN(j->tx[i].spare); k++) {
+			for (struct shadow *s = j->tx[i].spare[k], *next; s != NULL; s = next) {
+				next = s->next;
+				free_shadow(s);
+			}
+		}
+	}
 	free(j->tx);
 	(void)pthread_cond_destroy(&j->some_idle);
 	pf_mutex_fini(&j->lock);
@@ -200,12 +256,6 @@ int pf_tx_begin(struct pf_fs *fs, struct pf_tx **out)
 	return 0;
 }
 
-static void free_shadow(struct shadow *s)
-{
-	free(s->obj);
-	free(s);
-}
-
 static void finish(struct pf_tx *tx, bool committed)
 {
 	struct pf_jnl *j = tx->fs->jnl;
@@ -218,7 +268,7 @@ static void finish(struct pf_tx *tx, bool committed)
 	}
 	for (s = tx->head; s != NULL; s = next) {
 		next = s->next;
-		free_shadow(s);
+		spare_shadow(tx, s);
 	}
 	tx->head = tx->tail = NULL;
 	memset(tx->bucket, 0, sizeof tx->bucket);
@@ -291,20 +341,14 @@ static int add(struct pf_tx *tx, enum pf_md type, uint64_t doff, bool fresh, str
 	err = fresh ? 0 : claim(tx, worst(type));
 	if (err != 0)
 		return err;
-	s = calloc(1, sizeof *s);
-	if (s != NULL)
-		s->obj = aligned_alloc(PF_LINE, pf_md_size(type));
-	if (s == NULL || s->obj == NULL) {
-		free(s);
+	s = new_shadow(tx, type);
+	if (s == NULL) {
 		tx->claimed -= fresh ? 0 : worst(type);
 		return -ENOMEM;
 	}
-	s->doff = doff;
-	s->type = type;
-	s->fresh = fresh;
-	s->hash_next = *b;
+	*s = (struct shadow){ .doff = doff, .type = type, .fresh = fresh, .obj = s->obj, .hash_next = *b,
+			      .prev = tx->tail };
 	*b = s;
-	s->prev = tx->tail;
 	if (tx->tail != NULL)
 		tx->tail->next = s;
 	else
@@ -325,7 +369,7 @@ static void remove_shadow(struct pf_tx *tx, struct shadow *s)
 	*(s->next != NULL ? &s->next->prev : &tx->tail) = s->prev;
 	if (!s->fresh)
 		tx->claimed -= worst(s->type);
-	free_shadow(s);
+	spare_shadow(tx, s);
 }
 
 int pf_tx_get(struct pf_tx *tx, enum pf_md type, uint64_t doff, uint64_t owner, void **out)

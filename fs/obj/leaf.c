@@ -42,18 +42,24 @@ static void set_reclen(const struct pf_leaf_kind *k, void *rec, unsigned int len
 	*(pf_le16 *)(void *)((uint8_t *)rec + k->reclen) = pf_put16((uint16_t)len);
 }
 
+/* The length of the record at @off, sound enough to go on by; 0 is damage. */
+static unsigned int len_at(const struct pf_leaf_kind *k, const void *leaf, unsigned int off)
+{
+	unsigned int reclen;
+
+	if (off > PF_BLK_SIZE - PF_LEAF_REC_MIN)
+		return 0;
+	reclen = reclen_of(k, (const uint8_t *)leaf + off);
+	return reclen < PF_LEAF_REC_MIN || reclen % 8 != 0 || reclen > PF_BLK_SIZE - off ? 0 : reclen;
+}
+
 /* The record at @off, sound enough to be looked at; NULL is damage. */
 static const void *rec_at(const struct pf_leaf_kind *k, const void *leaf, unsigned int off)
 {
 	const uint8_t *rec = (const uint8_t *)leaf + off;
-	unsigned int reclen;
+	unsigned int reclen = len_at(k, leaf, off);
 
-	if (off > PF_BLK_SIZE - PF_LEAF_REC_MIN)
-		return NULL;
-	reclen = reclen_of(k, rec);
-	if (reclen < PF_LEAF_REC_MIN || reclen % 8 != 0 || reclen > PF_BLK_SIZE - off)
-		return NULL;
-	return k->need(rec) > reclen ? NULL : rec;
+	return reclen == 0 || k->need(rec) > reclen ? NULL : rec;
 }
 
 static void *rec_rw(void *leaf, unsigned int off)
@@ -113,49 +119,66 @@ static int new_leaf(const struct pf_names *t, uint64_t goal, uint64_t *dblk, voi
 	return 0;
 }
 
+/* The first gap of @need bytes; 0: there is none. False: damage. */
+static bool find_gap(const struct pf_leaf_kind *k, const void *leaf, unsigned int need, unsigned int *gap)
+{
+	unsigned int reclen;
+
+	*gap = 0;
+	if (free_of(leaf) < need)
+		return true;
+	for (unsigned int off = sizeof(struct pf_d_hdr); off < PF_BLK_SIZE; off += reclen) {
+		reclen = len_at(k, leaf, off);
+		if (reclen == 0)
+			return false;
+		if (reclen >= need && k->need((const uint8_t *)leaf + off) == 0) {
+			*gap = off;
+			return true;
+		}
+	}
+	return true;
+}
+
+/* Put a record into a gap that holds it. */
+static void fill_gap(const struct pf_leaf_kind *k, void *leaf, unsigned int gap, const void *rec, unsigned int need)
+{
+	unsigned int reclen = reclen_of(k, (const uint8_t *)leaf + gap), left = reclen - need;
+
+	if (left < PF_LEAF_REC_MIN)
+		left = 0;		/* too small for a record of its own */
+	put_rec(k, leaf, gap, reclen - left, rec, need);
+	if (left != 0)
+		put_free(k, leaf, gap + reclen - left, left);
+	count(leaf, 1, (int)need);
+}
+
 /* Put a record into the first gap that holds it. False: none does. */
 static bool place(const struct pf_leaf_kind *k, void *leaf, const void *rec, unsigned int need)
 {
-	for (unsigned int off = sizeof(struct pf_d_hdr); off < PF_BLK_SIZE;) {
-		const void *at = rec_at(k, leaf, off);
-		unsigned int reclen, left;
+	unsigned int gap;
 
-		if (at == NULL)
-			return false;
-		reclen = reclen_of(k, at);
-		if (k->need(at) != 0 || reclen < need) {
-			off += reclen;
-			continue;
-		}
-		left = reclen - need;
-		if (left < PF_LEAF_REC_MIN)
-			left = 0;		/* too small for a record of its own */
-		put_rec(k, leaf, off, reclen - left, rec, need);
-		if (left != 0)
-			put_free(k, leaf, off + reclen - left, left);
-		count(leaf, 1, (int)need);
-		return true;
-	}
-	return false;
+	if (!find_gap(k, leaf, need, &gap) || gap == 0)
+		return false;
+	fill_gap(k, leaf, gap, rec, need);
+	return true;
 }
 
 /* Give a record's bytes back, together with free neighbours. */
 static void erase(const struct pf_leaf_kind *k, void *leaf, unsigned int off)
 {
-	unsigned int prev = 0, start = off, end;
+	unsigned int start = off, end, len;
 	const void *at = rec_at(k, leaf, off);
 
 	assert(at != NULL);
 	end = off + reclen_of(k, at);
 	count(leaf, -1, -(int)k->need(at));
-	for (unsigned int o = sizeof(struct pf_d_hdr); o < off; o += reclen_of(k, at)) {
-		at = rec_at(k, leaf, o);
-		if (at == NULL)
+	for (unsigned int o = sizeof(struct pf_d_hdr); o < off; o += len) {
+		len = len_at(k, leaf, o);
+		if (len == 0)
 			break;
-		prev = k->need(at) == 0 ? o : 0;
+		if (o + len == off && k->need((const uint8_t *)leaf + o) == 0)
+			start = o;
 	}
-	if (prev != 0)
-		start = prev;
 	at = end < PF_BLK_SIZE ? rec_at(k, leaf, end) : NULL;
 	if (at != NULL && k->need(at) == 0)
 		end += reclen_of(k, at);
@@ -221,25 +244,27 @@ static int scan(const struct pf_names *t, const struct pf_ext *ext, const char *
 	err = pf_tx_peek(t->ip->fs, t->tx, k->md, ext->dblk << PF_BLK_SHIFT, t->ip->ino, &leaf);
 	if (err != 0)
 		return err;
-	for (unsigned int off = sizeof(struct pf_d_hdr); off < PF_BLK_SIZE;) {
-		const void *rec = rec_at(k, leaf, off);
+	for (unsigned int off = sizeof(struct pf_d_hdr), reclen; off < PF_BLK_SIZE; off += reclen) {
+		const void *rec = (const uint8_t *)leaf + off;
+		const char *its;
 		uint64_t key;
+		size_t n;
 
-		if (rec == NULL)
+		reclen = len_at(k, leaf, off);
+		if (reclen == 0)
 			return damaged(t, ext->dblk);
 		key = pf_leaf_rec_key(rec);
-		if ((key & ~UINT64_C(0xff)) == spot->base && k->need(rec) != 0) {
-			size_t n;
-			const char *its = k->name(rec, &n);
-
-			if (n == len && memcmp(its, name, len) == 0) {
-				spot->leaf = *ext;
-				spot->off = off;
-				return 0;
-			}
-			spot->used[(key & 0xff) / 8] |= (uint8_t)(1U << (key & 7));
+		if ((key & ~UINT64_C(0xff)) != spot->base || k->need(rec) == 0)
+			continue;
+		if (k->need(rec) > reclen)
+			return damaged(t, ext->dblk);
+		its = k->name(rec, &n);
+		if (n == len && memcmp(its, name, len) == 0) {
+			spot->leaf = *ext;
+			spot->off = off;
+			return 0;
 		}
-		off += reclen_of(k, rec);
+		spot->used[(key & 0xff) / 8] |= (uint8_t)(1U << (key & 7));
 	}
 	return 0;
 }
@@ -381,8 +406,8 @@ static int first_leaf(const struct pf_names *t, void **out)
 	return err;
 }
 
-/* The leaf for @key, with a gap of @need bytes. */
-static int roomy_leaf(const struct pf_names *t, uint64_t key, unsigned int need, void **out)
+/* The leaf for @key, and in it a gap of @need bytes. */
+static int roomy_leaf(const struct pf_names *t, uint64_t key, unsigned int need, void **out, unsigned int *gap)
 {
 	const struct pf_leaf_kind *k = t->kind;
 	struct pf_bm bm = k->tree(t->ip, t->tx);
@@ -393,44 +418,43 @@ static int roomy_leaf(const struct pf_names *t, uint64_t key, unsigned int need,
 	err = pf_bm_floor(&bm, key, &ext);
 	if (err != 0)
 		return err;
-	if (ext.len == 0)
+	if (ext.len == 0) {
+		*gap = sizeof(struct pf_d_hdr);
 		return first_leaf(t, out);
+	}
 	err = pf_tx_get(t->tx, k->md, ext.dblk << PF_BLK_SHIFT, t->ip->ino, &leaf);
 	if (err != 0)
 		return err;
-	for (unsigned int off = sizeof(struct pf_d_hdr); off < PF_BLK_SIZE;) {
-		const void *rec = rec_at(k, leaf, off);
-
-		if (rec == NULL)
-			return damaged(t, ext.dblk);
-		if (reclen_of(k, rec) >= need && k->need(rec) == 0) {
-			*out = leaf;
-			return 0;
-		}
-		off += reclen_of(k, rec);
-	}
+	*out = leaf;
+	if (!find_gap(k, leaf, need, gap))
+		return damaged(t, ext.dblk);
+	if (*gap != 0)
+		return 0;
 	/* Room enough, but in pieces? */
 	if (free_of(leaf) >= need) {
-		*out = leaf;
-		return compact(t, &ext, leaf);
+		err = compact(t, &ext, leaf);
+	} else {
+		err = split(t, &ext, leaf, key, out);
+		/* A half may still be too full for a very long record: once more. */
+		if (err == 0 && free_of(*out) < need)
+			return roomy_leaf(t, key, need, out, gap);
 	}
-	err = split(t, &ext, leaf, key, out);
-	/* A half may still be too full for a very long record: once more. */
-	if (err == 0 && free_of(*out) < need)
-		return roomy_leaf(t, key, need, out);
+	if (err == 0 && (!find_gap(k, *out, need, gap) || *gap == 0))
+		err = damaged(t, ext.dblk);
 	return err;
 }
 
 int pf_leaf_add(const struct pf_names *t, const void *rec, unsigned int need)
 {
+	unsigned int gap;
 	void *leaf;
 	int err;
 
 	assert(t->ip->sh != NULL && need >= PF_LEAF_REC_MIN && need % 8 == 0 && need == t->kind->need(rec));
-	err = roomy_leaf(t, pf_leaf_rec_key(rec), need, &leaf);
-	if (err != 0)
-		return err;
-	return place(t->kind, leaf, rec, need) ? 0 : damaged(t, 0);
+	err = roomy_leaf(t, pf_leaf_rec_key(rec), need, &leaf, &gap);
+	if (err == 0)
+		fill_gap(t->kind, leaf, gap, rec, need);
+	return err;
 }
 
 int pf_leaf_replace(const struct pf_names *t, const struct pf_leaf_spot *spot, const void *rec, unsigned int need)

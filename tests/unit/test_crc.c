@@ -25,12 +25,12 @@ static void vectors(void)
 
 static void paths_agree(void)
 {
-	uint8_t buf[300];
+	static uint8_t buf[6000];
 
 	srand(1);
-	for (int i = 0; i < 300; i++)
+	for (size_t i = 0; i < sizeof buf; i++)
 		buf[i] = (uint8_t)rand();
-	for (int n = 0; n < 2000; n++) {
+	for (int n = 0; n < 4000; n++) {
 		size_t off = (size_t)rand() % 64, len = (size_t)rand() % (sizeof buf - 64);
 		size_t cut = len ? (size_t)rand() % len : 0;
 		uint32_t whole = pf_crc32c(0, buf + off, len);
