@@ -29,6 +29,12 @@
 #ifndef UFFD_USER_MODE_ONLY
 #define UFFD_USER_MODE_ONLY 1
 #endif
+#ifndef UFFD_FEATURE_WP_HUGETLBFS_SHMEM
+#define UFFD_FEATURE_WP_HUGETLBFS_SHMEM (1 << 12)
+#endif
+#ifndef UFFD_FEATURE_WP_UNPOPULATED
+#define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
+#endif
 #define PIDFD_OF_THREAD O_EXCL
 #define SERVE_FDS 64U
 
@@ -310,8 +316,9 @@ int sh_empty_file(void)
 
 static int uffd_open(void)
 {
-	struct uffdio_api api = { .api = UFFD_API,
-				  .features = UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_PAGEFAULT_FLAG_WP };
+	const uint64_t need = UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_PAGEFAULT_FLAG_WP;
+	const uint64_t files = UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_WP_UNPOPULATED;
+	struct uffdio_api api = { .api = UFFD_API, .features = need | files };
 	long fd = sh.user_mode_test ? -EACCES : sh_sys(SYS_userfaultfd, O_CLOEXEC);
 	long dev, r;
 
@@ -329,6 +336,11 @@ static int uffd_open(void)
 	if (fd < 0)
 		return (int)fd;
 	r = sh_sys(SYS_ioctl, fd, UFFDIO_API, &api);
+	sh.guard = r == 0 && !sh.user_mode;
+	if (r == -EINVAL) {		/* before Linux 6.4 */
+		api = (struct uffdio_api){ .api = UFFD_API, .features = need };
+		r = sh_sys(SYS_ioctl, fd, UFFDIO_API, &api);
+	}
 	if (r < 0) {
 		(void)sh_sys(SYS_close, fd);
 		return (int)r;
@@ -435,6 +447,7 @@ void sh_engine_forget(void)
 	atomic_store(&sh.stuck, 0);
 	sh.no_engine = 0;
 	sh.user_mode = false;
+	sh.guard = false;
 }
 
 /* ---- descriptors ---- */

@@ -164,14 +164,21 @@ static void queue_on(struct sh_slot *sl, struct sh_want *w)
 	sl->sl_wtail = w;
 }
 
+/* Is it a store to the file? */
+static bool stores(const struct sh_want *w)
+{
+	return w->write && !w->private;
+}
+
 static void ask(struct sh_slot *sl, struct sh_want *w, uint64_t foff)
 {
 	struct sh_file *f = sl->sl_file;
 	struct pf_p_map_in in = {
 		.mi_map = { .fh = f->fh, .foffset = sl->sl_chunk << PF_CHUNK_SHIFT, .len = PF_CHUNK_SIZE,
-			    .flags = FUSE_SETUPMAPPING_FLAG_READ | (w->write ? FUSE_SETUPMAPPING_FLAG_WRITE : 0),
+			    .flags = FUSE_SETUPMAPPING_FLAG_READ | (stores(w) ? FUSE_SETUPMAPPING_FLAG_WRITE : 0),
 			    .moffset = (uint64_t)sl->sl_idx << PF_CHUNK_SHIFT },
 		.mi_fault_foff = foff,
+		.mi_flags = w->private ? PF_MI_PRIVATE : 0,
 	};
 	struct sh_req *r = sh_alloc(sizeof *r);
 	int err = -ENOMEM;
@@ -217,13 +224,36 @@ static int map_hard(struct sh_vma *v, struct sh_slot *sl, uint64_t addr)
 
 static void serve_fault(struct sh_want *w, struct sh_vma *v, struct sh_slot *sl, uint64_t pg)
 {
-	int err;
+	int err = w->private ? sh_keep_back(v, w->addr, pg) : 0;
 
-	if (sh_pg_here(pg) || sh_pg_bus(pg))
-		err = map_hard(v, sl, w->addr);
-	else
+	if (err != 0) {
+		want_end(w, err < 0 ? err : 0);
+		return;
+	}
+	if (stores(w) && sl->sl_stored)
+		sh_map_stored(v, sl);
+	if (sh_pg_here(pg) || sh_pg_bus(pg)) {
+		if (!sh_page_mapped(v, w->addr))
+			err = map_hard(v, sl, w->addr);
+		else if (!w->private)
+			sh_uffd_wake(w->addr, SH_PAGE);		/* somebody was faster */
+	} else if (!w->private || !w->write) {
 		err = sh_map_zero(v, sl, w->addr);
+	}
+	if (!err && w->private && (w->write || sh_page_mapped(v, w->addr)))
+		err = w->write && !sh_pg_bus(pg) ? sh_copy_page(v, w->addr, pg) : (sh_uffd_wake(w->addr, SH_PAGE), 0);
 	want_end(w, err);
+}
+
+/* Does the daemon have to be asked for this page? */
+static bool unclear(const struct sh_want *w, const struct sh_slot *sl, uint64_t pg)
+{
+	if (pg == SH_PG_UNKNOWN || (pg == SH_PG_HOLE && stores(w)))
+		return true;
+	/* The first store since the last invalidation or msync(): the file's times move. */
+	if (sh_pg_here(pg) && stores(w) && !sl->sl_stored)
+		return true;
+	return w->private && !sl->sl_file->told;
 }
 
 static void serve_want(struct sh_want *w)
@@ -243,6 +273,7 @@ static void serve_want(struct sh_want *w)
 		}
 		f = v->map->file;
 		w->foff = sh_vma_foff(v, w->addr);
+		w->private = v->map->private;
 	}
 	if (atomic_load(&f->ses->lost)) {
 		want_end(w, -ENOTCONN);
@@ -262,7 +293,7 @@ static void serve_want(struct sh_want *w)
 		return;
 	}
 	pg = atomic_load_explicit(&sl->sl_page[w->foff / SH_PAGE % SH_CHUNK_PAGES], memory_order_relaxed);
-	if (pg == SH_PG_UNKNOWN || (pg == SH_PG_HOLE && w->write))
+	if (unclear(w, sl, pg))
 		ask(sl, w, w->foff);
 	else if (v != NULL)
 		serve_fault(w, v, sl, pg);
@@ -409,8 +440,12 @@ void sh_serve_mapped(struct sh_req *r, int err, const void *body, size_t len)
 		sl->sl_state = SH_LIVE;
 		if (!err)
 			err = take(sl, body, len);
+		if (!err && stores(w))
+			sl->sl_stored = true;
+		if (!err && w->private)
+			f->told = true;
 		pg = atomic_load_explicit(&sl->sl_page[w->foff / SH_PAGE % SH_CHUNK_PAGES], memory_order_relaxed);
-		if (!err && (pg == SH_PG_UNKNOWN || (pg == SH_PG_HOLE && w->write)))
+		if (!err && (pg == SH_PG_UNKNOWN || (pg == SH_PG_HOLE && stores(w))))
 			err = -EIO;		/* it said yes and gave nothing */
 		if (err)
 			want_end(w, err);
@@ -494,7 +529,12 @@ void sh_serve_inval(struct sh_session *s, const struct pf_p_inval *in)
 
 	sh_lock(&old);
 	f = sh_file_by_ino(s, in->in_ino);
-	if (f != NULL) {
+	if (f != NULL && (in->in_flags & PF_IN_DROP)) {
+		for (struct sh_vma *v = f->vmas; v != NULL; v = v->fnext)
+			sh_keep_drop(v, in->in_foff);
+	} else if (f != NULL) {
+		for (struct sh_vma *v = f->vmas; v != NULL && (in->in_flags & PF_IN_CUT); v = v->fnext)
+			sh_keep(v, in->in_foff);
 		for (sl = f->slots; sl != NULL; sl = next) {
 			next = sl->sl_fnext;
 			sh_slot_forget(sl, in->in_foff, in->in_len);
@@ -504,7 +544,8 @@ void sh_serve_inval(struct sh_session *s, const struct pf_p_inval *in)
 		sh_zap_file(f, in->in_foff, in->in_len);
 	}
 	sh_unlock(&old);
-	(void)sh_send(s, NULL, PF_P_INVAL_ACK, &ack, sizeof ack);
+	if (in->in_id != 0)
+		(void)sh_send(s, NULL, PF_P_INVAL_ACK, &ack, sizeof ack);
 }
 
 /* The session is over: every window of it is SIGBUS, as a mapping whose device went away. */

@@ -141,6 +141,7 @@ static void freeze(bool hand)
 	if (hand && atomic_load(&sh.nvma) != 0 && (pid_t)sh_sys(SYS_getpid) == sh.pid)
 		hand_over();
 	sh_lock(&fk.old);
+	sh_copies_fork(true);
 	sh_mem_lock();
 }
 
@@ -157,6 +158,7 @@ static void thaw(void)
 	sh_sigs sigs = fk.sigs;
 
 	sh_mem_unlock();
+	sh_copies_fork(false);
 	sh_unlock(&fk.old);
 	close_pair();
 	pthread_mutex_unlock(&fork_lock);
@@ -181,6 +183,8 @@ static struct sh_vma *take_table(void)
 	struct sh_vma *list = NULL, **tail = &list;
 
 	for (struct sh_vma *v = sh_vma_next(0); v != NULL; v = sh_vma_next(v->hi)) {
+		if (v->nofork)
+			continue;
 		*tail = v;
 		tail = &v->fnext;	/* the file's list is of no use any more */
 	}
@@ -210,12 +214,16 @@ static struct sh_vma *renew(bool torn)
 	return list;
 }
 
-/* Before anything else can take the addresses: thread stacks, for one. */
+/* Before anything else can take the addresses: thread stacks, for one. Copies of private windows are in place. */
 static void hold_places(const struct sh_vma *list)
 {
-	for (const struct sh_vma *v = list; v != NULL; v = v->fnext)
-		(void)sh_mmap(sh_ptr(v->lo), v->hi - v->lo, PROT_NONE,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	uint64_t end;
+
+	for (const struct sh_vma *v = list; v != NULL; v = v->fnext) {
+		for (uint64_t at = v->lo; sh_next_shown(v, &at, v->hi, &end); at = end)
+			(void)sh_mmap(sh_ptr(at), end - at, PROT_NONE,
+				      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	}
 }
 
 struct adopt_call {
@@ -261,10 +269,18 @@ static int adopt_in_crew(void *arg)
 /* What cannot be a window must not be anything else. @flags: MAP_FIXED or MAP_FIXED_NOREPLACE. */
 static void sigbus_at(const struct sh_vma *v, int empty, int flags)
 {
-	void *p = sh_mmap(sh_ptr(v->lo), v->hi - v->lo, v->prot, MAP_SHARED | MAP_NORESERVE | flags, empty, 0);
+	uint64_t end;
+	void *p;
 
-	if (sh_mmap_err(p) == 0 && p != sh_ptr(v->lo))
-		(void)sh_sys(SYS_munmap, p, v->hi - v->lo);	/* a kernel that takes the address for a hint */
+	/* Nothing at all was inherited if nobody told us of the fork. */
+	for (uint64_t at = v->lo; at < v->hi; at = end) {
+		end = v->hi;
+		if (flags == MAP_FIXED && !sh_next_shown(v, &at, v->hi, &end))
+			break;
+		p = sh_mmap(sh_ptr(at), end - at, v->prot, MAP_SHARED | MAP_NORESERVE | flags, empty, 0);
+		if (sh_mmap_err(p) == 0 && p != sh_ptr(at))
+			(void)sh_sys(SYS_munmap, p, end - at);	/* a kernel that takes the address for a hint */
+	}
 }
 
 static unsigned int sigbus_list(const struct sh_vma *list, int flags)
@@ -279,17 +295,15 @@ static unsigned int sigbus_list(const struct sh_vma *list, int flags)
 	return n;
 }
 
-/*
- * One window again, or SIGBUS memory. This is the place for what else a window is made of: whatever the parent had
- * that is not the file's own (pages that were copied on write) has to be in the child before this returns.
- */
+/* One window again, or SIGBUS memory. Copies of a private one have been inherited, and stay in either case. */
 static int remake(struct sh_vma *v, struct sh_file *heir)
 {
 	int err = -EBADF;
 	void *p;
 
 	if (heir != NULL)
-		err = sh_window_make(heir, v->lo, v->hi - v->lo, v->prot, MAP_FIXED, sh_vma_foff(v, v->lo),
+		err = v->map->private ? sh_window_inherit(heir, v) :
+		      sh_window_make(heir, v->lo, v->hi - v->lo, v->prot, MAP_FIXED, sh_vma_foff(v, v->lo),
 				     v->map->write, &p);
 	if (err) {
 		v->fnext = NULL;

@@ -20,6 +20,13 @@
 #endif
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
 #endif
 #ifndef MAP_SYNC
 #define MAP_SYNC 0x80000
@@ -146,6 +153,7 @@ static int make(struct sh_file *f, uint64_t addr, uint64_t len, int prot, int fl
 		void **out)
 {
 	bool fixed = (flags & MAP_FIXED) != 0 && (flags & MAP_FIXED_NOREPLACE) == 0;
+	unsigned int how = (write ? SH_MAY_WRITE : 0) | (flags & MAP_PRIVATE ? SH_PRIVATE : 0);
 	struct sh_file *drop = NULL;
 	void *p = sh_ptr(addr);
 	sh_sigs old;
@@ -154,7 +162,9 @@ static int make(struct sh_file *f, uint64_t addr, uint64_t len, int prot, int fl
 	if (fixed && addr % SH_PAGE)
 		return -EINVAL;
 	sh_lock(&old);
-	if (fixed) {
+	if ((how & SH_PRIVATE) && !sh_guard_probe(f->ses)) {
+		err = -ENOTTY;
+	} else if (fixed) {
 		err = sh_vma_cut(addr, addr + len);
 		if (!err)
 			err = sh_fresh_over(addr, len, prot);
@@ -164,7 +174,7 @@ static int make(struct sh_file *f, uint64_t addr, uint64_t len, int prot, int fl
 		err = reserve(addr, len, prot, flags, foff, &p);
 	}
 	if (!err) {
-		err = sh_vma_add(f, sh_addr(p), len, foff, prot, write);
+		err = sh_vma_add(f, sh_addr(p), len, foff, prot, how);
 		if (err)
 			(void)sh_sys(SYS_munmap, p, len);
 	}
@@ -203,19 +213,49 @@ int sh_window_make(struct sh_file *f, uint64_t addr, uint64_t len, int prot, int
 	return err;
 }
 
+struct inherit_call {
+	struct sh_file *f;
+	const struct sh_vma *old;
+};
+
+static int inherit_in_crew(void *arg)
+{
+	struct inherit_call *c = arg;
+	const struct sh_vma *o = c->old;
+	uint64_t end;
+	sh_sigs old;
+	int err;
+
+	sh_lock(&old);
+	err = sh_vma_add(c->f, o->lo, o->hi - o->lo, sh_vma_foff(o, o->lo), o->prot, sh_map_how(o->map));
+	for (uint64_t at = o->lo; !err && sh_next_shown(o, &at, o->hi, &end); at = end)
+		err = sh_fresh_over(at, end - at, o->prot);
+	if (!err)
+		err = sh_copies_adopt(sh_vma_find(o->lo), o);
+	sh_unlock(&old);
+	return err;
+}
+
+int sh_window_inherit(struct sh_file *f, const struct sh_vma *old)
+{
+	struct inherit_call c = { .f = f, .old = old };
+
+	return sh_crew_call(inherit_in_crew, &c);
+}
+
 /* -ENOTTY: the kernel may have it. */
 static int map_window(void *addr, size_t len, int prot, int flags, int fd, uint64_t off, void **out)
 {
 	long acc = sh_sys(SYS_fcntl, fd, F_GETFL);
+	bool private = (flags & MAP_TYPE) == MAP_PRIVATE, write;
 	struct sh_file *f;
-	bool write;
 	int err;
 
 	/* What the kernel would refuse it shall refuse in its own words. */
 	if (acc < 0 || (acc & O_PATH) || (acc & O_ACCMODE) == O_WRONLY)
 		return -ENOTTY;
-	write = (acc & O_ACCMODE) == O_RDWR;
-	if (!write && (prot & PROT_WRITE))
+	write = (acc & O_ACCMODE) == O_RDWR && !private;
+	if (!write && !private && (prot & PROT_WRITE))
 		return -ENOTTY;
 	err = sh_file_get(fd, write, &f);
 	if (err) {
@@ -240,10 +280,12 @@ static int map_window(void *addr, size_t len, int prot, int flags, int fd, uint6
 	if (err)
 		return err;
 	sh_log(SH_DEBUG, "window %p + %#zx of inode %llu", *out, len, (unsigned long long)f->ino);
+	/* Populating a private mapping that can be written to copies it, as in the kernel. */
 	if (flags & MAP_LOCKED)
 		(void)sh_sys(SYS_mlock, *out, len);
 	else if ((flags & MAP_POPULATE) && !(flags & MAP_NONBLOCK))
-		(void)sh_sys(SYS_madvise, *out, len, MADV_POPULATE_READ);
+		(void)sh_sys(SYS_madvise, *out, len,
+			     private && (prot & PROT_WRITE) ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
 	return 0;
 }
 
@@ -277,7 +319,7 @@ PF_EXPORT SH_EARLY void *mmap(void *addr, size_t len, int prot, int flags, int f
 	int type = flags & MAP_TYPE, saved = errno, err;
 	void *p;
 
-	if ((type == MAP_SHARED || type == MAP_SHARED_VALIDATE) && !(flags & MAP_ANONYMOUS) && fd >= 0 && len != 0 &&
+	if ((type == MAP_SHARED || type == MAP_SHARED_VALIDATE || type == MAP_PRIVATE) && !(flags & MAP_ANONYMOUS) && fd >= 0 && len != 0 &&
 	    off >= 0 && (uint64_t)off % SH_PAGE == 0 && ours()) {
 		err = map_window(addr, len, prot, flags, fd, (uint64_t)off, &p);
 		errno = saved;
@@ -350,7 +392,8 @@ static int whole(const struct move *m, struct sh_vma **out)
 	while (v != NULL && v->hi < hi) {
 		struct sh_vma *n = sh_vma_find(v->hi);
 
-		if (n == NULL || n->map->file != v->map->file || n->map->base != v->map->base || n->prot != v->prot)
+		if (n == NULL || n->map->file != v->map->file || n->map->base != v->map->base ||
+		    n->map->private != v->map->private || n->prot != v->prot)
 			return -EFAULT;
 		v = n;
 	}
@@ -370,16 +413,35 @@ static int grow(struct move *m, struct sh_vma *v, uint64_t foff)
 	if (sh_addr(p) != at)
 		err = -EEXIST;		/* a kernel that takes the address for a hint */
 	else
-		err = sh_vma_add(v->map->file, at, n, foff + m->old_len, v->prot, v->map->write);
+		err = sh_vma_add(v->map->file, at, n, foff + m->old_len, v->prot, sh_map_how(v->map));
 	if (err)
 		(void)sh_sys(SYS_munmap, p, n);
 	return err;
 }
 
+/* What the program stored goes along. The places it leaves are empty, as the rest. */
+static int move_copies(struct move *m)
+{
+	uint64_t hi = m->lo + pf_min64(m->old_len, m->new_len);
+	struct sh_vma *to = sh_vma_find(m->to), *v;
+	int err = 0;
+
+	for (v = sh_vma_find(m->lo); !err && v != NULL && v->lo < hi; v = sh_vma_next(v->hi)) {
+		uint64_t lo = pf_max64(v->lo, m->lo), n = pf_min64(v->hi, hi) - lo;
+
+		err = sh_copies_move(v, to, lo, n, m->to + (lo - m->lo));
+		if (!err && (m->flags & MREMAP_DONTUNMAP)) {
+			err = sh_fresh_over(lo, n, v->prot);
+			sh_zap_note(v, lo, lo + n);
+		}
+	}
+	return err;
+}
+
 static int move_away(struct move *m, struct sh_vma *v, uint64_t foff)
 {
+	unsigned int how = sh_map_how(v->map);
 	struct sh_file *f = v->map->file;
-	bool write = v->map->write;
 	int prot = v->prot, err;
 	void *p;
 
@@ -400,10 +462,12 @@ static int move_away(struct move *m, struct sh_vma *v, uint64_t foff)
 			m->to = sh_addr(p);
 	}
 	if (!err) {
-		err = sh_vma_add(f, m->to, m->new_len, foff, prot, write);
+		err = sh_vma_add(f, m->to, m->new_len, foff, prot, how);
 		if (err)
 			(void)sh_sys(SYS_munmap, m->to, m->new_len);
 	}
+	if (!err && (how & SH_PRIVATE))
+		err = move_copies(m);
 	if (!err && m->old_len != 0 && !(m->flags & MREMAP_DONTUNMAP))
 		err = unmap_locked(m->lo, m->lo + m->old_len, &m->drop);
 	sh_file_unref(f, &m->drop);
@@ -427,6 +491,8 @@ static int remap_locked(struct move *m)
 		return move_away(m, v, foff);
 	}
 	m->to = m->lo;
+	if (m->old_len == 0 && v->map->private)
+		return -EINVAL;
 	if (m->old_len == 0)
 		return m->flags & MREMAP_MAYMOVE ? move_away(m, v, foff) : -EINVAL;
 	if (m->new_len < m->old_len)
@@ -510,47 +576,120 @@ real:
 
 /* ---- mprotect ---- */
 
-static int protect_locked(uint64_t lo, uint64_t hi, int prot)
+struct protect_call {
+	uint64_t lo, hi;
+	int prot;
+	int pkey;			/* -1: none is asked for */
+};
+
+static int kernel_protect(const struct protect_call *c)
 {
-	struct sh_vma *v;
+	if (c->pkey >= 0)
+		return (int)sh_sys(SYS_pkey_mprotect, c->lo, c->hi - c->lo, c->prot, c->pkey);
+	return (int)sh_sys(SYS_mprotect, c->lo, c->hi - c->lo, c->prot);
+}
+
+/* The first store to what could only be read until now is to be seen. */
+static void guard_again(struct sh_vma *v)
+{
+	uint64_t foff = sh_vma_foff(v, v->lo), end = sh_vma_foff(v, v->hi), n;
+
+	for (; foff < end; foff += n) {
+		struct sh_slot *sl = sh_slot_find(v->map->file, foff >> PF_CHUNK_SHIFT);
+
+		n = pf_min64(end - foff, PF_CHUNK_SIZE - foff % PF_CHUNK_SIZE);
+		if (sl != NULL && !sl->sl_stored)
+			sh_map_guard(v, foff, n);
+	}
+}
+
+static int protect_window(struct sh_vma *v, const struct protect_call *c)
+{
 	int err;
 
-	for (v = sh_vma_next(lo); v != NULL && v->lo < hi; v = sh_vma_next(v->hi)) {
-		if ((prot & PROT_WRITE) && !v->map->write)
-			return -EACCES;
-	}
-	err = sh_vma_cut(lo, hi);
-	if (err)
+	if ((c->prot & PROT_WRITE) && !v->map->write && !v->map->private)
+		return -EACCES;
+	if ((c->prot & PROT_WRITE) && !(v->prot & PROT_WRITE))
+		guard_again(v);
+	err = kernel_protect(&(struct protect_call){ .lo = v->lo, .hi = v->hi, .prot = c->prot, .pkey = c->pkey });
+	if (err) {		/* it may have got half way */
+		(void)sh_sys(SYS_mprotect, v->lo, v->hi - v->lo, v->prot);
 		return err;
-	err = real_mprotect(sh_ptr(lo), hi - lo, prot) ? -errno : 0;
-	for (v = sh_vma_next(lo); v != NULL && v->lo < hi; v = sh_vma_next(v->hi)) {
-		if (!err)
-			v->prot = prot;
-		else	/* a gap in the range: the kernel may have got this far or not; windows stay as they were */
-			(void)sh_sys(SYS_mprotect, v->lo, v->hi - v->lo, v->prot);
+	}
+	v->prot = c->prot;
+	v->pkey = c->pkey > 0 ? c->pkey : 0;
+	return 0;
+}
+
+/* As the kernel, from left to right: what lies before the first thing that cannot be changed is changed. */
+static int protect_locked(const struct protect_call *c)
+{
+	int err = sh_vma_cut(c->lo, c->hi);
+
+	for (uint64_t at = c->lo, end; !err && at < c->hi; at = end) {
+		struct sh_vma *v = sh_vma_next(at);
+
+		if (v != NULL && v->lo <= at) {
+			end = v->hi;
+			err = protect_window(v, c);
+		} else {
+			end = v == NULL ? c->hi : pf_min64(v->lo, c->hi);
+			err = kernel_protect(&(struct protect_call){ .lo = at, .hi = end, .prot = c->prot,
+								     .pkey = c->pkey });
+		}
 	}
 	atomic_fetch_add(&sh_life.vgen, 1);
 	return err;
 }
 
-PF_EXPORT SH_EARLY int mprotect(void *addr, size_t len, int prot)
+static int protect_in_crew(void *arg)
 {
+	sh_sigs old;
+	int err;
+
+	sh_lock(&old);
+	err = protect_locked(arg);
+	sh_unlock(&old);
+	return err;
+}
+
+/* 1: the range has no window. */
+SH_EARLY static int protect(void *addr, size_t len, int prot, int pkey)
+{
+	struct protect_call c = { .prot = prot, .pkey = pkey };
 	int saved = errno, err;
-	uint64_t lo, hi;
+	bool mine;
 	sh_sigs old;
 
-	if (len == 0 || !span(addr, len, &lo, &hi) || lo % SH_PAGE || !any_window() ||
+	if (len == 0 || !span(addr, len, &c.lo, &c.hi) || c.lo % SH_PAGE || !any_window() ||
 	    (prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC)))
-		return real_mprotect(addr, len, prot);
+		return 1;
 	sh_lock(&old);
-	if (!sh_vma_any(lo, hi)) {
-		sh_unlock(&old);
-		return real_mprotect(addr, len, prot);
-	}
-	err = protect_locked(lo, hi, prot);
+	mine = sh_vma_any(c.lo, c.hi);
 	sh_unlock(&old);
+	if (!mine)
+		return 1;
+	err = sh_crew_call(protect_in_crew, &c);
 	errno = saved;
 	return err ? fail(err) : 0;
+}
+
+PF_EXPORT SH_EARLY int mprotect(void *addr, size_t len, int prot)
+{
+	int r = protect(addr, len, prot, -1);
+
+	return r > 0 ? real_mprotect(addr, len, prot) : r;
+}
+
+PF_EXPORT int pkey_mprotect(void *addr, size_t len, int prot, int pkey)
+{
+	int r = protect(addr, len, prot, pkey);
+	long k;
+
+	if (r <= 0)
+		return r;
+	k = sh_sys(SYS_pkey_mprotect, addr, len, prot, pkey);
+	return k < 0 ? fail((int)k) : 0;
 }
 
 /* ---- msync ---- */
@@ -614,7 +753,7 @@ static int sync_vma(struct sh_vma *v, uint64_t lo, uint64_t hi, sh_sigs *old)
 	struct sync_call c = { .ses = f->ses };
 	int err;
 
-	if (!v->map->write || !flush_vma(v, lo, hi, &c.in))
+	if (!v->map->write || v->map->private || !flush_vma(v, lo, hi, &c.in))
 		return 0;
 	f->refs++;
 	sh_unlock(old);			/* the daemon may take its time */
@@ -622,6 +761,49 @@ static int sync_vma(struct sh_vma *v, uint64_t lo, uint64_t hi, sh_sigs *old)
 	sh_file_put(f);
 	sh_lock(old);
 	return err;
+}
+
+/*
+ * The next store after an msync() is a first one again, as after the kernel's write-protecting writeback: it moves the
+ * file's times. Done before anything is flushed. Returns whether there is something to do; @really: do it.
+ */
+static bool guard_range(uint64_t lo, uint64_t hi, bool really)
+{
+	bool any = false;
+
+	for (struct sh_vma *v = sh_vma_next(lo); v != NULL && v->lo < hi; v = sh_vma_next(v->hi)) {
+		struct sh_file *f = v->map->file;
+		uint64_t foff = sh_vma_foff(v, pf_max64(lo, v->lo)), end = sh_vma_foff(v, pf_min64(hi, v->hi)), n;
+
+		for (; !v->map->private && sh_can_guard(f->ses) && foff < end; foff += n) {
+			struct sh_slot *sl = sh_slot_find(f, foff >> PF_CHUNK_SHIFT);
+
+			n = pf_min64(end - foff, PF_CHUNK_SIZE - foff % PF_CHUNK_SIZE);
+			if (sl == NULL || !sl->sl_stored)
+				continue;
+			any = true;
+			if (!really)
+				return true;
+			sl->sl_stored = false;
+			for (struct sh_vma *o = f->vmas; o != NULL; o = o->fnext)
+				if (o->prot & PROT_WRITE)
+					sh_map_guard(o, foff, n);
+		}
+	}
+	return any;
+}
+
+struct range_call { uint64_t lo, hi; };
+
+static int guard_in_crew(void *arg)
+{
+	struct range_call *c = arg;
+	sh_sigs old;
+
+	sh_lock(&old);
+	(void)guard_range(c->lo, c->hi, true);
+	sh_unlock(&old);
+	return 0;
 }
 
 PF_EXPORT int msync(void *addr, size_t len, int flags)
@@ -639,6 +821,13 @@ PF_EXPORT int msync(void *addr, size_t len, int flags)
 	if (!sh_vma_any(lo, hi)) {
 		sh_unlock(&old);
 		return real_msync(addr, len, flags);
+	}
+	if ((flags & MS_SYNC) && guard_range(lo, hi, false)) {
+		struct range_call c = { .lo = lo, .hi = hi };
+
+		sh_unlock(&old);
+		err = sh_crew_call(guard_in_crew, &c);
+		sh_lock(&old);
 	}
 	for (at = lo; at < hi && !err;) {
 		uint64_t end;
@@ -699,7 +888,7 @@ static int remove_range(uint64_t lo, uint64_t hi)
 	while (lo < hi) {
 		sh_lock(&old);
 		v = sh_vma_find(lo);
-		err = v == NULL ? -ENOMEM : !v->map->write ? -EACCES : 0;
+		err = v == NULL ? -ENOMEM : !v->map->write || v->map->private ? -EACCES : 0;
 		if (!err) {
 			p = (struct punch){ .f = v->map->file, .foff = sh_vma_foff(v, lo),
 					    .len = pf_min64(hi, v->hi) - lo };
@@ -717,33 +906,112 @@ static int remove_range(uint64_t lo, uint64_t hi)
 	return 0;
 }
 
+/* Private pages become the file's again. What the kernel did by itself may have shown an old block for an instant. */
+static void forget_copies(uint64_t lo, uint64_t hi)
+{
+	for (struct sh_vma *v = sh_vma_next(lo); v != NULL && v->lo < hi; v = sh_vma_next(v->hi)) {
+		uint64_t from = pf_max64(lo, v->lo), to = pf_min64(hi, v->hi);
+
+		if (!v->map->private)
+			continue;
+		sh_copies_drop(v, from, to);
+		sh_zap(v, sh_vma_foff(v, from), to - from);
+	}
+}
+
+/* The child's windows are made by us, not by the kernel, so it is ours to know. */
+static int advise_fork(uint64_t lo, uint64_t hi, bool inherit)
+{
+	int err = sh_vma_cut(lo, hi);
+
+	for (struct sh_vma *v = sh_vma_next(lo); !err && v != NULL && v->lo < hi; v = sh_vma_next(v->hi))
+		v->nofork = !inherit;
+	return err;
+}
+
+struct advise_call {
+	uint64_t lo, hi;
+	int advice;
+	bool mine, in_kernel;
+};
+
+/* Lock held; windows in the range. *in_kernel: without an error, the kernel has something to do as well. */
+static int advise(uint64_t lo, uint64_t hi, int advice, bool *in_kernel)
+{
+	int err;
+
+	*in_kernel = false;
+	switch (advice) {
+	case MADV_DONTNEED:
+	case MADV_DONTNEED_LOCKED:
+		err = real_madvise(sh_ptr(lo), hi - lo, advice) ? -errno : 0;
+		if (!err || err == -ENOMEM)
+			forget_copies(lo, hi);
+		return err;
+	case MADV_DOFORK:		/* never of the memory: a child gets windows of its own */
+		return advise_fork(lo, hi, true);
+	case MADV_DONTFORK:
+		*in_kernel = true;
+		return advise_fork(lo, hi, false);
+	case MADV_FREE:			/* as for any file */
+	case MADV_WIPEONFORK:
+	case MADV_GUARD_INSTALL:	/* would be lost with the next exchange */
+		return -EINVAL;
+	default:
+		*in_kernel = true;
+		return 0;
+	}
+}
+
+/* The crew has the userfaultfd. */
+static int advise_in_crew(void *arg)
+{
+	struct advise_call *c = arg;
+	sh_sigs old;
+	int err = 0;
+
+	sh_lock(&old);
+	c->mine = sh_vma_any(c->lo, c->hi);
+	if (c->mine)
+		err = advise(c->lo, c->hi, c->advice, &c->in_kernel);
+	sh_unlock(&old);
+	return err;
+}
+
+static bool passes(int advice)
+{
+	switch (advice) {
+	case MADV_DONTNEED:
+	case MADV_DONTNEED_LOCKED:
+	case MADV_REMOVE:
+	case MADV_DOFORK:
+	case MADV_DONTFORK:
+	case MADV_FREE:
+	case MADV_WIPEONFORK:
+	case MADV_GUARD_INSTALL:
+		return false;
+	default:
+		return true;
+	}
+}
+
 PF_EXPORT SH_EARLY int madvise(void *addr, size_t len, int advice)
 {
-	int saved = errno, err;
-	uint64_t lo, hi;
-	bool mine;
+	struct advise_call c = { .advice = advice };
+	int saved = errno, err = 0;
 	sh_sigs old;
 
-	if (advice != MADV_REMOVE && advice != MADV_DOFORK && advice != MADV_FREE && advice != MADV_WIPEONFORK)
-		return real_madvise(addr, len, advice);
-	if (!span(addr, len, &lo, &hi) || lo % SH_PAGE || lo == hi || !any_window())
+	if (!any_window() || passes(advice) || !span(addr, len, &c.lo, &c.hi) || c.lo % SH_PAGE || c.lo == c.hi)
 		return real_madvise(addr, len, advice);
 	sh_lock(&old);
-	mine = sh_vma_any(lo, hi);
+	c.mine = sh_vma_any(c.lo, c.hi);
 	sh_unlock(&old);
-	if (!mine)
+	if (c.mine && advice == MADV_REMOVE)	/* on the device's own mapping it would punch the image */
+		err = remove_range(c.lo, c.hi);
+	else if (c.mine)
+		err = sh_crew_call(advise_in_crew, &c);
+	if (!err && (!c.mine || c.in_kernel))
 		return real_madvise(addr, len, advice);
-	switch (advice) {
-	case MADV_REMOVE:		/* on the device's own mapping it would punch the image */
-		err = remove_range(lo, hi);
-		break;
-	case MADV_DOFORK:		/* a child gets windows of its own, never copies of ours */
-		err = 0;
-		break;
-	default:			/* as for any shared file mapping */
-		err = -EINVAL;
-		break;
-	}
 	errno = saved;
 	return err ? fail(err) : 0;
 }

@@ -113,22 +113,33 @@ struct sh_session;
 struct sh_vma {
 	uint64_t lo, hi;			/* addresses, page aligned */
 	int prot;
+	int pkey;				/* protection key; 0: the default one */
+	bool nofork;				/* MADV_DONTFORK by the program */
 	struct sh_map *map;
 	uint64_t prio;				/* treap */
 	struct sh_vma *left, *right;
 	struct sh_vma *fnext, **fprev;		/* of the file */
 };
 
-/* Which pages of a chunk are replaced by a mapping of the device or of the empty file; per map. */
+/*
+ * What a chunk's pages show; per map.
+ *   dev    replaced by a mapping of the device or of the empty file
+ *   mark   shared maps: of these, the ones that are write-protected: the first store has to be announced.
+ *          private maps: pages that are the map's own copies. Not in dev, and nothing but munmap(), MADV_DONTNEED and a
+ *          truncate takes them away.
+ */
 struct sh_mchunk {
 	uint64_t dev[SH_CHUNK_PAGES / 64];
+	uint64_t mark[SH_CHUNK_PAGES / 64];
 	uint32_t touched;			/* anything was put there since the last zap */
 	uint32_t used;				/* ... or ever */
+	struct sh_kept *kept;			/* private.c */
 };
 
 struct sh_map {
 	struct sh_file *file;
 	bool write;				/* opened for writing: may become PROT_WRITE */
+	bool private;				/* MAP_PRIVATE */
 	uint64_t base;				/* address of file offset 0, modulo 2^64 */
 	uint64_t chunk0, nchunk;		/* 2 MiB pieces of the file covered */
 	unsigned int refs;			/* vmas */
@@ -145,6 +156,7 @@ struct sh_file {
 	uint64_t st_ino;
 	uint64_t fh;
 	bool write;				/* fh may write */
+	bool told;				/* the daemon knows that we have private copies of it */
 	unsigned int refs;			/* vmas and calls in progress */
 	struct sh_vma *vmas;
 	struct sh_slot *slots;			/* LIVE, SETTING, REMOVING ones */
@@ -185,6 +197,7 @@ struct sh_slot {
 	uint64_t sl_size;			/* of the file, as of the last answer */
 	enum sh_slot_state sl_state;
 	bool sl_dead_wait;			/* DEAD, and REMOVEMAPPING is under way */
+	bool sl_stored;				/* the daemon knows of stores since the last invalidate or msync */
 	uint32_t sl_idx;
 	struct sh_slot *sl_hnext;		/* hash chain, or free list */
 	struct sh_slot *sl_fnext, **sl_fprev;	/* of the file */
@@ -199,6 +212,7 @@ struct sh_want {
 	struct sh_file *file;			/* pin's */
 	uint64_t foff;
 	bool write;
+	bool private;				/* a store makes a copy, which the file need not know */
 	unsigned int tries;
 	struct sh_waiter *waiter;
 };
@@ -233,6 +247,7 @@ struct sh_session {
 	int fd;					/* in the crew's table, like devfd */
 	int devfd;
 	bool rdonly, msync;
+	bool no_guard;				/* its device cannot be write-protected: see sh_guards() */
 	atomic_bool lost;
 	uint64_t dev_bytes;
 	uint32_t nslot, nrec;
@@ -288,6 +303,7 @@ struct sh_state {
 	bool disabled;
 	bool user_mode_test;			/* tests: as if there were no privilege */
 	bool zap_unsafe;			/* tests: invalidate by munmap + mmap, the way that loses stores */
+	bool copy_unsafe;			/* tests: private copies are made by the kernel, and not noted */
 	uint8_t pin_test;			/* tests of the handshake: SH_TEST_* */
 	atomic_bool mcl_future;
 
@@ -300,6 +316,7 @@ struct sh_state {
 	atomic_bool refused;			/* a daemon did not give us a session */
 	char refused_by[PINFS_SOCK_MAX];	/* ... for want of permission: the first; set before the flag */
 	bool user_mode;				/* userfaultfd does not see the kernel's own accesses */
+	bool guard;				/* it sees stores to write-protected pages of files */
 	int uffd, bell, eof_fd, pidfd;		/* crew's table */
 	int no_engine;				/* -errno why the threads cannot run here; not tried again */
 	_Atomic int stuck;			/* -errno: a call is refused that they need; serve ends it all */
@@ -408,7 +425,14 @@ int sh_file_idle(void *file);				/* crew; lock not held */
 struct sh_vma *sh_vma_find(uint64_t addr);		/* that contains addr */
 struct sh_vma *sh_vma_next(uint64_t addr);		/* first with hi > addr */
 bool sh_vma_any(uint64_t lo, uint64_t hi);
-int sh_vma_add(struct sh_file *f, uint64_t addr, uint64_t len, uint64_t foff, int prot, bool write);
+#define SH_MAY_WRITE 1U
+#define SH_PRIVATE 2U
+int sh_vma_add(struct sh_file *f, uint64_t addr, uint64_t len, uint64_t foff, int prot, unsigned int how);
+static inline unsigned int sh_map_how(const struct sh_map *m)
+{
+	return (m->write ? SH_MAY_WRITE : 0) | (m->private ? SH_PRIVATE : 0);
+}
+struct sh_mchunk *sh_mchunk(const struct sh_vma *v, uint64_t chunk);
 int sh_vma_cut(uint64_t lo, uint64_t hi);		/* split so that lo and hi are borders; -ENOMEM */
 /* Forget [lo, hi), borders cut before. Files without a reference left are chained to *drop, for sh_file_drop()
  * later. */
@@ -453,6 +477,7 @@ void sh_serve_timer(void);
 int sh_fresh(uint64_t at, uint64_t len, int prot, int flags, void **out);
 int sh_fresh_over(uint64_t at, uint64_t len, int prot);	/* in place of what is there, atomically */
 void sh_zap(struct sh_vma *v, uint64_t foff, uint64_t len);	/* atomically empty again */
+void sh_zap_note(struct sh_vma *v, uint64_t lo, uint64_t hi);	/* fresh memory is in place there already */
 void sh_zap_file(struct sh_file *f, uint64_t foff, uint64_t len);
 int sh_map_page(struct sh_vma *v, struct sh_slot *sl, uint64_t addr);
 bool sh_chunk_used(const struct sh_vma *v, uint64_t foff);	/* was ever mapped: may have stores to flush */
@@ -461,11 +486,43 @@ void sh_map_filled(struct sh_vma *v, struct sh_slot *sl);	/* blocks over the zer
 void sh_map_sigbus(struct sh_vma *v, uint64_t lo, uint64_t hi);
 int sh_map_zero(struct sh_vma *v, struct sh_slot *sl, uint64_t addr);
 void sh_uffd_wake(uint64_t addr, uint64_t len);
+int sh_uffd_watch(uint64_t addr, uint64_t len);		/* register: missing pages and write-protected ones */
+int sh_uffd_protect(uint64_t addr, uint64_t len, bool on);	/* wakes nobody */
+/* Can a store to a mapping of this session's device be made to wait for us? */
+bool sh_can_guard(struct sh_session *s);
+bool sh_guard_probe(struct sh_session *s);		/* the same, after a try */
+void sh_map_stored(struct sh_vma *v, struct sh_slot *sl);	/* the chunk's guards go */
+void sh_map_guard(struct sh_vma *v, uint64_t foff, uint64_t len);	/* and come back */
+static inline bool sh_bit(const uint64_t *map, unsigned int i) { return (map[i / 64] >> (i % 64)) & 1; }
+void sh_bits_put(uint64_t *map, unsigned int first, unsigned int n, bool on);
+
+/* ---- private.c: copied pages of MAP_PRIVATE windows; lock held ---- */
+/* The next piece of [*at, hi) that is no copies, [*at, *end); false: there is none. All of a shared window. */
+bool sh_next_shown(const struct sh_vma *v, uint64_t *at, uint64_t hi, uint64_t *end);
+bool sh_next_copies(const struct sh_vma *v, uint64_t *at, uint64_t hi, uint64_t *end);
+/* A store to a page that is @pg in the file. 0: the page is a copy now, and whoever waits for it is awake. */
+int sh_copy_page(struct sh_vma *v, uint64_t addr, uint64_t pg);
+int sh_copy_rest(struct sh_vma *v, uint64_t lo, uint64_t hi);	/* what is mapped there becomes copies */
+bool sh_is_kept(const struct sh_mchunk *c, unsigned int page);
+/* A page that was put aside comes back: 1. Or 0: there is none, or the file ends before it, and it is gone. */
+int sh_keep_back(struct sh_vma *v, uint64_t addr, uint64_t pg);
+/* Copies of [foff, to the end) of the file may have to go: they are put aside until the daemon knows, or the page is
+ * touched. */
+void sh_keep(struct sh_vma *v, uint64_t foff);
+void sh_keep_drop(struct sh_vma *v, uint64_t foff);	/* they are gone */
+void sh_copies_drop(struct sh_vma *v, uint64_t lo, uint64_t hi);	/* by address; the memory stays as it is */
+int sh_copies_move(struct sh_vma *from, struct sh_vma *to, uint64_t lo, uint64_t len, uint64_t dst);
+/* Of another map of the same pages, whose memory this is (a child's of its parent's). */
+int sh_copies_adopt(struct sh_vma *v, const struct sh_vma *old);
+void sh_copies_fork(bool inherit);
+void sh_map_unkeep(struct sh_map *m);		/* frees what was put aside */
 
 /* ---- hooks_map.c ---- */
-/* Takes the lock. @len is a multiple of the page size. */
+/* Takes the lock. @len is a multiple of the page size. @flags: MAP_PRIVATE, MAP_FIXED, MAP_FIXED_NOREPLACE. */
 int sh_window_make(struct sh_file *f, uint64_t addr, uint64_t len, int prot, int flags, uint64_t foff, bool write,
 		   void **out);
+/* In the child of a fork: @old's window again, where its copies are in place. */
+int sh_window_inherit(struct sh_file *f, const struct sh_vma *old);
 
 /* ---- hooks_fork.c ---- */
 void sh_fork_init(void);

@@ -90,6 +90,7 @@ struct sh_slot *sh_slot_new(struct sh_file *f, uint64_t chunk)
 	sl->sl_wants = NULL;
 	sl->sl_wtail = NULL;
 	sl->sl_dead_wait = false;
+	sl->sl_stored = false;
 	atomic_store(&sl->sl_watch, 0);
 	p = chain(s, f->ino, chunk);
 	sl->sl_hnext = *p;
@@ -180,6 +181,7 @@ void sh_slot_forget(struct sh_slot *sl, uint64_t foff, uint64_t len)
 
 	if (a >= b)
 		return;
+	sl->sl_stored = false;
 	change_begin(sl);
 	for (uint64_t i = a / SH_PAGE; i < PF_DIV_UP(b, SH_PAGE); i++)
 		atomic_store_explicit(&sl->sl_page[i], SH_PG_UNKNOWN, memory_order_relaxed);

@@ -114,11 +114,12 @@ static struct sh_map *map_new(struct sh_file *f, uint64_t addr, uint64_t len, ui
 
 static void map_free(struct sh_map *m)
 {
+	sh_map_unkeep(m);
 	sh_free(m->chunk, m->nchunk * sizeof *m->chunk);
 	sh_free(m, sizeof *m);
 }
 
-int sh_vma_add(struct sh_file *f, uint64_t addr, uint64_t len, uint64_t foff, int prot, bool write)
+int sh_vma_add(struct sh_file *f, uint64_t addr, uint64_t len, uint64_t foff, int prot, unsigned int how)
 {
 	struct sh_vma *v = sh_alloc(sizeof *v);
 	struct sh_map *m;
@@ -134,7 +135,8 @@ int sh_vma_add(struct sh_file *f, uint64_t addr, uint64_t len, uint64_t foff, in
 	v->hi = addr + len;
 	v->prot = prot;
 	v->map = m;
-	m->write = write;
+	m->write = (how & SH_MAY_WRITE) != 0;
+	m->private = (how & SH_PRIVATE) != 0;
 	link_vma(v);
 	return 0;
 }
@@ -151,6 +153,8 @@ static int cut_at(uint64_t at)
 	n->lo = at;
 	n->hi = v->hi;
 	n->prot = v->prot;
+	n->pkey = v->pkey;
+	n->nofork = v->nofork;
 	n->map = v->map;
 	v->hi = at;
 	link_vma(n);

@@ -9,6 +9,10 @@
  * device page, or after it, and then faults and waits. There is no instant without a mapping. The daemon gets
  * its acknowledgement after mremap() has returned; by then no page table of this process leads to the old
  * blocks, and a new one is made only from an answer that serve reads after the invalidation.
+ *
+ * GUARDED pages are mappings of the device that are write-protected, so that serve sees the first store: in private
+ * windows, to make a copy (private.c); in shared ones, to let the daemon move the file's times, as the kernel does in
+ * a write fault.
  */
 #include "sh.h"
 
@@ -19,6 +23,7 @@
 #include <sys/syscall.h>
 
 #define RUN_BUDGET 128U			/* pieces mapped for one fault: a fragmented chunk fills up over several */
+#define GUARD_COST 8U			/* ... that are guarded: as dear as this many others */
 #define ZERO_PAGES 16U			/* holes filled around a read */
 
 static const unsigned char zeros[ZERO_PAGES * SH_PAGE] __attribute__((aligned(4096)));
@@ -33,14 +38,24 @@ void sh_uffd_wake(uint64_t addr, uint64_t len)
 		sh_crew_fatal("ioctl(2)", err);	/* those who wait there could never be woken */
 }
 
-static int watch(void *p, uint64_t len)
+int sh_uffd_watch(uint64_t addr, uint64_t len)
 {
 	struct uffdio_register r = {
-		.range = { .start = sh_addr(p), .len = len },
+		.range = { .start = addr, .len = len },
 		.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP,
 	};
 
 	return (int)sh_sys(SYS_ioctl, sh.uffd, UFFDIO_REGISTER, &r);
+}
+
+int sh_uffd_protect(uint64_t addr, uint64_t len, bool on)
+{
+	struct uffdio_writeprotect w = {
+		.range = { .start = addr, .len = len },
+		.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : UFFDIO_WRITEPROTECT_MODE_DONTWAKE,
+	};
+
+	return (int)sh_sys(SYS_ioctl, sh.uffd, UFFDIO_WRITEPROTECT, &w);
 }
 
 /*
@@ -62,7 +77,7 @@ int sh_fresh(uint64_t at, uint64_t len, int prot, int flags, void **out)
 		(void)sh_sys(SYS_mprotect, p, len, prot);
 	}
 	(void)sh_sys(SYS_madvise, p, len, MADV_DONTFORK);
-	err = watch(p, len);
+	err = sh_uffd_watch(sh_addr(p), len);
 	if (err) {
 		(void)sh_sys(SYS_munmap, p, len);
 		return err;
@@ -87,36 +102,42 @@ int sh_fresh_over(uint64_t at, uint64_t len, int prot)
 
 /* ---- the map's own notes ---- */
 
-static struct sh_mchunk *mchunk(const struct sh_vma *v, uint64_t chunk)
+struct sh_mchunk *sh_mchunk(const struct sh_vma *v, uint64_t chunk)
 {
 	return &v->map->chunk[chunk - v->map->chunk0];
 }
 
-static bool dev_get(const struct sh_mchunk *c, unsigned int i)
-{
-	return (c->dev[i / 64] >> (i % 64)) & 1;
-}
-
-static void dev_put(struct sh_mchunk *c, unsigned int first, unsigned int n, bool on)
+void sh_bits_put(uint64_t *map, unsigned int first, unsigned int n, bool on)
 {
 	for (unsigned int i = first; i < first + n; i++) {
 		if (on)
-			c->dev[i / 64] |= UINT64_C(1) << (i % 64);
+			map[i / 64] |= UINT64_C(1) << (i % 64);
 		else
-			c->dev[i / 64] &= ~(UINT64_C(1) << (i % 64));
+			map[i / 64] &= ~(UINT64_C(1) << (i % 64));
 	}
+}
+
+/* Nothing is to be put there: it shows what it should, or is the program's own. */
+static bool taken(const struct sh_vma *v, const struct sh_mchunk *c, unsigned int i)
+{
+	return sh_bit(c->dev, i) || (v->map->private && (sh_bit(c->mark, i) || sh_is_kept(c, i)));
 }
 
 bool sh_chunk_used(const struct sh_vma *v, uint64_t foff)
 {
-	return mchunk(v, foff >> PF_CHUNK_SHIFT)->used != 0;
+	return sh_mchunk(v, foff >> PF_CHUNK_SHIFT)->used != 0;
 }
 
 bool sh_page_mapped(const struct sh_vma *v, uint64_t addr)
 {
 	uint64_t foff = sh_vma_foff(v, addr);
 
-	return dev_get(mchunk(v, foff >> PF_CHUNK_SHIFT), (unsigned int)(foff / SH_PAGE % SH_CHUNK_PAGES));
+	return taken(v, sh_mchunk(v, foff >> PF_CHUNK_SHIFT), (unsigned int)(foff / SH_PAGE % SH_CHUNK_PAGES));
+}
+
+bool sh_can_guard(struct sh_session *s)
+{
+	return sh.guard && !s->no_guard;
 }
 
 /* Pages [*a, *b) of @chunk that lie in @v. */
@@ -163,13 +184,35 @@ static void zap_run(struct sh_vma *v, uint64_t lo, uint64_t hi)
 		zap_run(v, mid, hi);
 		return;
 	}
+	if (err == -ENOMEM && v->map->private && sh_copy_rest(v, lo, hi) == 0)
+		err = 0;
 	if (err)
 		zap_hard(v, lo, hi, err);
 	sh_uffd_wake(lo, hi - lo);
 }
 
+/* The pages of [lo, hi) show nothing any more. */
+void sh_zap_note(struct sh_vma *v, uint64_t lo, uint64_t hi)
+{
+	for (uint64_t at = lo; at < hi;) {
+		uint64_t foff = sh_vma_foff(v, at), n = pf_min64(hi - at, PF_CHUNK_SIZE - foff % PF_CHUNK_SIZE);
+		struct sh_mchunk *mc = sh_mchunk(v, foff >> PF_CHUNK_SHIFT);
+		unsigned int first = (unsigned int)(foff / SH_PAGE % SH_CHUNK_PAGES), a, b;
+
+		sh_bits_put(mc->dev, first, (unsigned int)(n / SH_PAGE), false);
+		if (!v->map->private) {
+			sh_bits_put(mc->mark, first, (unsigned int)(n / SH_PAGE), false);
+			/* Still touched where another vma of the map, or pages outside the range, share the chunk. */
+			vma_pages(v, foff >> PF_CHUNK_SHIFT, &a, &b);
+			if (v->map->refs == 1 && n / SH_PAGE == b - a)
+				mc->touched = 0;
+		}
+		at += n;
+	}
+}
+
 /* Empty [foff, foff + len) of the file in @v; untouched chunks at both ends cost nothing, and one call serves
- * any length. */
+ * any length. Copies of a private map stay. */
 void sh_zap(struct sh_vma *v, uint64_t foff, uint64_t len)
 {
 	uint64_t vlo = sh_vma_foff(v, v->lo), vhi = sh_vma_foff(v, v->hi);
@@ -181,23 +224,19 @@ void sh_zap(struct sh_vma *v, uint64_t foff, uint64_t len)
 	if (lo >= hi)
 		return;
 	for (uint64_t c = lo >> PF_CHUNK_SHIFT; c <= (hi - 1) >> PF_CHUNK_SHIFT; c++) {
-		struct sh_mchunk *mc = mchunk(v, c);
-		uint64_t clo = pf_max64(lo, c << PF_CHUNK_SHIFT), chi = pf_min64(hi, (c + 1) << PF_CHUNK_SHIFT);
-		unsigned int a, b;
-
-		if (!mc->touched)
+		if (!sh_mchunk(v, c)->touched)
 			continue;
-		first = pf_min64(first, clo);
-		last = chi;
-		dev_put(mc, (unsigned int)(clo / SH_PAGE % SH_CHUNK_PAGES), (unsigned int)((chi - clo) / SH_PAGE),
-			false);
-		/* Still touched where another vma of the map, or pages outside the range, share the chunk. */
-		vma_pages(v, c, &a, &b);
-		if (v->map->refs == 1 && (chi - clo) / SH_PAGE == b - a)
-			mc->touched = 0;
+		first = pf_min64(first, pf_max64(lo, c << PF_CHUNK_SHIFT));
+		last = pf_min64(hi, (c + 1) << PF_CHUNK_SHIFT);
 	}
-	if (first < last)
-		zap_run(v, v->map->base + first, v->map->base + last);
+	if (first >= last)
+		return;
+	first += v->map->base;
+	last += v->map->base;
+	for (uint64_t at = first; sh_next_shown(v, &at, last, &end); at = end) {
+		zap_run(v, at, end);
+		sh_zap_note(v, at, end);
+	}
 }
 
 void sh_zap_file(struct sh_file *f, uint64_t foff, uint64_t len)
@@ -217,7 +256,56 @@ static int place(struct sh_vma *v, uint64_t addr, uint64_t len, int fd, uint64_t
 	return err;
 }
 
-void sh_map_sigbus(struct sh_vma *v, uint64_t lo, uint64_t hi)
+/* Is @s's device on something whose pages can be write-protected? Else its stores are seen when they are faults. */
+static int guard(struct sh_session *s, uint64_t addr, uint64_t len)
+{
+	int err = sh_uffd_watch(addr, len);
+
+	if (err == -EINVAL && !s->no_guard) {
+		s->no_guard = true;
+		sh_log(SH_INFO, "the device of @%s cannot be write-protected: no private windows", s->sock + 1);
+	}
+	return err || sh.copy_unsafe ? err : sh_uffd_protect(addr, len, true);
+}
+
+/* Made elsewhere, and moved there in one step: in place there would be an instant in which a store passes unseen. */
+static int place_guarded(struct sh_vma *v, uint64_t addr, uint64_t len, uint64_t doff)
+{
+	struct sh_session *s = v->map->file->ses;
+	void *p = sh_mmap(NULL, len, v->prot, v->map->private ? MAP_PRIVATE | MAP_NORESERVE : MAP_SHARED, s->devfd,
+			  doff);
+	int err = sh_mmap_err(p);
+
+	if (err)
+		return err;
+	(void)sh_sys(SYS_madvise, p, len, MADV_DONTFORK);
+	err = guard(s, sh_addr(p), len);
+	if (!err) {
+		(void)sh_sys(SYS_madvise, p, len, MADV_POPULATE_READ);
+		err = sh_mmap_err(sh_ptr((uint64_t)sh_sys(SYS_mremap, p, len, len, MREMAP_MAYMOVE | MREMAP_FIXED,
+							  addr)));
+	}
+	if (err)
+		(void)sh_sys(SYS_munmap, p, len);
+	return err;
+}
+
+/* A page of the device: tried once, before anybody relies on it. */
+bool sh_guard_probe(struct sh_session *s)
+{
+	void *p;
+
+	if (!sh_can_guard(s))
+		return false;
+	p = sh_mmap(NULL, SH_PAGE, PROT_READ, MAP_PRIVATE, s->devfd, 0);
+	if (sh_mmap_err(p))
+		return false;
+	(void)guard(s, sh_addr(p), SH_PAGE);
+	(void)sh_sys(SYS_munmap, p, SH_PAGE);
+	return sh_can_guard(s);
+}
+
+static void sigbus_piece(struct sh_vma *v, uint64_t lo, uint64_t hi)
 {
 	if (place(v, lo, hi - lo, sh.eof_fd, 0, 0)) {
 		int err = sh_mmap_err(sh_mmap(sh_ptr(lo), hi - lo, PROT_NONE,
@@ -228,57 +316,132 @@ void sh_map_sigbus(struct sh_vma *v, uint64_t lo, uint64_t hi)
 	}
 	for (uint64_t at = lo; at < hi;) {
 		uint64_t foff = sh_vma_foff(v, at), n = pf_min64(hi - at, PF_CHUNK_SIZE - foff % PF_CHUNK_SIZE);
-		struct sh_mchunk *mc = mchunk(v, foff >> PF_CHUNK_SHIFT);
+		struct sh_mchunk *mc = sh_mchunk(v, foff >> PF_CHUNK_SHIFT);
+		unsigned int first = (unsigned int)(foff / SH_PAGE % SH_CHUNK_PAGES);
 
-		dev_put(mc, (unsigned int)(foff / SH_PAGE % SH_CHUNK_PAGES), (unsigned int)(n / SH_PAGE), true);
+		sh_bits_put(mc->dev, first, (unsigned int)(n / SH_PAGE), true);
+		if (!v->map->private)
+			sh_bits_put(mc->mark, first, (unsigned int)(n / SH_PAGE), false);
 		mc->touched = 1;
 		at += n;
 	}
 	sh_uffd_wake(lo, hi - lo);
 }
 
-/* One run of pages that are in one piece, from page *i on, below @b. */
-static int map_run(struct sh_vma *v, struct sh_slot *sl, unsigned int *i, unsigned int b, bool *done)
+/* Every access is SIGBUS, except to copies of a private map. */
+void sh_map_sigbus(struct sh_vma *v, uint64_t lo, uint64_t hi)
 {
-	struct sh_mchunk *mc = mchunk(v, sl->sl_chunk);
+	uint64_t end;
+
+	for (uint64_t at = lo; sh_next_shown(v, &at, hi, &end); at = end)
+		sigbus_piece(v, at, end);
+}
+
+/* Does the first store to a page of @sl, mapped now in @v, have to be seen? */
+static bool guards(const struct sh_vma *v, const struct sh_slot *sl)
+{
+	return v->map->private || ((v->prot & PROT_WRITE) && !sl->sl_stored && sh_can_guard(sl->sl_ses));
+}
+
+/* One run of pages that are in one piece, from page *i on, below @b. *cost: what it takes of the budget. */
+static int map_run(struct sh_vma *v, struct sh_slot *sl, unsigned int *i, unsigned int b, unsigned int *cost)
+{
+	struct sh_mchunk *mc = sh_mchunk(v, sl->sl_chunk);
 	uint64_t pg = atomic_load_explicit(&sl->sl_page[*i], memory_order_relaxed), next;
 	uint64_t addr = v->map->base + (sl->sl_chunk << PF_CHUNK_SHIFT) + *i * SH_PAGE;
+	bool guarded = sh_pg_here(pg) && guards(v, sl);
 	unsigned int n = 1;
 	int err;
 
-	*done = false;
-	if (dev_get(mc, *i) || (!sh_pg_here(pg) && !sh_pg_bus(pg))) {
+	*cost = 0;
+	if (taken(v, mc, *i) || (!sh_pg_here(pg) && !sh_pg_bus(pg))) {
 		*i += 1;
 		return 0;
 	}
-	while (*i + n < b && !dev_get(mc, *i + n)) {
+	while (*i + n < b && !taken(v, mc, *i + n)) {
 		next = atomic_load_explicit(&sl->sl_page[*i + n], memory_order_relaxed);
 		if (sh_pg_here(pg) ? next != pg + n * SH_PAGE : !sh_pg_bus(next))
 			break;
 		n++;
 	}
-	if (sh_pg_here(pg))
-		err = place(v, addr, n * SH_PAGE, sl->sl_ses->devfd, pg, MAP_POPULATE);
-	else
-		err = place(v, addr, n * SH_PAGE, sh.eof_fd, 0, 0);
+	err = guarded ? place_guarded(v, addr, n * SH_PAGE, pg) : 0;
+	if (guarded && err && !v->map->private && err != -ENOMEM)
+		guarded = false;	/* this device cannot; then the store is not seen */
+	if (!guarded)
+		err = place(v, addr, n * SH_PAGE, sh_pg_here(pg) ? sl->sl_ses->devfd : sh.eof_fd, sh_pg_here(pg) ? pg : 0,
+			    sh_pg_here(pg) ? MAP_POPULATE : 0);
 	if (err)
 		return err;
 	mc->touched = mc->used = 1;
-	dev_put(mc, *i, n, true);
-	*done = true;
+	sh_bits_put(mc->dev, *i, n, true);
+	if (!v->map->private)
+		sh_bits_put(mc->mark, *i, n, guarded);
+	*cost = guarded ? GUARD_COST : 1;
 	*i += n;
 	return 0;
 }
 
 static void map_rest(struct sh_vma *v, struct sh_slot *sl, unsigned int a, unsigned int b)
 {
-	unsigned int budget = RUN_BUDGET;
-	bool done;
+	unsigned int budget = RUN_BUDGET, cost;
 
 	while (a < b && budget > 0) {
-		if (map_run(v, sl, &a, b, &done))
+		if (map_run(v, sl, &a, b, &cost))
 			break;
-		budget -= done;
+		budget -= cost < budget ? cost : budget;
+	}
+}
+
+/*
+ * The daemon knows that stores to this chunk happen: no more need to see the first. A whole chunk is mapped anew, as
+ * one that was never guarded, for only such a one can be a huge page.
+ */
+void sh_map_stored(struct sh_vma *v, struct sh_slot *sl)
+{
+	uint64_t start = sl->sl_chunk << PF_CHUNK_SHIFT, at;
+	struct sh_mchunk *mc;
+	unsigned int a, b, i, n;
+
+	if (v->map->private || !pf_range_overlap(start, PF_CHUNK_SIZE, sh_vma_foff(v, v->lo), v->hi - v->lo))
+		return;
+	mc = sh_mchunk(v, sl->sl_chunk);
+	vma_pages(v, sl->sl_chunk, &a, &b);
+	for (i = a; i < b; i += n) {
+		for (n = 1; i + n < b && sh_bit(mc->mark, i + n) == sh_bit(mc->mark, i);)
+			n++;
+		if (!sh_bit(mc->mark, i))
+			continue;
+		at = v->map->base + start + i * SH_PAGE;
+		if (n == SH_CHUNK_PAGES) {
+			sh_bits_put(mc->dev, i, n, false);
+			map_rest(v, sl, a, b);
+		} else if (sh_uffd_protect(at, n * SH_PAGE, false) == 0) {
+			sh_bits_put(mc->mark, i, n, false);
+		}
+		sh_uffd_wake(at, n * SH_PAGE);
+	}
+}
+
+/* Stores to [foff, + len) of the file shall be seen again. */
+void sh_map_guard(struct sh_vma *v, uint64_t foff, uint64_t len)
+{
+	uint64_t lo = pf_max64(foff, sh_vma_foff(v, v->lo)), hi = pf_min64(foff + len, sh_vma_foff(v, v->hi)), at;
+
+	if (v->map->private || !sh_can_guard(v->map->file->ses))
+		return;
+	while (lo < hi) {
+		struct sh_mchunk *mc = sh_mchunk(v, lo >> PF_CHUNK_SHIFT);
+		unsigned int i = (unsigned int)(lo / SH_PAGE % SH_CHUNK_PAGES), n = 1;
+		bool on = sh_bit(mc->dev, i) && !sh_bit(mc->mark, i);
+
+		while (lo + n * SH_PAGE < hi && i + n < SH_CHUNK_PAGES &&
+		       (sh_bit(mc->dev, i + n) && !sh_bit(mc->mark, i + n)) == on)
+			n++;
+		at = v->map->base + lo;
+		/* The empty file is shown in places, too: it can be guarded, and is SIGBUS before. */
+		if (on && guard(v->map->file->ses, at, n * SH_PAGE) == 0)
+			sh_bits_put(mc->mark, i, n, true);
+		lo += n * SH_PAGE;
 	}
 }
 
@@ -288,7 +451,7 @@ void sh_map_filled(struct sh_vma *v, struct sh_slot *sl)
 	unsigned int a, b;
 
 	if (!pf_range_overlap(start, PF_CHUNK_SIZE, sh_vma_foff(v, v->lo), v->hi - v->lo) ||
-	    !mchunk(v, sl->sl_chunk)->touched)
+	    !sh_mchunk(v, sl->sl_chunk)->touched)
 		return;
 	vma_pages(v, sl->sl_chunk, &a, &b);
 	map_rest(v, sl, a, b);
@@ -297,12 +460,11 @@ void sh_map_filled(struct sh_vma *v, struct sh_slot *sl)
 /* Map the run around @addr, then its neighbours in the chunk; 0: the page is there. */
 int sh_map_page(struct sh_vma *v, struct sh_slot *sl, uint64_t addr)
 {
-	unsigned int a, b, i = (unsigned int)(sh_vma_foff(v, addr) / SH_PAGE % SH_CHUNK_PAGES);
-	bool done;
+	unsigned int a, b, i = (unsigned int)(sh_vma_foff(v, addr) / SH_PAGE % SH_CHUNK_PAGES), cost;
 	int err;
 
 	vma_pages(v, sl->sl_chunk, &a, &b);
-	err = map_run(v, sl, &i, b, &done);
+	err = map_run(v, sl, &i, b, &cost);
 	if (!err)
 		map_rest(v, sl, a, b);	/* a neighbour that fails is not this fault's business */
 	sh_uffd_wake(v->map->base + (sl->sl_chunk << PF_CHUNK_SHIFT) + a * SH_PAGE, (b - a) * SH_PAGE);
@@ -312,14 +474,14 @@ int sh_map_page(struct sh_vma *v, struct sh_slot *sl, uint64_t addr)
 /* Zeros for a hole, write-protected: the first store comes back as a fault and allocates. */
 int sh_map_zero(struct sh_vma *v, struct sh_slot *sl, uint64_t addr)
 {
-	struct sh_mchunk *mc = mchunk(v, sl->sl_chunk);
+	struct sh_mchunk *mc = sh_mchunk(v, sl->sl_chunk);
 	unsigned int a, b, i = (unsigned int)(sh_vma_foff(v, addr) / SH_PAGE % SH_CHUNK_PAGES), n = 0;
 	struct uffdio_copy c = { .dst = pf_round_down(addr, SH_PAGE), .src = sh_addr(zeros),
 				 .mode = UFFDIO_COPY_MODE_WP };
 	long r;
 
 	vma_pages(v, sl->sl_chunk, &a, &b);
-	while (n < ZERO_PAGES && i + n < b && !dev_get(mc, i + n) &&
+	while (n < ZERO_PAGES && i + n < b && !taken(v, mc, i + n) &&
 	       atomic_load_explicit(&sl->sl_page[i + n], memory_order_relaxed) == SH_PG_HOLE)
 		n++;
 	if (n == 0)

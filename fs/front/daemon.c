@@ -74,7 +74,7 @@ static PF_PRINTF(2, 3) int refuse(const struct daemon *d, const char *fmt, ...)
 
 static void warn_unsafe(const struct pf_cmdline *c)
 {
-	if (c->opts.policy.on_busy == PF_BUSY_UNSAFE)
+	if (c->opts.on_busy == PF_BUSY_UNSAFE)
 		pf_warn("EXPERIMENTAL: on_busy=unsafe gives blocks away under DMA and corrupts files; never use it for "
 			"data that matters");
 }
@@ -276,7 +276,7 @@ static void tell_kernel(void *arg, uint64_t ino, bool data)
 	if (data)
 		pf_notify_data(arg, ino);
 	else
-		pf_notify_attr(arg, ino);
+		pf_notify_attr_now(arg, ino);
 }
 
 static int bring_up(struct daemon *d)

@@ -18,7 +18,6 @@
 #include "base/log.h"
 #include "front/node.h"
 
-#define DATA (UINT64_C(1) << 63)	/* in the queue: not the attributes only. Inode numbers are below 2^40 */
 #define BUCKETS 1024U	/* power of two */
 
 struct pf_notify {
@@ -37,7 +36,7 @@ static size_t bucket(uint64_t ino)
 	return (size_t)((ino * UINT64_C(0x9e3779b97f4a7c15)) >> 54) & (BUCKETS - 1);
 }
 
-static void enqueue(struct pf_notify *n, uint64_t ino)
+void pf_notify_data(struct pf_notify *n, uint64_t ino)
 {
 	uint64_t *seen = &n->recent[bucket(ino)];
 
@@ -50,7 +49,7 @@ static void enqueue(struct pf_notify *n, uint64_t ino)
 
 		if (q == NULL) {
 			pf_warn("inode %llu: no memory to announce a change; stat may show old values",
-				(unsigned long long)(ino & ~DATA));
+				(unsigned long long)ino);
 			goto out_unlock;
 		}
 		n->queue = q;
@@ -64,18 +63,9 @@ out_unlock:
 	pf_mutex_unlock(&n->lock);
 }
 
-void pf_notify_attr(struct pf_notify *n, uint64_t ino)
-{
-	enqueue(n, ino);
-}
-
-void pf_notify_data(struct pf_notify *n, uint64_t ino)
-{
-	enqueue(n, ino | DATA);
-}
-
 void pf_notify_attr_now(struct pf_notify *n, uint64_t ino)
 {
+	/* Offset -1: attributes only, no page is touched. */
 	(void)fuse_lowlevel_notify_inval_inode(n->se, pf_node_of(ino), -1, 0);
 }
 
@@ -97,11 +87,9 @@ static void *announce(void *arg)
 		n->n = n->room = 0;
 		memset(n->recent, 0, sizeof n->recent);
 		pf_mutex_unlock(&n->lock);
-		/* Offset -1: attributes only, no page is touched. -ENOENT: the kernel has forgotten the inode, all the
-		 * better. */
+		/* -ENOENT: the kernel has forgotten the inode, all the better. */
 		for (size_t i = 0; i < count; i++)
-			(void)fuse_lowlevel_notify_inval_inode(n->se, pf_node_of(batch[i] & ~DATA),
-							       batch[i] & DATA ? 0 : -1, 0);
+			(void)fuse_lowlevel_notify_inval_inode(n->se, pf_node_of(batch[i]), 0, 0);
 		free(batch);
 		pf_mutex_lock(&n->lock);
 	}

@@ -2,8 +2,8 @@
 /*
  * notify.h - tells the kernel that attributes which it has cached are stale.
  *
- * Windows change files behind the kernel's back: a store into a hole allocates blocks and moves mtime. A thread of its
- * own sends the notices, because a notice may wait for a request that a worker has to answer.
+ * Windows change files behind the kernel's back: a store moves mtime, and into a hole it allocates blocks. A notice
+ * about pages may wait for a request that a worker has to answer, so a thread of its own sends those.
  */
 #ifndef PF_FRONT_NOTIFY_H
 #define PF_FRONT_NOTIFY_H
@@ -21,12 +21,11 @@ void pf_notify_stop(struct pf_notify *n);
 /* Nobody calls any more. */
 void pf_notify_free(struct pf_notify *n);
 
-/* Size, blocks, times, mode of this inode are to be asked for again. Any thread, any locks above LEAF; never blocks. */
-void pf_notify_attr(struct pf_notify *n, uint64_t ino);
-/* And so are all pages that the kernel has of it. */
+/* Attributes and all pages that the kernel has of this inode are to be asked for again. Any thread, any locks above
+ * LEAF; never blocks. */
 void pf_notify_data(struct pf_notify *n, uint64_t ino);
-/* The same, done when it returns: before the answer to a request that changed what the kernel acts upon by itself. The
- * request must not be one that holds pages (READ). No locks. */
+/* The attributes only, done when it returns: before the answer to a request that changed them. The request must not be
+ * one that holds pages (READ). No locks. */
 void pf_notify_attr_now(struct pf_notify *n, uint64_t ino);
 
 #endif

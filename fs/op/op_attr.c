@@ -169,6 +169,8 @@ static int prepare(struct pf_brk *b)
 	pf_rwlock_unlock(&ip->lock);
 	if (err)
 		return err;
+	r->brk.drops = cut;
+	r->brk.drop_foff = pf_round_up(want, PF_BLK_SIZE);
 	if (cut)
 		pf_areq_cut(r, want, UINT64_MAX);
 	else	/* only the page in which the file ends now can have pins */

@@ -89,6 +89,14 @@ static int show(struct pf_map_req *r, const struct view *v, uint64_t *cut)
 	/* Stores reach the device without us from now on: fsync(2) by anybody has to flush them. */
 	if (!r->sess->fs->opts.ro)
 		pf_inode_dirtied(r->ip, r->foff, PF_CHUNK_SIZE);
+	if (r->what == PF_MAP_SETUP && r->write && !r->changed && backed(v, r->fault_foff)) {
+		err = pf_op_stored(r->sess->fs, r->ip);
+		if (err != 0)
+			return err;
+		r->changed = true;
+	}
+	if (r->private)
+		atomic_store(&r->share->copies, true);
 	err = pf_win_grant(r->share, r->slot, r->foff, books, n, &out.mo_word);
 	if (err == 0 && r->what == PF_MAP_PIN)
 		err = pf_pin_count(r, v->ext, v->n, v->size, cut);

@@ -25,15 +25,17 @@ struct pf_map_req {
 	uint64_t fault_foff;		/* SETUP: page that must be backed when @write */
 	uint32_t first, npage;		/* PIN: pages of the chunk */
 	bool write;			/* SETUP: the page at fault_foff backed and writable. PIN: all pages backed */
+	bool private;			/* SETUP: the session makes private copies of the file's pages */
 	bool wait;			/* PIN: answer -EAGAIN only when the break that is in the way has ended */
 	/*
 	 * Exactly once. @out with @ext (out->mo_next of them) on success, NULL otherwise. On success it is called
 	 * inside the gate and has to put the answer into the session's stream before it returns: that is what keeps
-	 * grants and invalidates in order. Must not block, take a lock above LEAF, or make further requests.
+	 * grants and invalidates in order. Must not block, take a lock above LEAF, or make further requests. It may
+	 * announce that attributes have changed, and clear @changed.
 	 */
 	void (*mr_answer)(struct pf_map_req *r, int err, const struct pf_p_map_out *out, const struct pf_p_extent *ext);
 	/* After mr_answer, outside of the gate with no lock held: the end of the request, which may be freed in it.
-	 * @changed: blocks were allocated. Optional. */
+	 * @changed: blocks or times are not what they were. Optional. */
 	void (*mr_end)(struct pf_map_req *r, uint64_t ino, bool changed);
 
 	/* Private. */
@@ -43,7 +45,8 @@ struct pf_map_req {
 	struct pf_gate_wait wait_gate;
 	struct pf_brk brk;
 	uint64_t cut;			/* the CUT that a pin has to let go first */
-	bool answered, changed;
+	bool answered;
+	bool changed;			/* blocks were allocated, or times moved; mr_answer may read it */
 };
 
 /* mr_answer and mr_end are called before this returns, or later. */

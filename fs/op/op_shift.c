@@ -39,6 +39,8 @@ static int prepare(struct pf_brk *b)
 	pf_rwlock_rdlock(&ip->lock);
 	err = check(r, ip);
 	pf_rwlock_unlock(&ip->lock);
+	r->brk.drops = true;
+	r->brk.drop_foff = r->fallocate.off;
 	pf_areq_cut(r, r->fallocate.off, UINT64_MAX);
 	return err;
 }

@@ -49,6 +49,7 @@ struct pf_share {
 	void (*put)(struct pf_fs *fs, void *inode);
 	_Atomic unsigned int refs;
 	atomic_bool write;			/* a handle of it is, or was, for writing */
+	atomic_bool copies;			/* has private copies of pages: told of a cut even where it has no slot */
 	struct pf_grant *grants;
 	struct pf_share *pend_next, **pend_pprev;	/* of the session, while inval_id is not 0; SESSION */
 	struct pf_brk *inval_brk;		/* the break that waits for our acknowledgement */

@@ -37,8 +37,6 @@ enum pf_p_opcode {		/* besides FUSE_INIT, FUSE_SETUPMAPPING and FUSE_REMOVEMAPPI
 	PF_P_BADBLOCK = 0x5009,	/* pf_p_bad_in -> pf_p_bad_out, records: any peer that may open the device */
 	PF_P_FORGET_WAIT = 0x5008, /* pf_p_cancel_in -> no answer: a waiting PIN answers EINTR */
 	PF_P_EVICT = 0x500a,	/* pf_p_evict_in -> header: root, and the user who mounted */
-	PF_P_SET = 0x500b,	/* text, at most PF_P_SET_MAX bytes -> header: the mount's policy; root and its owner */
-	PF_P_WOULD = 0x500c,	/* pf_p_would_in -> pf_p_would_out, holders; any peer that may see the mount */
 };
 
 enum pf_p_notify {		/* positive, in fuse_out_header.error with unique 0 */
@@ -87,7 +85,8 @@ struct pf_p_detach_in {
  * FUSE_SETUPMAPPING: the uapi struct, then this.
  *   fh       from ATTACH (EBADF)
  *   foffset  multiple of 2 MiB;  len = 2 MiB;  moffset = slot << 21
- *   flags    READ always; WRITE: the page at mi_fault_foff must be backed and writable in the answer
+ *   flags    READ always; WRITE: the page at mi_fault_foff must be backed and writable in the answer, and the
+ *            file's times move
  * The client chooses the slot. An empty slot becomes (file, chunk); a slot that already is this chunk
  * is refreshed; any other use of an occupied slot is EBUSY.
  * Errors: EBADF, EINVAL, EBUSY, EACCES (write on a read-only handle), ENOSPC, EIO, ESTALE.
@@ -95,9 +94,10 @@ struct pf_p_detach_in {
 struct pf_p_map_in {
 	struct fuse_setupmapping_in mi_map;
 	uint64_t mi_fault_foff;	/* page aligned, inside the chunk */
-	uint64_t mi_pad;
+	uint64_t mi_flags;	/* PF_MI_* */
 };
 PF_MEDIA_SIZE(struct pf_p_map_in, 56);
+#define PF_MI_PRIVATE UINT64_C(1)	/* this session has, or will have, private copies of the file's pages: PF_IN_CUT */
 
 /* Answer to SETUPMAPPING and PIN: the whole chunk as it is now. Pages below mo_size that no extent
  * covers are holes (zeros); pages wholly at or beyond mo_size are SIGBUS. Sorted by e_foff. */
@@ -154,7 +154,10 @@ struct pf_p_sync_in {
 /* Unmap [in_foff, + in_len) of the inode everywhere in the process, atomically, then acknowledge.
  * in_len UINT64_MAX: to the end. Forget the extents of the range; a later touch faults again.
  * DEAD: the slot in_slot is stale from now on: never map or pin through it; keep its pin counts; send
- * REMOVEMAPPING once they are zero (the daemon answers EBUSY as long as they are not). */
+ * REMOVEMAPPING once they are zero (the daemon answers EBUSY as long as they are not).
+ * CUT: the range may leave the file for good. Private copies of its pages go out of reach, too, but are kept: until the
+ * page is touched and the answer to SETUPMAPPING puts it inside the file, or until DROP.
+ * DROP: what was kept from in_foff on is gone. Unmaps nothing; in_id is 0 and it is not acknowledged. */
 struct pf_p_inval {
 	uint64_t in_id;
 	uint64_t in_ino;
@@ -165,6 +168,8 @@ struct pf_p_inval {
 };
 PF_MEDIA_SIZE(struct pf_p_inval, 40);
 #define PF_IN_DEAD UINT32_C(1)
+#define PF_IN_CUT UINT32_C(2)		/* only to sessions that said PF_MI_PRIVATE */
+#define PF_IN_DROP UINT32_C(4)
 struct pf_p_ack_in {
 	uint64_t ak_id;
 };
@@ -208,42 +213,6 @@ struct pf_p_evict_in {
 	uint32_t ev_pad;
 };
 PF_MEDIA_SIZE(struct pf_p_evict_in, 8);
-
-/*
- * SET: "on_busy=ebusy,busy_timeout=2": any of the policy options of pinfs(8), not terminated. All or none is set;
- * operations that have begun keep the policy that they began with. Errors: EPERM, EINVAL, E2BIG.
- */
-#define PF_P_SET_MAX 1024U
-
-/*
- * WOULD: what an operation that takes the blocks of bytes [wi_foff, + wi_len) out of a file would meet at this moment.
- * Errors: ESTALE (no such inode), EINVAL (not a regular file, or the range wraps).
- */
-struct pf_p_would_in {
-	uint64_t wi_ino;
-	uint64_t wi_foff;
-	uint64_t wi_len;
-};
-PF_MEDIA_SIZE(struct pf_p_would_in, 24);
-struct pf_p_would_out {
-	char wo_on_busy[16];	/* policy of this file, NUL padded */
-	uint64_t wo_timeout_ms;	/* 0: none */
-	uint64_t wo_foff;	/* the bytes whose pins count; the whole file under break=file */
-	uint64_t wo_len;
-	uint64_t wo_queued;	/* operations of the file that were first */
-	uint32_t wo_nholder;	/* holders that follow, at most PF_P_HOLDERS_MAX */
-	uint32_t wo_more;	/* and how many there are besides */
-};
-PF_MEDIA_SIZE(struct pf_p_would_out, 56);
-#define PF_P_HOLDERS_MAX 256U
-struct pf_p_holder {
-	uint64_t hr_session;
-	uint64_t hr_pages;
-	uint32_t hr_pid;
-	uint32_t hr_uid;
-	char hr_comm[16];
-};
-PF_MEDIA_SIZE(struct pf_p_holder, 40);
 
 struct pf_p_report_in {
 	uint32_t ri_what;	/* enum pf_report */

@@ -139,7 +139,7 @@ static void hello(struct fsess *s, uint64_t unique)
 	memcpy(s->ledger, &h, sizeof h);
 	s->led = (struct pf_l_slot *)(void *)(s->ledger + h.lh_slot_off);
 	s->slots = calloc(fk.nslot, sizeof *s->slots);
-	s->hello = true;
+	s->hello = s->acked = true;	/* told nothing, so nothing to acknowledge */
 	answer(s, unique, 0, &ho, sizeof ho, fds);
 	close(fds[1]);
 }
@@ -202,6 +202,7 @@ static void setup(struct fsess *s, const struct fuse_in_header *h, const void *b
 
 	memcpy(&in, body, sizeof in);
 	fk.n.setup++;
+	fk.n.store += (in.mi_map.flags & FUSE_SETUPMAPPING_FLAG_WRITE) != 0;
 	idx = (uint32_t)(in.mi_map.moffset >> 21);
 	f = in.mi_map.fh < s->nfh ? find(s->fh_ino[in.mi_map.fh]) : NULL;
 	if (f == NULL)
@@ -618,7 +619,7 @@ int fake_device(void)
 
 /* Close the gate, tell every session to forget the range, wait until all have. Lock held; the caller opens the
  * gate. */
-static int forget(struct ffile *f, uint64_t foff, uint64_t len)
+static int forget_with(struct ffile *f, uint64_t foff, uint64_t len, uint32_t flags)
 {
 	struct timespec until;
 	bool all;
@@ -626,7 +627,7 @@ static int forget(struct ffile *f, uint64_t foff, uint64_t len)
 	fk.closed = true;
 	for (int i = 0; i < MAXSESS; i++)
 		if (fk.sess[i] != NULL && fk.sess[i]->hello)
-			notify(fk.sess[i], f, foff, len, 0, 0);
+			notify(fk.sess[i], f, foff, len, flags, 0);
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += 5;
 	for (;;) {
@@ -639,6 +640,11 @@ static int forget(struct ffile *f, uint64_t foff, uint64_t len)
 		if (pthread_cond_timedwait(&fk.cond, &fk.lock, &until))
 			return -ETIMEDOUT;
 	}
+}
+
+static int forget(struct ffile *f, uint64_t foff, uint64_t len)
+{
+	return forget_with(f, foff, len, 0);
 }
 
 void fake_fill(int fd, uint64_t foff, uint64_t len, bool scatter)
@@ -745,8 +751,19 @@ static bool busy(const struct ffile *f, uint64_t foff, uint64_t len)
 	return false;
 }
 
+/* Private copies behind the end are gone for good. */
+static void drop_copies(struct ffile *f, uint64_t from)
+{
+	struct pf_p_inval in = { .in_ino = f->ino, .in_foff = from, .in_len = UINT64_MAX, .in_flags = PF_IN_DROP };
+
+	for (int i = 0; i < MAXSESS; i++)
+		if (fk.sess[i] != NULL && fk.sess[i]->hello)
+			answer(fk.sess[i], 0, PF_P_NOTIFY_INVAL, &in, sizeof in, NULL);
+}
+
 static int cut(struct ffile *f, uint64_t foff, uint64_t len, uint64_t size, unsigned int ms)
 {
+	uint32_t flags = size < f->size ? PF_IN_CUT : 0;
 	struct timespec until;
 	int err = 0;
 
@@ -761,13 +778,13 @@ static int cut(struct ffile *f, uint64_t foff, uint64_t len, uint64_t size, unsi
 	f->cut_lo = foff;
 	f->cut_hi = foff + len;
 	freeze(f, true);
-	err = forget(f, foff, len);
+	err = forget_with(f, foff, len, flags);
 	while (!err && busy(f, foff, len)) {
 		open_gate();
 		if (pthread_cond_timedwait(&fk.cond, &fk.lock, &until))
 			err = -EBUSY;
 		else
-			err = forget(f, foff, len);
+			err = forget_with(f, foff, len, flags);
 	}
 	if (!err) {
 		for (uint64_t p = foff / 4096; p < (foff + len) / 4096 && p < FAKE_PAGES; p++) {
@@ -776,6 +793,8 @@ static int cut(struct ffile *f, uint64_t foff, uint64_t len, uint64_t size, unsi
 			f->page[p] = 0;
 		}
 		f->size = size;
+		if (flags)
+			drop_copies(f, foff);
 	}
 	f->cutting = false;
 	freeze(f, false);

@@ -42,7 +42,7 @@ void fake_hang_up(void);				/* close every session */
 void fake_move(int fd, uint64_t foff);			/* another block, same bytes, after an invalidate */
 
 struct fake_counts {
-	unsigned int setup, remove, pin, kick, ack, attach, detach, sync, hello, cancel;
+	unsigned int setup, store, remove, pin, kick, ack, attach, detach, sync, hello, cancel;
 	unsigned int sessions, slots;			/* at present */
 	unsigned int pins;				/* sum of all counters */
 };
