@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * pinfsctl.c - what a mounted pinfs is doing: policy, space and sessions; each pin and who holds it; each operation
- * that waits; the end of a client's session; and the list of bad blocks, which it can change.
+ * that waits; what an operation would do; the policy, the sessions of clients and the list of bad blocks, which it can
+ * change.
  *
  * Exit status: 0, 1 (no pinfs there, or its daemon does not answer), 2 (bad use).
  */
@@ -42,9 +43,13 @@ static int usage(FILE *f, int status)
 	(void)fputs("usage: pinfsctl status|pins [--json] MOUNT\n"
 		    "       pinfsctl evict PID MOUNT\n"
 		    "       pinfsctl badblock list|add|del MOUNT|DEVICE ...; see pinfsctl badblock --help\n"
+		    "       pinfsctl set MOUNT KEY=VALUE...\n"
+		    "       pinfsctl would-block FILE [OFFSET [LENGTH]]\n"
 		    "  status      policy, space, sessions, counters of the pinfs mounted at MOUNT\n"
 		    "  pins        each pin with its holder; each operation that waits, and for whom\n"
 		    "  evict       take the windows of a process away, and wait for its pins no longer\n"
+		    "  set         another policy from now on: on_busy, break, busy_timeout, poll_interval\n"
+		    "  would-block what a truncate or punch of these bytes would do now, and whom it would wait for\n"
 		    "  -j, --json  the daemon's report as it is (pinfsctl(1) names the document that describes it)\n"
 		    "  -h, --help, --version\n", f);
 	return status;
@@ -94,6 +99,10 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && strcmp(argv[1], "badblock") == 0)
 		return badblock(argc - 1, argv + 1);
+	if (argc > 1 && strcmp(argv[1], "set") == 0)
+		return policy_set(argc - 1, argv + 1);
+	if (argc > 1 && strcmp(argv[1], "would-block") == 0)
+		return would_block(argc - 1, argv + 1);
 	while ((c = getopt_long(argc, argv, "jh", opts, NULL)) != -1) {
 		switch (c) {
 		case 'j':

@@ -1,17 +1,26 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* fs.c - names of option values. */
+/* fs.c - names of option values; the options that may change while mounted. */
 #include "base/fs.h"
 
-const char *const pf_busy_name[PF_BUSY_NR] = {
-	[PF_BUSY_WAIT] = "wait",
-	[PF_BUSY_EBUSY] = "ebusy",
-	[PF_BUSY_DEFER] = "defer",
-	[PF_BUSY_UNSAFE] = "unsafe",
-};
-const char *const pf_scope_name[PF_SCOPE_NR] = {
-	[PF_SCOPE_RANGE] = "range",
-	[PF_SCOPE_FILE] = "file",
-};
+#include "base/lock.h"
+
+/* LEAF. One for all mounts: a process has one, and tests a few. */
+static struct pf_mutex policy_lock = { .m = PTHREAD_MUTEX_INITIALIZER, .rank = PF_RANK_LEAF };
+
+void pf_fs_policy(struct pf_fs *fs, struct pf_policy *out)
+{
+	pf_mutex_lock(&policy_lock);
+	*out = fs->opts.policy;
+	pf_mutex_unlock(&policy_lock);
+}
+
+void pf_fs_policy_set(struct pf_fs *fs, const struct pf_policy *p)
+{
+	pf_mutex_lock(&policy_lock);
+	fs->opts.policy = *p;
+	pf_mutex_unlock(&policy_lock);
+}
+
 const char *const pf_errors_name[PF_ERRORS_NR] = {
 	[PF_ERRORS_CONTINUE] = "continue",
 	[PF_ERRORS_REMOUNT_RO] = "remount-ro",

@@ -11,25 +11,21 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <pinfs/format.h>
+#include "base/policy.h"
 
-enum pf_busy { PF_BUSY_WAIT, PF_BUSY_EBUSY, PF_BUSY_DEFER, PF_BUSY_UNSAFE, PF_BUSY_NR };
-enum pf_scope { PF_SCOPE_RANGE, PF_SCOPE_FILE, PF_SCOPE_NR };
 enum pf_errors { PF_ERRORS_CONTINUE, PF_ERRORS_REMOUNT_RO, PF_ERRORS_SHUTDOWN, PF_ERRORS_NR };
 enum pf_pmem_mode { PF_PMEM_AUTO, PF_PMEM_CPU, PF_PMEM_MSYNC, PF_PMEM_NR };
 
 enum pf_atime { PF_ATIME_RELATIME, PF_ATIME_STRICT, PF_ATIME_NEVER };
 
-extern const char *const pf_busy_name[PF_BUSY_NR];
-extern const char *const pf_scope_name[PF_SCOPE_NR];
 extern const char *const pf_errors_name[PF_ERRORS_NR];
 extern const char *const pf_pmem_name[PF_PMEM_NR];
 
 struct pf_opts {
-	enum pf_busy on_busy;		/* what a break does that meets a pin */
-	enum pf_scope break_scope;	/* range: only pins that the operation hits; file: any, as Linux */
+	struct pf_policy policy;	/* changes while mounted: pf_fs_policy() */
 	enum pf_pmem_mode pmem;
 	enum pf_errors errors;		/* what damage does to the mount (base/fail.h) */
-	uint64_t busy_timeout_ms;	/* 0 = none; then EBUSY */
+	uint64_t defer_limit;		/* bytes that on_busy=defer may keep back; 0: a quarter of the device */
 	uint64_t revoke_timeout_ms;	/* a client that has not acknowledged by then is quarantined */
 	uint64_t window;		/* bytes, multiple of 2 MiB: window budget of one session */
 	enum pf_atime atime;
@@ -79,5 +75,9 @@ struct pf_fs {
 	struct pf_icache *icache;
 	struct pf_orph *orph;
 };
+
+/* The mount's policy as it is now, and another one. Any locks may be held. */
+void pf_fs_policy(struct pf_fs *fs, struct pf_policy *out);
+void pf_fs_policy_set(struct pf_fs *fs, const struct pf_policy *p);
 
 #endif

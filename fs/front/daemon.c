@@ -74,7 +74,7 @@ static PF_PRINTF(2, 3) int refuse(const struct daemon *d, const char *fmt, ...)
 
 static void warn_unsafe(const struct pf_cmdline *c)
 {
-	if (c->opts.on_busy == PF_BUSY_UNSAFE)
+	if (c->opts.policy.on_busy == PF_BUSY_UNSAFE)
 		pf_warn("EXPERIMENTAL: on_busy=unsafe gives blocks away under DMA and corrupts files; never use it for "
 			"data that matters");
 }

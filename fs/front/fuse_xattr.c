@@ -10,10 +10,28 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <stdlib.h>
+#include <string.h>
+#include "base/log.h"
 #include "front/fuse_io.h"
+
+/* Blocks that a device still writes to become somebody else's: that is for root to choose, not for a file's owner. */
+static bool chooses_unsafe(const char *name, const char *value, size_t size)
+{
+	static const char unsafe[] = "unsafe";
+
+	return strcmp(name, "user.pinfs.on_busy") == 0 && size == sizeof unsafe - 1 && memcmp(value, unsafe, size) == 0;
+}
 
 void pf_fuse_setxattr(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags)
 {
+	if (chooses_unsafe(name, value, size)) {
+		if (!pf_caller_capable(req, CAP_SYS_ADMIN)) {
+			(void)fuse_reply_err(req, EPERM);
+			return;
+		}
+		pf_warn("EXPERIMENTAL: on_busy=unsafe was set for inode %llu: its blocks are given away under DMA",
+			(unsigned long long)pf_ino_of(node));
+	}
 	(void)fuse_reply_err(req, -pf_op_setxattr(pf_front_of(req)->fs, pf_ino_of(node), name, value, size, flags,
 						  pf_io_setxattr_kill_sgid()));
 }

@@ -69,36 +69,6 @@ int pf_opts_size(const char *s, uint64_t *bytes)
 	return 0;
 }
 
-/* Decimal digits, at most one point, milliseconds exactly; strtod would take "nan", "0x10" and the locale's comma. */
-int pf_opts_duration(const char *s, uint64_t *ms)
-{
-	const uint64_t most = UINT64_C(1000000000);	/* seconds: 31 years */
-	uint64_t whole = 0, thousandths = 0, scale = 100;
-	const char *p = s;
-
-	for (; *p >= '0' && *p <= '9'; p++) {
-		whole = whole * 10 + (uint64_t)(*p - '0');
-		if (whole > most * 1000)
-			return -EINVAL;
-	}
-	if (p == s)
-		return -EINVAL;
-	if (strcmp(p, "ms") == 0) {
-		*ms = whole;
-		return 0;
-	}
-	if (*p == '.') {
-		if (p[1] < '0' || p[1] > '9')
-			return -EINVAL;
-		for (p++; *p >= '0' && *p <= '9'; p++, scale /= 10)
-			thousandths += (uint64_t)(*p - '0') * scale;
-	}
-	if ((*p != '\0' && strcmp(p, "s") != 0) || whole > most)
-		return -EINVAL;
-	*ms = whole * 1000 + thousandths;
-	return 0;
-}
-
 static int set_name(struct parser *p, const char *key, const char *val, const char *const *names, int n)
 {
 	char list[128] = "";
@@ -111,26 +81,6 @@ static int set_name(struct parser *p, const char *key, const char *val, const ch
 	}
 	(void)bad(p, "%s=%s: must be one of %s", key, val, list);
 	return -1;
-}
-
-static int set_on_busy(struct parser *p, const char *val)
-{
-	int v = set_name(p, "on_busy", val, pf_busy_name, PF_BUSY_NR);
-
-	if (v < 0)
-		return PF_OPTS_BAD;
-	p->c->opts.on_busy = (enum pf_busy)v;
-	return PF_OPTS_OK;
-}
-
-static int set_break(struct parser *p, const char *val)
-{
-	int v = set_name(p, "break", val, pf_scope_name, PF_SCOPE_NR);
-
-	if (v < 0)
-		return PF_OPTS_BAD;
-	p->c->opts.break_scope = (enum pf_scope)v;
-	return PF_OPTS_OK;
 }
 
 static int set_pmem(struct parser *p, const char *val)
@@ -153,16 +103,9 @@ static int set_errors(struct parser *p, const char *val)
 	return PF_OPTS_OK;
 }
 
-static int set_busy_timeout(struct parser *p, const char *val)
-{
-	if (pf_opts_duration(val, &p->c->opts.busy_timeout_ms) != 0)
-		return bad(p, "busy_timeout=%s: must be seconds (2, 0.5) or milliseconds (250ms); 0 is no limit", val);
-	return PF_OPTS_OK;
-}
-
 static int set_revoke_timeout(struct parser *p, const char *val)
 {
-	if (pf_opts_duration(val, &p->c->opts.revoke_timeout_ms) != 0 || p->c->opts.revoke_timeout_ms == 0)
+	if (pf_parse_ms(val, &p->c->opts.revoke_timeout_ms) != 0 || p->c->opts.revoke_timeout_ms == 0)
 		return bad(p, "revoke_timeout=%s: must be seconds (2, 0.5) or milliseconds (250ms) above 0", val);
 	return PF_OPTS_OK;
 }
@@ -174,6 +117,16 @@ static int set_window(struct parser *p, const char *val)
 	if (pf_opts_size(val, &n) != 0 || n < PF_WINDOW_MIN || n > PF_WINDOW_MAX || n % PF_CHUNK_SIZE != 0)
 		return bad(p, "window=%s: must be a size from 4M to 1T (K, M, G or T), a multiple of 2M", val);
 	p->c->opts.window = n;
+	return PF_OPTS_OK;
+}
+
+static int set_defer_limit(struct parser *p, const char *val)
+{
+	uint64_t n;
+
+	if (pf_opts_size(val, &n) != 0 || n < PF_BLK_SIZE)
+		return bad(p, "defer_limit=%s: must be a size of 4K or more (K, M, G or T)", val);
+	p->c->opts.defer_limit = n;
 	return PF_OPTS_OK;
 }
 
@@ -200,10 +153,8 @@ static const struct {
 	const char *key;
 	int (*set)(struct parser *p, const char *val);
 } valued[] = {
-	{ "on_busy", set_on_busy },
-	{ "busy_timeout", set_busy_timeout },
-	{ "break", set_break },
 	{ "window", set_window },
+	{ "defer_limit", set_defer_limit },
 	{ "revoke_timeout", set_revoke_timeout },
 	{ "pmem", set_pmem },
 	{ "errors", set_errors },
@@ -246,6 +197,8 @@ static void set_atime(struct pf_opts *o, const char *opt)
 static int one_option(struct parser *p, char *opt)
 {
 	char *val = strchr(opt, '=');
+	enum pf_policy_key key;
+	const char *must;
 
 	if (strcmp(opt, "ro") == 0 || strcmp(opt, "rw") == 0) {
 		p->c->opts.ro = opt[1] == 'o';
@@ -266,6 +219,13 @@ static int one_option(struct parser *p, char *opt)
 		return PF_OPTS_OK;
 	if (val != NULL)
 		*val = '\0';
+	if (pf_policy_find(opt, &key) == 0) {
+		if (val == NULL)
+			return bad(p, "%s needs a value: -o %s=...", opt, opt);
+		if (pf_policy_set(&p->c->opts.policy, key, val + 1, &must) != 0)
+			return bad(p, "%s=%s: must be %s", opt, val + 1, must);
+		return PF_OPTS_OK;
+	}
 	for (size_t i = 0; i < PF_ARRAY_LEN(valued); i++) {
 		if (strcmp(opt, valued[i].key) != 0)
 			continue;
@@ -348,7 +308,7 @@ int pf_opts_parse(struct pf_cmdline *c, int argc, char *const *argv, char *why, 
 	int rc;
 
 	*c = (struct pf_cmdline){
-		.opts = { .on_busy = PF_BUSY_WAIT, .break_scope = PF_SCOPE_RANGE, .pmem = PF_PMEM_AUTO,
+		.opts = { .policy = { .on_busy = PF_BUSY_WAIT, .scope = PF_SCOPE_RANGE }, .pmem = PF_PMEM_AUTO,
 			  .errors = PF_ERRORS_REMOUNT_RO, .revoke_timeout_ms = 10000, .window = UINT64_C(4) << 30 },
 	};
 	c->kernel = strdup("");
@@ -401,9 +361,11 @@ void pf_opts_help(void)
 		"  -V, --version          show the versions of software, media and protocol\n"
 		"\n"
 		"  on_busy=POLICY         what truncate and hole punching do that meet a pin:\n"
-		"                         wait (default), ebusy, defer, unsafe (corrupts files: for experiments)\n"
+		"                         wait (default), ebusy, defer, poll, unsafe (corrupts files: for experiments)\n"
 		"  busy_timeout=TIME      wait at most this long, then EBUSY (default 0: no limit)\n"
+		"  poll_interval=TIME     with on_busy=poll: time between two looks (default 10ms)\n"
 		"  break=SCOPE            whose pins count: range (default), file (as Linux does)\n"
+		"  defer_limit=SIZE       blocks that on_busy=defer may keep back; then it waits (default: a quarter)\n"
 		"  window=SIZE            mappings that one client may hold (default 4G)\n"
 		"  revoke_timeout=TIME    how long a client may take to unmap (default 10)\n"
 		"  pmem=MODE              how bytes become durable: auto (default), cpu, msync\n"

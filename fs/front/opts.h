@@ -30,8 +30,7 @@ void pf_opts_free(struct pf_cmdline *c);
 /* Usage and options, for people; to stdout. */
 void pf_opts_help(void);
 
-/* Parts of it, for tests: 0 or -EINVAL. "512M", "4G"; "2", "0.5", "250ms", "2s". */
+/* A part of it, for tests: 0 or -EINVAL. "512M", "4G". */
 int pf_opts_size(const char *s, uint64_t *bytes);
-int pf_opts_duration(const char *s, uint64_t *ms);
 
 #endif

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -21,6 +22,7 @@
 #include "front/wire.h"
 #include "media/pmem.h"
 #include "op/op_bad.h"
+#include "op/op.h"
 #include "op/op_map.h"
 #include "share/report.h"
 
@@ -412,6 +414,62 @@ static int msg_evict(struct pf_conn *c, const struct fuse_in_header *h, struct p
 	return in.ev_pid == 0 || in.ev_pid > INT32_MAX ? -ESRCH : pf_conn_evict(c->srv, (pid_t)in.ev_pid);
 }
 
+/* Policy */
+
+static int msg_set(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
+{
+	char text[PF_P_SET_MAX + 1] = "";
+	struct pf_policy_over over;
+	struct pf_policy now;
+	const char *must;
+	size_t len = w->left;
+
+	(void)h;
+	if (c->uid != 0 && c->uid != geteuid())
+		return -EPERM;
+	if (len > PF_P_SET_MAX)
+		return -E2BIG;
+	if (!pf_wire_take(w, text, len) || strlen(text) != len)
+		return -EINVAL;
+	if (pf_policy_parse(text, &over, &must) != 0 || over.set == 0)
+		return -EINVAL;
+	pf_fs_policy(c->srv->fs, &now);
+	pf_policy_merge(&now, &over);
+	pf_fs_policy_set(c->srv->fs, &now);
+	pf_warn("%spid %d (uid %d) has set %s", over.set & 1U << PF_POLICY_ON_BUSY && now.on_busy == PF_BUSY_UNSAFE ?
+		"EXPERIMENTAL: files will be corrupted: " : "", (int)c->pid, (int)c->uid, text);
+	return 0;
+}
+
+static int msg_would(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
+{
+	struct pf_holder who[PF_P_HOLDERS_MAX];
+	struct pf_p_holder wire[PF_P_HOLDERS_MAX];
+	unsigned int n = PF_P_HOLDERS_MAX;
+	struct pf_p_would_out out;
+	struct pf_p_would_in in;
+	struct pf_would would;
+	int err;
+
+	if (!pf_wire_take(w, &in, sizeof in))
+		return MSG_NONSENSE;
+	err = pf_op_would(c->srv->fs, in.wi_ino, in.wi_foff, in.wi_len, &would, who, &n);
+	if (err != 0)
+		return err;
+	out = (struct pf_p_would_out){
+		.wo_timeout_ms = would.policy.timeout_ms, .wo_foff = would.foff, .wo_len = would.len,
+		.wo_queued = would.queued, .wo_nholder = n, .wo_more = would.more,
+	};
+	(void)snprintf(out.wo_on_busy, sizeof out.wo_on_busy, "%s", pf_busy_name[would.policy.on_busy]);
+	for (unsigned int i = 0; i < n; i++) {
+		wire[i] = (struct pf_p_holder){ .hr_session = who[i].session, .hr_pages = who[i].pages,
+						.hr_pid = (uint32_t)who[i].pid, .hr_uid = who[i].uid };
+		memcpy(wire[i].hr_comm, who[i].comm, sizeof wire[i].hr_comm);
+	}
+	pf_conn_answer(c, h->unique, 0, (struct iovec[]){ { &out, sizeof out }, { wire, n * sizeof *wire } }, 2, NULL);
+	return MSG_DONE;
+}
+
 /* Bad blocks */
 
 struct bad_msg {
@@ -495,6 +553,7 @@ static const struct msg {
 	{ PF_P_KICK, true, msg_kick },		  { PF_P_INVAL_ACK, true, msg_ack },
 	{ PF_P_FORGET_WAIT, true, msg_forget },	  { PF_P_SYNC, true, msg_sync },
 	{ PF_P_BADBLOCK, false, msg_bad },	  { PF_P_EVICT, false, msg_evict },
+	{ PF_P_SET, false, msg_set },		  { PF_P_WOULD, false, msg_would },
 };
 
 bool pf_msg_handle(struct pf_conn *c, const struct fuse_in_header *h, const void *body, size_t len, const char **why)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/fail.h"
+#include "op/policy.h"
 
 static void finish(struct pf_areq *r, ssize_t res)
 {
@@ -60,11 +61,22 @@ void pf_areq_map(struct pf_areq *r, uint64_t foff, uint64_t len)
 
 void pf_areq_cut(struct pf_areq *r, uint64_t foff, uint64_t len)
 {
-	bool file = r->fs->opts.break_scope == PF_SCOPE_FILE;
+	bool file = r->brk.policy.scope == PF_SCOPE_FILE;
 
 	set_range(r, foff, len);
 	r->brk.pin_foff = file ? 0 : r->brk.foff;
 	r->brk.pin_len = file ? UINT64_MAX : r->brk.len;
+}
+
+/* Which policy it is, is decided once, when the operation begins. */
+static void submit(struct pf_areq *r)
+{
+	int err = r->brk.kind == PF_BRK_CUT ? pf_policy_of(r->inode, r->policy, &r->brk.policy) : 0;
+
+	if (err != 0)
+		finish(r, err);
+	else
+		pf_lay_submit(r->fs, &r->brk);
 }
 
 void pf_op_start(struct pf_fs *fs, struct pf_areq *r)
@@ -90,8 +102,6 @@ void pf_op_start(struct pf_fs *fs, struct pf_areq *r)
 	r->inode = ip;
 	r->brk = (struct pf_brk){
 		.obj = &ip->lobj,
-		.policy = fs->opts.on_busy,
-		.timeout_ms = fs->opts.busy_timeout_ms,
 		.pid = r->cred.pid,
 		.tid = r->cred.pid,
 		.b_park = aside,
@@ -103,7 +113,7 @@ void pf_op_start(struct pf_fs *fs, struct pf_areq *r)
 	else if (err)
 		finish(r, err);
 	else
-		pf_lay_submit(fs, &r->brk);
+		submit(r);
 }
 
 void pf_op_cancel(struct pf_fs *fs, uint64_t id)

@@ -58,7 +58,7 @@ static void shun(struct pf_bad_req *r, struct pf_inode *ip, uint64_t fblk, uint6
 	s->brk = (struct pf_brk){
 		.obj = &ip->lobj,
 		.kind = r->add ? PF_BRK_CUT : PF_BRK_MAP,
-		.policy = PF_BUSY_WAIT,
+		.policy = { .on_busy = PF_BUSY_WAIT },
 		.foff = fblk << PF_BLK_SHIFT,
 		.len = nblk << PF_BLK_SHIFT,
 		.pin_foff = fblk << PF_BLK_SHIFT,

@@ -20,6 +20,7 @@
 #include "op/acl.h"
 #include "op/atime.h"
 #include "op/flags.h"
+#include "op/policy.h"
 #include "space/itable.h"
 
 /* Blocks that nobody but unlink and truncate may take: making names stops a little before. */
@@ -206,25 +207,26 @@ static int fill_inode(struct pf_tx *tx, struct pf_d_inode *di, uint64_t ino, con
 	return r->target != NULL ? put_target(tx, di, ino, r->target) : 0;
 }
 
-/* The lists that the new inode inherits, before anybody can see it without. */
-static int put_lists(struct pf_tx *tx, struct pf_d_inode *di, uint64_t doff, struct pf_acl_new *acl)
+/* The attributes that the new inode inherits, before anybody can see it without. */
+static int put_attrs(struct pf_tx *tx, struct pf_d_inode *di, uint64_t doff, struct pf_xchange *x, unsigned int n)
 {
 	/* As much of an inode in memory as attributes need; nobody else knows of it. */
 	struct pf_inode ip = { .fs = pf_tx_fs(tx), .ino = pf_get64(di->i_ino), .gen = pf_get32(di->i_gen),
 			       .doff = doff, .sh = di };
 	int err = 0;
 
-	for (unsigned int i = 0; i < acl->n && err == 0; i++) {
-		err = pf_xattr_prepare(ip.fs, &acl->x[i]);
+	for (unsigned int i = 0; i < n && err == 0; i++) {
+		err = pf_xattr_prepare(ip.fs, &x[i]);
 		if (err == 0)
-			err = pf_xattr_apply(tx, &ip, &acl->x[i]);
-		pf_xattr_drop(ip.fs, &acl->x[i]);
+			err = pf_xattr_apply(tx, &ip, &x[i]);
+		pf_xattr_drop(ip.fs, &x[i]);
 	}
 	return err;
 }
 
 int pf_inode_make(struct pf_tx *tx, struct pf_inode *dir, const struct pf_recipe *r, uint64_t *ino)
 {
+	struct pf_policy_new policy;
 	struct pf_acl_new acl;
 	uint64_t doff = 0;
 	uint32_t gen;
@@ -233,12 +235,16 @@ int pf_inode_make(struct pf_tx *tx, struct pf_inode *dir, const struct pf_recipe
 
 	err = pf_acl_inherit(dir, r->mode, r->cred->umask, &acl);
 	if (err == 0)
+		err = pf_policy_inherit(dir, r->mode, &policy);
+	if (err == 0)
 		err = pf_itab_alloc(tx, dir->ino, ino, &gen, &doff);
 	if (err == 0)
 		err = pf_tx_new(tx, PF_MD_INODE, doff, *ino, gen, &di);
 	if (err == 0)
 		err = fill_inode(tx, di, *ino, dir, r, acl.mode);
-	return err == 0 && acl.n != 0 ? put_lists(tx, di, doff, &acl) : err;
+	if (err == 0)
+		err = put_attrs(tx, di, doff, acl.x, acl.n);
+	return err == 0 ? put_attrs(tx, di, doff, policy.x, policy.n) : err;
 }
 
 /* One attempt. -EAGAIN: there was no free inode number. The directory is locked and has no such name. */

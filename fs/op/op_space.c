@@ -160,7 +160,7 @@ static int fallocate_work(struct pf_brk *b)
 	else if (r->fallocate.mode & FALLOC_FL_PUNCH_HOLE)
 		err = punch(ip, off, len);
 	else if (r->fallocate.mode & FALLOC_FL_ZERO_RANGE)
-		err = zero_range(ip, off, len, size, b->policy == PF_BUSY_DEFER);
+		err = zero_range(ip, off, len, size, b->policy.on_busy == PF_BUSY_DEFER);
 	else
 		err = allocate(ip, off, len, size);
 	pf_rwlock_unlock(&ip->lock);

@@ -11,6 +11,7 @@
 
 #include "base/fail.h"
 #include "op/acl.h"
+#include "op/policy.h"
 
 enum space { SPACE_USER, SPACE_TRUSTED, SPACE_SECURITY, SPACE_ACL_ACCESS, SPACE_ACL_DEFAULT };
 
@@ -132,6 +133,8 @@ int pf_op_setxattr(struct pf_fs *fs, uint64_t ino, const char *name, const void 
 		return -EINVAL;
 	if (len > PF_XATTR_VALUE_MAX)
 		return -E2BIG;
+	if (!pf_policy_attr_ok(name, value, len))
+		return -EINVAL;
 	return change(fs, ino, &x, kill_sgid);
 }
 

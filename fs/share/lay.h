@@ -17,6 +17,7 @@ enum pf_count {
 };
 
 #define PF_LAY_BUCKETS 1024U
+#define PF_NS_PER_MS UINT64_C(1000000)
 
 struct pf_lay {
 	_Atomic uint64_t next_id;		/* breaks, invalidates, turns at a gate */
@@ -61,6 +62,7 @@ int pf_reg_add(struct pf_brk *b) PF_MUST_CHECK;
 void pf_reg_del(struct pf_brk *b);
 /* Set the deadlines (0: none). LAYOUT is held. */
 void pf_reg_arm(struct pf_brk *b, uint64_t busy_ns, uint64_t ack_ns);
+void pf_reg_arm_poll(struct pf_brk *b, uint64_t poll_ns);
 /* With a reference (pf_brk_unref), or NULL. */
 struct pf_brk *pf_reg_find(struct pf_fs *fs, uint64_t id);
 /* Up to @max waiting breaks with a reference each; *left: how many more there are. */

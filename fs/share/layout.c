@@ -292,7 +292,7 @@ static int park_lost(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, stru
 	uint64_t pages;
 
 	pf_win_stale(sh, b->foff, b->len, false);
-	if (b->policy != PF_BUSY_UNSAFE)
+	if (b->policy.on_busy != PF_BUSY_UNSAFE)
 		return pf_win_park(fs, sh, b->foff, b->len, false, nblk);
 	pages = pf_win_blocks(sh, b->foff, b->len);
 	if (pages != 0)
@@ -320,15 +320,45 @@ static int park_blocks(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, bo
 	return err;
 }
 
+static bool may_wait(const struct pf_brk *b)
+{
+	return b->policy.on_busy == PF_BUSY_WAIT || b->policy.on_busy == PF_BUSY_POLL ||
+	       b->policy.on_busy == PF_BUSY_DEFER;
+}
+
+/*
+ * Under `poll` the slots are thawed: no unpin will tell, nothing keeps new pins away, and the timer makes it start from
+ * the top. That is what a kernel without a wake-up would have to do; it is here to be compared.
+ */
 static void park_brk(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 {
+	if (b->policy.on_busy == PF_BUSY_POLL) {
+		uint64_t ms = b->policy.poll_ms != 0 ? b->policy.poll_ms : PF_POLL_DEFAULT_MS;
+
+		pf_win_thaw(o, b->fz_foff, b->fz_len);
+		b->froze = false;
+		pf_reg_arm_poll(b, pf_lay_now() + ms * PF_NS_PER_MS);
+	}
 	b->state = PF_BRK_PARKED;
 	b->want = false;
 	o->closer = NULL;
 	if (!b->waited)
 		pf_lay_count(fs, PF_COUNT_WAITS, 1);
 	b->waited = true;
-	pf_kick_arm(b->blocker->share->sess);
+	if (b->froze)
+		pf_kick_arm(b->blocker->share->sess);
+}
+
+/* Blocks kept back are nobody's: there is a limit to them, beyond which `defer` waits. */
+static bool may_defer(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
+{
+	uint64_t pages = 0;
+	struct pf_space sp;
+
+	for (struct pf_share *sh = o->shares; sh; sh = sh->next)
+		pages += pf_win_pinned(sh, b->foff, b->len);
+	pf_alloc_stat(fs, &sp);
+	return pages + sp.parked <= (fs->opts.defer_limit != 0 ? fs->opts.defer_limit / PF_BLK_SIZE : sp.total / 4);
 }
 
 /*
@@ -340,15 +370,18 @@ static int judge(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, bool *pi
 	b->blocker = pf_win_scan(o, NULL, b->fz_foff, b->fz_len);
 	if (!b->blocker)
 		return 0;
-	switch (b->policy) {
+	switch (b->policy.on_busy) {
 	case PF_BUSY_EBUSY:
 		return -EBUSY;
 	case PF_BUSY_DEFER:
+		if (!may_defer(fs, o, b))
+			break;
 		*pinned = true;
 		return 0;
 	case PF_BUSY_UNSAFE:
 		collide(fs, o, b);
 		return 0;
+	case PF_BUSY_POLL:
 	case PF_BUSY_WAIT:
 	case PF_BUSY_NR:
 		break;
@@ -392,7 +425,7 @@ static int turn_start(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 		b->fz_len = b->pin_len;
 		/* Nothing is unmapped in vain. A pinner that is about to undo looks busy, too: it and we meet here
 		 * at random anyway. */
-		if (b->policy == PF_BUSY_EBUSY) {
+		if (b->policy.on_busy == PF_BUSY_EBUSY) {
 			err = judge(fs, o, b, &pinned);
 			if (err != 0)
 				return err;
@@ -405,7 +438,7 @@ static int turn_start(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 		err = pf_reg_add(b);
 		if (err != 0)
 			return err;
-		pf_reg_arm(b, b->busy_ns, pf_lay_now() + fs->opts.revoke_timeout_ms * UINT64_C(1000000));
+		pf_reg_arm(b, b->busy_ns, pf_lay_now() + fs->opts.revoke_timeout_ms * PF_NS_PER_MS);
 	}
 	return 0;
 }
@@ -549,9 +582,9 @@ void pf_lay_submit(struct pf_fs *fs, struct pf_brk *b)
 	b->fs = fs;
 	b->id = b->seq = pf_lay_id(fs);
 	b->since_ns = pf_lay_now();
-	b->busy_ns = b->kind == PF_BRK_CUT && b->policy == PF_BUSY_WAIT && b->timeout_ms != 0 ?
-			     b->since_ns + b->timeout_ms * UINT64_C(1000000) : 0;
-	b->ack_ns = 0;
+	b->busy_ns = b->kind == PF_BRK_CUT && may_wait(b) && b->policy.timeout_ms != 0 ?
+			     b->since_ns + b->policy.timeout_ms * PF_NS_PER_MS : 0;
+	b->ack_ns = b->poll_ns = 0;
 	atomic_store(&b->refs, 2);	/* the queue's and ours */
 	b->state = PF_BRK_QUEUED;
 	b->acks = b->heap = 0;
@@ -644,6 +677,13 @@ void pf_lay_shutdown(struct pf_fs *fs, int err)
 	} while (left != 0);
 }
 
+/* Parked, and due for another turn: behind whoever wanted the gate before now. */
+static void look_again(struct pf_brk *b)
+{
+	b->want = true;
+	b->seq = pf_lay_id(b->fs);
+}
+
 void pf_brk_timeout(struct pf_brk *b, uint64_t now)
 {
 	struct pf_fs *fs = b->fs;
@@ -655,6 +695,11 @@ void pf_brk_timeout(struct pf_brk *b, uint64_t now)
 		if (b->state == PF_BRK_ACKS && b->acks != 0)
 			quarantine(fs, o, b);
 		pf_reg_arm(b, b->busy_ns, 0);
+	}
+	if (b->poll_ns != 0 && b->poll_ns <= now) {
+		if (b->state == PF_BRK_PARKED)
+			look_again(b);
+		pf_reg_arm_poll(b, 0);
 	}
 	if (b->busy_ns != 0 && b->busy_ns <= now) {
 		pf_lay_count(fs, PF_COUNT_TIMEOUTS, b->state != PF_BRK_WORK && b->state != PF_BRK_DONE);
@@ -671,7 +716,7 @@ bool pf_lay_pins_fell(struct pf_lobj *o, bool anew)
 	struct pf_brk *b = o->cuts;
 	struct pf_grant *was;
 
-	if (!b || b->state != PF_BRK_PARKED || b->want)
+	if (!b || b->state != PF_BRK_PARKED || b->want || !b->froze)
 		return false;
 	/* From the slot that was seen pinned last: one that is still pinned ends the look at once. The scan that
 	 * counts comes later. */
@@ -682,8 +727,7 @@ bool pf_lay_pins_fell(struct pf_lobj *o, bool anew)
 			pf_kick_arm(b->blocker->share->sess);
 		return b->blocker != was;
 	}
-	b->want = true;
-	b->seq = pf_lay_id(b->fs);
+	look_again(b);
 	return true;
 }
 

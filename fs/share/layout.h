@@ -14,8 +14,10 @@
  *             busy, by policy:
  *                wait    open the gate, leave the slots frozen (so unpins kick), park. A kick or a death: from the
  *                        top; unmap again only if something was granted in the range meanwhile
+ *                poll    thaw, open the gate, park. After a while: from the top
  *                ebusy   thaw, open the gate -> b_done(-EBUSY)
- *                defer   park the blocks in the allocator, mark the slots stale, b_work(), b_done
+ *                defer   park the blocks in the allocator, mark the slots stale, b_work(), b_done; as `wait` when more
+ *                        than defer_limit would be parked
  *                unsafe  count and report the collision, b_work(), b_done
  *
  *   Under `ebusy` the scan comes first (with the slots frozen), and nothing is unmapped when it finds a pin.
@@ -70,8 +72,7 @@ struct pf_brk {
 	/* Set by the submitter. */
 	struct pf_lobj *obj;			/* the submitter keeps the inode alive until b_done */
 	enum pf_brk_kind kind;
-	enum pf_busy policy;			/* CUT */
-	uint64_t timeout_ms;			/* CUT, wait: from the submission on; 0 = none */
+	struct pf_policy policy;		/* CUT; the timeout counts from the submission on */
 	uint64_t foff, len;			/* pages whose mapping changes; page aligned; UINT64_MAX = to the end */
 	uint64_t pin_foff, pin_len;		/* CUT: pages whose pins count; a superset of the above */
 	/* CUT that takes away even private copies, of the pages from drop_foff on: truncate, not punch. */
@@ -102,7 +103,7 @@ struct pf_brk {
 	uint64_t id;				/* for pf_lay_cancel(); set before b_park is called */
 	uint64_t seq;				/* order of turns at the gate */
 	uint64_t since_ns;			/* CLOCK_MONOTONIC at submit */
-	uint64_t busy_ns, ack_ns;		/* deadlines, 0 = none: busy_timeout, revoke_timeout */
+	uint64_t busy_ns, ack_ns, poll_ns;	/* deadlines, 0 = none: busy_timeout, revoke_timeout, next look */
 	_Atomic unsigned int refs;		/* b_done is called by the last to let go */
 	unsigned int state;
 	unsigned int acks;			/* sessions still to answer */
@@ -134,6 +135,12 @@ void pf_lay_shutdown(struct pf_fs *fs, int err);
 
 /* After that: no deadlines, no kicks by futex; the engine has no thread of its own that could call back. */
 void pf_lay_stop_threads(struct pf_fs *fs);
+
+/* Who has pages of the range pinned, as far as a break would wait for them; up to @max. *total: all of them; *queued: CUTs
+ * of the inode that have begun. A look, which freezes nothing: the next moment may be different. */
+struct pf_holder { uint64_t session, pages; pid_t pid; uid_t uid; char comm[16]; };
+unsigned int pf_lay_holders(struct pf_lobj *o, uint64_t foff, uint64_t len, struct pf_holder *out, unsigned int max,
+			    unsigned int *total, uint64_t *queued);
 
 /* True when no session has a slot of this inode. */
 bool pf_lay_unshared(struct pf_lobj *o);

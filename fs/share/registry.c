@@ -24,9 +24,13 @@ uint64_t pf_lay_now(void)
 
 static uint64_t key(const struct pf_brk *b)
 {
-	if (b->busy_ns == 0 || b->ack_ns == 0)
-		return b->busy_ns | b->ack_ns;
-	return pf_min64(b->busy_ns, b->ack_ns);
+	const uint64_t when[] = { b->busy_ns, b->ack_ns, b->poll_ns };
+	uint64_t first = 0;
+
+	for (unsigned int i = 0; i < PF_ARRAY_LEN(when); i++)
+		if (when[i] != 0 && (first == 0 || when[i] < first))
+			first = when[i];
+	return first;
 }
 
 static void place(struct pf_lay *l, unsigned int i, struct pf_brk *b)
@@ -240,6 +244,17 @@ void pf_reg_arm(struct pf_brk *b, uint64_t busy_ns, uint64_t ack_ns)
 	b->busy_ns = busy_ns;
 	b->ack_ns = ack_ns;
 	heap_update(l, b);
+	pf_mutex_unlock(&l->lock);
+}
+
+void pf_reg_arm_poll(struct pf_brk *b, uint64_t poll_ns)
+{
+	struct pf_lay *l = b->fs->lay;
+
+	pf_mutex_lock(&l->lock);
+	b->poll_ns = poll_ns;
+	if (b->registered)
+		heap_update(l, b);
 	pf_mutex_unlock(&l->lock);
 }
 

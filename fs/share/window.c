@@ -138,9 +138,9 @@ static void join_cut(struct pf_lobj *o, struct pf_grant *g, bool fresh)
 {
 	struct pf_brk *b = o->cuts;
 
-	if (!b || !b->froze)
+	if (!b)
 		return;
-	if (fresh && overlaps(g, b->fz_foff, b->fz_len))
+	if (fresh && b->froze && overlaps(g, b->fz_foff, b->fz_len))
 		g->frozen = 1;
 	if (overlaps(g, b->foff, b->len))
 		b->dirty = true;
@@ -253,7 +253,7 @@ int pf_win_pin(struct pf_share *sh, uint32_t slot, unsigned int first, unsigned 
 		err = -ESTALE;
 	} else if (!covered(g, first, n)) {
 		err = -EFAULT;
-	} else if (b && b->state == PF_BRK_PARKED &&
+	} else if (b && b->state == PF_BRK_PARKED && b->froze &&
 		   pf_range_overlap(g->foff + first * PF_BLK_SIZE, n * PF_BLK_SIZE, b->fz_foff,
 				    pf_range_end(b->fz_foff, b->fz_len) - b->fz_foff) &&
 		   pf_win_pinned(sh, b->fz_foff, b->fz_len) == 0) {

@@ -37,6 +37,8 @@ enum pf_p_opcode {		/* besides FUSE_INIT, FUSE_SETUPMAPPING and FUSE_REMOVEMAPPI
 	PF_P_BADBLOCK = 0x5009,	/* pf_p_bad_in -> pf_p_bad_out, records: any peer that may open the device */
 	PF_P_FORGET_WAIT = 0x5008, /* pf_p_cancel_in -> no answer: a waiting PIN answers EINTR */
 	PF_P_EVICT = 0x500a,	/* pf_p_evict_in -> header: root, and the user who mounted */
+	PF_P_SET = 0x500b,	/* text, at most PF_P_SET_MAX bytes -> header: the mount's policy; root and its owner */
+	PF_P_WOULD = 0x500c,	/* pf_p_would_in -> pf_p_would_out, holders; any peer that may see the mount */
 };
 
 enum pf_p_notify {		/* positive, in fuse_out_header.error with unique 0 */
@@ -213,6 +215,42 @@ struct pf_p_evict_in {
 	uint32_t ev_pad;
 };
 PF_MEDIA_SIZE(struct pf_p_evict_in, 8);
+
+/*
+ * SET: "on_busy=ebusy,busy_timeout=2": any of the policy options of pinfs(8), not terminated. All or none is set;
+ * operations that have begun keep the policy that they began with. Errors: EPERM, EINVAL, E2BIG.
+ */
+#define PF_P_SET_MAX 1024U
+
+/*
+ * WOULD: what an operation that takes the blocks of bytes [wi_foff, + wi_len) out of a file would meet at this moment.
+ * Errors: ESTALE (no such inode), EINVAL (not a regular file, or the range wraps).
+ */
+struct pf_p_would_in {
+	uint64_t wi_ino;
+	uint64_t wi_foff;
+	uint64_t wi_len;
+};
+PF_MEDIA_SIZE(struct pf_p_would_in, 24);
+struct pf_p_would_out {
+	char wo_on_busy[16];	/* policy of this file, NUL padded */
+	uint64_t wo_timeout_ms;	/* 0: none */
+	uint64_t wo_foff;	/* the bytes whose pins count; the whole file under break=file */
+	uint64_t wo_len;
+	uint64_t wo_queued;	/* operations of the file that were first */
+	uint32_t wo_nholder;	/* holders that follow, at most PF_P_HOLDERS_MAX */
+	uint32_t wo_more;	/* and how many there are besides */
+};
+PF_MEDIA_SIZE(struct pf_p_would_out, 56);
+#define PF_P_HOLDERS_MAX 256U
+struct pf_p_holder {
+	uint64_t hr_session;
+	uint64_t hr_pages;
+	uint32_t hr_pid;
+	uint32_t hr_uid;
+	char hr_comm[16];
+};
+PF_MEDIA_SIZE(struct pf_p_holder, 40);
 
 struct pf_p_report_in {
 	uint32_t ri_what;	/* enum pf_report */

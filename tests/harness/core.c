@@ -22,7 +22,7 @@ static const struct pf_cred root_cred = { .umask = 022 };
 int core_mount(struct pf_pm *pm, struct pf_fs **out, const char **why)
 {
 	const struct pf_opts opts = {
-		.on_busy = PF_BUSY_WAIT,
+		.policy = { .on_busy = PF_BUSY_WAIT },
 		.pmem = PF_PMEM_CPU,
 		.revoke_timeout_ms = 1000,
 		.window = UINT64_C(64) << 20,

@@ -41,7 +41,7 @@ static void one_open(struct one *o, enum pf_busy policy)
 	struct pf_tx *tx;
 
 	o->fs = fk_open();
-	o->fs->opts.on_busy = policy;
+	o->fs->opts.policy.on_busy = policy;
 	CU_ASSERT_EQUAL_FATAL(pf_alloc_reserve(o->fs, 512, 512, 0, 0, &o->run), 0);
 	CU_ASSERT_EQUAL_FATAL(pf_tx_begin(o->fs, &tx), 0);
 	CU_ASSERT_EQUAL_FATAL(pf_tx_use(tx, o->run), 0);
@@ -250,12 +250,12 @@ static void policy_defer(void)
 	CU_ASSERT_EQUAL(fk_pin_slow(o.k, o.fh, 0, 0, 1, &(uint64_t){ 0 }), -ESTALE);
 	/* What left the file is not counted a second time; page 10 is still in it, and is. */
 	shrink(&b, &o, 11);
-	b.b.policy = PF_BUSY_EBUSY;
+	b.b.policy.on_busy = PF_BUSY_EBUSY;
 	fk_submit(&b);
 	fk_ack(o.k);
 	CU_ASSERT_EQUAL(fk_end(&b), 0);
 	shrink(&b, &o, 10);
-	b.b.policy = PF_BUSY_EBUSY;
+	b.b.policy.on_busy = PF_BUSY_EBUSY;
 	fk_submit(&b);
 	CU_ASSERT_EQUAL(fk_end(&b), -EBUSY);
 	/* Another slot may be the same chunk with new blocks. */
@@ -447,7 +447,7 @@ static void busy_timeout(void)
 	struct fk_brk a, b;
 
 	one_open(&o, PF_BUSY_WAIT);
-	o.fs->opts.busy_timeout_ms = 50;
+	o.fs->opts.policy.timeout_ms = 50;
 	CU_ASSERT(fk_pin(o.k, 0, 0, 1));
 	fk_cut(&a, &o.f, 0, UINT64_MAX);
 	fk_submit(&a);
@@ -722,7 +722,7 @@ static void many_waiters(void)
 	uint64_t fh, t0, took;
 	int i;
 
-	fs->opts.on_busy = PF_BUSY_WAIT;
+	fs->opts.policy.on_busy = PF_BUSY_WAIT;
 	fs->opts.window = (MANY + 1) * FK_CHUNK;
 	k = fk_sess_new(fs, 77);
 	for (i = 0; i <= MANY; i++) {

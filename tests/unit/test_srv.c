@@ -57,7 +57,7 @@ static void env_open(struct env *v, enum pf_busy policy, uint64_t size)
 
 	memset(v, 0, sizeof *v);
 	op_env_open(&v->e, UINT64_C(64) << 20);
-	v->e.fs->opts.on_busy = policy;
+	v->e.fs->opts.policy.on_busy = policy;
 	v->e.fs->opts.window = 32 * CHUNK;
 	v->e.fs->opts.revoke_timeout_ms = 5000;
 	CU_ASSERT_EQUAL_FATAL(op_create(&v->e, PF_INO_ROOT, "file", 0644, &v->ino), 0);

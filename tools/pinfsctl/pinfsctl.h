@@ -18,6 +18,10 @@ int complain(const char *fmt, ...) PF_PRINTF(1, 2);
  */
 int session_report(const char *path, enum pf_report what, char **json);
 
+/* One request to the daemon behind @path; the answer's body, NUL terminated, to be freed. 0 or -errno; 1 having said why
+ * there is no talking to the daemon. */
+int session_call(const char *path, uint32_t opcode, const void *in, size_t inlen, char **body, size_t *len);
+
 /*
  * Bad blocks of the mount at @path, as PF_P_BADBLOCK has it. 0 or -errno; 1 having said why there is no talking to the
  * daemon. LIST: *n records, up to PF_P_BAD_MAX, in @rec.
@@ -31,6 +35,10 @@ int session_evict(const char *path, uint32_t pid);
 /* badblock.c: `pinfsctl badblock ...`, argv[0] being that word. The exit status. */
 int badblock(int argc, char **argv);
 int badblock_usage(FILE *f, int status);
+
+/* policy.c: `pinfsctl set ...`, `pinfsctl would-block ...`. The exit status. */
+int policy_set(int argc, char **argv);
+int would_block(int argc, char **argv);
 
 /* Tables. 0, or 1 having said that the text makes no sense. */
 int show_status(const char *json);

@@ -149,19 +149,28 @@ static int begin(const char *path, int *sock)
 	return -1;
 }
 
+int session_call(const char *path, uint32_t opcode, const void *in, size_t inlen, char **body, size_t *len)
+{
+	int sock = -1, err;
+
+	if (begin(path, &sock) != 0)
+		return 1;
+	err = call(sock, opcode, 2, in, inlen, body, len);
+	(void)close(sock);
+	return err;
+}
+
 int session_bad(const char *path, enum pf_p_bad_what what, uint64_t ino, uint64_t at, uint64_t len, uint64_t *changed,
 		struct pf_p_bad_rec *rec, unsigned int *n)
 {
 	const struct pf_p_bad_in req = { .bi_what = what, .bi_ino = ino, .bi_at = at, .bi_len = len };
 	struct pf_p_bad_out out;
 	char *body = NULL;
-	size_t bytes;
-	int sock = -1, err;
+	size_t bytes = 0;
+	int err = session_call(path, PF_P_BADBLOCK, &req, sizeof req, &body, &bytes);
 
-	if (begin(path, &sock) != 0)
-		return 1;
-	err = call(sock, PF_P_BADBLOCK, 2, &req, sizeof req, &body, &bytes);
-	(void)close(sock);
+	if (err > 0)
+		return err;
 	if (err == 0 && bytes < sizeof out)
 		err = -EPROTO;
 	if (err == 0) {
@@ -184,12 +193,8 @@ int session_evict(const char *path, uint32_t pid)
 	const struct pf_p_evict_in req = { .ev_pid = pid };
 	char *body = NULL;
 	size_t len;
-	int sock = -1, err;
+	int err = session_call(path, PF_P_EVICT, &req, sizeof req, &body, &len);
 
-	if (begin(path, &sock) != 0)
-		return 1;
-	err = call(sock, PF_P_EVICT, 2, &req, sizeof req, &body, &len);
-	(void)close(sock);
 	free(body);
 	return err;
 }
@@ -198,13 +203,11 @@ int session_report(const char *path, enum pf_report what, char **json)
 {
 	const struct pf_p_report_in req = { .ri_what = what };
 	char *body = NULL;
-	size_t len;
-	int sock = -1, err;
+	size_t len = 0;
+	int err = session_call(path, PF_P_REPORT, &req, sizeof req, &body, &len);
 
-	if (begin(path, &sock) != 0)
-		return 1;
-	err = call(sock, PF_P_REPORT, 2, &req, sizeof req, &body, &len);
-	(void)close(sock);
+	if (err > 0)
+		return err;
 	if (err != 0)
 		return complain("%s: the daemon does not report: %s", path, strerror(-err));
 	*json = body;

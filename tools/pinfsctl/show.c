@@ -251,12 +251,14 @@ int show_status(const char *json)
 	struct json_object *root = parse(json), *o, *sp;
 	char a[32], b[32], c[32], d[32];
 	uint64_t blk;
+	bool poll;
 
 	if (root == NULL)
 		return 1;
 	o = member(root, "options");
 	sp = member(root, "space");
 	blk = num(sp, "block");
+	poll = strcmp(str(o, "on_busy"), "poll") == 0;
 	show_line("mount", "%s, %s, daemon pid %" PRIu64 ", pinfs %s", str(root, "mount"),
 		  num(o, "ro") != 0 ? "read-only" : "read-write", num(root, "daemon_pid"), str(root, "version"));
 	show_line("device", "%s%s%s, uuid %s, persistence by %s",
@@ -264,8 +266,9 @@ int show_status(const char *json)
 		  str(root, "label")[0] != '\0' ? ", label " : "", str(root, "label"), str(root, "uuid"),
 		  str(root, "pmem_mode"));
 	show_errors(root);
-	show_line("policy", "on_busy=%s, break=%s, busy_timeout=%s, revoke_timeout=%s, window=%s", str(o, "on_busy"),
-		  str(o, "break"),
+	show_line("policy", "on_busy=%s%s%s, break=%s, busy_timeout=%s, revoke_timeout=%s, window=%s",
+		  str(o, "on_busy"), poll ? " every " : "",
+		  poll ? units_show_ns(num(o, "poll_interval_ms") * 1000000, d, sizeof d) : "", str(o, "break"),
 		  num(o, "busy_timeout_ms") != 0 ? units_show_ns(num(o, "busy_timeout_ms") * 1000000, a, sizeof a)
 						 : "none",
 		  units_show_ns(num(o, "revoke_timeout_ms") * 1000000, b, sizeof b),

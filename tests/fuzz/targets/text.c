@@ -29,7 +29,7 @@ static void command_line(char **word, int n)
 		if (c.opts.window < PF_WINDOW_MIN || c.opts.window > PF_WINDOW_MAX ||
 		    c.opts.window % PF_CHUNK_SIZE != 0)
 			FZ_FAIL("a window of any size was accepted");
-		if (c.opts.on_busy >= PF_BUSY_NR || c.opts.break_scope >= PF_SCOPE_NR || c.opts.pmem >= PF_PMEM_NR)
+		if (c.opts.policy.on_busy >= PF_BUSY_NR || c.opts.policy.scope >= PF_SCOPE_NR || c.opts.pmem >= PF_PMEM_NR)
 			FZ_FAIL("a policy that does not exist");
 	}
 	pf_opts_free(&c);
@@ -42,7 +42,7 @@ static void numbers(const char *s)
 	uint64_t v;
 
 	(void)pf_opts_size(s, &v);
-	(void)pf_opts_duration(s, &v);
+	(void)!pf_parse_ms(s, &v);
 	(void)cli_parse_bytes(s, &v);
 	(void)units_show_bytes(v, shown, sizeof shown);
 	v = 0;

@@ -119,7 +119,7 @@ static void bring_up(void)
 {
 	static const char *const name[2] = { "a", "b" };
 	const struct pf_opts opts = {
-		.on_busy = PF_BUSY_WAIT,
+		.policy = { .on_busy = PF_BUSY_WAIT },
 		.pmem = PF_PMEM_CPU,
 		.revoke_timeout_ms = 30,
 		.window = 4 * PF_CHUNK_SIZE,
