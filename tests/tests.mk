@@ -64,6 +64,10 @@ $(B)/tests/mount/test_durable: | $(B)/tests/spy/syncspy.so
 $(addprefix $(B)/tests/unit/,test_fsck test_fsck_view test_fsck_lost test_nospace) $(call test_bin,crash fuzz): \
 		$(call obj,$(wildcard tools/fsck.pinfs/*.c))
 $(B)/tests/unit/test_fsck: | $(B)/fsck.pinfs
+# With steps that can be taken in another order.
+WRITEBACK := tools/fsck.pinfs/writeback.c
+$(B)/tests/unit/test_fsck_order: $(B)/step/$(WRITEBACK:.c=.o) \
+		$(call obj,$(filter-out $(WRITEBACK),$(wildcard tools/fsck.pinfs/*.c)))
 
 $(call test_bin,shim): $(B)/tests/%: $(B)/obj/tests/%.o $$(call obj,$$(call kind_src,shim) $(HARNESS_SRC)) \
 		$(call picobj,$(SHIM_SRC)) $(B)/libpinfscore.a

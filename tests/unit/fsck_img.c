@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include "base/crc32c.h"
 #include "base/siphash.h"
 #include "media/pmem.h"
 #include "media/super.h"
@@ -344,4 +345,18 @@ void img_seal_super(uint8_t *base, uint64_t dblk)
 	struct pf_d_super *sb = img_blk(base, dblk);
 
 	sb->sb_crc = pf_put32(pf_sb_sum(sb));
+}
+
+void img_seal_lane(const struct img *im, uint8_t *base, uint32_t lane, uint64_t seq, uint64_t doff, const void *line)
+{
+	struct pf_d_lane *l = img_blk(base, im->fs->lane_blk + lane * im->fs->lane_nblk);
+	struct pf_d_jrec *r = (void *)(l + 1);
+
+	*r = (struct pf_d_jrec){ .j_doff = pf_put64(doff), .j_len = pf_put32(PF_LINE) };
+	memcpy(r + 1, line, PF_LINE);
+	*l = (struct pf_d_lane){
+		.l_magic = pf_put32(PF_MAGIC_LANE), .l_fsid = pf_put64(im->fs->fsid), .l_seq = pf_put64(seq),
+		.l_index = pf_put32(lane), .l_nrec = pf_put32(1), .l_len = pf_put32(sizeof *r + PF_LINE),
+	};
+	l->l_crc = pf_put32(pf_crc32c_hole(l, sizeof *l + sizeof *r + PF_LINE, offsetof(struct pf_d_lane, l_crc)));
 }

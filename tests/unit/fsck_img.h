@@ -47,5 +47,7 @@ struct pf_d_dirent *img_entry(void *leaf, const char *name);
 void img_seal_blk(void *blk);
 void img_seal_super(uint8_t *base, uint64_t dblk);
 void img_seal_inode(struct pf_d_inode *di);
+/* Make lane @lane a committed transaction, number @seq, that stores the 64 bytes of @line at @doff. */
+void img_seal_lane(const struct img *im, uint8_t *base, uint32_t lane, uint64_t seq, uint64_t doff, const void *line);
 
 #endif

@@ -111,20 +111,7 @@ static void d_lane_clean(uint8_t *b)
 	((struct pf_d_lane *)img_blk(b, im->fs->lane_blk))->l_seq = pf_put64(5);
 }
 
-/* A sealed lane that stores @line at @doff. */
-static void seal_lane(uint8_t *b, uint64_t doff, const uint8_t *line)
-{
-	struct pf_d_lane *l = img_blk(b, im->fs->lane_blk + im->fs->lane_nblk);
-	struct pf_d_jrec *r = (void *)(l + 1);
-
-	*r = (struct pf_d_jrec){ .j_doff = pf_put64(doff), .j_len = pf_put32(PF_LINE) };
-	memcpy(r + 1, line, PF_LINE);
-	*l = (struct pf_d_lane){
-		.l_magic = pf_put32(PF_MAGIC_LANE), .l_fsid = pf_put64(im->fs->fsid), .l_seq = pf_put64(9),
-		.l_index = pf_put32(1), .l_nrec = pf_put32(1), .l_len = pf_put32(sizeof *r + PF_LINE),
-	};
-	l->l_crc = pf_put32(pf_crc32c_hole(l, sizeof *l + sizeof *r + PF_LINE, offsetof(struct pf_d_lane, l_crc)));
-}
+static void seal_lane(uint8_t *b, uint64_t doff, const void *line) { img_seal_lane(im, b, 1, 9, doff, line); }
 static void d_lane_nonsense(uint8_t *b) { seal_lane(b, 0, b); }
 
 /* inode table and inodes */
@@ -1072,95 +1059,6 @@ static void test_cut_twin(void)
 	(void)printf("%u images lost something ", total);
 }
 
-#define MANY 2200U	/* files: what is written of their inodes is more than a lane holds */
-
-/* Many files, one of them with a tree of several leaves. */
-static struct copy many_files(void)
-{
-	struct copy c = { .pm = mem_open(IMG_BYTES) };
-	struct pf_mkfs m = { .label = "many" };
-	uint8_t page[PF_BLK_SIZE];
-	const char *why;
-	struct pf_fs *fs;
-	char name[32];
-
-	must(pf_mkfs(c.pm, &m));
-	must(core_mount(c.pm, &fs, &why));
-	must(core_create(fs, "/big"));
-	for (uint64_t i = 0; i < 400; i++) {
-		memset(page, (int)(1 + i % 255), sizeof page);
-		CU_ASSERT_EQUAL_FATAL(core_write(fs, "/big", i * 2 * PF_BLK_SIZE, page, sizeof page),
-				      (ssize_t)sizeof page);
-	}
-	must(core_mkdir(fs, "/d"));
-	for (unsigned int i = 0; i < MANY; i++) {
-		(void)snprintf(name, sizeof name, "/d/%u", i);
-		must(core_create(fs, name));
-	}
-	core_unmount(fs);
-	return c;
-}
-
-/* Each inode says one link too many, and /big's tree begins nowhere: its leaves are found by the map alone. */
-static void damage_many(uint8_t *b)
-{
-	const struct pf_d_super *sb = (const void *)b;
-	uint64_t nr = pf_get64(sb->sb_nblk), fsid = pf_get64(sb->sb_fsid);
-
-	for (uint64_t blk = pf_get64(sb->sb_iclu0_blk) + 1; blk < nr; blk++) {
-		struct pf_d_inode *di = img_blk(b, blk);
-
-		for (unsigned int i = 0; i < PF_BLK_SIZE / PF_INODE_SIZE; i++, di++) {
-			if (pf_get32(di->i_magic) != PF_MAGIC_INODE || pf_get64(di->i_fsid) != fsid ||
-			    pf_get64(di->i_ino) < PF_INO_FIRST_USER)
-				continue;
-			add32(&di->i_nlink, 1);
-			if (pf_get16(di->i_root.t_level) != 0)
-				di->i_root.t_level = pf_put16(200);
-			img_seal_inode(di);
-		}
-	}
-}
-
-struct many { char *was; unsigned int images, bad; };
-
-static void many_image(void *arg, struct pf_pm *image, unsigned int fence)
-{
-	struct copy c = { .pm = image };
-	struct many *many = arg;
-	char *now;
-
-	many->images++;
-	copy_run(&c, FSCK_REPAIR);
-	if (c.rc != FSCK_OK && c.rc != FSCK_CORRECTED && many->bad++ == 0)
-		(void)printf("drain %u: second repair: exit code %d\n%s\n", fence, c.rc, c.text);
-	now = tree_of(&c);
-	if (strcmp(now, many->was) != 0 && many->bad++ == 0)
-		(void)printf("drain %u: the tree is another one\n", fence);
-	free(now);
-	free(c.text);
-}
-
-/* More than one transaction: the order of those matters too. */
-static void test_cut_many(void)
-{
-	struct copy c = many_files();
-	struct many many = { .was = tree_of(&c) };
-	struct crash *crash;
-
-	damage_many(c.pm->base);
-	crash = crash_attach(c.pm, many_image, &many, 1, 1);
-	copy_run(&c, FSCK_REPAIR);
-	CU_ASSERT_EQUAL(c.rc, FSCK_CORRECTED);
-	CU_ASSERT(crash_fences(crash) > 12);	/* superblocks, fresh blocks, three or more transactions */
-	crash_detach(crash);
-	CU_ASSERT_EQUAL(many.bad, 0);
-	CU_ASSERT(many.images > 50);
-	(void)printf("%u images ", many.images);
-	free(many.was);
-	copy_free(&c);
-}
-
 /* Two inodes claim one long run: both named, one line. */
 static void test_long_conflict(void)
 {
@@ -1336,7 +1234,6 @@ int main(void)
 		{ "attributes and bad blocks", test_attrs },
 		{ "a repair cut short", test_cut_short },
 		{ "twin: a drain left out", test_cut_twin },
-		{ "a repair of several transactions cut short", test_cut_many },
 		{ "a run with two owners", test_long_conflict },
 		{ "journal replayed in memory", test_replay },
 		{ "conflicts without end", test_many_conflicts },

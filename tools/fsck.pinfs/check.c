@@ -222,7 +222,7 @@ static int bring_home(struct fsck *f, struct pf_pm *pm, struct fsck_changes *c, 
 	int err;
 
 	dev.pm = pm;
-	err = fsck_writeback(&dev, c, final);
+	err = fsck_writeback(&dev, c, final, f->view_replayed);
 	if (err != 0)
 		(void)fprintf(f->out, "%s: %s\n", f->name, err == -EIO ? "cannot be written" : strerror(-err));
 	return err;
@@ -262,7 +262,7 @@ int fsck_check(struct fsck *f, struct pf_pm *pm, const char *name)
 	write = f->mode == FSCK_REPAIR || (f->mode == FSCK_PREEN && f->unsafe == 0);
 	write = write && f->fs.nblk != 0 && (err == 0 || err == -EUCLEAN);
 	if (write) {
-		int e = fsck_view_changes(&view, &changes);
+		int e = fsck_view_changes(&view, f->view_replayed, &changes);
 
 		memcpy(&final, fsck_at(f, 0), sizeof final);
 		err = e != 0 ? e : err;

@@ -83,6 +83,7 @@ struct fsck {
 	uint64_t unsafe;	/* of those, not for PREEN */
 	uint64_t finished;	/* orphans */
 	int replayed;		/* transactions applied before the first round */
+	bool view_replayed;	/* by the first phase, in the view: the superblock or a lane had to be mended before */
 	enum fsck_mode mode;
 	bool verbose;
 	bool force;		/* PREEN: check an image that is marked clean, too */
@@ -144,13 +145,32 @@ void fsck_view_fini(struct pf_pm *view);
 /* Make bytes of the view writable. */
 void fsck_view_own(struct pf_pm *view, uint64_t doff, uint64_t len);
 
-struct fsck_change { uint64_t dblk; uint8_t now[PF_BLK_SIZE], was[PF_BLK_SIZE], kind; };
+struct fsck_change { uint64_t dblk; uint8_t now[PF_BLK_SIZE], kind; };
 struct fsck_changes { struct fsck_change *v; uint64_t nr, room; };
-int fsck_view_changes(const struct pf_pm *view, struct fsck_changes *c) PF_MUST_CHECK;
+/* @same: with blocks that were written and are what they were: the device will not be what it was. */
+int fsck_view_changes(const struct pf_pm *view, bool same, struct fsck_changes *c) PF_MUST_CHECK;
 void fsck_changes_free(struct fsck_changes *c);
 
-/* writeback.c: @c and the superblock onto fs->pm. -EIO, -ENOMEM. */
-int fsck_writeback(struct pf_fs *fs, struct fsck_changes *c, const struct pf_d_super *final) PF_MUST_CHECK;
+/* writeback.c: @c and the superblock onto fs->pm. @replayed: @c has what fs->pm's lanes hold. -EIO, -ENOMEM. */
+int fsck_writeback(struct pf_fs *fs, struct fsck_changes *c, const struct pf_d_super *final, bool replayed)
+	PF_MUST_CHECK;
+/* In this order; a test may have another one (as with base/step.h). */
+enum fsck_step {
+	FSCK_STEP_DIRTY,	/* the superblocks say that work is going on, and where all things lie */
+	FSCK_STEP_LANES,	/* the journal is brought home, and empty */
+	FSCK_STEP_FRESH,	/* new objects in free blocks */
+	FSCK_STEP_GROW,		/* the map: what is in use before or after */
+	FSCK_STEP_REST,		/* objects that others refer to, in as many transactions as it takes */
+	FSCK_STEP_MAP,		/* the map as it shall be */
+	FSCK_STEP_CLEAN,	/* the superblocks as they shall be */
+	FSCK_STEP_NR
+};
+#ifdef PF_STEPS
+extern enum fsck_step fsck_step_order[FSCK_STEP_NR];
+#define FSCK_STEP(i) fsck_step_order[i]
+#else
+#define FSCK_STEP(i) (i)
+#endif
 
 /* ---- super.c: superblocks that must be made up ---- */
 bool fsck_same_constants(const struct pf_d_super *sb, const struct pf_d_super *copy);

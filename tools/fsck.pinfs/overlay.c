@@ -157,7 +157,7 @@ int fsck_view_init(struct pf_pm *view, const struct pf_pm *pm)
 
 /* ---- what has changed ---- */
 
-static int changes_add(struct fsck_changes *c, uint64_t dblk, const void *now, const void *was)
+static int changes_add(struct fsck_changes *c, uint64_t dblk, const void *now)
 {
 	uint64_t room = c->room == 0 ? 64 : c->room * 2;
 	struct fsck_change *n;
@@ -172,11 +172,10 @@ static int changes_add(struct fsck_changes *c, uint64_t dblk, const void *now, c
 	n = &c->v[c->nr++];
 	n->dblk = dblk;
 	memcpy(n->now, now, PF_BLK_SIZE);
-	memcpy(n->was, was, PF_BLK_SIZE);
 	return 0;
 }
 
-int fsck_view_changes(const struct pf_pm *view, struct fsck_changes *c)
+int fsck_view_changes(const struct pf_pm *view, bool same, struct fsck_changes *c)
 {
 	const struct view *v = view->priv;
 	int err = 0;
@@ -192,8 +191,8 @@ int fsck_view_changes(const struct pf_pm *view, struct fsck_changes *c)
 		if (!is_private(v, g))
 			continue;
 		for (uint64_t at = start; at < start + granule_len(view, v, g) && err == 0; at += PF_BLK_SIZE)
-			if (memcmp(view->base + at, v->aside + at, PF_BLK_SIZE) != 0)
-				err = changes_add(c, at >> PF_BLK_SHIFT, view->base + at, v->aside + at);
+			if (same || memcmp(view->base + at, v->aside + at, PF_BLK_SIZE) != 0)
+				err = changes_add(c, at >> PF_BLK_SHIFT, view->base + at);
 	}
 	return err;
 }

@@ -85,6 +85,7 @@ static int replay(struct fsck *f)
 	if (n < 0)
 		return n;
 	f->replayed += n;
+	f->view_replayed = f->view_replayed || n > 0;
 	return 0;
 }
 

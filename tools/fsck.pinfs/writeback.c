@@ -7,6 +7,9 @@
  * finished by the next fsck or mount. When all of it fits into the lane, the repair happens completely or not at all.
  * When it does not, the map grows first and shrinks last: in between no block that is in use looks free, and none
  * that a second fsck may want to find again is forgotten. The superblocks say clean at the very end.
+ *
+ * The order of the steps (enum fsck_step) matters as a whole: tests/unit/test_fsck_order.c takes each one that
+ * has to come before another after that, and shows what a crash then costs.
  */
 #include "fsck.pinfs/fsck.h"
 
@@ -14,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/crc32c.h"
+#include "media/journal.h"
 #include "media/super.h"
 #include "media/verify.h"
 
@@ -22,6 +26,10 @@
 struct writer {
 	struct pf_fs *fs;		/* of the device, not of the view */
 	struct fsck_changes *c;
+	const struct pf_d_super *final;
+	bool replayed;			/* the lanes of the view; those of the device are as they were */
+	bool sorted;			/* the changes have their kinds */
+	bool at_once;			/* they fit into one lane */
 	uint8_t lane[PF_LANE_BYTES];
 	size_t len;			/* of the records in it */
 	uint32_t nrec;
@@ -166,7 +174,8 @@ static int each(struct writer *w, enum kind kind, int (*fn)(struct writer *w, co
 
 static int write_plain(struct writer *w, const struct fsck_change *ch)
 {
-	pf_pm_write(w->fs->pm, ch->dblk << PF_BLK_SHIFT, ch->now, PF_BLK_SIZE);
+	if (memcmp(pf_pm_at(w->fs->pm, ch->dblk << PF_BLK_SHIFT), ch->now, PF_BLK_SIZE) != 0)
+		pf_pm_write(w->fs->pm, ch->dblk << PF_BLK_SHIFT, ch->now, PF_BLK_SIZE);
 	return 0;
 }
 
@@ -179,7 +188,7 @@ static int write_lane(struct writer *w, const struct fsck_change *ch)
 static int write_union(struct writer *w, const struct fsck_change *ch)
 {
 	const uint64_t g = ch->dblk - w->fs->map_blk;
-	const struct pf_d_map *was = (const void *)ch->was;
+	const struct pf_d_map *was = pf_pm_at(w->fs->pm, ch->dblk << PF_BLK_SHIFT);
 	uint32_t nfree = 0;
 	struct pf_d_map m;
 
@@ -207,26 +216,15 @@ static size_t total_need(const struct writer *w)
 	return need;
 }
 
-static int write_objects(struct writer *w)
+/* As the device is now, before the first of them is written: the map that they are judged by changes too. */
+static void sort_changes(struct writer *w)
 {
-	const bool at_once = total_need(w) <= LANE_ROOM;
-	int err;
-
-	err = each(w, FRESH, write_plain);
-	if (err == 0)
-		err = pf_pm_drain(w->fs->pm);
-	if (err == 0 && !at_once) {
-		err = each(w, MAP, write_union);
-		if (err == 0)
-			err = lane_commit(w);
-	}
-	if (err == 0)
-		err = each(w, OTHER, write_lane);
-	if (err == 0 && !at_once)
-		err = lane_commit(w);
-	if (err == 0)
-		err = each(w, MAP, write_lane);
-	return err != 0 ? err : lane_commit(w);
+	if (w->sorted)
+		return;
+	for (uint64_t i = 0; i < w->c->nr; i++)
+		w->c->v[i].kind = (uint8_t)kind_of(w->fs, w->c->v[i].dblk);
+	w->at_once = total_need(w) <= LANE_ROOM;
+	w->sorted = true;
 }
 
 /* Both copies, never the only sound one first. */
@@ -245,9 +243,9 @@ static int write_supers(struct writer *w, const struct pf_d_super *sb)
 }
 
 /* Until the end the device must not look clean, and its superblocks must name the areas that are written. */
-static int mark_dirty(struct writer *w, const struct pf_d_super *final)
+static int mark_dirty(struct writer *w)
 {
-	struct pf_d_super sb = *final;
+	struct pf_d_super sb = *w->final;
 
 	sb.sb_state = pf_put32(pf_get32(sb.sb_state) & ~(uint32_t)PF_SB_CLEAN);
 	sb.sb_crc = pf_put32(pf_sb_sum(&sb));
@@ -261,26 +259,83 @@ static int mark_dirty(struct writer *w, const struct pf_d_super *final)
 	return 0;
 }
 
-/* What the lanes held is in the view, and about to be written. */
-static int empty_lanes(struct writer *w)
+/* What the view has replayed, the device must have too before its lanes are emptied: those calls had returned. And
+ * before lane 0 is used: an older transaction must not be replayed over a newer one. */
+static int settle_lanes(struct writer *w)
 {
 	const pf_le64 none = pf_put64(0);
-	const struct pf_fs *fs = w->fs;
+	struct pf_fs *fs = w->fs;
+	int n;
 
 	for (uint32_t i = 0; i < fs->nlane; i++) {
 		uint64_t at = (fs->lane_blk + (uint64_t)i * fs->lane_nblk) << PF_BLK_SHIFT;
 		const struct pf_d_lane *l = pf_pm_at(fs->pm, at);
 
-		if (pf_get64(l->l_seq) != 0)
+		if (pf_get64(l->l_seq) != 0 && (!w->replayed || pf_jnl_lane_check(fs, i) != 0))
 			pf_pm_write(fs->pm, at + offsetof(struct pf_d_lane, l_seq), &none, sizeof none);
 	}
-	return pf_pm_drain(fs->pm);
+	n = pf_pm_drain(fs->pm);
+	if (n == 0 && w->replayed)
+		n = pf_jnl_replay(fs);
+	return n < 0 ? n : 0;
 }
 
-int fsck_writeback(struct pf_fs *fs, struct fsck_changes *c, const struct pf_d_super *final)
+static int write_fresh(struct writer *w)
+{
+	int err;
+
+	sort_changes(w);
+	err = each(w, FRESH, write_plain);
+	return err != 0 ? err : pf_pm_drain(w->fs->pm);
+}
+
+static int grow_map(struct writer *w)
+{
+	int err;
+
+	sort_changes(w);
+	err = w->at_once ? 0 : each(w, MAP, write_union);
+	return err != 0 ? err : lane_commit(w);
+}
+
+static int write_rest(struct writer *w)
+{
+	int err;
+
+	sort_changes(w);
+	err = each(w, OTHER, write_lane);
+	return err != 0 || w->at_once ? err : lane_commit(w);
+}
+
+static int write_map(struct writer *w)
+{
+	int err;
+
+	sort_changes(w);
+	err = each(w, MAP, write_lane);
+	return err != 0 ? err : lane_commit(w);
+}
+
+static int finish_supers(struct writer *w)
+{
+	const struct pf_pm *pm = w->fs->pm;
+
+	if (memcmp(pf_pm_at(pm, 0), w->final, sizeof *w->final) == 0 &&
+	    memcmp(pf_pm_at(pm, (w->fs->nblk - 1) << PF_BLK_SHIFT), w->final, sizeof *w->final) == 0)
+		return 0;
+	return write_supers(w, w->final);
+}
+
+static int (*const steps[FSCK_STEP_NR])(struct writer *w) = {
+	[FSCK_STEP_DIRTY] = mark_dirty, [FSCK_STEP_LANES] = settle_lanes, [FSCK_STEP_FRESH] = write_fresh,
+	[FSCK_STEP_GROW] = grow_map,	[FSCK_STEP_REST] = write_rest,	  [FSCK_STEP_MAP] = write_map,
+	[FSCK_STEP_CLEAN] = finish_supers,
+};
+
+int fsck_writeback(struct pf_fs *fs, struct fsck_changes *c, const struct pf_d_super *final, bool replayed)
 {
 	struct writer *w;
-	int err;
+	int err = 0;
 
 	if (c->nr == 0)
 		return 0;
@@ -289,18 +344,10 @@ int fsck_writeback(struct pf_fs *fs, struct fsck_changes *c, const struct pf_d_s
 		return -ENOMEM;
 	w->fs = fs;
 	w->c = c;
-	/* Before the first store: the map that they are judged by changes too. */
-	for (uint64_t i = 0; i < c->nr; i++)
-		c->v[i].kind = (uint8_t)kind_of(fs, c->v[i].dblk);
-	err = mark_dirty(w, final);
-	if (err == 0)
-		err = empty_lanes(w);
-	if (err == 0)
-		err = write_objects(w);
-	if (err == 0 && memcmp(pf_pm_at(fs->pm, 0), final, sizeof *final) != 0)
-		err = write_supers(w, final);
-	else if (err == 0 && memcmp(pf_pm_at(fs->pm, (fs->nblk - 1) << PF_BLK_SHIFT), final, sizeof *final) != 0)
-		err = write_supers(w, final);
+	w->final = final;
+	w->replayed = replayed;
+	for (unsigned int i = 0; i < FSCK_STEP_NR && err == 0; i++)
+		err = steps[FSCK_STEP(i)](w);
 	free(w);
 	return err;
 }
