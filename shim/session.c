@@ -296,11 +296,14 @@ int sh_session_get(const char *sock, struct sh_session **out)
 	}
 	err = session_open(sock, &s);
 	if (err) {
-		/* Each daemon has a name of its own, so this one need not be asked again. */
-		if (err == -EACCES && !sh.refused)
+		/* No right to the device, or no windows on it. Each daemon has a name of its own, so this one need not
+		 * be asked again. */
+		bool final = err == -EACCES || err == -EOPNOTSUPP;
+
+		if (final && !sh.refused)
 			memcpy(sh.refused_by, sock, strnlen(sock, sizeof sh.refused_by - 1));
 		sh.refused = true;
-		sh_log(err == -EACCES ? SH_INFO : SH_WARN, "no session with @%s: error %d (plain mmap is used)",
+		sh_log(final ? SH_INFO : SH_WARN, "no session with @%s: error %d (plain mmap is used)",
 		       sock, -err);
 		return err;
 	}

@@ -146,6 +146,8 @@ static int msg_hello(struct pf_conn *c, const struct fuse_in_header *h, struct p
 		return -EPROTO;
 	if (!may_open(c))
 		return -EACCES;
+	if (!pf_pm_windows(fs->pm))
+		return -EOPNOTSUPP;
 	read_comm(c->pid, comm, sizeof comm);
 	err = pf_sess_create(fs, &(struct pf_sess_who){ c->pid, c->uid, comm }, session_send, session_gone, c, &s);
 	if (err != 0)
@@ -383,9 +385,14 @@ static int msg_sync(struct pf_conn *c, const struct fuse_in_header *h, struct pf
 	return pf_wire_take(w, &in, sizeof in) ? pf_map_sync(c->sess, in.si_fh, in.si_foff, in.si_len) : MSG_NONSENSE;
 }
 
+static uint64_t size_of(void *inode)
+{
+	return pf_op_size(inode);
+}
+
 static int msg_report(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
 {
-	struct pf_viewer viewer = { .mount = c->srv->mount, .uid = c->uid };
+	struct pf_viewer viewer = { .mount = c->srv->mount, .uid = c->uid, .size_of = size_of };
 	struct pf_p_report_in in;
 	char *text;
 	size_t len;
@@ -394,7 +401,7 @@ static int msg_report(struct pf_conn *c, const struct fuse_in_header *h, struct 
 	if (!pf_wire_take(w, &in, sizeof in))
 		return MSG_NONSENSE;
 	viewer.all = c->uid == geteuid() || may_open(c);
-	err = pf_report(c->srv->fs, in.ri_what, &viewer, &text, &len);
+	err = pf_report(c->srv->fs, &in, &viewer, &text, &len);
 	if (err != 0)
 		return err;
 	pf_conn_answer(c, h->unique, 0, &(struct iovec){ text, len }, 1, NULL);

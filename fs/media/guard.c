@@ -26,14 +26,15 @@ static struct {
 static void on_bus(int sig, siginfo_t *si, void *ctx)
 {
 	struct pf_pm *pm = atomic_load(&guard.pm);
-	uintptr_t at = (uintptr_t)si->si_addr, page = at & ~(uintptr_t)(PF_BLK_SIZE - 1), base;
+	const uintptr_t grain = pm != NULL && !pf_pm_windows(pm) ? (uintptr_t)pm->grain : PF_BLK_SIZE;
+	uintptr_t at = (uintptr_t)si->si_addr, page = at & ~(grain - 1), base;
 	const uint64_t one = 1;
 	int keep = errno;
 
 	(void)ctx;
 	base = pm != NULL ? (uintptr_t)pm->base : 0;
 	if (pm == NULL || at < base || at - base >= pm->bytes ||
-	    mmap((void *)page, PF_BLK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+	    mmap((void *)page, grain, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
 		    MAP_FAILED) {
 		(void)signal(sig, SIG_DFL);	/* not ours: it happens again, and ends us as it should */
 		return;

@@ -43,6 +43,11 @@ struct collector {
 	int err;			/* sticky: what was lost stays lost */
 };
 
+static unsigned long magic_of(const struct statfs *sfs)
+{
+	return (unsigned long)sfs->f_type & 0xffffffffUL;
+}
+
 static _Thread_local const char *why = "";
 
 const char *pf_pm_why(void)
@@ -225,13 +230,28 @@ static void collector_free(struct pf_pm *pm)
 
 /* ---- opening ---- */
 
+/* A number from sysfs; 0 when it is not there. */
+static uint64_t sys_number(dev_t rdev, const char *name)
+{
+	char path[96];
+	uint64_t v = 0;
+	FILE *f;
+
+	(void)snprintf(path, sizeof path, "/sys/dev/char/%u:%u/%s", major(rdev), minor(rdev), name);
+	f = fopen(path, "re");
+	if (f == NULL)
+		return 0;
+	if (fscanf(f, "%" SCNu64, &v) != 1)
+		v = 0;
+	(void)fclose(f);
+	return v;
+}
+
 /* Size of a DAX character device, from sysfs; 0 when it is none. */
 static uint64_t daxdev_bytes(dev_t rdev)
 {
 	char path[96], target[256];
-	uint64_t bytes = 0;
 	ssize_t n;
-	FILE *f;
 
 	(void)snprintf(path, sizeof path, "/sys/dev/char/%u:%u/subsystem", major(rdev), minor(rdev));
 	n = readlink(path, target, sizeof target - 1);
@@ -240,14 +260,33 @@ static uint64_t daxdev_bytes(dev_t rdev)
 	target[n] = '\0';
 	if (strcmp(strrchr(target, '/') ? strrchr(target, '/') + 1 : target, "dax") != 0)
 		return 0;
-	(void)snprintf(path, sizeof path, "/sys/dev/char/%u:%u/size", major(rdev), minor(rdev));
-	f = fopen(path, "re");
-	if (f == NULL)
-		return 0;
-	if (fscanf(f, "%" SCNu64, &bytes) != 1)
-		bytes = 0;
-	(void)fclose(f);
-	return bytes;
+	return sys_number(rdev, "size");
+}
+
+/* A DAX device maps in multiples of its alignment only, at addresses and offsets that are such. The attribute is the
+ * device's own since Linux 5.10, its region's before. */
+static uint64_t daxdev_grain(dev_t rdev)
+{
+	uint64_t align = sys_number(rdev, "align");
+
+	if (align == 0)
+		align = sys_number(rdev, "device/dax_region/align");
+	return align != 0 ? align : PF_CHUNK_SIZE;
+}
+
+static int find_grain(struct pf_pm *pm, bool dax)
+{
+	struct statfs sfs;
+	struct stat st;
+
+	pm->grain = PF_BLK_SIZE;
+	if (dax && fstat(pm->fd, &st) == 0)
+		pm->grain = daxdev_grain(st.st_rdev);
+	else if (!dax && fstatfs(pm->fd, &sfs) == 0 && magic_of(&sfs) == MAGIC_HUGETLBFS)
+		pm->grain = (uint64_t)sfs.f_bsize;
+	if (pm->grain != PF_BLK_SIZE && pm->grain != PF_CHUNK_SIZE)
+		return refuse(-EINVAL, "its alignment is neither 4 KiB nor 2 MiB");
+	return 0;
 }
 
 static int find_size(int fd, uint64_t *bytes, bool *dax)
@@ -271,8 +310,8 @@ static int find_size(int fd, uint64_t *bytes, bool *dax)
 	return 0;
 }
 
-/* Map at a 2 MiB boundary, so that the kernel can use huge pages. *sync: MAP_SYNC was granted. */
-static int map_device(struct pf_pm *pm, bool *sync)
+/* Map at a 2 MiB boundary, so that the kernel can use huge pages. */
+static int map_device(struct pf_pm *pm)
 {
 	const int prot = pm->ro ? PROT_READ : PROT_READ | PROT_WRITE;
 	uint64_t span = pm->bytes + PF_CHUNK_SIZE;
@@ -284,12 +323,13 @@ static int map_device(struct pf_pm *pm, bool *sync)
 		return refuse(-ENOMEM, "no address space to map it");
 	at = area + (-(uintptr_t)area & (PF_CHUNK_SIZE - 1));
 	got = mmap(at, pm->bytes, prot, MAP_SHARED_VALIDATE | MAP_SYNC | MAP_FIXED, pm->fd, 0);
-	*sync = got != MAP_FAILED;
-	if (!*sync)
+	pm->sync = got != MAP_FAILED;
+	if (!pm->sync)
 		got = mmap(at, pm->bytes, prot, MAP_SHARED | MAP_FIXED, pm->fd, 0);
 	if (got == MAP_FAILED) {
 		(void)munmap(area, span);
-		return refuse(-ENOMEM, "cannot be mapped");
+		return refuse(-ENOMEM, pm->grain == PF_BLK_SIZE ? "cannot be mapped" :
+					       "cannot be mapped: there are not enough huge pages for all of it");
 	}
 	end = at + pm->bytes;
 	if (at > area)
@@ -310,7 +350,7 @@ static enum pf_pmem_mode decide(int fd, enum pf_pmem_mode asked, bool is_pmem)
 		return PF_PMEM_CPU;
 	if (fstatfs(fd, &sfs) != 0)
 		return PF_PMEM_MSYNC;
-	switch ((unsigned long)sfs.f_type & 0xffffffffUL) {
+	switch (magic_of(&sfs)) {
 	case MAGIC_TMPFS:
 	case MAGIC_RAMFS:
 	case MAGIC_HUGETLBFS:
@@ -322,7 +362,7 @@ static enum pf_pmem_mode decide(int fd, enum pf_pmem_mode asked, bool is_pmem)
 
 int pf_pm_open(const char *path, enum pf_pmem_mode mode, bool ro, bool excl, struct pf_pm **out)
 {
-	bool dax = false, sync = false;
+	bool dax = false;
 	struct pf_pm *pm;
 	int err;
 
@@ -340,6 +380,11 @@ int pf_pm_open(const char *path, enum pf_pmem_mode mode, bool ro, bool excl, str
 	err = find_size(pm->fd, &pm->bytes, &dax);
 	if (err != 0)
 		goto out_close;
+	err = find_grain(pm, dax);
+	if (err == 0 && dax && mode == PF_PMEM_MSYNC)
+		err = refuse(-EINVAL, "a DAX device has no msync: use pmem=cpu, or auto");
+	if (err != 0)
+		goto out_close;
 	if (excl) {
 		err = pf_pm_lock(pm->fd);
 		if (err != 0) {
@@ -347,10 +392,10 @@ int pf_pm_open(const char *path, enum pf_pmem_mode mode, bool ro, bool excl, str
 			goto out_close;
 		}
 	}
-	err = map_device(pm, &sync);
+	err = map_device(pm);
 	if (err != 0)
 		goto out_close;
-	pm->mode = decide(pm->fd, mode, dax || sync);
+	pm->mode = decide(pm->fd, mode, dax || pm->sync);
 	pm->ops = pm->mode == PF_PMEM_CPU ? &cpu_ops : &msync_ops;
 	if (pm->mode == PF_PMEM_MSYNC) {
 		err = collector_new(pm);

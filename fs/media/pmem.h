@@ -33,9 +33,11 @@ struct pf_pm {
 	const struct pf_pm_ops *ops;
 	uint8_t *base;			/* whole device, mapped shared; read-only when ro */
 	uint64_t bytes;
+	uint64_t grain;			/* of mappings of it: 4 KiB; 2 MiB on hugetlbfs and most DAX devices */
 	int fd;				/* carries the locks of a daemon or writing tool (pf_pm_lock()) */
 	enum pf_pmem_mode mode;		/* CPU or MSYNC: what AUTO decided */
 	bool ro;
+	bool sync;			/* mapped with MAP_SYNC: DAX */
 	void *priv;			/* of the backend */
 	_Atomic bool gone;		/* bytes could not be reached (pf_pm_guard); the first were at gone_at */
 	_Atomic uint64_t gone_at;
@@ -45,12 +47,26 @@ struct pf_pm {
 /*
  * Open and map a device. @excl: take the exclusive lock (pf_pm_lock()) and refuse with -EBUSY when anybody holds it;
  * pf_pm_holders() then names them. Errors: -ENOENT, -EACCES, -EBUSY, -EINVAL (neither a regular file nor a
- * DAX device, or below PF_DEV_MIN / above PF_DEV_MAX / not a multiple of the block size), -ENOMEM, -EIO.
+ * DAX device, or below PF_DEV_MIN / above PF_DEV_MAX / not a multiple of the block size; mapped in pieces of more than
+ * 2 MiB; @mode is not possible there), -ENOMEM, -EIO.
  */
 int pf_pm_open(const char *path, enum pf_pmem_mode mode, bool ro, bool excl, struct pf_pm **out) PF_MUST_CHECK;
 void pf_pm_close(struct pf_pm *pm);
 /* Why the calling thread's last pf_pm_open() failed: one phrase, static. */
 const char *pf_pm_why(void);
+
+/* Can any page of it be mapped by itself? If not, clients get no windows. */
+static inline bool pf_pm_windows(const struct pf_pm *pm) { return pm->grain <= PF_BLK_SIZE; }
+
+/* What lies below a device, and what that means for huge pages: looked up anew each time, for reports. */
+struct pf_below {
+	char fs[16];			/* "tmpfs", "hugetlbfs", "devdax", "fsdax", "ext4", ... "other" */
+	char huge[16];			/* tmpfs: the mount's option huge=; else empty */
+	char shmem[16];			/* tmpfs: the word chosen in shmem_enabled; else empty */
+	unsigned int dev_major, dev_minor;	/* how /proc/PID/maps names the device */
+	uint64_t ino;
+};
+void pf_pm_below(const struct pf_pm *pm, struct pf_below *out);
 
 /* Locks (claim.c). The exclusive one: nobody else writes to the device, or has it from a daemon. Whoever is on the way
  * out is waited for, a second at most: -EBUSY. */

@@ -254,8 +254,8 @@ PF_MEDIA_SIZE(struct pf_p_holder, 40);
 
 struct pf_p_report_in {
 	uint32_t ri_what;	/* enum pf_report */
-	uint32_t ri_pad;
+	uint32_t ri_pid;	/* WINDOWS: of this process only; 0: of all */
 };
-enum pf_report { PF_REPORT_STATUS = 0, PF_REPORT_PINS = 1, PF_REPORT_NR };
+enum pf_report { PF_REPORT_STATUS = 0, PF_REPORT_PINS = 1, PF_REPORT_WINDOWS = 2, PF_REPORT_NR };
 
 #endif
