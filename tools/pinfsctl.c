@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * pinfsctl.c - what a mounted pinfs is doing: policy, space and sessions; each pin and who holds it; each operation
- * that waits; what an operation would do; the policy, the sessions of clients and the list of bad blocks, which it can
- * change.
+ * that waits; each window and how it is mapped; what an operation would do; the policy, the sessions of clients and
+ * the list of bad blocks, which it can change.
  *
  * Exit status: 0, 1 (no pinfs there, or its daemon does not answer), 2 (bad use).
  */
@@ -24,6 +24,7 @@ static const struct verb {
 } verbs[] = {
 	{ "status", PF_REPORT_STATUS, show_status },
 	{ "pins", PF_REPORT_PINS, show_pins },
+	{ "windows", PF_REPORT_WINDOWS, NULL },
 };
 
 int complain(const char *fmt, ...)
@@ -41,15 +42,19 @@ int complain(const char *fmt, ...)
 static int usage(FILE *f, int status)
 {
 	(void)fputs("usage: pinfsctl status|pins [--json] MOUNT\n"
+		    "       pinfsctl windows [--json] [--pid PID] MOUNT\n"
 		    "       pinfsctl evict PID MOUNT\n"
 		    "       pinfsctl badblock list|add|del MOUNT|DEVICE ...; see pinfsctl badblock --help\n"
 		    "       pinfsctl set MOUNT KEY=VALUE...\n"
 		    "       pinfsctl would-block FILE [OFFSET [LENGTH]]\n"
 		    "  status      policy, space, sessions, counters of the pinfs mounted at MOUNT\n"
 		    "  pins        each pin with its holder; each operation that waits, and for whom\n"
+		    "  windows     each 2 MiB of a file in a process's window: where it is mapped, whether by one\n"
+		    "              huge page table entry, and if not, why\n"
 		    "  evict       take the windows of a process away, and wait for its pins no longer\n"
 		    "  set         another policy from now on: on_busy, break, busy_timeout, poll_interval\n"
 		    "  would-block what a truncate or punch of these bytes would do now, and whom it would wait for\n"
+		    "  -p, --pid PID  windows: of this process only\n"
 		    "  -j, --json  the daemon's report as it is (pinfsctl(1) names the document that describes it)\n"
 		    "  -h, --help, --version\n", f);
 	return status;
@@ -88,12 +93,15 @@ int main(int argc, char **argv)
 	enum { OPT_VERSION = 256 };
 	static const struct option opts[] = {
 		{ "json", no_argument, NULL, 'j' },
+		{ "pid", required_argument, NULL, 'p' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, OPT_VERSION },
 		{ NULL, 0, NULL, 0 },
 	};
 	const struct verb *v = NULL;
 	bool as_json = false;
+	long pid = 0;
+	char *end;
 	char *json;
 	int c, status;
 
@@ -103,10 +111,18 @@ int main(int argc, char **argv)
 		return policy_set(argc - 1, argv + 1);
 	if (argc > 1 && strcmp(argv[1], "would-block") == 0)
 		return would_block(argc - 1, argv + 1);
-	while ((c = getopt_long(argc, argv, "jh", opts, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "jp:h", opts, NULL)) != -1) {
 		switch (c) {
 		case 'j':
 			as_json = true;
+			break;
+		case 'p':
+			errno = 0;
+			pid = strtol(optarg, &end, 10);
+			if (errno != 0 || *end != '\0' || pid <= 0 || pid > INT32_MAX) {
+				(void)complain("%s: no process id", optarg);
+				return 2;
+			}
 			break;
 		case 'h':
 			return usage(stdout, 0);
@@ -127,9 +143,16 @@ int main(int argc, char **argv)
 		(void)complain("%s: no such verb; try pinfsctl --help", argv[optind]);
 		return 2;
 	}
-	if (session_report(argv[optind + 1], v->what, &json) != 0)
+	if (pid != 0 && v->what != PF_REPORT_WINDOWS) {
+		(void)complain("--pid is for windows");
+		return 2;
+	}
+	if (session_report(argv[optind + 1], v->what, (uint32_t)pid, &json) != 0)
 		return 1;
-	status = as_json ? (puts(json) < 0) : v->show(json);
+	if (v->what == PF_REPORT_WINDOWS)
+		status = windows(json, as_json);
+	else
+		status = as_json ? (puts(json) < 0) : v->show(json);
 	free(json);
 	if (fflush(stdout) != 0)
 		status = complain("standard output: write error");

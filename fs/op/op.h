@@ -180,6 +180,7 @@ int pf_op_iget(struct pf_fs *fs, uint64_t ino, uint32_t gen, struct pf_inode **o
 void pf_op_iput(struct pf_fs *fs, struct pf_inode *ip);
 struct pf_lobj *pf_inode_lobj(struct pf_inode *ip);
 uint64_t pf_inode_ino(const struct pf_inode *ip);
+uint64_t pf_op_size(struct pf_inode *ip);	/* takes INODE for a moment */
 struct pf_dext { uint64_t foff, doff, len; };		/* bytes */
 #define PF_DEXT_BAD UINT64_MAX				/* doff of pages in bad blocks: nobody may be shown them */
 /* Written extents in [foff, foff + len), sorted, merged; *n in: room, out: used. *size: i_size. */

@@ -39,6 +39,16 @@ struct pf_lobj *pf_inode_lobj(struct pf_inode *ip)
 	return &ip->lobj;
 }
 
+uint64_t pf_op_size(struct pf_inode *ip)
+{
+	uint64_t size;
+
+	pf_rwlock_rdlock(&ip->lock);
+	size = pf_inode_size(ip);
+	pf_rwlock_unlock(&ip->lock);
+	return size;
+}
+
 uint64_t pf_inode_ino(const struct pf_inode *ip)
 {
 	return ip->ino;

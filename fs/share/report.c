@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * report.c - JSON of sessions, pins and waiters.
+ * report.c - JSON of sessions, pins, waiters and windows.
  *
  * Owns nothing. Takes REGISTRY to list, then SESSION or LAYOUT for one object at a time. Cost: the slots in use, the
  * records that were ever touched, and the waiters that are shown.
@@ -463,20 +463,133 @@ static void put_waiters(struct pf_fs *fs, const struct pf_viewer *v, struct text
 	free(b);
 }
 
-int pf_report(struct pf_fs *fs, uint32_t what, const struct pf_viewer *viewer, char **text, size_t *len)
+/* Windows */
+
+#define SHOWN_EXTENTS 8U
+
+struct shown {				/* of a grant */
+	uint64_t ino, foff, size, pins, pages;
+	struct pf_gext ext[SHOWN_EXTENTS];
+	uint32_t next_ext;
+	bool stale;
+	char path[256];
+};
+
+/* The grant in a slot of @s, if there is one. */
+static bool look_at(struct pf_fs *fs, const struct pf_viewer *v, struct pf_sess *s, uint32_t slot, struct shown *out)
+{
+	struct pf_share *sh = NULL;
+	struct pf_grant *g;
+
+	pf_mutex_lock(&s->lock);
+	if (slot < s->led.nslot && s->slot[slot]) {
+		sh = s->slot[slot]->share;
+		pf_share_get(sh);
+	}
+	pf_mutex_unlock(&s->lock);
+	if (!sh)
+		return false;
+	pf_mutex_lock(&sh->obj->lock);
+	for (g = sh->grants; g && g->slot != slot;)
+		g = g->next;
+	if (g) {
+		memset(out, 0, sizeof *out);
+		out->ino = sh->obj->ino;
+		out->foff = g->foff;
+		out->stale = (g->word & PF_SLOT_STALE) != 0;
+		out->pins = pf_ledger_pins(&s->led, slot);
+		out->next_ext = g->next_ext;
+		for (uint32_t i = 0; i < g->next_ext; i++) {
+			out->pages += g->ext[i].npage;
+			if (i < SHOWN_EXTENTS)
+				out->ext[i] = g->ext[i];
+		}
+		memcpy(out->path, sh->path, sizeof out->path);
+	}
+	pf_mutex_unlock(&sh->obj->lock);
+	if (g && v->size_of)
+		out->size = v->size_of(sh->inode);
+	pf_share_unref(fs, sh);
+	return g != NULL;
+}
+
+static void put_window(struct text *t, const struct pf_sess *s, uint32_t slot, const struct shown *w)
+{
+	putf(t, "{\"session\":%llu,\"pid\":%d,\"comm\":", (ull)s->id, (int)s->pid);
+	puts_json(t, s->comm);
+	putf(t, ",\"ino\":%llu,\"file\":", (ull)w->ino);
+	puts_json(t, w->path);
+	putf(t, ",\"size\":%llu,\"foff\":%llu,\"slot\":%u,\"stale\":%s,\"pins\":%llu,", (ull)w->size, (ull)w->foff,
+	     slot, w->stale ? "true" : "false", (ull)w->pins);
+	putf(t, "\"bytes\":%llu,\"extents\":%u,\"at\":[", (ull)w->pages << PF_BLK_SHIFT, w->next_ext);
+	for (uint32_t i = 0; i < w->next_ext && i < SHOWN_EXTENTS; i++)
+		putf(t, "%s[%llu,%llu,%llu]", i ? "," : "", (ull)(w->foff + ((uint64_t)w->ext[i].page << PF_BLK_SHIFT)),
+		     (ull)(w->ext[i].dblk << PF_BLK_SHIFT), (ull)((uint64_t)w->ext[i].npage << PF_BLK_SHIFT));
+	putf(t, "]}");
+}
+
+static void put_image(struct pf_fs *fs, struct text *t)
+{
+	struct pf_below b;
+
+	pf_pm_below(fs->pm, &b);
+	putf(t, "\"image\":{\"fs\":\"%s\",\"huge\":\"%s\",\"shmem_enabled\":\"%s\",\"grain\":%llu,", b.fs, b.huge,
+	     b.shmem, (ull)fs->pm->grain);
+	putf(t, "\"dev_major\":%u,\"dev_minor\":%u,\"ino\":%llu,\"pmem_mode\":\"%s\",\"windows\":%s},", b.dev_major,
+	     b.dev_minor, (ull)b.ino, pf_pmem_name[fs->pm->mode], pf_pm_windows(fs->pm) ? "true" : "false");
+}
+
+static void put_windows(struct pf_fs *fs, const struct pf_viewer *v, struct text *t, struct pf_sess **sess,
+			unsigned int nsess, pid_t pid)
+{
+	unsigned int i, shown = 0;
+	uint64_t left = 0;
+	struct shown w;
+
+	putf(t, "{\"mount\":");
+	puts_json(t, v->mount);
+	putf(t, ",");
+	put_image(fs, t);
+	putf(t, "\"windows\":[");
+	for (i = 0; i < nsess; i++) {
+		/* Where a file lies, and what it is called, is for those who may know. */
+		if (!shows(v, sess[i]) || (pid != 0 && sess[i]->pid != pid))
+			continue;
+		for (uint32_t slot = 0; slot < sess[i]->led.nslot; slot++) {
+			if (!look_at(fs, v, sess[i], slot, &w))
+				continue;
+			if (room_for(t, shown)) {
+				put(t, ",", shown != 0);
+				put_window(t, sess[i], slot, &w);
+				shown++;
+			} else {
+				left++;
+			}
+		}
+	}
+	putf(t, "]");
+	if (left != 0)
+		putf(t, ",\"windows_left_off\":%llu", (ull)left);
+	putf(t, "}");
+}
+
+int pf_report(struct pf_fs *fs, const struct pf_p_report_in *in, const struct pf_viewer *viewer, char **text,
+	      size_t *len)
 {
 	struct pf_sess **sess;
 	struct text t = { 0 };
 	unsigned int i, n;
 
-	if (what >= PF_REPORT_NR)
+	if (in->ri_what >= PF_REPORT_NR)
 		return -EINVAL;
 	sess = malloc(ENTRIES_MAX * sizeof(struct pf_sess *));
 	if (!sess)
 		return -ENOMEM;
 	n = pf_reg_sessions(fs, sess, ENTRIES_MAX);
-	if (what == PF_REPORT_STATUS) {
+	if (in->ri_what == PF_REPORT_STATUS) {
 		status(fs, viewer, &t, sess, n);
+	} else if (in->ri_what == PF_REPORT_WINDOWS) {
+		put_windows(fs, viewer, &t, sess, n, (pid_t)in->ri_pid);
 	} else {
 		put_pins(&t, viewer, sess, n);
 		put_all_kept(&t, viewer, sess, n);

@@ -17,11 +17,13 @@ struct pf_viewer {
 	const char *mount;		/* mount point, for display */
 	uid_t uid;
 	bool all;			/* sees file names of everybody */
+	uint64_t (*size_of)(void *inode);	/* of a share's; NULL: not known */
 };
 
 /* *text is to be freed, *len bytes, at most PF_REPORT_BYTES, not terminated. -ENOMEM, -EINVAL (unknown @what). No
  * lock held. */
 #define PF_REPORT_BYTES (PF_P_MSG_MAX - 4096U)
-int pf_report(struct pf_fs *fs, uint32_t what, const struct pf_viewer *viewer, char **text, size_t *len) PF_MUST_CHECK;
+int pf_report(struct pf_fs *fs, const struct pf_p_report_in *in, const struct pf_viewer *viewer, char **text,
+	      size_t *len) PF_MUST_CHECK;
 
 #endif

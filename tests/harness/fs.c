@@ -23,6 +23,12 @@
 
 static struct pt_fs all[MAX_FS];
 static unsigned int serial;
+static const char *base;		/* pt_fs_base() */
+
+void pt_fs_base(const char *dir)
+{
+	base = dir;
+}
 
 const char *pt_program(const char *name)
 {
@@ -136,7 +142,7 @@ struct pt_fs *pt_fs_new(const char *size)
 		return NULL;
 	pt_on_cleanup(take_down_all);
 	memset(fs, 0, sizeof *fs);
-	(void)snprintf(fs->dir, sizeof fs->dir, "%.*s/fs%u", PATH_MAX - 64, pt_tmp(), serial++);
+	(void)snprintf(fs->dir, sizeof fs->dir, "%.*s/fs%u", PATH_MAX - 64, base != NULL ? base : pt_tmp(), serial++);
 	(void)snprintf(fs->img, sizeof fs->img, "%.*s/img", PATH_MAX - 8, fs->dir);
 	(void)snprintf(fs->mnt, sizeof fs->mnt, "%.*s/mnt", PATH_MAX - 8, fs->dir);
 	(void)snprintf(fs->log, sizeof fs->log, "%.*s/log", PATH_MAX - 8, fs->dir);

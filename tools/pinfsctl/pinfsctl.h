@@ -3,6 +3,7 @@
 #ifndef TOOLS_PINFSCTL_H
 #define TOOLS_PINFSCTL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -13,10 +14,10 @@
 int complain(const char *fmt, ...) PF_PRINTF(1, 2);
 
 /*
- * The JSON text of a report from the daemon behind any path of a pinfs mount, NUL terminated; free() it. 0, or 1
- * having said why. Waits at most ten seconds for the daemon.
+ * The JSON text of a report from the daemon behind any path of a pinfs mount, NUL terminated; free() it. @pid: see
+ * struct pf_p_report_in. 0, or 1 having said why. Waits at most ten seconds for the daemon.
  */
-int session_report(const char *path, enum pf_report what, char **json);
+int session_report(const char *path, enum pf_report what, uint32_t pid, char **json);
 
 /* One request to the daemon behind @path; the answer's body, NUL terminated, to be freed. 0 or -errno; 1 having said why
  * there is no talking to the daemon. */
@@ -39,6 +40,22 @@ int badblock_usage(FILE *f, int status);
 /* policy.c: `pinfsctl set ...`, `pinfsctl would-block ...`. The exit status. */
 int policy_set(int argc, char **argv);
 int would_block(int argc, char **argv);
+
+/* windows.c: the daemon's report of windows, completed by what /proc says of the processes. The exit status. */
+int windows(const char *json, bool as_json);
+
+/* A table: cells row by row, printed when all are there. table_cell() aborts when memory ends. */
+#define TABLE_COLS 16
+struct table {
+	size_t ncol, ncell, room;
+	const char *const *head;
+	const char *right;	/* a column whose letter is 'r' is right-aligned */
+	char **cell;
+};
+void table_cell(struct table *t, const char *fmt, ...) PF_PRINTF(2, 3);
+void table_print(struct table *t);
+/* "what      text" */
+void show_line(const char *what, const char *fmt, ...) PF_PRINTF(2, 3);
 
 /* Tables. 0, or 1 having said that the text makes no sense. */
 int show_status(const char *json);

@@ -199,9 +199,9 @@ int session_evict(const char *path, uint32_t pid)
 	return err;
 }
 
-int session_report(const char *path, enum pf_report what, char **json)
+int session_report(const char *path, enum pf_report what, uint32_t pid, char **json)
 {
-	const struct pf_p_report_in req = { .ri_what = what };
+	const struct pf_p_report_in req = { .ri_what = what, .ri_pid = pid };
 	char *body = NULL;
 	size_t len = 0;
 	int err = session_call(path, PF_P_REPORT, &req, sizeof req, &body, &len);

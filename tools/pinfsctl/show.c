@@ -17,8 +17,6 @@
 #include <json-c/json.h>
 #include "lib/units.h"
 
-#define COLS_MAX 16
-
 static struct json_object *member(struct json_object *o, const char *name)
 {
 	struct json_object *v = NULL;
@@ -48,14 +46,6 @@ static size_t count(struct json_object *o, const char *name)
 
 	return v != NULL && json_object_is_type(v, json_type_array) ? json_object_array_length(v) : 0;
 }
-
-/* Cells of one table, row by row; widths are known only when all are there. */
-struct table {
-	size_t ncol, ncell, room;
-	const char *const *head;
-	const char *right;	/* a column whose letter is 'r' is right-aligned */
-	char **cell;
-};
 
 /* Room for the text with each control character as \xNN. */
 static char *visible(const char *s)
@@ -87,8 +77,7 @@ static size_t width(const char *s)
 	return n;
 }
 
-static void cell(struct table *t, const char *fmt, ...) PF_PRINTF(2, 3);
-static void cell(struct table *t, const char *fmt, ...)
+void table_cell(struct table *t, const char *fmt, ...)
 {
 	char *text = NULL;
 	va_list ap;
@@ -107,9 +96,9 @@ static void cell(struct table *t, const char *fmt, ...)
 	free(text);
 }
 
-static void table_print(struct table *t)
+void table_print(struct table *t)
 {
-	size_t w[COLS_MAX] = { 0 }, rows = t->ncell / t->ncol;
+	size_t w[TABLE_COLS] = { 0 }, rows = t->ncell / t->ncol;
 
 	for (size_t c = 0; c < t->ncol; c++) {
 		w[c] = width(t->head[c]);
@@ -141,8 +130,7 @@ static const char *ago(struct json_object *o, char *buf, size_t room)
 	return units_show_ns(num(o, "age_ns"), buf, room);
 }
 
-static void show_line(const char *what, const char *fmt, ...) PF_PRINTF(2, 3);
-static void show_line(const char *what, const char *fmt, ...)
+void show_line(const char *what, const char *fmt, ...)
 {
 	char *text = NULL, *safe;
 	va_list ap;
@@ -193,25 +181,25 @@ static void show_sessions(struct json_object *root)
 	for (size_t i = 0; i < n; i++) {
 		struct json_object *s = json_object_array_get_idx(list, i);
 
-		cell(&t, "%" PRIu64, num(s, "id"));
-		cell(&t, "%" PRIu64, num(s, "pid"));
-		cell(&t, "%" PRIu64, num(s, "uid"));
-		cell(&t, "%s", str(s, "comm"));
-		cell(&t, "%s", ago(s, buf, sizeof buf));
-		cell(&t, "%" PRIu64 "/%" PRIu64, num(s, "slots_used"), num(s, "slots_total"));
-		cell(&t, "%" PRIu64, num(s, "slots_stale"));
-		cell(&t, "%" PRIu64, num(s, "files"));
-		cell(&t, "%" PRIu64, num(s, "pins"));
-		cell(&t, "%" PRIu64, num(s, "faults"));
-		cell(&t, "%" PRIu64, num(s, "reclaims") + num(s, "reclaims_ahead"));
-		cell(&t, "%" PRIu64, num(s, "starved"));
-		cell(&t, "%" PRIu64, num(s, "refused"));
+		table_cell(&t, "%" PRIu64, num(s, "id"));
+		table_cell(&t, "%" PRIu64, num(s, "pid"));
+		table_cell(&t, "%" PRIu64, num(s, "uid"));
+		table_cell(&t, "%s", str(s, "comm"));
+		table_cell(&t, "%s", ago(s, buf, sizeof buf));
+		table_cell(&t, "%" PRIu64 "/%" PRIu64, num(s, "slots_used"), num(s, "slots_total"));
+		table_cell(&t, "%" PRIu64, num(s, "slots_stale"));
+		table_cell(&t, "%" PRIu64, num(s, "files"));
+		table_cell(&t, "%" PRIu64, num(s, "pins"));
+		table_cell(&t, "%" PRIu64, num(s, "faults"));
+		table_cell(&t, "%" PRIu64, num(s, "reclaims") + num(s, "reclaims_ahead"));
+		table_cell(&t, "%" PRIu64, num(s, "starved"));
+		table_cell(&t, "%" PRIu64, num(s, "refused"));
 		if (num(s, "kept_blocks") != 0)
-			cell(&t, "%" PRIu64 " for %s", num(s, "kept_blocks"),
+			table_cell(&t, "%" PRIu64 " for %s", num(s, "kept_blocks"),
 			     units_show_ns(num(s, "kept_ns"), buf, sizeof buf));
 		else
-			cell(&t, "0");
-		cell(&t, "%s", str(s, "state"));
+			table_cell(&t, "0");
+		table_cell(&t, "%s", str(s, "state"));
 	}
 	table_print(&t);
 }
@@ -290,9 +278,9 @@ static void cell_range(struct table *t, struct json_object *o)
 	uint64_t foff = num(o, "foff"), len = num(o, "len");
 
 	if (len >= UINT64_MAX - foff)
-		cell(t, "%" PRIu64 "-", foff);
+		table_cell(t, "%" PRIu64 "-", foff);
 	else
-		cell(t, "%" PRIu64 "-%" PRIu64, foff, foff + len - (len != 0));
+		table_cell(t, "%" PRIu64 "-%" PRIu64, foff, foff + len - (len != 0));
 }
 
 static void show_pin_table(struct json_object *root)
@@ -313,15 +301,15 @@ static void show_pin_table(struct json_object *root)
 	for (size_t i = 0; i < n; i++) {
 		struct json_object *p = json_object_array_get_idx(list, i);
 
-		cell(&t, "%" PRIu64, num(p, "pid"));
-		cell(&t, "%" PRIu64, num(p, "tid"));
-		cell(&t, "%s", str(p, "comm"));
-		cell(&t, "%s", ago(p, buf, sizeof buf));
-		cell(&t, "%s", str(p, "api"));
-		cell(&t, "%" PRIu64, num(p, "ino"));
+		table_cell(&t, "%" PRIu64, num(p, "pid"));
+		table_cell(&t, "%" PRIu64, num(p, "tid"));
+		table_cell(&t, "%s", str(p, "comm"));
+		table_cell(&t, "%s", ago(p, buf, sizeof buf));
+		table_cell(&t, "%s", str(p, "api"));
+		table_cell(&t, "%" PRIu64, num(p, "ino"));
 		cell_range(&t, p);
-		cell(&t, "%s", str(p, "label"));
-		cell(&t, "%s", str(p, "file"));
+		table_cell(&t, "%s", str(p, "label"));
+		table_cell(&t, "%s", str(p, "file"));
 	}
 	table_print(&t);
 }
@@ -370,17 +358,17 @@ static void show_waiter_table(struct json_object *root)
 	for (size_t i = 0; i < n; i++) {
 		struct json_object *w = json_object_array_get_idx(list, i);
 
-		cell(&t, "%" PRIu64, num(w, "pid"));
-		cell(&t, "%s", str(w, "comm"));
-		cell(&t, "%s", str(w, "what"));
-		cell(&t, "%s", ago(w, buf, sizeof buf));
-		cell(&t, "%" PRIu64, num(w, "ino"));
+		table_cell(&t, "%" PRIu64, num(w, "pid"));
+		table_cell(&t, "%s", str(w, "comm"));
+		table_cell(&t, "%s", str(w, "what"));
+		table_cell(&t, "%s", ago(w, buf, sizeof buf));
+		table_cell(&t, "%" PRIu64, num(w, "ino"));
 		cell_range(&t, w);
-		cell(&t, "%s", str(w, "state"));
+		table_cell(&t, "%s", str(w, "state"));
 		text = holders(w);
-		cell(&t, "%s", text);
+		table_cell(&t, "%s", text);
 		free(text);
-		cell(&t, "%s", str(w, "file"));
+		table_cell(&t, "%s", str(w, "file"));
 	}
 	table_print(&t);
 }
@@ -402,14 +390,14 @@ static void show_kept_table(struct json_object *root)
 		const char *why = str(k, "why");
 
 		blocks += num(k, "blocks");
-		cell(&t, "%" PRIu64, num(k, "pid"));
-		cell(&t, "%s", str(k, "comm"));
-		cell(&t, "%" PRIu64, num(k, "blocks"));
-		cell(&t, "%s", ago(k, buf, sizeof buf));
-		cell(&t, "%" PRIu64, num(k, "ino"));
-		cell(&t, "%s", strcmp(why, "pins") == 0 ? "it has pinned them" :
-			       strcmp(why, "quarantined") == 0 ? "it does not answer" : why);
-		cell(&t, "%s", str(k, "file"));
+		table_cell(&t, "%" PRIu64, num(k, "pid"));
+		table_cell(&t, "%s", str(k, "comm"));
+		table_cell(&t, "%" PRIu64, num(k, "blocks"));
+		table_cell(&t, "%s", ago(k, buf, sizeof buf));
+		table_cell(&t, "%" PRIu64, num(k, "ino"));
+		table_cell(&t, "%s", strcmp(why, "pins") == 0 ? "it has pinned them" :
+			   strcmp(why, "quarantined") == 0 ? "it does not answer" : why);
+		table_cell(&t, "%s", str(k, "file"));
 	}
 	(void)printf("%" PRIu64 " block%s of no file kept from reuse\n", blocks, blocks == 1 ? "" : "s");
 	table_print(&t);
