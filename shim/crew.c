@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * crew.c - the threads of the library and their private descriptor table. Owns sh.uffd, sh.bell, sh.eof_fd,
- * sh.pidfd and the queues to the crew thread. Takes no lock but its own start lock.
+ * crew.c - the threads of the library and their private descriptor table. Owns sh.uffd, sh.bell, sh.epoll,
+ * sh.eof_fd, sh.pidfd and the queues to the crew thread. Takes no lock but its own start lock.
  *
  * How a descriptor crosses the border between the two tables: into ours by pidfd_getfd(), out of ours over a
  * socket pair that the receiving thread makes for the occasion.
@@ -13,10 +13,10 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <linux/userfaultfd.h>
-#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -36,16 +36,9 @@
 #define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
 #endif
 #define PIDFD_OF_THREAD O_EXCL
-#define SERVE_FDS 64U
+#define SERVE_EVENTS 16
 
 static pthread_mutex_t start_lock = PTHREAD_MUTEX_INITIALIZER;
-
-void sh_serve_bell(void)
-{
-	uint64_t one = 1;
-
-	(void)sh_sys(SYS_write, sh.bell, &one, sizeof one);
-}
 
 /*
  * The kernel refuses a call that we cannot do without, as a filter of seccomp(2) may. Whoever touched a window from now on
@@ -60,12 +53,6 @@ static void fail(const char *call, long err)
 		       strerrordesc_np((int)-err));
 }
 
-static void rest(void)
-{
-	for (;;)
-		(void)sh_sys(SYS_pause);
-}
-
 /* As above, where threads would sleep in their faults whatever we do. */
 void sh_crew_fatal(const char *call, long err)
 {
@@ -73,6 +60,7 @@ void sh_crew_fatal(const char *call, long err)
 	       strerrordesc_np((int)-err));
 	(void)sh_sys(SYS_kill, sh.pid, SIGABRT);
 	(void)sh_sys(SYS_exit_group, 128 + SIGABRT);
+	__builtin_trap();
 }
 
 static bool refusal(long err)
@@ -80,13 +68,34 @@ static bool refusal(long err)
 	return err == -EPERM || err == -EACCES || err == -ENOSYS || err == -EINVAL;
 }
 
-void sh_watch_failed(long err)
+void sh_serve_bell(void)
+{
+	uint64_t one = 1;
+	long r = sh_sys(SYS_write, sh.bell, &one, sizeof one);
+
+	if (refusal(r))
+		sh_crew_fatal("write(2)", r);
+}
+
+void sh_crew_refused(const char *call, long err)
 {
 	if (!refusal(err))
 		return;
-	fail("read(2)", err);
+	fail(call, err);
 	sh_serve_bell();
-	rest();
+}
+
+static void rest(void)
+{
+	for (;;)
+		(void)sh_sys(SYS_pause);
+}
+
+void sh_watch_failed(long err)
+{
+	sh_crew_refused("read(2)", err);
+	if (atomic_load(&sh.stuck) != 0)
+		rest();
 }
 
 static void drain_bell(void)
@@ -130,42 +139,42 @@ static void give_up(void)
 	}
 }
 
+/* epoll, for poll(2) refuses more descriptors than RLIMIT_NOFILE allows by now. A socket that is closed leaves by itself. */
+static void watch_sessions(int ep)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	sh_sigs old;
+
+	sh_lock(&old);
+	for (struct sh_session *s = sh.sessions; s != NULL && !s->watched; s = s->next) {
+		ev.data.ptr = s;
+		s->watched = !atomic_load(&s->lost) && sh_sys(SYS_epoll_ctl, ep, EPOLL_CTL_ADD, s->fd, &ev) == 0;
+	}
+	sh_unlock(&old);
+}
+
 static void *serve_main(void *arg)
 {
-	struct pollfd pfd[SERVE_FDS];
-	struct sh_session *ses[SERVE_FDS];
-	unsigned int n;
-	sh_sigs old;
-	long r;
+	struct epoll_event ev[SERVE_EVENTS];
+	long n;
 
 	sh_is_crew = true;
 	for (;;) {
 		if (atomic_load(&sh.stuck) != 0)
 			give_up();
-		pfd[0] = (struct pollfd){ .fd = sh.bell, .events = POLLIN };
-		n = 1;
-		sh_lock(&old);
-		for (struct sh_session *s = sh.sessions; s != NULL && n < SERVE_FDS; s = s->next) {
-			if (atomic_load(&s->lost))
-				continue;
-			pfd[n] = (struct pollfd){ .fd = s->fd, .events = POLLIN };
-			ses[n++] = s;
-		}
-		sh_unlock(&old);
-		r = sh_sys(SYS_poll, pfd, n, sh_serve_timeout_ms());
-		if (refusal(r)) {
-			fail("poll(2)", r);
+		watch_sessions(sh.epoll);
+		n = sh_sys(SYS_epoll_wait, sh.epoll, ev, SERVE_EVENTS, sh_serve_timeout_ms());
+		if (refusal(n)) {
+			fail("epoll_wait(2)", n);
 			give_up();
 			rest();
 		}
-		if (r < 0)
-			continue;
-		if (pfd[0].revents)
-			drain_bell();
 		/* Messages first: an invalidation that is here already makes the map step below unnecessary. */
-		for (unsigned int i = 1; i < n; i++) {
-			if (pfd[i].revents)
-				sh_session_input(ses[i]);
+		for (long i = 0; i < n; i++) {
+			if (ev[i].data.ptr != NULL)
+				sh_session_input(ev[i].data.ptr);
+			else
+				drain_bell();
 		}
 		sh_serve_faults();
 		sh_serve_timer();
@@ -350,6 +359,7 @@ static int uffd_open(void)
 
 static int crew_set_up(void)
 {
+	struct epoll_event ev = { .events = EPOLLIN };	/* ptr NULL: the bell */
 	long r;
 
 	/* An empty table of our own; nothing is copied, so no close() of anything happens here. */
@@ -375,6 +385,12 @@ static int crew_set_up(void)
 	sh.bell = (int)sh_sys(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (sh.bell < 0)
 		return sh.bell;
+	sh.epoll = (int)sh_sys(SYS_epoll_create1, EPOLL_CLOEXEC);
+	if (sh.epoll < 0)
+		return sh.epoll;
+	r = sh_sys(SYS_epoll_ctl, sh.epoll, EPOLL_CTL_ADD, sh.bell, &ev);
+	if (r < 0)
+		return (int)r;
 	sh.eof_fd = sh_empty_file();
 	if (sh.eof_fd < 0)
 		return sh.eof_fd;

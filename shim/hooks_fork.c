@@ -33,6 +33,7 @@ static pthread_mutex_t fork_lock = PTHREAD_MUTEX_INITIALIZER;
 static uint32_t generation;
 static struct {
 	bool any;
+	int err;
 	int sv[2];
 	uint32_t nfile;
 	sh_sigs sigs, old;
@@ -120,8 +121,7 @@ static void hand_over(void)
 		c.sock = fk.sv[1];
 		err = sh_crew_call(send_in_crew, &c);
 	}
-	if (err)
-		sh_log(SH_WARN, "fork: not every file can be handed to the child: %s", strerrordesc_np(-err));
+	fk.err = err;			/* the child will say it */
 	fk.nfile = c.n;
 }
 
@@ -137,6 +137,7 @@ static void freeze(bool hand)
 	pthread_mutex_lock(&fork_lock);
 	fk.sigs = sigs;
 	fk.any = false;
+	fk.err = -ECHILD;
 	fk.nfile = 0;
 	if (hand && atomic_load(&sh.nvma) != 0 && (pid_t)sh_sys(SYS_getpid) == sh.pid)
 		hand_over();
@@ -295,6 +296,13 @@ static unsigned int sigbus_list(const struct sh_vma *list, int flags)
 	return n;
 }
 
+/* In the crew, which always has a descriptor for it. */
+static int sigbus_in_crew(void *arg)
+{
+	sigbus_at(arg, sh.eof_fd, MAP_FIXED);
+	return 0;
+}
+
 /* One window again, or SIGBUS memory. Copies of a private one have been inherited, and stay in either case. */
 static int remake(struct sh_vma *v, struct sh_file *heir)
 {
@@ -307,7 +315,8 @@ static int remake(struct sh_vma *v, struct sh_file *heir)
 				     v->map->write, &p);
 	if (err) {
 		v->fnext = NULL;
-		(void)sigbus_list(v, MAP_FIXED);
+		if (!atomic_load(&sh.running) || sh_crew_call(sigbus_in_crew, v))
+			(void)sigbus_list(v, MAP_FIXED);
 	}
 	return err;
 }
@@ -339,7 +348,7 @@ static void rebuild(struct sh_vma *list)
 	sh_free(c.heirs, (c.n + 1) * sizeof *c.heirs);
 	if (lost)
 		sh_log(SH_ERR, "fork: %u of %u windows of the child give SIGBUS: %s", lost, all,
-		       strerrordesc_np(err ? -err : -why));
+		       strerrordesc_np(fk.err ? -fk.err : err ? -err : -why));
 }
 
 static void after_in_child(void)

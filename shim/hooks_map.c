@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -260,7 +261,8 @@ static int map_window(void *addr, size_t len, int prot, int flags, int fd, uint6
 	err = sh_file_get(fd, write, &f);
 	if (err) {
 		if (err != -ENOTTY)
-			sh_log(SH_DEBUG, "no window on descriptor %d: error %d", fd, -err);
+			sh_log(err == -EMFILE || err == -ENFILE || err == -ENOMEM ? SH_WARN : SH_DEBUG,
+			       "no window on descriptor %d: %s", fd, strerrordesc_np(-err));
 		return -ENOTTY;
 	}
 	/* The file is immutable or append-only by now: as if the descriptor were for reading. */

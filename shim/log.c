@@ -65,7 +65,7 @@ void sh_log(enum sh_level level, const char *fmt, ...)
 	if (*path != '\0')
 		fd = sh_sys(SYS_openat, AT_FDCWD, path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_CREAT, 0600);
 	else
-		fd = sh_crew_take_fd((int)sh.pid, 2);	/* a file, a pipe or a socket, also behind chroot() */
+		fd = sh_sys(SYS_pidfd_getfd, sh.pidfd, 2, 0);	/* a file, a pipe or a socket, also behind chroot() */
 	if (fd < 0)
 		return;
 	(void)sh_sys(SYS_write, fd, line, (size_t)n);

@@ -28,8 +28,10 @@ static int send_all(int fd, const struct iovec *iov, int niov)
 		r = sh_sys(SYS_sendmsg, fd, &m, MSG_NOSIGNAL);
 		if (r == -EINTR)
 			continue;
-		if (r < 0)
+		if (r < 0) {
+			sh_crew_refused("sendmsg(2)", r);
 			return (int)r;
+		}
 		/* What is left, if anything: at most two pieces. */
 		int n = 0;
 		for (size_t i = 0; i < m.msg_iovlen; i++) {
@@ -502,6 +504,7 @@ void sh_session_input(struct sh_session *s)
 	if (r == -EAGAIN || r == -EINTR)
 		return;
 	if (r <= 0) {
+		sh_crew_refused("recvfrom(2)", r);
 		sh_session_lose(s, r == 0 ? "it closed the session" : "the socket failed");
 		return;
 	}

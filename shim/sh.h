@@ -248,6 +248,7 @@ struct sh_session {
 	int devfd;
 	bool rdonly, msync;
 	bool no_guard;				/* its device cannot be write-protected: see sh_guards() */
+	bool watched;				/* serve has its socket */
 	atomic_bool lost;
 	uint64_t dev_bytes;
 	uint32_t nslot, nrec;
@@ -317,7 +318,7 @@ struct sh_state {
 	char refused_by[PINFS_SOCK_MAX];	/* ... for want of permission: the first; set before the flag */
 	bool user_mode;				/* userfaultfd does not see the kernel's own accesses */
 	bool guard;				/* it sees stores to write-protected pages of files */
-	int uffd, bell, eof_fd, pidfd;		/* crew's table */
+	int uffd, bell, epoll, eof_fd, pidfd;		/* crew's table */
 	int no_engine;				/* -errno why the threads cannot run here; not tried again */
 	_Atomic int stuck;			/* -errno: a call is refused that they need; serve ends it all */
 
@@ -394,7 +395,9 @@ int sh_recv_fds(int sock, int *fds, unsigned int room);			/* how many; -errno */
 void sh_engine_forget(void);
 int sh_empty_file(void);		/* a descriptor in the caller's table */
 void sh_watch_failed(long err);		/* watch: its read() gave this */
-void sh_crew_fatal(const char *call, long err);
+/* @err is the kernel's "not permitted", for a call that a thread of ours cannot do without: says so, ends all windows. */
+void sh_crew_refused(const char *call, long err);
+void sh_crew_fatal(const char *call, long err);	/* ... in a place where they could not even be ended */
 
 /* ---- session.c: connection, requests, answers ---- */
 int sh_session_get(const char *sock, struct sh_session **out);	/* crew only */

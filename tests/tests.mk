@@ -83,6 +83,13 @@ $(call test_bin,pin prog): $(B)/tests/%: $(B)/obj/tests/%.o \
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) -L$(B) -lpinfs -Wl,-rpath,'$$ORIGIN/../..' \
 		$(JSON_LIBS) $(LIBS_$(@F)) $(CUNIT_LIBS) $(PMEM_LIBS) -lpthread
 
+# Programs that know nothing of the library.
+$(B)/tests/pin/alone.dyn $(B)/tests/pin/alone.static: tests/pin/alone/alone.c
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(call flags,$<) $(if $(filter %.static,$@),-static -DALONE_STATIC) -o $@ $<
+$(B)/tests/pin/test_confined: | $(B)/tests/pin/alone.dyn $(B)/tests/pin/alone.static
+
 # A libpmem that forgets, for daemons whose mistakes have to be found.
 $(B)/tests/prog/defect.so: tests/prog/defect/defect.c
 	@mkdir -p $(@D)
