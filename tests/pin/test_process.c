@@ -8,6 +8,7 @@
 #include "harness/run.h"
 #include "pin/child.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -529,26 +530,58 @@ static _Atomic int in_fault;
 
 static pid_t daemon_pid;
 
-static int daemon_sleeps(bool sleeps)
-{
-	return kill(daemon_pid, sleeps ? SIGSTOP : SIGCONT);
-}
-
-/* State of a thread, from /proc: 'S' while it waits in its fault. */
-static bool waits(pid_t tid)
+/* From /proc: 'S' while it waits in its fault; 0: no such thread. */
+static char state_of(pid_t pid, pid_t tid)
 {
 	char path[64], buf[256] = "";
 	const char *s;
 	int fd;
 
-	(void)snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)tid);
+	(void)snprintf(path, sizeof path, "/proc/%d/task/%d/stat", (int)pid, (int)tid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 || read(fd, buf, sizeof buf - 1) <= 0)
 		buf[0] = '\0';
 	if (fd >= 0)
 		(void)close(fd);
 	s = strrchr(buf, ')');
-	return s != NULL && s[1] == ' ' && (s[2] == 'S' || s[2] == 'D');
+	return s != NULL && s[1] == ' ' ? s[2] : '\0';
+}
+
+static bool waits(pid_t tid)
+{
+	char c = state_of(getpid(), tid);
+
+	return c == 'S' || c == 'D';
+}
+
+static bool all_stopped(pid_t pid)
+{
+	char path[64];
+	const struct dirent *e;
+	bool all = true;
+	DIR *d;
+
+	(void)snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+	d = opendir(path);
+	while (d != NULL && (e = readdir(d)) != NULL) {
+		pid_t tid = (pid_t)strtol(e->d_name, NULL, 10);
+		char c = tid > 0 ? state_of(pid, tid) : 'T';
+
+		all = all && (c == 'T' || c == '\0');
+	}
+	if (d != NULL)
+		(void)closedir(d);
+	return all;
+}
+
+static int daemon_sleeps(bool sleeps)
+{
+	uint64_t end = pt_now_ms() + 30000;
+
+	NEED(kill(daemon_pid, sleeps ? SIGSTOP : SIGCONT) == 0);
+	while (sleeps && !all_stopped(daemon_pid))
+		NEED(pt_now_ms() < end);
+	return 0;
 }
 
 static void *faulter(void *arg)
@@ -658,18 +691,9 @@ static int jump_out_of_fault(void *arg)
 /* A program whose main() leaves by pthread_exit() ends with its last thread, not with ours. */
 static void *last_thread(void *arg)
 {
-	char path[64], buf[256];
-	ssize_t n;
-	int fd;
-
 	*(volatile char *)arg = 1;
-	(void)snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)getpid());
-	do {
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		n = read(fd, buf, sizeof buf - 1);
-		buf[n > 0 ? n : 0] = '\0';
-		(void)close(fd);
-	} while (n > 0 && strstr(buf, ") Z ") == NULL);
+	while (state_of(getpid(), getpid()) != 'Z')
+		(void)sched_yield();
 	return NULL;
 }
 
