@@ -261,6 +261,7 @@ int show_status(const char *json)
 						 : "none",
 		  units_show_ns(num(o, "revoke_timeout_ms") * 1000000, b, sizeof b),
 		  units_show_bytes(num(o, "window"), c, sizeof c));
+	show_line("files", "dax=%s, profile=%s", str(o, "dax"), str(o, "profile"));
 	show_line("space", "%s free of %s, %s reserved, %s kept until pins or clients end",
 		  units_show_bytes(num(sp, "free") * blk, a, sizeof a),
 		  units_show_bytes(num(sp, "total") * blk, b, sizeof b),
