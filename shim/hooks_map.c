@@ -276,7 +276,9 @@ static int map_window(void *addr, size_t len, int prot, int flags, int fd, uint6
 		err = -EOVERFLOW;
 	} else {
 		len = pf_round_up(len, SH_PAGE);
-		err = sh_window_make(f, sh_addr(addr), len, prot, flags, off, write, out);
+		err = sh_profile_map(f->ses, flags, sh_addr(addr), len, off);
+		if (!err)
+			err = sh_window_make(f, sh_addr(addr), len, prot, flags, off, write, out);
 	}
 	sh_file_put(f);
 	if (err)
@@ -321,8 +323,8 @@ PF_EXPORT SH_EARLY void *mmap(void *addr, size_t len, int prot, int flags, int f
 	int type = flags & MAP_TYPE, saved = errno, err;
 	void *p;
 
-	if ((type == MAP_SHARED || type == MAP_SHARED_VALIDATE || type == MAP_PRIVATE) && !(flags & MAP_ANONYMOUS) && fd >= 0 && len != 0 &&
-	    off >= 0 && (uint64_t)off % SH_PAGE == 0 && ours()) {
+	if ((type == MAP_SHARED || type == MAP_SHARED_VALIDATE || type == MAP_PRIVATE) && !(flags & MAP_ANONYMOUS) &&
+	    fd >= 0 && len != 0 && off >= 0 && (uint64_t)off % SH_PAGE == 0 && ours()) {
 		err = map_window(addr, len, prot, flags, fd, (uint64_t)off, &p);
 		errno = saved;
 		if (err == 0)
@@ -755,6 +757,8 @@ static int sync_vma(struct sh_vma *v, uint64_t lo, uint64_t hi, sh_sigs *old)
 	struct sync_call c = { .ses = f->ses };
 	int err;
 
+	if (f->ses->device)		/* a device DAX node has no fsync */
+		return -EINVAL;
 	if (!v->map->write || v->map->private || !flush_vma(v, lo, hi, &c.in))
 		return 0;
 	f->refs++;

@@ -247,6 +247,8 @@ static int session_open(const char *sock, struct sh_session **out)
 	s->devfd = fds[0];
 	s->rdonly = (ho.ho_flags & PF_HO_RDONLY) != 0;
 	s->msync = (ho.ho_flags & PF_HO_MSYNC) != 0;
+	s->no_sync = (ho.ho_flags & PF_HO_NO_SYNC) != 0;
+	s->device = (ho.ho_flags & PF_HO_DEVICE) != 0;
 	s->dev_bytes = ho.ho_dev_bytes;
 	p = sh_mmap(NULL, (size_t)s->dev_bytes, PROT_READ, MAP_SHARED | MAP_NORESERVE, s->devfd, 0);
 	if (sh_mmap_err(p) == 0) {

@@ -249,6 +249,7 @@ struct sh_session {
 	bool rdonly, msync;
 	bool no_guard;				/* its device cannot be write-protected: see sh_guards() */
 	bool watched;				/* serve has its socket */
+	bool no_sync, device;			/* the mount's profile: profile.c */
 	atomic_bool lost;
 	uint64_t dev_bytes;
 	uint32_t nslot, nrec;
@@ -526,6 +527,9 @@ int sh_window_make(struct sh_file *f, uint64_t addr, uint64_t len, int prot, int
 		   void **out);
 /* In the child of a fork: @old's window again, where its copies are in place. */
 int sh_window_inherit(struct sh_file *f, const struct sh_vma *old);
+
+/* ---- profile.c ---- */
+int sh_profile_map(const struct sh_session *s, int flags, uint64_t addr, uint64_t len, uint64_t off);	/* -errno */
 
 /* ---- hooks_fork.c ---- */
 void sh_fork_init(void);

@@ -40,6 +40,9 @@ LIBS_test_crash_msync = -Wl,--wrap=msync,--wrap=fdatasync
 $(B)/tests/unit/test_dma: $(call obj,tools/dma/engine.c tools/dma/pattern.c)
 $(B)/tests/unit/test_elf: $(call obj,tools/pinrun/elf.c)
 
+# The command line without a daemon behind it.
+$(B)/tests/unit/test_opts: $(call obj,fs/front/opts.c)
+
 # The session server without FUSE around it.
 $(B)/tests/unit/test_srv: $(call obj,$(wildcard fs/front/srv*.c))
 LIBS_test_srv = $(B)/libpinfscore.a

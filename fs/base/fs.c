@@ -31,3 +31,8 @@ const char *const pf_pmem_name[PF_PMEM_NR] = {
 	[PF_PMEM_CPU] = "cpu",
 	[PF_PMEM_MSYNC] = "msync",
 };
+const char *const pf_dax_name[PF_DAX_NR] = {
+	[PF_DAX_ALWAYS] = "always",
+	[PF_DAX_NEVER] = "never",
+	[PF_DAX_INODE] = "inode",
+};

@@ -16,10 +16,26 @@
 enum pf_errors { PF_ERRORS_CONTINUE, PF_ERRORS_REMOUNT_RO, PF_ERRORS_SHUTDOWN, PF_ERRORS_NR };
 enum pf_pmem_mode { PF_PMEM_AUTO, PF_PMEM_CPU, PF_PMEM_MSYNC, PF_PMEM_NR };
 
+/* Which regular files are DAX: all, none, those with FS_XFLAG_DAX. */
+enum pf_dax { PF_DAX_ALWAYS, PF_DAX_NEVER, PF_DAX_INODE, PF_DAX_NR };
+
 enum pf_atime { PF_ATIME_RELATIME, PF_ATIME_STRICT, PF_ATIME_NEVER };
 
 extern const char *const pf_errors_name[PF_ERRORS_NR];
 extern const char *const pf_pmem_name[PF_PMEM_NR];
+extern const char *const pf_dax_name[PF_DAX_NR];
+
+/* Whose answers a mount gives. Each is a set of defaults, in base/profile.c. */
+enum pf_profile {
+	PF_PROFILE_PINFS, PF_PROFILE_LINUX_4_15, PF_PROFILE_LINUX_4_19, PF_PROFILE_LINUX_6_12, PF_PROFILE_VIRTIOFS,
+	PF_PROFILE_DEVDAX, PF_PROFILE_NR
+};
+extern const char *const pf_profile_name[PF_PROFILE_NR];
+#define PF_ANSWER_NO_SYNC 1U		/* MAP_SYNC is EOPNOTSUPP */
+#define PF_ANSWER_NO_UNSHARE 2U		/* fallocate has no UNSHARE_RANGE */
+#define PF_ANSWER_NO_SHIFT 4U		/* ... no COLLAPSE_RANGE, no INSERT_RANGE */
+#define PF_ANSWER_GROW_BREAKS 8U	/* fallocate that may grow the file breaks its layout */
+#define PF_ANSWER_DEVICE 16U		/* regular files are like device DAX nodes */
 
 struct pf_opts {
 	struct pf_policy policy;	/* changes while mounted: pf_fs_policy() */
@@ -32,6 +48,10 @@ struct pf_opts {
 	bool nodiratime;
 	bool overcommit;		/* blocks of a sparse image are given out without room below */
 	bool ro;
+	enum pf_dax dax;
+	enum pf_profile profile;
+	uint32_t answers;		/* PF_ANSWER_*: where the profile differs from what pinfs does by itself */
+	uint64_t statx_hide;		/* STATX_ATTR_*: as if these were not known */
 	uint64_t cache;			/* inodes kept in memory that nobody uses; 0: PF_CACHE_DEFAULT */
 };
 #define PF_CACHE_DEFAULT UINT64_C(16384)

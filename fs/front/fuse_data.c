@@ -61,24 +61,34 @@ static void put_aside(struct pf_areq *a, uint64_t id)
 }
 
 /*
- * Direct I/O: the bytes are in memory already, a copy of them in the page cache would only go stale. KEEP_CACHE: what
- * shared mappings have cached stays right, because all changes pass the kernel. libfuse has no field for the third
- * flag, so the answer is made by hand.
+ * DAX: direct I/O, the bytes are in memory already and a copy of them in the page cache would only go stale. Else the
+ * page cache, which the kernel writes through. KEEP_CACHE: what it has cached stays right, because all changes pass it
+ * or are announced to it; but for pages from a time when the file was the other thing. libfuse has no field for the
+ * third flag, so the answer is made by hand.
  */
-static struct fuse_open_out open_out(uint64_t fh)
+static struct fuse_open_out open_out(uint64_t fh, const struct pf_open *o)
 {
 	return (struct fuse_open_out){
 		.fh = fh,
-		.open_flags = FOPEN_DIRECT_IO | FOPEN_KEEP_CACHE |
-			      (pf_io_parallel_writes() ? FOPEN_PARALLEL_DIRECT_WRITES : 0),
+		.open_flags = (o->fresh ? 0 : FOPEN_KEEP_CACHE) | (o->dax ? FOPEN_DIRECT_IO : 0) |
+			      (o->dax && pf_io_parallel_writes() ? FOPEN_PARALLEL_DIRECT_WRITES : 0),
 	};
 }
 
-static void reply_open(fuse_req_t req, uint64_t fh)
+static void reply_open(fuse_req_t req, uint64_t ino, uint64_t fh)
 {
-	const struct fuse_open_out out = open_out(fh);
+	struct pf_fs *fs = pf_front_of(req)->fs;
+	struct fuse_open_out out;
+	struct pf_open how;
+	int err = pf_op_opened(fs, ino, &how);
 
-	(void)fuse_reply_buf(req, (const char *)&out, sizeof out);
+	if (err != 0) {
+		(void)fuse_reply_err(req, -err);
+		return;
+	}
+	out = open_out(fh, &how);
+	if (fuse_reply_buf(req, (const char *)&out, sizeof out) != 0)
+		pf_op_released(fs, ino);	/* nobody waits for it any more: there will be no RELEASE */
 }
 
 static void answer(struct pf_areq *a, ssize_t res)
@@ -97,7 +107,7 @@ static void answer(struct pf_areq *a, ssize_t res)
 			(void)fuse_reply_attr(r->req, &a->setattr.st, PF_TIMEOUT);
 			break;
 		case REPLY_OPEN:
-			reply_open(r->req, r->fh);
+			reply_open(r->req, a->ino, r->fh);
 			break;
 		case REPLY_WRITE:
 			(void)fuse_reply_write(r->req, (size_t)res);
@@ -165,6 +175,22 @@ static bool owns(struct areq *r)
 	       (pf_op_getattr(pf_front_of(r->req)->fs, r->a.ino, &st, NULL) == 0 && st.st_uid == r->a.cred.uid);
 }
 
+/*
+ * profile=devdax: a file is like a device DAX node, which has a size and mappings and nothing else. One that is empty
+ * is a node not yet made, and may be given its size, once.
+ */
+static bool is_device(fuse_req_t req)
+{
+	return (pf_front_of(req)->fs->opts.answers & PF_ANSWER_DEVICE) != 0;
+}
+
+static bool made(fuse_req_t req, uint64_t ino)
+{
+	struct stat st;
+
+	return pf_op_getattr(pf_front_of(req)->fs, ino, &st, NULL) == 0 && S_ISREG(st.st_mode) && st.st_size != 0;
+}
+
 static unsigned int set_kill_priv(struct areq *r)
 {
 	const unsigned int kill = kill_priv(r);
@@ -205,8 +231,13 @@ void pf_fuse_setattr(fuse_req_t req, fuse_ino_t node, struct stat *st, int to_se
 		{ FUSE_SET_ATTR_CTIME, PF_SET_CTIME },
 	};
 	const struct fuse_setattr_in *in = pf_io_body();
-	struct areq *r = new_areq(req, PF_AOP_SETATTR, node, REPLY_ATTR);
+	struct areq *r;
 
+	if ((to_set & FUSE_SET_ATTR_SIZE) && is_device(req) && made(req, pf_ino_of(node))) {
+		(void)fuse_reply_err(req, EINVAL);
+		return;
+	}
+	r = new_areq(req, PF_AOP_SETATTR, node, REPLY_ATTR);
 	if (r == NULL)
 		return;
 	if (in->valid & FATTR_KILL_SUIDGID)
@@ -235,7 +266,8 @@ void pf_fuse_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mod
 	struct {
 		struct fuse_entry_out entry;
 		struct fuse_open_out open;
-	} out = { .open = open_out(handle_of(fi)) };
+	} out;
+	struct pf_open how;
 	struct pf_entry e;
 	int err;
 
@@ -247,6 +279,13 @@ void pf_fuse_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mod
 		(void)fuse_reply_err(req, -err);
 		return;
 	}
+	err = pf_op_created(fs, e.ino, &how);
+	if (err != 0) {
+		(void)fuse_reply_err(req, -err);
+		pf_op_forget(fs, e.ino, 1);
+		return;
+	}
+	out.open = open_out(handle_of(fi), &how);
 	out.entry = (struct fuse_entry_out){
 		.nodeid = pf_node_of(e.ino), .generation = e.gen,
 		.entry_valid = (uint64_t)PF_TIMEOUT, .attr_valid = (uint64_t)PF_TIMEOUT,
@@ -259,15 +298,17 @@ void pf_fuse_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mod
 			.rdev = (uint32_t)e.st.st_rdev, .blksize = (uint32_t)e.st.st_blksize,
 		},
 	};
-	if (fuse_reply_buf(req, (const char *)&out, sizeof out) != 0)
+	if (fuse_reply_buf(req, (const char *)&out, sizeof out) != 0) {
+		pf_op_released(fs, e.ino);
 		pf_op_forget(fs, e.ino, 1);
+	}
 }
 
 /* O_TRUNC comes without the kernel's inode lock; the verb orders it against everything else of the file. */
 void pf_fuse_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
 	const struct fuse_open_in *in = pf_io_body();
-	const bool trunc = fi->flags & O_TRUNC;
+	const bool trunc = (fi->flags & O_TRUNC) && !(is_device(req) && made(req, pf_ino_of(node)));
 	struct areq *r;
 	int err = pf_fs_readable(pf_front_of(req)->fs);
 
@@ -278,7 +319,7 @@ void pf_fuse_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 		return;
 	}
 	if (!trunc) {
-		reply_open(req, handle_of(fi));
+		reply_open(req, pf_ino_of(node), handle_of(fi));
 		return;
 	}
 	r = new_areq(req, PF_AOP_TRUNC_OPEN, node, REPLY_OPEN);
@@ -291,9 +332,10 @@ void pf_fuse_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 	start(r);
 }
 
-/* A handle owns nothing: the kernel's lookup reference outlives it. */
-void pf_fuse_release(fuse_req_t req, fuse_ino_t node PF_UNUSED, struct fuse_file_info *fi PF_UNUSED)
+/* A handle owns nothing, the kernel's lookup reference outlives it; but the file's mode may change with the last. */
+void pf_fuse_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi PF_UNUSED)
 {
+	pf_op_released(pf_front_of(req)->fs, pf_ino_of(node));
 	(void)fuse_reply_err(req, 0);
 }
 
@@ -313,9 +355,14 @@ void pf_fuse_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struc
 {
 	struct pf_fs *fs = pf_front_of(req)->fs;
 	struct pf_rd rd;
-	int err = (pf_read_noatime() ? pf_op_read_quiet : pf_op_read_begin)(fs, pf_ino_of(node), (uint64_t)off, size,
-									    &rd);
+	int err;
 
+	/* The pages of a plain mapping come by READ as well, and those a node does have. */
+	if (is_device(req) && direct_read()) {
+		(void)fuse_reply_err(req, EINVAL);
+		return;
+	}
+	err = (pf_read_noatime() ? pf_op_read_quiet : pf_op_read_begin)(fs, pf_ino_of(node), (uint64_t)off, size, &rd);
 	if (err != 0) {
 		(void)fuse_reply_err(req, -err);
 		return;
@@ -331,8 +378,13 @@ void pf_fuse_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struc
 void pf_fuse_write(fuse_req_t req, fuse_ino_t node, const char *buf, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	const struct fuse_write_in *in = pf_io_body();
-	struct areq *r = new_areq(req, PF_AOP_WRITE, node, REPLY_WRITE);
+	struct areq *r;
 
+	if (is_device(req) && !(in->write_flags & FUSE_WRITE_CACHE)) {
+		(void)fuse_reply_err(req, EINVAL);
+		return;
+	}
+	r = new_areq(req, PF_AOP_WRITE, node, REPLY_WRITE);
 	if (r == NULL)
 		return;
 	/* Also right for O_APPEND: the kernel has made the offset from the size that it knows, under its inode lock,
@@ -347,14 +399,20 @@ void pf_fuse_write(fuse_req_t req, fuse_ino_t node, const char *buf, size_t size
 
 void pf_fuse_fsync(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_file_info *fi PF_UNUSED)
 {
-	(void)fuse_reply_err(req, -pf_op_fsync(pf_front_of(req)->fs, pf_ino_of(node), datasync != 0));
+	(void)fuse_reply_err(req, is_device(req) ? EINVAL :
+				  -pf_op_fsync(pf_front_of(req)->fs, pf_ino_of(node), datasync != 0));
 }
 
 void pf_fuse_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off_t len,
 		       struct fuse_file_info *fi PF_UNUSED)
 {
-	struct areq *r = new_areq(req, PF_AOP_FALLOCATE, node, REPLY_ERR);
+	struct areq *r;
 
+	if (is_device(req)) {
+		(void)fuse_reply_err(req, ENODEV);
+		return;
+	}
+	r = new_areq(req, PF_AOP_FALLOCATE, node, REPLY_ERR);
 	if (r == NULL)
 		return;
 	r->a.fallocate.mode = mode;
@@ -370,7 +428,7 @@ void pf_fuse_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct
 {
 	struct areq *r;
 
-	if (flags != 0) {
+	if (flags != 0 || is_device(req)) {
 		(void)fuse_reply_err(req, EINVAL);
 		return;
 	}
@@ -400,14 +458,12 @@ static int attach(struct pf_front *f, fuse_req_t req, uint64_t ino, bool write, 
 {
 	struct stat st;
 	uint32_t gen;
-	int err = pf_op_getattr(f->fs, ino, &st, &gen);
+	int err = pf_op_check_dax(f->fs, ino);
 
+	if (err == 0)
+		err = pf_op_getattr(f->fs, ino, &st, &gen);
 	if (err != 0)
 		return err;
-	if (S_ISDIR(st.st_mode))
-		return -EISDIR;
-	if (!S_ISREG(st.st_mode))
-		return -EINVAL;
 	/* An immutable or append-only file has no windows for stores, whoever opened it when. */
 	write = write && pf_op_open_check(f->fs, ino, false, false) == 0;
 	return pf_srv_attach_cookie(f->srv, ino, gen, write, fuse_req_ctx(req)->pid, out);
@@ -431,6 +487,8 @@ void pf_fuse_ioctl(fuse_req_t req, fuse_ino_t node, unsigned int cmd, void *arg 
 	} else if (cmd == PINFS_IOC_SOCK && outsize >= sizeof so) {
 		pf_srv_sock(f->srv, &so);
 		(void)fuse_reply_ioctl(req, 0, &so, sizeof so);
+	} else if (cmd == PINFS_IOC_FALLOCATE && is_device(req)) {
+		(void)fuse_reply_err(req, ENODEV);
 	} else if (cmd == PINFS_IOC_FALLOCATE && insize >= sizeof fa) {
 		memcpy(&fa, in, sizeof fa);
 		pf_shift_ioctl(req, node, &fa, fi->fh != 0);

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <pinfs/ledger.h>
+#include "base/profile.h"
 
 /* Without an argument, passed on as they are. */
 static const char *const kernel_flags[] = {
@@ -29,6 +30,7 @@ static const char *const no_ops[] = {
 
 struct parser {
 	struct pf_cmdline *c;
+	unsigned int given;		/* 1 << enum pf_policy_key */
 	char *why;
 	size_t whylen;
 };
@@ -81,6 +83,26 @@ static int set_name(struct parser *p, const char *key, const char *val, const ch
 	}
 	(void)bad(p, "%s=%s: must be one of %s", key, val, list);
 	return -1;
+}
+
+static int set_dax(struct parser *p, const char *val)
+{
+	int v = set_name(p, "dax", val, pf_dax_name, PF_DAX_NR);
+
+	if (v < 0)
+		return PF_OPTS_BAD;
+	p->c->opts.dax = (enum pf_dax)v;
+	return PF_OPTS_OK;
+}
+
+static int set_profile(struct parser *p, const char *val)
+{
+	int v = set_name(p, "profile", val, pf_profile_name, PF_PROFILE_NR);
+
+	if (v < 0)
+		return PF_OPTS_BAD;
+	p->c->opts.profile = (enum pf_profile)v;
+	return PF_OPTS_OK;
 }
 
 static int set_pmem(struct parser *p, const char *val)
@@ -153,6 +175,8 @@ static const struct {
 	const char *key;
 	int (*set)(struct parser *p, const char *val);
 } valued[] = {
+	{ "dax", set_dax },
+	{ "profile", set_profile },
 	{ "window", set_window },
 	{ "defer_limit", set_defer_limit },
 	{ "revoke_timeout", set_revoke_timeout },
@@ -212,6 +236,8 @@ static int one_option(struct parser *p, char *opt)
 		p->c->unchecked = opt[0] == 'n';
 		return PF_OPTS_OK;
 	}
+	if (strcmp(opt, "dax") == 0)		/* what it was before it had values */
+		return set_dax(p, pf_dax_name[PF_DAX_ALWAYS]);
 	set_atime(&p->c->opts, opt);
 	if (listed(opt, kernel_flags, PF_ARRAY_LEN(kernel_flags)))
 		return append(p, opt);
@@ -224,6 +250,7 @@ static int one_option(struct parser *p, char *opt)
 			return bad(p, "%s needs a value: -o %s=...", opt, opt);
 		if (pf_policy_set(&p->c->opts.policy, key, val + 1, &must) != 0)
 			return bad(p, "%s=%s: must be %s", opt, val + 1, must);
+		p->given |= 1U << key;
 		return PF_OPTS_OK;
 	}
 	for (size_t i = 0; i < PF_ARRAY_LEN(valued); i++) {
@@ -335,6 +362,9 @@ int pf_opts_parse(struct pf_cmdline *c, int argc, char *const *argv, char *why, 
 		(void)bad(&p, "%s", c->device == NULL ? "no device and no mount point" : "no mount point");
 		return PF_OPTS_USAGE;
 	}
+	if (c->opts.profile == PF_PROFILE_DEVDAX && c->opts.dax != PF_DAX_ALWAYS)
+		return bad(&p, "dax=%s: with profile=devdax every file is a device", pf_dax_name[c->opts.dax]);
+	pf_profile_apply(&c->opts, p.given);
 	rc = append(&p, c->opts.ro ? "ro" : "rw");
 	if (rc == PF_OPTS_OK && !c->unchecked)
 		rc = append(&p, "default_permissions");
@@ -366,6 +396,10 @@ void pf_opts_help(void)
 		"  poll_interval=TIME     with on_busy=poll: time between two looks (default 10ms)\n"
 		"  break=SCOPE            whose pins count: range (default), file (as Linux does)\n"
 		"  defer_limit=SIZE       blocks that on_busy=defer may keep back; then it waits (default: a quarter)\n"
+		"  dax=WHICH              files that clients may map directly: always (default), never,\n"
+		"                         inode (those with the flag of chattr +x)\n"
+		"  profile=SYSTEM         answers of another system, as defaults for the options above:\n"
+		"                         linux-4.15, linux-4.19, linux-6.12, virtiofs, devdax\n"
 		"  window=SIZE            mappings that one client may hold (default 4G)\n"
 		"  revoke_timeout=TIME    how long a client may take to unmap (default 10)\n"
 		"  pmem=MODE              how bytes become durable: auto (default), cpu, msync\n"

@@ -180,7 +180,9 @@ static int msg_hello(struct pf_conn *c, const struct fuse_in_header *h, struct p
 		.ho_dev_bytes = fs->pm->bytes,
 		.ho_fsid = fs->fsid,
 		.ho_nslot = s->led.nslot,
-		.ho_flags = (fs->opts.ro ? PF_HO_RDONLY : 0) | (fs->pm->mode == PF_PMEM_MSYNC ? PF_HO_MSYNC : 0),
+		.ho_flags = (fs->opts.ro ? PF_HO_RDONLY : 0) | (fs->pm->mode == PF_PMEM_MSYNC ? PF_HO_MSYNC : 0) |
+			    (fs->opts.answers & PF_ANSWER_NO_SYNC ? PF_HO_NO_SYNC : 0) |
+			    (fs->opts.answers & PF_ANSWER_DEVICE ? PF_HO_DEVICE : 0),
 	};
 	pf_conn_answer(c, h->unique, 0, &(struct iovec){ &out, sizeof out }, 1, fds);
 	return MSG_DONE;

@@ -105,6 +105,15 @@ static void destroy(struct pf_inode *ip)
 	pf_inode_spare_free(ip);
 }
 
+bool pf_inode_wants_dax(const struct pf_inode *ip)
+{
+	const enum pf_dax dax = ip->fs->opts.dax;
+
+	if (!pf_inode_isreg(ip) || dax == PF_DAX_NEVER)
+		return false;
+	return dax == PF_DAX_ALWAYS || (pf_inode_flags(ip) & FS_DAX_FL);
+}
+
 static int load(struct pf_inode *ip)
 {
 	int err = pf_itab_read(ip->fs, ip->ino, &ip->d, &ip->doff);
@@ -113,6 +122,8 @@ static int load(struct pf_inode *ip)
 		return err;
 	ip->gen = pf_get32(ip->d.i_gen);
 	ip->fmt = pf_get32(ip->d.i_mode) & S_IFMT;
+	ip->dax = pf_inode_wants_dax(ip);
+	ip->dax_fresh = true;
 	return 0;
 }
 
@@ -333,7 +344,7 @@ static struct pf_inode *victim(struct shard *s)
 	for (unsigned int i = 0; i < VICTIMS && ip != NULL; i++, ip = next) {
 		next = ip->lru_next;
 		lru_del(s, ip);
-		if (ip->orph_blk == 0 && ip->win_lo == ip->win_hi &&
+		if (ip->orph_blk == 0 && ip->win_lo == ip->win_hi && ip->opens == 0 &&
 		    (ip->nlookup == 0 || pf_told_put(&s->told, ip->ino, ip->nlookup))) {
 			unhash(s, ip);
 			return ip;
@@ -349,7 +360,7 @@ static void unused(struct shard *s, struct pf_inode *ip)
 	struct pf_fs *fs = ip->fs;
 	struct pf_inode *gone = NULL;
 
-	if (pf_inode_nlink(ip) == 0 && ip->nlookup != 0) {	/* the kernel has it open */
+	if (pf_inode_nlink(ip) == 0 ? ip->nlookup != 0 : ip->opens != 0) {	/* the kernel has it open */
 		pf_mutex_unlock(&s->lock);
 		return;
 	}

@@ -8,7 +8,8 @@
  *   nlookup   what the kernel was told of the inode          pf_inode_told() .. pf_inode_forget()
  *
  * With the last one gone an inode without links is freed on the media. One with links that no call uses stays cached,
- * up to opts.cache of them; beyond, only the number of the kernel's references is remembered.
+ * up to opts.cache of them; beyond, only the number of the kernel's references is remembered. One that is open under
+ * dax=inode always stays, because it has a mode.
  *
  * Changes are made in a transaction's shadow and copied to ip->d at the end of its commit, so ip->d is always what
  * the media holds, and an aborted transaction leaves nothing to undo.
@@ -41,6 +42,11 @@ struct pf_inode {
 	uint32_t orph_slot;
 	bool linkable;			/* no links yet, not none any more: O_TMPFILE; may be given a name */
 	struct pf_lobj lobj;
+
+	/* op/op_dax.c, under lock; a mode lasts from the first open or attach to the last close and detach. */
+	bool dax;			/* S_DAX */
+	bool dax_fresh;			/* this life's mode may not be that of the pages which the kernel has */
+	uint64_t opens;			/* files that the kernel has open; counted under dax=inode */
 
 	struct pf_mutex win_lock;	/* LEAF */
 	uint64_t win_lo, win_hi;	/* bytes that may have been stored to through windows since the last fsync */
@@ -122,6 +128,8 @@ static inline bool pf_inode_sealed(const struct pf_inode *ip)
 	return pf_inode_flags(ip) & (FS_IMMUTABLE_FL | FS_APPEND_FL);
 }
 static inline bool pf_inode_isdir(const struct pf_inode *ip) { return ip->fmt == S_IFDIR; }
+/* Does its flag, or the mount, want it to be DAX? What it is, is ip->dax. */
+bool pf_inode_wants_dax(const struct pf_inode *ip);
 static inline bool pf_inode_isreg(const struct pf_inode *ip) { return ip->fmt == S_IFREG; }
 
 /* What stat(2) shows. Lock shared. */

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* flags.h - chattr(1)'s flags: which there are, who inherits them, what projects forbid. Private to fs/op. */
+/*
+ * flags.h - chattr(1)'s flags: which there are, who inherits them, what projects forbid, what statx(2) shows of them.
+ * Private to fs/op.
+ */
 #ifndef PF_OP_FLAGS_H
 #define PF_OP_FLAGS_H
 
+#include <pinfs/xattr.h>
 #include "obj/inode.h"
 
 /* Synchronous needs no code, everything is; NODUMP is for backup programs. The rest is honoured where it is used. */
@@ -25,6 +29,11 @@ static inline uint32_t pf_flags_inherit(uint32_t dir, mode_t mode)
 {
 	return pf_flags_for(dir & ~(uint32_t)(FS_IMMUTABLE_FL | FS_APPEND_FL), mode);
 }
+
+/* Is the file DAX at this moment? No lock held; takes INODE. */
+bool pf_dax_now(struct pf_inode *ip);
+/* PINFS_XATTR_STATX. No lock held. */
+struct pinfs_statx pf_statx_of(struct pf_inode *ip);
 
 /* A directory that hands its project down takes in nothing of another one. */
 static inline bool pf_projid_fits(const struct pf_inode *dir, const struct pf_inode *ip)

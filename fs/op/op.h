@@ -83,10 +83,21 @@ int pf_op_fileattr_set(struct pf_fs *fs, uint64_t ino, uint32_t mask, bool set_p
 /* Do its flags allow to open a file for writing (@trunc: to cut it, @append: with O_APPEND)? -EPERM. */
 int pf_op_open_check(struct pf_fs *fs, uint64_t ino, bool append, bool trunc);
 
-/* Extended attributes (xattr(7)): user., trusted., security., system.posix_acl_access, system.posix_acl_default. Errors
- * as ext4's: -EOPNOTSUPP (another namespace), -EINVAL (nothing behind the prefix, not a valid list), -ERANGE (a name
- * over 255 bytes; @size is not 0 and too small), -E2BIG, -ENODATA, -EEXIST, -ENOSPC, -EPERM. @kill_sgid: the caller is
- * not of the file's group, so a new access list takes the set-gid bit. Who may is the caller's business. */
+/* DAX or not, for as long as the file is open or attached. @fresh: pages that the kernel has of it may be from before
+ * that, and must not be used. Each pf_op_opened() has its pf_op_released(). */
+struct pf_open { bool dax, fresh; };
+int pf_op_opened(struct pf_fs *fs, uint64_t ino, struct pf_open *out);
+/* Of a file that has just been made, so nobody has pages of it. */
+int pf_op_created(struct pf_fs *fs, uint64_t ino, struct pf_open *out);
+void pf_op_released(struct pf_fs *fs, uint64_t ino);
+/* A regular file that is DAX now? -EISDIR, -EINVAL (neither), -EOPNOTSUPP. */
+int pf_op_check_dax(struct pf_fs *fs, uint64_t ino);
+
+/* Extended attributes (xattr(7)): user., trusted., security., system.posix_acl_access, system.posix_acl_default; and
+ * PINFS_XATTR_STATX, which can be read only. Errors as ext4's: -EOPNOTSUPP (another namespace), -EINVAL (nothing behind
+ * the prefix, not a valid list), -ERANGE (a name over 255 bytes; @size is not 0 and too small), -E2BIG, -ENODATA,
+ * -EEXIST, -ENOSPC, -EPERM. @kill_sgid: the caller is not of the file's group, so a new access list takes the set-gid
+ * bit. Who may is the caller's business. */
 int pf_op_setxattr(struct pf_fs *fs, uint64_t ino, const char *name, const void *value, size_t len, int flags,
 		   bool kill_sgid);
 int pf_op_removexattr(struct pf_fs *fs, uint64_t ino, const char *name);

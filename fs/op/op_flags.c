@@ -84,27 +84,42 @@ static struct statx_timestamp stamp(struct timespec t)
 	return (struct statx_timestamp){ .tv_sec = t.tv_sec, .tv_nsec = (uint32_t)t.tv_nsec };
 }
 
-static uint64_t attributes(uint32_t flags)
+static uint64_t attributes(uint32_t flags, bool dax)
 {
 	return (flags & FS_IMMUTABLE_FL ? STATX_ATTR_IMMUTABLE : 0) | (flags & FS_APPEND_FL ? STATX_ATTR_APPEND : 0) |
-	       (flags & FS_NODUMP_FL ? STATX_ATTR_NODUMP : 0);
+	       (flags & FS_NODUMP_FL ? STATX_ATTR_NODUMP : 0) | (dax ? STATX_ATTR_DAX : 0);
+}
+
+struct pinfs_statx pf_statx_of(struct pf_inode *ip)
+{
+	const uint64_t known = (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND | STATX_ATTR_NODUMP | STATX_ATTR_DAX) &
+			       ~ip->fs->opts.statx_hide;
+	const bool dax = pf_dax_now(ip);
+	struct pinfs_statx px = { .px_ino = ip->ino, .px_mask = known };
+
+	pf_rwlock_rdlock(&ip->lock);
+	px.px_attributes = attributes(pf_inode_flags(ip), dax) & known;
+	pf_rwlock_unlock(&ip->lock);
+	return px;
 }
 
 int pf_op_statx(struct pf_fs *fs, uint64_t ino, struct statx *stx)
 {
+	struct pinfs_statx px;
 	struct pf_inode *ip;
 	struct stat st;
 	int err = pf_inode_get(fs, ino, &ip);
 
 	if (err)
 		return err;
+	px = pf_statx_of(ip);
 	pf_rwlock_rdlock(&ip->lock);
 	pf_inode_stat(ip, &st);
 	*stx = (struct statx){
 		.stx_mask = STATX_BASIC_STATS | STATX_BTIME,
 		.stx_blksize = (uint32_t)st.st_blksize,
-		.stx_attributes = attributes(pf_inode_flags(ip)),
-		.stx_attributes_mask = STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND | STATX_ATTR_NODUMP,
+		.stx_attributes = px.px_attributes,
+		.stx_attributes_mask = px.px_mask,
 		.stx_nlink = (uint32_t)st.st_nlink,
 		.stx_uid = st.st_uid,
 		.stx_gid = st.st_gid,

@@ -252,6 +252,9 @@ void pf_map_start(struct pf_map_req *r)
 		end_error(r, err);
 		return;
 	}
+	/* A device DAX node has no holes. */
+	if ((r->sess->fs->opts.answers & PF_ANSWER_DEVICE) && handle_write)
+		r->write = true;
 	r->ip = r->share->inode;
 	r->obj = r->share->obj;
 	r->wait_gate = (struct pf_gate_wait){ .share = r->share, .unique = r->unique, .w_run = gate_opened };
@@ -271,7 +274,6 @@ int pf_map_attach(struct pf_sess *s, uint64_t ino, uint32_t gen, bool write, con
 {
 	struct pf_inode *ip;
 	unsigned int none = 0;
-	bool sealed;
 	int err;
 
 	err = pf_op_iget(s->fs, ino, gen, &ip);
@@ -282,16 +284,18 @@ int pf_map_attach(struct pf_sess *s, uint64_t ino, uint32_t gen, bool write, con
 		goto out_put;
 	pf_inode_hold(ip);		/* for the session */
 	err = pf_sess_attach(s, pf_inode_lobj(ip), ip, put_inode, write, path, fh);
-	if (err != 0 || !write)
+	if (err != 0)
 		goto out_put;
-	/* Whoever makes the file immutable looks for writers first: so it has seen us, or we see it. */
+	/* Whoever makes the file immutable looks for writers first, and whoever ends its being DAX for anybody: so they
+	 * have seen us, or we see what they did. */
 	pf_rwlock_rdlock(&ip->lock);
-	sealed = pf_inode_sealed(ip);
-	pf_rwlock_unlock(&ip->lock);
-	if (sealed) {
-		(void)pf_sess_detach(s, *fh);
+	if (!ip->dax)
+		err = -EOPNOTSUPP;
+	else if (write && pf_inode_sealed(ip))
 		err = -EPERM;
-	}
+	pf_rwlock_unlock(&ip->lock);
+	if (err != 0)
+		(void)pf_sess_detach(s, *fh);
 out_put:
 	pf_op_iput(s->fs, ip);
 	return err;

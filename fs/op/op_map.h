@@ -53,7 +53,7 @@ struct pf_map_req {
 void pf_map_start(struct pf_map_req *r);
 
 /* ATTACH: the right to inode @ino of generation @gen, as a cookie proved it. -ESTALE, -EINVAL (no regular file),
- * -ENFILE, -ENOMEM. */
+ * -EOPNOTSUPP (not DAX), -EPERM (@write, and its flags forbid it), -ENFILE, -ENOMEM. */
 int pf_map_attach(struct pf_sess *s, uint64_t ino, uint32_t gen, bool write, const char *path, uint64_t *fh,
 		  uint64_t *size);
 

@@ -167,6 +167,12 @@ static int fallocate_work(struct pf_brk *b)
 	return err;
 }
 
+/* Plain allocation, which takes nothing from the file. */
+static bool grows(const struct pf_areq *r)
+{
+	return (r->fallocate.mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_UNSHARE_RANGE)) == 0;
+}
+
 static int fallocate_prepare(struct pf_brk *b)
 {
 	struct pf_areq *r = pf_areq_of(b);
@@ -182,8 +188,10 @@ static int fallocate_prepare(struct pf_brk *b)
 		return err;
 	if (!(r->fallocate.mode & (FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE)) && end > size)
 		from = pf_min64(from, size);	/* the gap becomes reachable, the old tail is zeroed */
-	if (b->kind == PF_BRK_CUT)
+	if (b->kind == PF_BRK_CUT && !grows(r))
 		pf_areq_cut(r, from, end - from);
+	else if (b->kind == PF_BRK_CUT)
+		pf_areq_cut(r, from, end > size ? end - from : 0);
 	else if (end > size)
 		pf_areq_map(r, from, end - from);
 	/* else: unwritten blocks inside the file still read as zeros; nobody has to forget anything */
@@ -192,14 +200,21 @@ static int fallocate_prepare(struct pf_brk *b)
 
 int pf_op_fallocate_init(struct pf_areq *r)
 {
+	const uint32_t answers = r->fs->opts.answers;
 	uint64_t off = r->fallocate.off, len = r->fallocate.len;
 	struct pf_inode *ip = r->inode;
 
+	if ((answers & PF_ANSWER_NO_UNSHARE && r->fallocate.mode & FALLOC_FL_UNSHARE_RANGE) ||
+	    (answers & PF_ANSWER_NO_SHIFT && r->fallocate.mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE)))
+		return -EOPNOTSUPP;
 	switch (r->fallocate.mode) {
 	case FALLOC_FL_COLLAPSE_RANGE:
 	case FALLOC_FL_INSERT_RANGE:
 		return pf_op_shift_init(r);
-	case 0:
+	case 0:		/* as virtiofs: it may grow, so nobody may have pinned it */
+		r->brk.kind = answers & PF_ANSWER_GROW_BREAKS ? PF_BRK_CUT : PF_BRK_MAP;
+		r->brk.what = "fallocate";
+		break;
 	case FALLOC_FL_KEEP_SIZE:
 	case FALLOC_FL_UNSHARE_RANGE:	/* nothing is ever shared: what is left is that writes find room */
 	case FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE:

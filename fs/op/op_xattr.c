@@ -11,6 +11,7 @@
 
 #include "base/fail.h"
 #include "op/acl.h"
+#include "op/flags.h"
 #include "op/policy.h"
 
 enum space { SPACE_USER, SPACE_TRUSTED, SPACE_SECURITY, SPACE_ACL_ACCESS, SPACE_ACL_DEFAULT };
@@ -145,12 +146,34 @@ int pf_op_removexattr(struct pf_fs *fs, uint64_t ino, const char *name)
 	return change(fs, ino, &x, false);
 }
 
+/* The one that is not stored: what FUSE cannot say in statx(2). */
+static int get_statx(struct pf_fs *fs, uint64_t ino, void *buf, size_t size, size_t *len)
+{
+	struct pinfs_statx px;
+	struct pf_inode *ip;
+	int err;
+
+	if (size != 0 && size < sizeof px)
+		return -ERANGE;
+	err = pf_inode_get(fs, ino, &ip);
+	if (err != 0)
+		return err;
+	px = pf_statx_of(ip);
+	pf_inode_put(ip);
+	if (size != 0)
+		memcpy(buf, &px, sizeof px);
+	*len = sizeof px;
+	return 0;
+}
+
 int pf_op_getxattr(struct pf_fs *fs, uint64_t ino, const char *name, void *buf, size_t size, size_t *len)
 {
 	enum space space;
 	struct pf_inode *ip;
 	int err = space_of(name, &space);
 
+	if (strcmp(name, PINFS_XATTR_STATX) == 0)
+		return get_statx(fs, ino, buf, size, len);
 	if (err == 0)
 		err = pf_inode_get(fs, ino, &ip);
 	if (err != 0)

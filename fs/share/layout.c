@@ -95,6 +95,16 @@ bool pf_lay_unshared(struct pf_lobj *o)
 	return none;
 }
 
+bool pf_lay_attached(struct pf_lobj *o)
+{
+	bool any;
+
+	pf_mutex_lock(&o->lock);
+	any = o->shares != NULL;
+	pf_mutex_unlock(&o->lock);
+	return any;
+}
+
 bool pf_lay_writers(struct pf_lobj *o)
 {
 	bool any = false;

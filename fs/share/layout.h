@@ -144,6 +144,8 @@ unsigned int pf_lay_holders(struct pf_lobj *o, uint64_t foff, uint64_t len, stru
 
 /* True when no session has a slot of this inode. */
 bool pf_lay_unshared(struct pf_lobj *o);
+/* Has any session the right to windows of the inode? One that attaches later sees what the caller has changed before. */
+bool pf_lay_attached(struct pf_lobj *o);
 /* Is the inode attached for writing by any session? One that attaches later sees what the caller has changed before. */
 bool pf_lay_writers(struct pf_lobj *o);
 

@@ -237,9 +237,10 @@ static void status(struct pf_fs *fs, const struct pf_viewer *v, struct text *t, 
 	putf(t,
 	     "\"options\":{\"on_busy\":\"%s\",\"break\":\"%s\",\"pmem\":\"%s\",\"busy_timeout_ms\":%llu,"
 	     "\"poll_interval_ms\":%llu,\"revoke_timeout_ms\":%llu,"
-	     "\"window\":%llu,\"errors\":\"%s\",\"ro\":%s},\"pmem_mode\":\"%s\",",
+	     "\"window\":%llu,\"errors\":\"%s\",\"dax\":\"%s\",\"profile\":\"%s\",\"ro\":%s},\"pmem_mode\":\"%s\",",
 	     pf_busy_name[p.on_busy], pf_scope_name[p.scope], pf_pmem_name[o->pmem], (ull)p.timeout_ms,
-	     (ull)(p.poll_ms != 0 ? p.poll_ms : PF_POLL_DEFAULT_MS), (ull)o->revoke_timeout_ms, (ull)o->window, pf_errors_name[o->errors], o->ro ? "true" : "false",
+	     (ull)(p.poll_ms != 0 ? p.poll_ms : PF_POLL_DEFAULT_MS), (ull)o->revoke_timeout_ms, (ull)o->window,
+	     pf_errors_name[o->errors], pf_dax_name[o->dax], pf_profile_name[o->profile], o->ro ? "true" : "false",
 	     pf_pmem_name[fs->pm->mode]);
 	put_state(t, fs);
 	putf(t,

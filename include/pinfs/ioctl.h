@@ -17,7 +17,7 @@
  * PINFS_IOC_ATTACH - the right to a file, for use on the session socket.
  *
  * Works on regular files only (EISDIR, EINVAL otherwise; EOPNOTSUPP when the file is not in DAX
- * mode). The open descriptor is the proof of access: at_write is 1 when it is open for writing and
+ * mode: pinfs(8), dax=). The open descriptor is the proof of access: at_write is 1 when it is open for writing and
  * the file is neither immutable nor append-only. The cookie is good for one PF_P_ATTACH by the same
  * process within 60 seconds.
  */

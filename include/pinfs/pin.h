@@ -60,9 +60,9 @@ struct pinfs_range_info {
  * pages that is in progress (interruptible: -EINTR). No lock or other pin is held by the call meanwhile.
  *
  * Errors: -EINVAL len 0, unknown flag, NULL out; -EOVERFLOW addr + len wraps; -EFAULT not a window of
- * this process, beyond the end of the file, or a hole without PINFS_PIN_WRITE; -EACCES write pin of a read-only
- * mapping; -EAGAIN see PINFS_PIN_NOWAIT; -ENOMEM, -ENOSPC; -EBUSY all window slots are pinned; -EINTR;
- * -ENOTCONN the daemon is gone; -EOPNOTSUPP the process has no session (may not open the device).
+ * this process (a mapping of a file that is not in DAX mode is none), beyond the end of the file, or a hole
+ * without PINFS_PIN_WRITE; -EACCES write pin of a read-only mapping; -EAGAIN see PINFS_PIN_NOWAIT; -ENOMEM, -ENOSPC;
+ * -EBUSY all window slots are pinned; -EINTR; -ENOTCONN the daemon is gone; -EOPNOTSUPP the process has no session (may not open the device).
  */
 int pinfs_pin(const void *addr, size_t len, unsigned int flags, struct pinfs_pin **out);
 
