@@ -154,7 +154,7 @@ static int make(struct sh_file *f, uint64_t addr, uint64_t len, int prot, int fl
 		void **out)
 {
 	bool fixed = (flags & MAP_FIXED) != 0 && (flags & MAP_FIXED_NOREPLACE) == 0;
-	unsigned int how = (write ? SH_MAY_WRITE : 0) | (flags & MAP_PRIVATE ? SH_PRIVATE : 0);
+	unsigned int how = (write ? SH_MAY_WRITE : 0) | ((flags & MAP_TYPE) == MAP_PRIVATE ? SH_PRIVATE : 0);
 	struct sh_file *drop = NULL;
 	void *p = sh_ptr(addr);
 	sh_sigs old;

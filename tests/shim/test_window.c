@@ -240,7 +240,7 @@ static void end_of_file(void)
 
 static void errors(void)
 {
-	char *p;
+	char *p, b = 0;
 	int fd, ro;
 	char path[64];
 
@@ -271,7 +271,10 @@ static void errors(void)
 	PT_EQ(touch(p, true), SIGSEGV);
 	munmap(p, PAGE);
 	p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED_VALIDATE | 0x80000 /* MAP_SYNC */, fd, 0);
-	CU_ASSERT(p != MAP_FAILED);
+	CU_ASSERT_FATAL(p != MAP_FAILED);
+	p[9] = 9;					/* 3 is MAP_SHARED | MAP_PRIVATE, and means the first */
+	fake_read(fd, 9, &b, 1);
+	PT_EQ(b, 9);
 	munmap(p, PAGE);
 	close(ro);
 	close(fd);
