@@ -57,8 +57,8 @@ static void command_line(void)
 	static const struct { int status; const char *words, *opts; } bad[] = {
 		{ 1, "unknown option -o nonsense", "nonsense" },
 		{ 1, "unknown option -o nonsense", "rw,nonsense=1" },
-		{ 1, "wait, ebusy, defer, unsafe", "on_busy=poll" },
-		{ 1, "wait, ebusy, defer, unsafe", "on_busy=" },
+		{ 1, "wait, ebusy, defer, unsafe, poll", "on_busy=polling" },
+		{ 1, "wait, ebusy, defer, unsafe, poll", "on_busy=" },
 		{ 1, "needs a value", "on_busy" },
 		{ 1, "range, file", "break=FILE" },
 		{ 1, "auto, cpu, msync", "pmem=yes" },

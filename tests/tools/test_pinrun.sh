@@ -43,7 +43,7 @@ unset LD_PRELOAD PINFS_LIB
 
 expect 0 "^LD_PRELOAD=$san$lib\$" "$pinrun" env
 expect 0 "LD_PRELOAD=$san$lib\$" "$pinrun" -v true
-expect 0 "^LD_PRELOAD=$san$lib:libm.so.6:libdl.so.2\$" env LD_PRELOAD='libm.so.6  libdl.so.2' "$pinrun" env
+expect 0 "^LD_PRELOAD=$san$lib:libm.so.6:libdl.so.2\$" env ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0" LD_PRELOAD='libm.so.6  libdl.so.2' "$pinrun" env
 expect 0 "^LD_PRELOAD=$san$lib\$" "$pinrun" "$pinrun" env
 expect 7 '' "$pinrun" sh -c 'exit 7'
 expect 143 '' "$pinrun" sh -c 'kill -TERM $$'

@@ -30,7 +30,7 @@ struct writer {
 	bool replayed;			/* the lanes of the view; those of the device are as they were */
 	bool sorted;			/* the changes have their kinds */
 	bool at_once;			/* they fit into one lane */
-	uint8_t lane[PF_LANE_BYTES];
+	_Alignas(uint64_t) uint8_t lane[PF_LANE_BYTES];
 	size_t len;			/* of the records in it */
 	uint32_t nrec;
 };
