@@ -67,6 +67,7 @@ struct pf_itab;		/* space/itable.h */
 struct pf_lay;		/* share/layout.h */
 struct pf_icache;	/* obj/inode.h */
 struct pf_orph;		/* obj/orphan.h */
+struct pf_reap;		/* obj/reap.h */
 
 struct pf_fs {
 	struct pf_opts opts;
@@ -94,6 +95,7 @@ struct pf_fs {
 	struct pf_lay *lay;
 	struct pf_icache *icache;
 	struct pf_orph *orph;
+	struct pf_reap *reap;
 };
 
 /* The mount's policy as it is now, and another one. Any locks may be held. */

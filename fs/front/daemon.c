@@ -39,6 +39,7 @@
 #include "front/shift.h"
 #include "front/srv.h"
 #include "media/pmem.h"
+#include "obj/reap.h"
 #include "op/op.h"
 
 #define INIT_MS 30000
@@ -241,7 +242,10 @@ static int open_fs(struct daemon *d)
 			info.replayed, (unsigned long long)info.orphans);
 	warn_unsafe(d->c);
 	err = pf_pm_guard(d->front.fs->pm, &d->front.fs->state, PF_STATE_DOWN, pf_fail_fd(d->front.fs));
-	return err != 0 ? refuse(d, "SIGBUS: %s", strerror(-err)) : 0;
+	if (err != 0)
+		return refuse(d, "SIGBUS: %s", strerror(-err));
+	err = pf_reap_start(d->front.fs, PF_REAP_THREAD);
+	return err != 0 ? refuse(d, "no thread: %s", strerror(-err)) : 0;
 }
 
 static int new_session(struct daemon *d)

@@ -324,3 +324,58 @@ int pf_inode_evict(struct pf_inode *ip)
 	pf_rwlock_unlock(&ip->lock);
 	return err;
 }
+
+/* All of it in the open transaction, or -EFBIG. */
+static int empty(struct pf_tx *tx, struct pf_inode *ip)
+{
+	uint64_t done_to = has_tree(ip) ? 0 : KEY_END;
+	struct pf_d_inode *di;
+	bool done = false;
+	int err;
+
+	err = pf_inode_edit(tx, ip, &di);
+	if (err == 0 && done_to < KEY_END)
+		err = pf_cut_pages(tx, ip, 0, KEY_END, &done_to);
+	if (err == 0 && done_to >= KEY_END)
+		err = pf_xattr_cut(tx, ip, &done);
+	return err == 0 && !done ? -EFBIG : err;
+}
+
+int pf_inode_evict_many(struct pf_inode *const *v, unsigned int n)
+{
+	uint64_t ino[PF_EVICT_MANY];
+	struct pf_tx *tx;
+	int err;
+
+	assert(n > 0 && n <= PF_EVICT_MANY);
+	/* Nobody can reach them, so there is nobody to be out of order with. */
+	for (unsigned int i = 0; i < n; i++) {
+		ino[i] = v[i]->ino;
+		if (i == 0)
+			pf_rwlock_wrlock(&v[i]->lock);
+		else
+			pf_rwlock_wrlock_more(&v[i]->lock);
+	}
+	err = pf_tx_begin(v[0]->fs, &tx);
+	if (err != 0)
+		goto out;
+	pf_tx_use_kept(tx);
+	for (unsigned int i = 0; i < n && err == 0; i++)
+		err = empty(tx, v[i]);
+	if (err == 0)
+		err = pf_itab_free_many(tx, ino, n);
+	if (err == 0)
+		err = pf_orph_del_many(tx, v, n);
+	if (err == 0)
+		err = pf_tx_commit(tx);
+	else
+		pf_tx_abort(tx);
+out:
+	for (unsigned int i = n; i-- > 0;) {
+		if (i > 0)
+			pf_rwlock_unlock_more(&v[i]->lock);
+		else
+			pf_rwlock_unlock(&v[i]->lock);
+	}
+	return err;
+}

@@ -16,6 +16,7 @@
 #include <time.h>
 #include "base/fail.h"
 #include "base/log.h"
+#include "obj/reap.h"
 #include "obj/told.h"
 #include "space/itable.h"
 
@@ -68,7 +69,7 @@ int pf_icache_init(struct pf_fs *fs)
 			abort();
 	}
 	fs->icache = c;
-	return 0;
+	return pf_reap_init(fs);
 }
 
 struct pf_mutex *pf_icache_name_lock(struct pf_fs *fs)
@@ -375,12 +376,24 @@ static void unused(struct shard *s, struct pf_inode *ip)
 	}
 	ip->state = PF_ICACHE_DYING;
 	pf_mutex_unlock(&s->lock);
+	if (!pf_reap_later(ip))
+		pf_inode_bury(&ip, 1);
+}
 
-	free_on_media(ip);
-	pf_mutex_lock(&s->lock);
-	unhash(s, ip);
-	pf_mutex_unlock(&s->lock);
-	destroy(ip);
+void pf_inode_bury(struct pf_inode **v, unsigned int n)
+{
+	bool together = n > 1 && pf_inode_evict_many(v, n) == 0;
+
+	for (unsigned int i = 0; i < n; i++) {
+		struct shard *s = shard_of(v[i]->fs, v[i]->ino);
+
+		if (!together)
+			free_on_media(v[i]);
+		pf_mutex_lock(&s->lock);
+		unhash(s, v[i]);
+		pf_mutex_unlock(&s->lock);
+		destroy(v[i]);
+	}
 }
 
 void pf_inode_told(struct pf_inode *ip)
@@ -442,6 +455,7 @@ void pf_icache_fini(struct pf_fs *fs)
 
 	if (c == NULL)
 		return;
+	pf_reap_fini(fs);
 	for (unsigned int i = 0; i < SHARDS; i++) {
 		struct shard *s = &c->shard[i];
 

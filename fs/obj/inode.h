@@ -162,5 +162,11 @@ static inline bool pf_inode_torn(const struct pf_inode *ip) { return pf_get32(ip
 int pf_inode_settle(struct pf_inode *ip) PF_MUST_CHECK;
 /* Free the inode with all it has: no links, no references. Takes the lock. */
 int pf_inode_evict(struct pf_inode *ip) PF_MUST_CHECK;
+/* The same for several of one cluster, named by one orphan block, in one transaction. -EFBIG: more than it can hold;
+ * nothing has happened. */
+#define PF_EVICT_MANY 24U
+int pf_inode_evict_many(struct pf_inode *const *v, unsigned int n) PF_MUST_CHECK;
+/* For reap.c: free them on the media, together if it can be, and in memory. They are DYING. */
+void pf_inode_bury(struct pf_inode **v, unsigned int n);
 
 #endif

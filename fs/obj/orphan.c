@@ -25,7 +25,9 @@ struct oblk {
 	uint64_t doff;
 	_Atomic uint32_t nfree;
 	/* While locked: what this transaction changes. */
-	struct pf_inode *ip;
+	struct pf_inode *const *v;
+	unsigned int n;
+	struct pf_inode *one;	/* v, when it is one */
 	uint32_t blk, slot;
 	bool add;
 };
@@ -175,23 +177,25 @@ static void change_end(void *arg, bool committed)
 {
 	struct oblk *b = arg;
 
-	if (committed && b->add) {
-		b->ip->orph_blk = b->blk + 1;
-		b->ip->orph_slot = b->slot;
-		atomic_fetch_sub(&b->nfree, 1);
-	} else if (committed) {
-		b->ip->orph_blk = 0;
-		atomic_fetch_add(&b->nfree, 1);
+	for (unsigned int i = 0; i < b->n && committed; i++) {
+		b->v[i]->orph_blk = b->add ? b->blk + 1 : 0;
+		if (b->add)
+			b->v[i]->orph_slot = b->slot;
 	}
-	b->ip = NULL;
+	if (committed && b->add)
+		atomic_fetch_sub(&b->nfree, b->n);
+	else if (committed)
+		atomic_fetch_add(&b->nfree, b->n);
+	b->v = NULL;
+	b->n = 0;
 	pf_mutex_unlock(&b->lock);
 }
 
 /* @b is locked; from here on the transaction's end unlocks it, unless this fails. */
-static int change(struct pf_tx *tx, struct oblk *b, struct pf_inode *ip, bool add)
+static int change(struct pf_tx *tx, struct oblk *b, struct pf_inode *const *v, unsigned int n, bool add)
 {
 	struct pf_d_orphan *od;
-	uint32_t slot = ip->orph_slot;
+	uint32_t slot = 0;
 	void *obj;
 	int err;
 
@@ -200,19 +204,32 @@ static int change(struct pf_tx *tx, struct oblk *b, struct pf_inode *ip, bool ad
 		return err;
 	od = obj;
 	if (add)
-		for (slot = 0; slot < BLK_SLOTS && pf_get64(od->o_ino[slot]) != 0;)
+		while (slot < BLK_SLOTS && pf_get64(od->o_ino[slot]) != 0)
 			slot++;
-	if (slot >= BLK_SLOTS || (!add && pf_get64(od->o_ino[slot]) != ip->ino))
+	for (unsigned int i = 0; i < n && !add; i++)
+		if (v[i]->orph_slot >= BLK_SLOTS || pf_get64(od->o_ino[v[i]->orph_slot]) != v[i]->ino)
+			return -EUCLEAN;
+	if (slot >= BLK_SLOTS)
 		return -EUCLEAN;
 	err = pf_tx_at_end(tx, change_end, b);
 	if (err != 0)
 		return err;
-	b->ip = ip;
+	b->v = v;
+	b->n = n;
 	b->slot = slot;
 	b->add = add;
-	od->o_ino[slot] = pf_put64(add ? ip->ino : 0);
-	od->o_hdr.h_count = pf_put16((uint16_t)(pf_get16(od->o_hdr.h_count) + (add ? 1 : -1)));
+	if (add)
+		od->o_ino[slot] = pf_put64(v[0]->ino);
+	for (unsigned int i = 0; i < n && !add; i++)
+		od->o_ino[v[i]->orph_slot] = pf_put64(0);
+	od->o_hdr.h_count = pf_put16((uint16_t)(pf_get16(od->o_hdr.h_count) + (add ? 1 : -(int)n)));
 	return 0;
+}
+
+static int change_one(struct pf_tx *tx, struct oblk *b, struct pf_inode *ip, bool add)
+{
+	b->one = ip;
+	return change(tx, b, &b->one, 1, add);
 }
 
 /* A block with a free slot, locked. One that nobody holds, if there is any. */
@@ -251,7 +268,7 @@ int pf_orph_add(struct pf_tx *tx, struct pf_inode *ip)
 	b = pick(ip->fs->orph);
 	if (b == NULL)
 		return -EAGAIN;
-	err = change(tx, b, ip, true);
+	err = change_one(tx, b, ip, true);
 	if (err != 0)
 		pf_mutex_unlock(&b->lock);
 	return err;
@@ -266,7 +283,21 @@ int pf_orph_del(struct pf_tx *tx, struct pf_inode *ip)
 		return 0;
 	b = ip->fs->orph->blk[ip->orph_blk - 1];
 	pf_mutex_lock(&b->lock);
-	err = change(tx, b, ip, false);
+	err = change_one(tx, b, ip, false);
+	if (err != 0)
+		pf_mutex_unlock(&b->lock);
+	return err;
+}
+
+int pf_orph_del_many(struct pf_tx *tx, struct pf_inode *const *v, unsigned int n)
+{
+	struct oblk *b = v[0]->fs->orph->blk[v[0]->orph_blk - 1];
+	int err;
+
+	for (unsigned int i = 0; i < n; i++)
+		assert(v[i]->orph_blk == v[0]->orph_blk);
+	pf_mutex_lock(&b->lock);
+	err = change(tx, b, v, n, false);
 	if (err != 0)
 		pf_mutex_unlock(&b->lock);
 	return err;

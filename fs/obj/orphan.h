@@ -17,6 +17,8 @@ void pf_orph_fini(struct pf_fs *fs);
 /* Name the inode; nothing when it is named already. -EAGAIN: no free slot; abort, pf_orph_grow(), begin anew. */
 int pf_orph_add(struct pf_tx *tx, struct pf_inode *ip) PF_MUST_CHECK;
 int pf_orph_del(struct pf_tx *tx, struct pf_inode *ip) PF_MUST_CHECK;
+/* Several that one block names. @v stays until the transaction has ended. */
+int pf_orph_del_many(struct pf_tx *tx, struct pf_inode *const *v, unsigned int n) PF_MUST_CHECK;
 /* One more block, in a transaction of its own. No transaction is open; INODE may be held. -ENOSPC. */
 int pf_orph_grow(struct pf_fs *fs) PF_MUST_CHECK;
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/fail.h"
+#include "obj/reap.h"
 #include "op/acl.h"
 #include "op/areq.h"
 #include "op/atime.h"
@@ -310,6 +311,7 @@ int pf_op_statfs(struct pf_fs *fs, struct statvfs *st)
 
 	if (err != 0)
 		return err;
+	(void)pf_reap_all(fs);
 	pf_alloc_stat(fs, &sp);
 	pf_itab_stat(fs, &used, &room);
 	memset(st, 0, sizeof *st);

@@ -11,6 +11,7 @@
 #include <linux/falloc.h>
 
 #include "media/pmem.h"
+#include "obj/reap.h"
 #include "obj/xattr.h"
 #include "op/areq.h"
 #include "op/atime.h"
@@ -178,8 +179,13 @@ static int fallocate_prepare(struct pf_brk *b)
 	struct pf_areq *r = pf_areq_of(b);
 	struct pf_inode *ip = r->inode;
 	uint64_t from = r->fallocate.off, end = from + r->fallocate.len, size;
+	struct pf_space sp;
 	int err;
 
+	/* One call may ask for all there is: then what waits to be freed has to be. */
+	pf_alloc_stat(b->fs, &sp);
+	if (r->fallocate.len >> PF_BLK_SHIFT >= sp.free)
+		(void)pf_reap_all(b->fs);
 	pf_rwlock_rdlock(&ip->lock);
 	size = pf_inode_size(ip);
 	err = may_fallocate(ip, r->fallocate.mode);

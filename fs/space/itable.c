@@ -280,22 +280,32 @@ int pf_itab_alloc(struct pf_tx *tx, uint64_t near, uint64_t *ino, uint32_t *gen,
 
 int pf_itab_free(struct pf_tx *tx, uint64_t ino)
 {
-	uint64_t c = ino >> PF_ICLU_SHIFT, slot = ino & (PF_ICLU_SLOTS - 1), dblk;
+	return pf_itab_free_many(tx, &ino, 1);
+}
+
+int pf_itab_free_many(struct pf_tx *tx, const uint64_t *ino, unsigned int n)
+{
+	uint64_t c = ino[0] >> PF_ICLU_SHIFT, dblk;
 	struct pf_d_iclu *h;
 	int err;
 
-	if (ino < PF_INO_FIRST_USER || slot < PF_ICLU_FIRST)
-		return -EUCLEAN;
-	err = hold_cluster(tx, c, 1, true, &h, &dblk);
-	if (err)
-		return err;
-	if (!used_bit(h, slot)) {
-		pf_fs_fail(pf_tx_fs(tx), PF_FAULT_DAMAGE, "inode %llu: freed, but not in use", (unsigned long long)ino);
-		return -EUCLEAN;
+	for (unsigned int i = 0; i < n; i++)
+		if (ino[i] < PF_INO_FIRST_USER || (ino[i] & (PF_ICLU_SLOTS - 1)) < PF_ICLU_FIRST)
+			return -EUCLEAN;
+	err = hold_cluster(tx, c, (int)n, true, &h, &dblk);
+	for (unsigned int i = 0; i < n && !err; i++) {
+		uint64_t slot = ino[i] & (PF_ICLU_SLOTS - 1);
+
+		assert(ino[i] >> PF_ICLU_SHIFT == c);
+		if (!used_bit(h, slot)) {
+			pf_fs_fail(pf_tx_fs(tx), PF_FAULT_DAMAGE, "inode %llu: freed, but not in use",
+				   (unsigned long long)ino[i]);
+			return -EUCLEAN;
+		}
+		h->c_used[slot / 8] &= (uint8_t)~(1U << (slot % 8));
+		h->c_hdr.h_free = pf_put32(pf_get32(h->c_hdr.h_free) + 1);
 	}
-	h->c_used[slot / 8] &= (uint8_t)~(1U << (slot % 8));
-	h->c_hdr.h_free = pf_put32(pf_get32(h->c_hdr.h_free) + 1);
-	return 0;
+	return err;
 }
 
 /* Growing ------------------------------------------------------------------------------------------------ */

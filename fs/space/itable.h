@@ -19,6 +19,7 @@ int pf_itab_alloc(struct pf_tx *tx, uint64_t near, uint64_t *ino, uint32_t *gen,
 /* Add a cluster, in a transaction of its own. -ENOSPC. */
 int pf_itab_grow(struct pf_fs *fs) PF_MUST_CHECK;
 int pf_itab_free(struct pf_tx *tx, uint64_t ino) PF_MUST_CHECK;
+int pf_itab_free_many(struct pf_tx *tx, const uint64_t *ino, unsigned int n) PF_MUST_CHECK;	/* of one cluster */
 /* A copy of inode @ino, verified, and its place. Waits for a transaction that is giving the number out: an inode that
  * is half written is never seen. The caller keeps everyone else from changing it (the inode cache: one load a number,
  * and edits only of loaded ones). -ESTALE: no such inode in use. -EUCLEAN. */

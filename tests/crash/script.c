@@ -13,6 +13,7 @@
 #include "crash/model_impl.h"
 #include "crash/seeded.h"
 #include "harness/core.h"
+#include "obj/reap.h"
 
 /* What follows a word: a and b are names, x, y and z numbers, X an octal one. */
 static const struct { const char *word, *args; } words[WL_NR] = {
@@ -115,10 +116,14 @@ char *script_text(const struct script *s, int from, int to)
 
 /* ---- the real thing ---- */
 
+/* What has no name any more is freed in one transaction. From then on the unlinked ones wait for the next time. */
 static void drop_all(struct stage *st)
 {
+	if (st->nheld > 1 && pf_reap_start(st->fs, PF_REAP_SCARCE) != 0)
+		abort();
 	while (st->nheld > 0)
 		core_drop(st->fs, st->held[--st->nheld]);
+	(void)pf_reap_all(st->fs);
 }
 
 static int64_t hold(struct stage *st, const char *path)
