@@ -325,7 +325,7 @@ int sh_empty_file(void)
 
 static int uffd_open(void)
 {
-	const uint64_t need = UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_PAGEFAULT_FLAG_WP;
+	const uint64_t need = UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_THREAD_ID;
 	const uint64_t files = UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_WP_UNPOPULATED;
 	struct uffdio_api api = { .api = UFFD_API, .features = need | files };
 	long fd = sh.user_mode_test ? -EACCES : sh_sys(SYS_userfaultfd, O_CLOEXEC);

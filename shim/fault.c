@@ -28,8 +28,6 @@ struct poison {
 };
 static struct poison *poisons;		/* serve only; oldest last */
 
-static void serve_want(struct sh_want *w);
-
 /* ---- watch ---- */
 
 void sh_want_push(struct sh_want *w)
@@ -65,6 +63,7 @@ void *sh_watch_main(void *arg)
 			}
 			w->addr = pf_round_down(m[i].arg.pagefault.address, SH_PAGE);
 			w->write = (m[i].arg.pagefault.flags & STORES) != 0;
+			w->tid = m[i].arg.pagefault.feat.ptid;
 			sh_want_push(w);
 		}
 		sh_serve_bell();
@@ -74,7 +73,7 @@ void *sh_watch_main(void *arg)
 
 /* ---- ends of a want ---- */
 
-static uint64_t now_ns(void)
+uint64_t sh_now_ns(void)
 {
 	struct timespec t;
 
@@ -93,7 +92,7 @@ static void poison(struct sh_vma *v, uint64_t addr)
 	if (p == NULL)
 		return;
 	p->addr = addr;
-	p->until_ns = now_ns() + POISON_MS * UINT64_C(1000000);
+	p->until_ns = sh_now_ns() + POISON_MS * UINT64_C(1000000);
 	p->next = poisons;
 	poisons = p;
 }
@@ -101,11 +100,14 @@ static void poison(struct sh_vma *v, uint64_t addr)
 void sh_fault_forget(void)
 {
 	poisons = NULL;
+	sh_budget_forget();
 }
 
 int sh_serve_timeout_ms(void)
 {
-	return poisons ? POISON_MS / 2 : -1;
+	int ms = sh_budget_timeout_ms();
+
+	return poisons && (ms < 0 || ms > POISON_MS / 2) ? POISON_MS / 2 : ms;
 }
 
 void sh_serve_timer(void)
@@ -114,9 +116,10 @@ void sh_serve_timer(void)
 	struct sh_vma *v;
 	sh_sigs old;
 
+	sh_budget_timer();
 	if (poisons == NULL)
 		return;
-	while (*p != NULL && (*p)->until_ns > now_ns())
+	while (*p != NULL && (*p)->until_ns > sh_now_ns())
 		p = &(*p)->next;
 	due = *p;
 	*p = NULL;
@@ -133,7 +136,7 @@ void sh_serve_timer(void)
 	sh_unlock(&old);
 }
 
-static void want_end(struct sh_want *w, int err)
+void sh_want_end(struct sh_want *w, int err)
 {
 	struct sh_vma *v;
 
@@ -192,20 +195,8 @@ static void ask(struct sh_slot *sl, struct sh_want *w, uint64_t foff)
 	if (err) {
 		sl->sl_state = SH_LIVE;		/* of unknown pages: as good as none */
 		sh_free(r, sizeof *r);
-		want_end(w, err);
+		sh_want_end(w, err);
 	}
-}
-
-static void starve(struct sh_session *s, struct sh_want *w)
-{
-	/* One slot is sent away per want that waits for one. */
-	if (!sh_slot_reclaim(s) && s->removing == 0) {
-		want_end(w, -EBUSY);
-		return;
-	}
-	w->next = NULL;
-	*s->starved_tail = w;
-	s->starved_tail = &w->next;
 }
 
 /* Kernel mappings are limited (vm.max_map_count); fragmented files use many. Give all of them back and begin anew. */
@@ -227,7 +218,7 @@ static void serve_fault(struct sh_want *w, struct sh_vma *v, struct sh_slot *sl,
 	int err = w->private ? sh_keep_back(v, w->addr, pg) : 0;
 
 	if (err != 0) {
-		want_end(w, err < 0 ? err : 0);
+		sh_want_end(w, err < 0 ? err : 0);
 		return;
 	}
 	if (stores(w) && sl->sl_stored)
@@ -242,7 +233,8 @@ static void serve_fault(struct sh_want *w, struct sh_vma *v, struct sh_slot *sl,
 	}
 	if (!err && w->private && (w->write || sh_page_mapped(v, w->addr)))
 		err = w->write && !sh_pg_bus(pg) ? sh_copy_page(v, w->addr, pg) : (sh_uffd_wake(w->addr, SH_PAGE), 0);
-	want_end(w, err);
+	sh_budget_served(sl, w);
+	sh_want_end(w, err);
 }
 
 /* Does the daemon have to be asked for this page? */
@@ -256,7 +248,7 @@ static bool unclear(const struct sh_want *w, const struct sh_slot *sl, uint64_t 
 	return w->private && !sl->sl_file->told;
 }
 
-static void serve_want(struct sh_want *w)
+void sh_serve_want(struct sh_want *w)
 {
 	struct sh_vma *v = NULL;
 	struct sh_file *f = w->file;
@@ -268,7 +260,7 @@ static void serve_want(struct sh_want *w)
 		if (v == NULL) {
 			/* Unmapped meanwhile: the thread finds out itself. */
 			sh_uffd_wake(w->addr, SH_PAGE);
-			want_end(w, 0);
+			sh_want_end(w, 0);
 			return;
 		}
 		f = v->map->file;
@@ -276,15 +268,13 @@ static void serve_want(struct sh_want *w)
 		w->private = v->map->private;
 	}
 	if (atomic_load(&f->ses->lost)) {
-		want_end(w, -ENOTCONN);
+		sh_want_end(w, -ENOTCONN);
 		return;
 	}
 	sl = sh_slot_find(f, w->foff >> PF_CHUNK_SHIFT);
 	if (sl == NULL) {
-		sl = sh_slot_new(f, w->foff >> PF_CHUNK_SHIFT);
-		if (sl == NULL)
-			starve(f->ses, w);
-		else
+		sl = sh_budget_slot(f, w->foff >> PF_CHUNK_SHIFT, w);
+		if (sl != NULL)
 			ask(sl, w, w->foff);
 		return;
 	}
@@ -299,8 +289,10 @@ static void serve_want(struct sh_want *w)
 		serve_fault(w, v, sl, pg);
 	else if ((atomic_load(&sl->sl_led->ls_word) & ~PF_SLOT_FROZEN) != atomic_load(&sl->sl_word))
 		ask(sl, w, w->foff);	/* a pin needs page addresses of the present generation */
-	else
-		want_end(w, sh_pg_here(pg) ? 0 : pg == SH_PG_BAD ? -EIO : -EFAULT);
+	else {
+		sh_budget_served(sl, w);
+		sh_want_end(w, sh_pg_here(pg) ? 0 : pg == SH_PG_BAD ? -EIO : -EFAULT);
+	}
 }
 
 static void serve_list(struct sh_want *w)
@@ -309,7 +301,7 @@ static void serve_list(struct sh_want *w)
 
 	for (; w != NULL; w = next) {
 		next = w->next;
-		serve_want(w);
+		sh_serve_want(w);
 	}
 }
 
@@ -340,6 +332,7 @@ void sh_prefault(uint64_t addr, uint64_t len, bool store)
 			sh_wait_init(&wait);
 			w->addr = at;
 			w->write = store;
+			w->tid = (uint32_t)sh_sys(SYS_gettid);
 			w->waiter = &wait;
 			sh_want_ring(w);
 			if (sh_wait(&wait))
@@ -363,18 +356,9 @@ void sh_serve_faults(void)
 		next = list->next;
 		atomic_fetch_add(&sh.nfault, 1);
 		sh_lock(&old);
-		serve_want(list);
+		sh_serve_want(list);
 		sh_unlock(&old);
 	}
-}
-
-static void serve_starved(struct sh_session *s)
-{
-	struct sh_want *w = s->starved;
-
-	s->starved = NULL;
-	s->starved_tail = &s->starved;
-	serve_list(w);
 }
 
 /* ---- answers ---- */
@@ -427,15 +411,15 @@ void sh_serve_mapped(struct sh_req *r, int err, const void *body, size_t len)
 	if (sl->sl_state == SH_DEAD) {
 		/* Killed while we asked: ask again, for another slot. */
 		sl->sl_dead_wait = false;
-		serve_want(w);
+		sh_serve_want(w);
 		sh_slot_bury(sl);
 	} else if (err == -EBUSY || err == -ESTALE) {
 		sh_log(SH_DEBUG, "slot %u is refused: error %d", sl->sl_idx, -err);
 		sh_slot_kill(sl);
 		if (++w->tries > 3)
-			want_end(w, err);
+			sh_want_end(w, err);
 		else
-			serve_want(w);
+			sh_serve_want(w);
 	} else {
 		sl->sl_state = SH_LIVE;
 		if (!err)
@@ -448,11 +432,13 @@ void sh_serve_mapped(struct sh_req *r, int err, const void *body, size_t len)
 		if (!err && (pg == SH_PG_UNKNOWN || (pg == SH_PG_HOLE && stores(w))))
 			err = -EIO;		/* it said yes and gave nothing */
 		if (err)
-			want_end(w, err);
+			sh_want_end(w, err);
 		else
-			serve_want(w);
+			sh_serve_want(w);
 	}
 	serve_list(list);
+	if (sl->sl_ses->starved != NULL)
+		sh_budget_run(sl->sl_ses);	/* it can be taken back now */
 	if (f != NULL && f->refs == 0 && sl->sl_file == f)
 		sh_crew_kick(sl);		/* sh_file_idle() has been waiting for this answer */
 	sh_unlock(&old);
@@ -490,6 +476,7 @@ void sh_serve_removed(struct sh_req *r, int err)
 	sl->sl_dead_wait = false;
 	if (err == -EBUSY && sl->sl_file != NULL) {
 		sl->sl_state = SH_LIVE;
+		sh_budget_busy(sl);
 	} else if (err == -EBUSY) {
 		sl->sl_state = SH_DEAD;
 		atomic_store(&sl->sl_watch, 1);
@@ -499,7 +486,7 @@ void sh_serve_removed(struct sh_req *r, int err)
 		sh_slot_free(sl);
 	}
 	serve_list(list);
-	serve_starved(s);
+	sh_budget_run(s);
 	sh_unlock(&old);
 }
 
@@ -562,7 +549,7 @@ unsigned int sh_serve_lost(struct sh_session *s)
 				sh_map_sigbus(v, v->lo, v->hi);
 		}
 	}
-	serve_starved(s);
+	sh_budget_run(s);
 	for (uint32_t i = 0; i < s->fresh_slots; i++) {
 		struct sh_want *list = s->slots[i].sl_wants;
 

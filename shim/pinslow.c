@@ -62,6 +62,7 @@ static int bring(struct sh_file *f, uint64_t foff, bool write)
 	w->file = f;
 	w->foff = foff;
 	w->write = write;
+	w->tid = (uint32_t)sh_sys(SYS_gettid);
 	w->waiter = &wait;
 	sh_want_ring(w);
 	return sh_wait(&wait);
@@ -419,6 +420,8 @@ void sh_slot_kicked(struct sh_slot *sl)
 		(void)sh_send(sl->sl_ses, NULL, PF_P_KICK, &in, sizeof in);
 	if (!atomic_load(&sl->sl_watch))
 		return;
+	if (atomic_load(&sl->sl_ses->hungry))
+		sh_serve_bell();
 	if (atomic_load(&sl->sl_ses->lost)) {
 		sh_session_release(sl->sl_ses);
 		return;

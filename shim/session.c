@@ -230,7 +230,6 @@ static int session_open(const char *sock, struct sh_session **out)
 	pthread_mutex_init(&s->pend_lock, NULL);
 	pthread_mutex_init(&s->pin_lock, NULL);
 	atomic_store(&s->unique, 2);
-	s->starved_tail = &s->starved;
 	s->rx = sh_anon(SH_RX_BYTES);
 	if (s->rx == NULL)
 		goto out_free;
@@ -256,6 +255,8 @@ static int session_open(const char *sock, struct sh_session **out)
 		s->dev_flush = p;
 	}
 	err = sh_slots_init(s);
+	if (!err)
+		err = sh_budget_init(s);
 	if (!err)
 		err = sh_pins_init(s);
 	if (err)

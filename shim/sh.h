@@ -199,6 +199,9 @@ struct sh_slot {
 	bool sl_dead_wait;			/* DEAD, and REMOVEMAPPING is under way */
 	bool sl_stored;				/* the daemon knows of stores since the last invalidate or msync */
 	uint32_t sl_idx;
+	uint64_t sl_fault_ns;			/* last fault, or pin by the slow path */
+	uint64_t sl_until_ns;			/* not taken back before */
+	struct sh_slot *sl_older, *sl_newer;	/* of the session, by last fault */
 	struct sh_slot *sl_hnext;		/* hash chain, or free list */
 	struct sh_slot *sl_fnext, **sl_fprev;	/* of the file */
 	struct sh_want *sl_wants, *sl_wtail;	/* faults that wait for the answer */
@@ -213,6 +216,8 @@ struct sh_want {
 	uint64_t foff;
 	bool write;
 	bool private;				/* a store makes a copy, which the file need not know */
+	uint32_t tid;				/* of the thread that waits */
+	uint64_t since_ns;			/* in the queue for a slot; 0: never was */
 	unsigned int tries;
 	struct sh_waiter *waiter;
 };
@@ -264,12 +269,24 @@ struct sh_session {
 	struct sh_file *files[SH_FILES];	/* by inode */
 	struct sh_slot *slots;
 	struct sh_slot *free_slots;
+	uint32_t nfree;				/* of them */
 	uint32_t fresh_slots;			/* slots never used yet start here */
-	uint32_t hand;				/* reclaim */
+	struct sh_slot *oldest, *newest;	/* slots of files, by last fault */
 	uint32_t removing;			/* REMOVEMAPPINGs under way */
 	struct sh_slot **hash;
 	uint32_t hash_mask;
+
+	/* budget.c */
 	struct sh_want *starved, **starved_tail;	/* wait for a slot to become free */
+	uint32_t nstarved;
+	bool draining;				/* the queue is being served */
+	atomic_bool hungry;			/* it waits for an unpin */
+	uint32_t low, low_most;			/* free slots there should be, now and at most */
+	uint32_t nreclaim;
+	struct sh_ghost *ghost;			/* chunks that were taken back ahead of need */
+	uint32_t ghost_mask;
+	uint64_t pinned_ns;			/* since when all slots are pinned; 0: they are not */
+	uint64_t pass_ns, wake_ns;		/* next pass of the worker; next time to look, 0: none */
 
 	pthread_mutex_t tx;
 	pthread_mutex_t pend_lock;
@@ -296,6 +313,10 @@ struct sh_call {
 	bool posted;				/* nobody waits: the crew frees it */
 };
 
+/* sh.budget_test */
+#define SH_TEST_TAKE_PINNED 1U		/* take pinned slots back, too */
+#define SH_TEST_UNFAIR 2U		/* who comes takes what is free, whoever waits */
+/* sh.pin_test */
 #define SH_TEST_GAP 1U			/* yield between the first look and the count */
 #define SH_TEST_BLIND 2U		/* leave out the second look: pins will be missed */
 
@@ -307,6 +328,7 @@ struct sh_state {
 	bool zap_unsafe;			/* tests: invalidate by munmap + mmap, the way that loses stores */
 	bool copy_unsafe;			/* tests: private copies are made by the kernel, and not noted */
 	uint8_t pin_test;			/* tests of the handshake: SH_TEST_* */
+	uint8_t budget_test;			/* tests of the budget: SH_TEST_* */
 	atomic_bool mcl_future;
 
 	pthread_mutex_t lock;
@@ -446,7 +468,7 @@ void sh_vma_forget(uint64_t lo, uint64_t hi, struct sh_file **drop);
 int sh_slots_init(struct sh_session *s);
 struct sh_slot *sh_slot_find(struct sh_file *f, uint64_t chunk);
 struct sh_slot *sh_slot_new(struct sh_file *f, uint64_t chunk);	/* NULL: none free now */
-bool sh_slot_reclaim(struct sh_session *s);		/* serve: send one away; false: all are pinned */
+void sh_slot_newest(struct sh_slot *sl);
 bool sh_slot_pinned(const struct sh_slot *sl);
 #define SH_FILLED 1U			/* a hole has a block now: what shows it is zeros, write-protected */
 #define SH_CHANGED 2U
@@ -460,7 +482,21 @@ void sh_slot_bury(struct sh_slot *sl);			/* DEAD: send it away once no pin holds
 void sh_slot_orphan(struct sh_slot *sl);
 int sh_slot_remove(struct sh_slot *sl);			/* send REMOVEMAPPING */
 
+/* ---- budget.c: serve, lock held but for the timer ---- */
+int sh_budget_init(struct sh_session *s);
+/* A slot for @w's chunk, which has none; NULL: @w waits, or has failed. */
+struct sh_slot *sh_budget_slot(struct sh_file *f, uint64_t chunk, struct sh_want *w);
+void sh_budget_served(struct sh_slot *sl, const struct sh_want *w);
+void sh_budget_busy(struct sh_slot *sl);		/* the daemon did not let it go */
+void sh_budget_run(struct sh_session *s);		/* slots may have become free, or the session is lost */
+int sh_budget_timeout_ms(void);
+void sh_budget_timer(void);
+void sh_budget_forget(void);				/* fork child */
+
 /* ---- fault.c ---- */
+uint64_t sh_now_ns(void);
+void sh_serve_want(struct sh_want *w);			/* serve, lock held */
+void sh_want_end(struct sh_want *w, int err);
 void *sh_watch_main(void *arg);
 /* Program: map what of it lies in windows; never a signal. */
 void sh_prefault(uint64_t addr, uint64_t len, bool store);

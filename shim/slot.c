@@ -42,6 +42,39 @@ struct sh_slot *sh_slot_find(struct sh_file *f, uint64_t chunk)
 	return sl;
 }
 
+static void unlist(struct sh_slot *sl)
+{
+	struct sh_session *s = sl->sl_ses;
+
+	if (sl->sl_older != NULL)
+		sl->sl_older->sl_newer = sl->sl_newer;
+	else
+		s->oldest = sl->sl_newer;
+	if (sl->sl_newer != NULL)
+		sl->sl_newer->sl_older = sl->sl_older;
+	else
+		s->newest = sl->sl_older;
+}
+
+static void list_newest(struct sh_slot *sl)
+{
+	struct sh_session *s = sl->sl_ses;
+
+	sl->sl_newer = NULL;
+	sl->sl_older = s->newest;
+	if (s->newest != NULL)
+		s->newest->sl_newer = sl;
+	else
+		s->oldest = sl;
+	s->newest = sl;
+}
+
+void sh_slot_newest(struct sh_slot *sl)
+{
+	unlist(sl);
+	list_newest(sl);
+}
+
 static void unhash(struct sh_slot *sl)
 {
 	struct sh_slot **p = chain(sl->sl_ses, sl->sl_file->ino, sl->sl_chunk);
@@ -53,6 +86,7 @@ static void unhash(struct sh_slot *sl)
 	if (sl->sl_fnext != NULL)
 		sl->sl_fnext->sl_fprev = sl->sl_fprev;
 	sl->sl_file = NULL;
+	unlist(sl);
 }
 
 static void change_begin(struct sh_slot *sl)
@@ -72,6 +106,7 @@ struct sh_slot *sh_slot_new(struct sh_file *f, uint64_t chunk)
 
 	if (sl != NULL) {
 		s->free_slots = sl->sl_hnext;
+		s->nfree--;
 	} else {
 		if (s->fresh_slots == s->nslot)
 			return NULL;
@@ -91,6 +126,8 @@ struct sh_slot *sh_slot_new(struct sh_file *f, uint64_t chunk)
 	sl->sl_wtail = NULL;
 	sl->sl_dead_wait = false;
 	sl->sl_stored = false;
+	sl->sl_fault_ns = sl->sl_until_ns = 0;
+	list_newest(sl);
 	atomic_store(&sl->sl_watch, 0);
 	p = chain(s, f->ino, chunk);
 	sl->sl_hnext = *p;
@@ -112,6 +149,7 @@ void sh_slot_free(struct sh_slot *sl)
 	sl->sl_state = SH_FREE;
 	sl->sl_hnext = sl->sl_ses->free_slots;
 	sl->sl_ses->free_slots = sl;
+	sl->sl_ses->nfree++;
 }
 
 bool sh_slot_pinned(const struct sh_slot *sl)
@@ -239,25 +277,6 @@ void sh_slot_orphan(struct sh_slot *sl)
 		sh_slot_forget(sl, 0, UINT64_MAX);
 		unhash(sl);			/* REMOVING: the answer makes it FREE or DEAD */
 	}
-}
-
-bool sh_slot_reclaim(struct sh_session *s)
-{
-	for (uint32_t n = 0; n < s->fresh_slots; n++) {
-		struct sh_slot *sl = &s->slots[s->hand];
-
-		s->hand = (s->hand + 1) % s->fresh_slots;
-		if (sl->sl_state != SH_LIVE || sh_slot_pinned(sl))
-			continue;
-		/* Unmapped before the daemon is asked: afterwards the slot, and its grant, may belong to nobody. */
-		sh_zap_file(sl->sl_file, sl->sl_chunk << PF_CHUNK_SHIFT, PF_CHUNK_SIZE);
-		sh_slot_forget(sl, 0, UINT64_MAX);
-		if (sh_slot_remove(sl))
-			return false;
-		sl->sl_state = SH_REMOVING;
-		return true;
-	}
-	return false;
 }
 
 /* A copy of the pages that an answer names; the slot itself may already have been told to forget them. */

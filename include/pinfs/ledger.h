@@ -88,7 +88,8 @@ enum pf_l_stat {
 	PF_STAT_NR = 8
 };
 
-struct pf_l_hdr {			/* one page; written by the daemon before the client sees it, but for lh_kick, lh_stat */
+/* One page; written by the daemon before the client sees it, but for lh_kick and lh_stat. */
+struct pf_l_hdr {
 	uint64_t lh_magic;
 	uint32_t lh_major;		/* PINFS_PROTO_MAJOR */
 	uint32_t lh_nslot;

@@ -62,7 +62,8 @@ struct pinfs_range_info {
  * Errors: -EINVAL len 0, unknown flag, NULL out; -EOVERFLOW addr + len wraps; -EFAULT not a window of
  * this process (a mapping of a file that is not in DAX mode is none), beyond the end of the file, or a hole
  * without PINFS_PIN_WRITE; -EACCES write pin of a read-only mapping; -EAGAIN see PINFS_PIN_NOWAIT; -ENOMEM, -ENOSPC;
- * -EBUSY all window slots are pinned; -EINTR; -ENOTCONN the daemon is gone; -EOPNOTSUPP the process has no session (may not open the device).
+ * -EBUSY all window slots are pinned, for a second; -EINTR; -ENOTCONN the daemon is gone; -EOPNOTSUPP the process
+ * has no session (may not open the device).
  */
 int pinfs_pin(const void *addr, size_t len, unsigned int flags, struct pinfs_pin **out);
 

@@ -77,6 +77,10 @@ static struct {
 	int fail_next, fail_always;
 	bool closed;			/* the gate: no grants between an invalidation and the change */
 	struct aside *aside;
+	bool hold;
+	struct aside *held, **held_tail;
+	struct fake_grant grant[1024];
+	size_t ngrant;
 	struct fake_counts n;
 } fk;
 
@@ -235,6 +239,8 @@ static void setup(struct fsess *s, const struct fuse_in_header *h, const void *b
 	}
 	if (s->slots[idx].f == NULL) {
 		s->slots[idx] = (struct fslot){ .f = f, .chunk = in.mi_map.foffset >> 21 };
+		if (fk.ngrant < sizeof fk.grant / sizeof fk.grant[0])
+			fk.grant[fk.ngrant++] = (struct fake_grant){ f->ino, in.mi_map.foffset >> 21 };
 		atomic_fetch_add(&s->led[idx].ls_word, PF_SLOT_GEN);
 	}
 	answer(s, h->unique, 0, out, chunk_answer(s, idx, out), NULL);
@@ -266,6 +272,7 @@ static void remove_one(struct fsess *s, const struct fuse_in_header *h, const ch
 	if (counted(s, idx)) {
 		if (!s->slots[idx].stale)
 			atomic_fetch_and(&s->led[idx].ls_word, ~PF_SLOT_FROZEN);
+		fk.n.busy++;
 		answer(s, h->unique, -EBUSY, NULL, 0, NULL);
 		return;
 	}
@@ -346,17 +353,25 @@ static void unpark(struct fsess *s, const struct ffile *f, uint64_t unique, int 
 
 static bool put_aside(struct fsess *s, const struct fuse_in_header *h, const char *body)
 {
+	bool hold = fk.hold && h->opcode == FUSE_REMOVEMAPPING;
 	struct aside *a;
 
-	if (!fk.closed || (h->opcode != FUSE_SETUPMAPPING && h->opcode != PF_P_PIN))
+	if (!hold && (!fk.closed || (h->opcode != FUSE_SETUPMAPPING && h->opcode != PF_P_PIN)))
 		return false;
 	a = calloc(1, sizeof *a);
 	a->h = *h;
 	memcpy(a->body, body, h->len - sizeof *h);
 	while (fk.sess[a->sess] != s)
 		a->sess++;
-	a->next = fk.aside;
-	fk.aside = a;
+	if (hold) {
+		*fk.held_tail = a;
+		fk.held_tail = &a->next;
+		fk.n.held++;
+		pthread_cond_broadcast(&fk.cond);
+	} else {
+		a->next = fk.aside;
+		fk.aside = a;
+	}
 	return true;
 }
 
@@ -425,18 +440,50 @@ static void message(struct fsess *s, const struct fuse_in_header *h, const char 
 	pthread_cond_broadcast(&fk.cond);
 }
 
-static void open_gate(void)
+static void replay(struct aside *a)
 {
-	struct aside *a = fk.aside, *next;
+	struct aside *next;
 
-	fk.closed = false;
-	fk.aside = NULL;
 	for (; a != NULL; a = next) {
 		next = a->next;
 		if (fk.sess[a->sess] != NULL)
 			message(fk.sess[a->sess], &a->h, a->body);
 		free(a);
 	}
+}
+
+static void open_gate(void)
+{
+	struct aside *a = fk.aside;
+
+	fk.closed = false;
+	fk.aside = NULL;
+	replay(a);
+}
+
+void fake_hold(bool on)
+{
+	struct aside *a;
+
+	pthread_mutex_lock(&fk.lock);
+	a = fk.held;
+	fk.held = NULL;
+	fk.held_tail = &fk.held;
+	fk.hold = on;
+	replay(a);
+	pthread_mutex_unlock(&fk.lock);
+}
+
+size_t fake_grants(struct fake_grant *g, size_t room)
+{
+	size_t n;
+
+	pthread_mutex_lock(&fk.lock);
+	n = fk.ngrant < room ? fk.ngrant : room;
+	memcpy(g, fk.grant, n * sizeof *g);
+	fk.ngrant = 0;
+	pthread_mutex_unlock(&fk.lock);
+	return n;
 }
 
 /* ---- the thread ---- */
@@ -531,6 +578,7 @@ int fake_start(const char *dir, uint32_t nslot)
 	char path[512];
 
 	memset(&fk, 0, sizeof fk);
+	fk.held_tail = &fk.held;
 	pthread_mutex_init(&fk.lock, NULL);
 	pthread_condattr_init(&ca);
 	pthread_condattr_setclock(&ca, CLOCK_MONOTONIC);

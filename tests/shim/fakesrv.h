@@ -41,10 +41,17 @@ void fake_fail_always(int err);				/* 0: no more */
 void fake_hang_up(void);				/* close every session */
 void fake_move(int fd, uint64_t foff);			/* another block, same bytes, after an invalidate */
 
+void fake_hold(bool on);				/* REMOVEMAPPINGs are answered when it is off again */
+/* What empty slots were set up for since the last call: inodes and chunks, in order; how many. */
+struct fake_grant { uint64_t ino, chunk; };
+size_t fake_grants(struct fake_grant *g, size_t room);
+
 struct fake_counts {
 	unsigned int setup, store, remove, pin, kick, ack, attach, detach, sync, hello, cancel;
 	unsigned int sessions, slots;			/* at present */
 	unsigned int pins;				/* sum of all counters */
+	unsigned int busy;				/* removes of slots that are pinned */
+	unsigned int held;				/* removes put aside by fake_hold() */
 };
 void fake_counts(struct fake_counts *c);
 

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_budget.c - a window smaller than the file, on a real mount: a hundred times more file than window under many
+ * threads, with pins that stay and pins that come and go, and what a program and pinfsctl(1) see when nothing is left.
+ */
+#include "harness/fs.h"
+#include "harness/proc.h"
+#include "harness/run.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <json-c/json.h>
+#include <pinfs/pin.h>
+
+#define PAGE 4096UL
+#define CHUNK (2UL << 20)
+#define CHUNKS 400UL			/* of the file: 800 MiB */
+#define BYTES (CHUNKS * CHUNK)
+
+struct play {
+	struct pt_fs *fs;
+	int fd;
+	char *p;
+};
+
+static void begin(struct play *b, const char *opts)
+{
+	struct pinfs_range_info ri;
+
+	b->fs = pt_fs_start("128M", opts);
+	b->fd = open(pt_path(b->fs, "f"), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	PT_SYS_FATAL(b->fd);
+	PT_SYS_FATAL(ftruncate(b->fd, (off_t)BYTES));
+	b->p = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, b->fd, 0);
+	CU_ASSERT_FATAL(b->p != MAP_FAILED);
+	PT_EQ(pinfs_range_query(b->p, BYTES, &ri), 0);
+}
+
+static void end(struct play *b)
+{
+	munmap(b->p, BYTES);
+	close(b->fd);
+	pt_fs_end(b->fs);
+}
+
+/* A counter in each chunk, in a page of its own choice. */
+static uint64_t place(size_t chunk)
+{
+	return chunk * CHUNK + chunk * 7 % 512 * PAGE + 64;
+}
+
+static _Atomic uint64_t *word(const struct play *b, size_t chunk)
+{
+	return (void *)(b->p + place(chunk));
+}
+
+/* As a program without the library sees it. */
+static uint64_t sum(const struct play *b)
+{
+	uint64_t total = 0, v;
+
+	for (size_t c = 0; c < CHUNKS; c++) {
+		PT_EQ(pread(b->fd, &v, sizeof v, (off_t)place(c)), (ssize_t)sizeof v);
+		total += v;
+	}
+	return total;
+}
+
+/* A number of our session in `pinfsctl --json status`. */
+static int64_t status(const struct play *b, const char *what)
+{
+	const char *const argv[] = { pt_program("pinfsctl"), "--json", "status", b->fs->mnt, NULL };
+	static char out[1 << 16];
+	struct json_object *root, *list, *s, *v;
+	int64_t n = -1;
+
+	PT_EQ(pt_run(out, sizeof out, 30000, argv), 0);
+	root = json_tokener_parse(out);
+	if (!json_object_object_get_ex(root, "sessions", &list))
+		list = NULL;
+	/* A child that is about to run a program may have one, too. */
+	for (size_t i = 0; list != NULL && i < json_object_array_length(list); i++) {
+		s = json_object_array_get_idx(list, i);
+		if (json_object_object_get_ex(s, "pid", &v) && json_object_get_int(v) == (int)getpid() &&
+		    json_object_object_get_ex(s, what, &v))
+			n = json_object_get_int64(v);
+	}
+	json_object_put(root);
+	return n;
+}
+
+/* ---- threads ---- */
+
+struct worker {
+	const struct play *b;
+	pthread_t t;
+	unsigned int seed, rounds, pins, bad;
+};
+
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+	struct pinfs_pin *pin;
+
+	for (unsigned int i = 0; i < w->rounds; i++) {
+		size_t c = (size_t)rand_r(&w->seed) % CHUNKS;
+
+		if (w->pins != 0 && i % w->pins == 0) {
+			if (pinfs_pin(word(w->b, c), 8, PINFS_PIN_WRITE, &pin) == 0) {
+				(void)atomic_fetch_add(word(w->b, c), 1);
+				usleep(200);
+				w->bad += pinfs_unpin(pin) != 0;
+			} else {
+				w->bad++;
+			}
+		} else {
+			(void)atomic_fetch_add(word(w->b, c), 1);
+		}
+	}
+	return NULL;
+}
+
+static uint64_t crowd(const struct play *b, unsigned int n, unsigned int rounds, unsigned int pins)
+{
+	struct worker *w = calloc(n, sizeof *w);
+
+	for (unsigned int i = 0; i < n; i++) {
+		w[i] = (struct worker){ .b = b, .seed = i + 1, .rounds = rounds, .pins = pins };
+		pthread_create(&w[i].t, NULL, work, &w[i]);
+	}
+	for (unsigned int i = 0; i < n; i++) {
+		pthread_join(w[i].t, NULL);
+		PT_EQ(w[i].bad, 0);
+	}
+	free(w);
+	return n * rounds;
+}
+
+static void hundred_times(void)
+{
+	struct play b;
+	uint64_t n;
+
+	begin(&b, "window=8M");
+	n = crowd(&b, 16, 300, 0);
+	PT_EQ(sum(&b), n);
+	CU_ASSERT(status(&b, "slots_used") <= 4);
+	PT_EQ(status(&b, "refused"), 0);
+	CU_ASSERT(status(&b, "faults") > 1000);
+	CU_ASSERT(status(&b, "reclaims") + status(&b, "reclaims_ahead") > 1000);
+	pt_say("%lld faults, %lld waited for a slot, %lld slots taken back", (long long)status(&b, "faults"),
+	       (long long)status(&b, "starved"), (long long)status(&b, "reclaims"));
+	end(&b);
+}
+
+/* With room for the worker that takes slots back ahead of need. */
+static void with_worker(void)
+{
+	struct play b;
+	uint64_t n;
+
+	begin(&b, "window=64M");
+	n = crowd(&b, 4, 1000, 0);
+	PT_EQ(sum(&b), n);
+	CU_ASSERT(status(&b, "slots_used") <= 32);
+	CU_ASSERT(status(&b, "reclaims_ahead") > 0);
+	pt_say("%lld faults, %lld waited for a slot, %lld + %lld slots taken back", (long long)status(&b, "faults"),
+	       (long long)status(&b, "starved"), (long long)status(&b, "reclaims"),
+	       (long long)status(&b, "reclaims_ahead"));
+	end(&b);
+}
+
+/* Pins on all slots but one, of which a device knows the addresses. */
+static void one_left(void)
+{
+	struct pinfs_sg sg[7];
+	struct pinfs_pin *pin[7];
+	struct play b;
+	uint64_t n, v;
+	size_t one;
+	int dev;
+
+	begin(&b, "window=16M");
+	for (size_t i = 0; i < 7; i++) {
+		one = 1;
+		PT_EQ(pinfs_pin_sg(word(&b, i), 8, PINFS_PIN_WRITE, &sg[i], &one, &pin[i]), 0);
+	}
+	dev = pinfs_device(b.p);
+	PT_SYS_FATAL(dev);
+	n = crowd(&b, 8, 200, 0);
+	PT_EQ(sum(&b), n);
+	for (size_t i = 0; i < 7; i++) {
+		PT_EQ(pread(dev, &v, sizeof v, (off_t)sg[i].sg_doff), (ssize_t)sizeof v);
+		PT_EQ(v, atomic_load(word(&b, i)));
+		v = 1000 + i;
+		PT_EQ(pwrite(dev, &v, sizeof v, (off_t)sg[i].sg_doff), (ssize_t)sizeof v);
+		PT_EQ(atomic_load(word(&b, i)), v);
+		PT_EQ(pinfs_unpin(pin[i]), 0);
+	}
+	PT_EQ(status(&b, "refused"), 0);
+	close(dev);
+	end(&b);
+}
+
+/* More threads than slots pin here and there: all slots are pinned often, never for long. */
+static void pins_that_pass(void)
+{
+	struct play b;
+	uint64_t n;
+
+	begin(&b, "window=8M");
+	n = crowd(&b, 6, 150, 2);
+	PT_EQ(sum(&b), n);
+	PT_EQ(status(&b, "refused"), 0);
+	end(&b);
+}
+
+/* The file is cut and grows again meanwhile: nobody hangs, and nothing of what was cut comes back. */
+static void cut_meanwhile(void)
+{
+	struct worker w[4];
+	struct play b;
+
+	begin(&b, "window=8M");
+	for (unsigned int i = 0; i < 4; i++) {
+		w[i] = (struct worker){ .b = &b, .seed = i + 1, .rounds = 300, .pins = 7 };
+		pthread_create(&w[i].t, NULL, work, &w[i]);
+	}
+	for (size_t i = 0; i < 60; i++)
+		PT_EQ(fallocate(b.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(i * 5 * CHUNK),
+				(off_t)(8 * CHUNK)), 0);
+	for (unsigned int i = 0; i < 4; i++) {
+		pthread_join(w[i].t, NULL);
+		PT_EQ(w[i].bad, 0);
+	}
+	PT_EQ(fallocate(b.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)BYTES), 0);
+	PT_EQ(sum(&b), 0);
+	for (size_t c = 0; c < CHUNKS; c += 13)
+		PT_EQ(atomic_load(word(&b, c)), 0);
+	end(&b);
+}
+
+/* ---- nothing left ---- */
+
+static sigjmp_buf escape;
+
+static void on_fault(int sig)
+{
+	siglongjmp(escape, sig);
+}
+
+static int touch(_Atomic uint64_t *p)
+{
+	struct sigaction sa = { .sa_handler = on_fault }, old;
+	int sig;
+
+	sigaction(SIGBUS, &sa, &old);
+	sig = sigsetjmp(escape, 1);
+	if (sig == 0)
+		(void)atomic_fetch_add(p, 1);
+	sigaction(SIGBUS, &old, NULL);
+	return sig;
+}
+
+static void none_left(void)
+{
+	struct pinfs_pin *pin[3], *all = NULL;
+	struct play b;
+
+	begin(&b, "window=4M");
+	PT_EQ(pinfs_pin(word(&b, 0), 8, PINFS_PIN_WRITE, &pin[0]), 0);
+	PT_EQ(pinfs_pin(word(&b, 1), 8, PINFS_PIN_WRITE, &pin[1]), 0);
+	PT_EQ(touch(word(&b, 9)), SIGBUS);
+	PT_EQ(pinfs_pin(word(&b, 9), 8, PINFS_PIN_WRITE, &pin[2]), -EBUSY);
+	CU_ASSERT(status(&b, "refused") >= 2);
+	PT_EQ(touch(word(&b, 1)), 0);
+	PT_EQ(pinfs_unpin(pin[0]), 0);
+	PT_EQ(pinfs_pin(word(&b, 9), 8, PINFS_PIN_WRITE, &pin[2]), 0);
+	PT_EQ(pinfs_unpin(pin[1]), 0);
+	PT_EQ(touch(word(&b, 10)), 0);
+	PT_EQ(pinfs_unpin(pin[2]), 0);
+	/* More than there will ever be. */
+	PT_EQ(pinfs_pin(b.p, 3 * CHUNK, PINFS_PIN_WRITE, &all), -EBUSY);
+	PT_EQ(status(&b, "pins"), 0);
+	PT_EQ(touch(word(&b, 3)), 0);
+	end(&b);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct pt_case cases[] = {
+		{ "a hundred times the window", hundred_times, 0 },
+		{ "slots ahead of need", with_worker, 0 },
+		{ "all slots but one pinned", one_left, 0 },
+		{ "pins that pass", pins_that_pass, 0 },
+		{ "cut meanwhile", cut_meanwhile, 0 },
+		{ "all slots pinned", none_left, 0 },
+	};
+	const struct pt_suite suite = { "budget", cases, PF_ARRAY_LEN(cases) };
+
+	return pt_main(argc, argv, &suite, 1);
+}
