@@ -59,7 +59,7 @@ PROGRAMS := $(addprefix $(B)/,$(CORE_TOOLS) $(CLIENT_TOOLS)) $(if $(wildcard fs/
 .SECONDARY:
 .SECONDEXPANSION:
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo check check-long check-run crash model lint san bench install uninstall clean
+.PHONY: all help deps demo check check-long check-guest check-run crash model lint san bench install uninstall clean
 
 all: $(PROGRAMS) | $(B)/ ## build every program and libpinfs.so into build/
 
@@ -145,6 +145,10 @@ check-long: ## the same for hours: longer runs, other seeds, a million files, mo
 	$(Q)tools/deps.sh long
 	$(again) all tests
 	$(Q)PINFS_LONG=1 tests/run.sh -t 14400 $(if $(filter-out build,$(B)),-b $(B)) $(T)
+
+check-guest: ## pinfs on real DAX, in an emulated machine (downloads a kernel); T="dax4k fsdax" picks cases
+	$(again) all
+	$(Q)PINFS_BUILD='$(B)' tests/guest/run $(T)
 
 lint: ## strict compile with gcc and clang, clang-tidy, cppcheck, layers, headers, man pages
 	$(Q)tools/deps.sh lint

@@ -509,11 +509,15 @@ static void dead(struct sh_slot *sl)
 
 void sh_serve_inval(struct sh_session *s, const struct pf_p_inval *in)
 {
+	const uint64_t grain = s->whole ? PF_CHUNK_SIZE : 1;
+	uint64_t foff = pf_round_down(in->in_foff, grain), len = in->in_len;
 	struct pf_p_ack_in ack = { .ak_id = in->in_id };
 	struct sh_slot *sl, *next;
 	struct sh_file *f;
 	sh_sigs old;
 
+	if (len < UINT64_MAX - in->in_foff - PF_CHUNK_SIZE)
+		len = pf_round_up(in->in_foff + len, grain) - foff;
 	sh_lock(&old);
 	f = sh_file_by_ino(s, in->in_ino);
 	if (f != NULL && (in->in_flags & PF_IN_DROP)) {
@@ -524,11 +528,11 @@ void sh_serve_inval(struct sh_session *s, const struct pf_p_inval *in)
 			sh_keep(v, in->in_foff);
 		for (sl = f->slots; sl != NULL; sl = next) {
 			next = sl->sl_fnext;
-			sh_slot_forget(sl, in->in_foff, in->in_len);
+			sh_slot_forget(sl, foff, len);
 			if ((in->in_flags & PF_IN_DEAD) && sl->sl_idx == in->in_slot)
 				dead(sl);
 		}
-		sh_zap_file(f, in->in_foff, in->in_len);
+		sh_zap_file(f, foff, len);
 	}
 	sh_unlock(&old);
 	if (in->in_id != 0)

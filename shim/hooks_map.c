@@ -274,6 +274,8 @@ static int map_window(void *addr, size_t len, int prot, int flags, int fd, uint6
 		;
 	else if (len > UINT64_MAX - SH_PAGE || pf_round_up(len, SH_PAGE) > (uint64_t)INT64_MAX - off) {
 		err = -EOVERFLOW;
+	} else if (f->ses->whole && (private || (sh_addr(addr) | len | off) % PF_CHUNK_SIZE)) {
+		err = -ENOTTY;
 	} else {
 		len = pf_round_up(len, SH_PAGE);
 		err = sh_profile_map(f->ses, flags, sh_addr(addr), len, off);
@@ -487,7 +489,8 @@ static int remap_locked(struct move *m)
 	if (err)
 		return err;
 	foff = sh_vma_foff(v, m->lo);
-	if (m->new_len > (uint64_t)INT64_MAX - foff)
+	if (m->new_len > (uint64_t)INT64_MAX - foff ||
+	    (v->map->file->ses->whole && (m->lo | m->old_len | m->new_len | m->to) % PF_CHUNK_SIZE))
 		return -EINVAL;
 	if (m->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) {
 		if (!(m->flags & MREMAP_MAYMOVE) || ((m->flags & MREMAP_DONTUNMAP) && m->new_len != m->old_len))

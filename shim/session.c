@@ -248,6 +248,8 @@ static int session_open(const char *sock, struct sh_session **out)
 	s->msync = (ho.ho_flags & PF_HO_MSYNC) != 0;
 	s->no_sync = (ho.ho_flags & PF_HO_NO_SYNC) != 0;
 	s->device = (ho.ho_flags & PF_HO_DEVICE) != 0;
+	s->whole = (ho.ho_flags & PF_HO_WHOLE) != 0;
+	s->no_guard = s->whole;			/* protecting a page of it would split what cannot be split */
 	s->dev_bytes = ho.ho_dev_bytes;
 	p = sh_mmap(NULL, (size_t)s->dev_bytes, PROT_READ, MAP_SHARED | MAP_NORESERVE, s->devfd, 0);
 	if (sh_mmap_err(p) == 0) {
@@ -301,14 +303,11 @@ int sh_session_get(const char *sock, struct sh_session **out)
 	}
 	err = session_open(sock, &s);
 	if (err) {
-		/* No right to the device, or no windows on it. Each daemon has a name of its own, so this one need not
-		 * be asked again. */
-		bool final = err == -EACCES || err == -EOPNOTSUPP;
-
-		if (final && !sh.refused)
+		/* Each daemon has a name of its own, so this one need not be asked again. */
+		if (err == -EACCES && !sh.refused)
 			memcpy(sh.refused_by, sock, strnlen(sock, sizeof sh.refused_by - 1));
 		sh.refused = true;
-		sh_log(final ? SH_INFO : SH_WARN, "no session with @%s: error %d (plain mmap is used)",
+		sh_log(err == -EACCES ? SH_INFO : SH_WARN, "no session with @%s: error %d (plain mmap is used)",
 		       sock, -err);
 		return err;
 	}

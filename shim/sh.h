@@ -252,6 +252,7 @@ struct sh_session {
 	int fd;					/* in the crew's table, like devfd */
 	int devfd;
 	bool rdonly, msync;
+	bool whole;				/* PF_HO_WHOLE: a chunk is mapped as a whole, or not at all */
 	bool no_guard;				/* its device cannot be write-protected: see sh_guards() */
 	bool watched;				/* serve has its socket */
 	bool no_sync, device;			/* the mount's profile: profile.c */

@@ -147,6 +147,8 @@ static int cut_at(uint64_t at)
 
 	if (v == NULL || v->lo == at)
 		return 0;
+	if (v->map->file->ses->whole && at % PF_CHUNK_SIZE)
+		return -EINVAL;		/* as for other mappings of huge pages */
 	n = sh_alloc(sizeof *n);
 	if (n == NULL)
 		return -ENOMEM;

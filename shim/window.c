@@ -364,6 +364,9 @@ static int map_run(struct sh_vma *v, struct sh_slot *sl, unsigned int *i, unsign
 			break;
 		n++;
 	}
+	/* Never in a part of it: the rest could not be taken away any more. */
+	if (sl->sl_ses->whole && sh_pg_here(pg) && (n != SH_CHUNK_PAGES || (addr | pg) % PF_CHUNK_SIZE))
+		return -EIO;
 	err = guarded ? place_guarded(v, addr, n * SH_PAGE, pg) : 0;
 	if (guarded && err && !v->map->private && err != -ENOMEM)
 		guarded = false;	/* this device cannot; then the store is not seen */
@@ -464,6 +467,8 @@ int sh_map_page(struct sh_vma *v, struct sh_slot *sl, uint64_t addr)
 	int err;
 
 	vma_pages(v, sl->sl_chunk, &a, &b);
+	if (sl->sl_ses->whole && sh_pg_here(atomic_load_explicit(&sl->sl_page[i], memory_order_relaxed)))
+		i = 0;
 	err = map_run(v, sl, &i, b, &cost);
 	if (!err)
 		map_rest(v, sl, a, b);	/* a neighbour that fails is not this fault's business */

@@ -146,8 +146,6 @@ static int msg_hello(struct pf_conn *c, const struct fuse_in_header *h, struct p
 		return -EPROTO;
 	if (!may_open(c))
 		return -EACCES;
-	if (!pf_pm_windows(fs->pm))
-		return -EOPNOTSUPP;
 	read_comm(c->pid, comm, sizeof comm);
 	err = pf_sess_create(fs, &(struct pf_sess_who){ c->pid, c->uid, comm }, session_send, session_gone, c, &s);
 	if (err != 0)
@@ -181,6 +179,7 @@ static int msg_hello(struct pf_conn *c, const struct fuse_in_header *h, struct p
 		.ho_fsid = fs->fsid,
 		.ho_nslot = s->led.nslot,
 		.ho_flags = (fs->opts.ro ? PF_HO_RDONLY : 0) | (fs->pm->mode == PF_PMEM_MSYNC ? PF_HO_MSYNC : 0) |
+			    (pf_pm_whole(fs->pm) ? PF_HO_WHOLE : 0) |
 			    (fs->opts.answers & PF_ANSWER_NO_SYNC ? PF_HO_NO_SYNC : 0) |
 			    (fs->opts.answers & PF_ANSWER_DEVICE ? PF_HO_DEVICE : 0),
 	};

@@ -26,7 +26,7 @@ static struct {
 static void on_bus(int sig, siginfo_t *si, void *ctx)
 {
 	struct pf_pm *pm = atomic_load(&guard.pm);
-	const uintptr_t grain = pm != NULL && !pf_pm_windows(pm) ? (uintptr_t)pm->grain : PF_BLK_SIZE;
+	const uintptr_t grain = pm != NULL && pf_pm_whole(pm) ? (uintptr_t)pm->grain : PF_BLK_SIZE;
 	uintptr_t at = (uintptr_t)si->si_addr, page = at & ~(grain - 1), base;
 	const uint64_t one = 1;
 	int keep = errno;

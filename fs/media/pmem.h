@@ -55,8 +55,8 @@ void pf_pm_close(struct pf_pm *pm);
 /* Why the calling thread's last pf_pm_open() failed: one phrase, static. */
 const char *pf_pm_why(void);
 
-/* Can any page of it be mapped by itself? If not, clients get no windows. */
-static inline bool pf_pm_windows(const struct pf_pm *pm) { return pm->grain <= PF_BLK_SIZE; }
+/* Can no page of it be mapped by itself? Then windows show whole chunks, each in one piece of the device. */
+static inline bool pf_pm_whole(const struct pf_pm *pm) { return pm->grain > PF_BLK_SIZE; }
 
 /* What lies below a device, and what that means for huge pages: looked up anew each time, for reports. */
 struct pf_below {

@@ -191,6 +191,9 @@ int pf_op_iget(struct pf_fs *fs, uint64_t ino, uint32_t gen, struct pf_inode **o
 void pf_op_iput(struct pf_fs *fs, struct pf_inode *ip);
 struct pf_lobj *pf_inode_lobj(struct pf_inode *ip);
 uint64_t pf_inode_ino(const struct pf_inode *ip);
+/* The chunk at @foff, which lies below the end of file, becomes one extent of 2 MiB at a multiple of 2 MiB. Nobody maps
+ * or pins its blocks. -EIO: one of them is bad. */
+int pf_op_whole(struct pf_inode *ip, uint64_t foff) PF_MUST_CHECK;
 uint64_t pf_op_size(struct pf_inode *ip);	/* takes INODE for a moment */
 struct pf_dext { uint64_t foff, doff, len; };		/* bytes */
 #define PF_DEXT_BAD UINT64_MAX				/* doff of pages in bad blocks: nobody may be shown them */

@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <errno.h>
 #include "base/fail.h"
+#include "media/pmem.h"
 #include "obj/inode.h"
 #include "op/op_pin.h"
 
@@ -32,6 +33,31 @@ static bool backed(const struct view *v, uint64_t foff)
 		if (v->ext[i].foff <= foff && foff - v->ext[i].foff < v->ext[i].len)
 			return true;
 	return false;
+}
+
+/* Is this a chunk as a device without small pages needs it? */
+static bool whole(const struct view *v)
+{
+	return v->n == 1 && v->ext[0].len == PF_CHUNK_SIZE && v->ext[0].doff % PF_CHUNK_SIZE == 0;
+}
+
+static bool must_move(const struct pf_map_req *r, const struct view *v)
+{
+	bool stores = r->write && (r->what == PF_MAP_PIN || r->fault_foff < v->size);
+
+	return pf_pm_whole(r->sess->fs->pm) && !whole(v) && (v->n != 0 || stores);
+}
+
+static int move_together(struct pf_map_req *r, const struct view *v)
+{
+	int err = pf_fs_writable(r->sess->fs);
+
+	if (err == 0 && r->foff + PF_CHUNK_SIZE > v->size)
+		err = -EOPNOTSUPP;
+	/* A chunk that is one hole takes no block from anybody: the break tells those who were shown the hole. */
+	if (err == 0 && v->n != 0 && !pf_win_alone(r->share, r->slot, r->foff))
+		err = -EBUSY;
+	return err ? err : pf_op_whole(r->ip, r->foff);
 }
 
 static void answer(struct pf_map_req *r, int err, const struct pf_p_map_out *out, const struct pf_p_extent *ext)
@@ -84,7 +110,8 @@ static int show(struct pf_map_req *r, const struct view *v, uint64_t *cut)
 			.dblk = v->ext[i].doff >> PF_BLK_SHIFT,
 		};
 	}
-	if (r->what == PF_MAP_SETUP && r->write && r->fault_foff < v->size && !backed(v, r->fault_foff))
+	if (must_move(r, v) ||
+	    (r->what == PF_MAP_SETUP && r->write && r->fault_foff < v->size && !backed(v, r->fault_foff)))
 		return 1;
 	/* Stores reach the device without us from now on: fsync(2) by anybody has to flush them. */
 	if (!r->sess->fs->opts.ro)
@@ -153,7 +180,7 @@ static int alloc_work(struct pf_brk *b)
 	/* A store beyond the end, where the end has moved meanwhile: the answer shows it, and the client gets its
 	 * SIGBUS. */
 	if (err == 0 && (r->what == PF_MAP_PIN || foff < v.size)) {
-		err = pf_op_alloc_pages(r->sess->fs, r->ip, foff, len);
+		err = must_move(r, &v) ? move_together(r, &v) : pf_op_alloc_pages(r->sess->fs, r->ip, foff, len);
 		r->changed = err == 0;
 		if (err == 0)
 			err = look(r, &v);

@@ -211,6 +211,92 @@ static int write_zeros(struct pf_inode *ip, uint64_t fblk, uint64_t end)
 	return err;
 }
 
+/* Lock held exclusively. The bytes of [first, + 512) to @to, zeros where nothing is written. */
+static int copy_chunk(struct pf_inode *ip, uint64_t first, uint64_t to)
+{
+	const uint64_t end = first + PF_CHUNK_BLKS;
+	struct pf_bm bm = pf_inode_bm(ip, NULL);
+	struct pf_pm *pm = ip->fs->pm;
+	struct pf_ext e;
+	int err;
+
+	for (uint64_t at = first, n; at < end; at += n, to += n) {
+		err = pf_bm_lookup(&bm, at, &e);
+		if (err != 0)
+			return err;
+		n = (e.len == 0 ? end : pf_min64(e.key > at ? e.key : e.key + e.len, end)) - at;
+		if (e.len == 0 || e.key > at || (e.flags & PF_REC_UNWRITTEN)) {
+			pf_pm_zero(pm, to << PF_BLK_SHIFT, n << PF_BLK_SHIFT);
+			continue;
+		}
+		if (pf_bad_first(ip->fs, e.dblk + (at - e.key), n, NULL) != PF_BAD_NONE)
+			return -EIO;
+		pf_pm_write(pm, to << PF_BLK_SHIFT, pf_pm_at(pm, (e.dblk + (at - e.key)) << PF_BLK_SHIFT),
+			    n << PF_BLK_SHIFT);
+	}
+	return PF_DRAIN(pm, FAULT);
+}
+
+/* From @at on, up to @end: what one record holds, or one hole, gives way to blocks from @dblk on. *next: where that
+ * ended. */
+static int swap_piece(struct pf_inode *ip, uint64_t at, uint64_t end, uint64_t dblk, uint64_t *next)
+{
+	struct pf_bm bm = pf_inode_bm(ip, NULL);
+	uint64_t freed = 0, done_to;
+	struct pf_d_inode *di;
+	struct pf_tx *tx;
+	struct pf_ext e;
+	int err = pf_bm_lookup(&bm, at, &e);
+
+	*next = at;
+	if (err != 0)
+		return err;
+	done_to = e.len == 0 ? end : pf_min64(e.key > at ? e.key : e.key + e.len, end);
+	err = pf_inode_begin(ip, &tx, &di);
+	if (err != 0)
+		return err;
+	*next = done_to;		/* from here on the blocks are the transaction's, also when it fails */
+	bm = pf_inode_bm(ip, tx);
+	err = pf_tx_use(tx, (struct pf_run){ dblk, *next - at });
+	if (!err && e.len != 0 && e.key <= at)
+		err = pf_bm_remove(&bm, at, *next - at, false, &done_to, &freed);
+	if (!err && done_to != *next)
+		err = -EFBIG;
+	if (!err)
+		err = pf_bm_insert(&bm, &(struct pf_ext){ at, dblk, (uint32_t)(*next - at), 0 });
+	if (err != 0) {
+		pf_tx_abort(tx);
+		return err;
+	}
+	pf_inode_blocks(ip, bm.node_delta + (int64_t)(*next - at) - (int64_t)freed);
+	return pf_tx_commit(tx);
+}
+
+/* A crash in between leaves the chunk in pieces, each with the same bytes. */
+int pf_op_whole(struct pf_inode *ip, uint64_t foff)
+{
+	const uint64_t first = foff >> PF_BLK_SHIFT, end = first + PF_CHUNK_BLKS;
+	uint64_t at = first, next;
+	struct pf_run run;
+	int err;
+
+	pf_rwlock_wrlock(&ip->lock);
+	err = pf_alloc_reserve(ip->fs, PF_CHUNK_BLKS, PF_CHUNK_BLKS, 0, PF_ALLOC_ALIGN, &run);
+	if (err != 0)
+		goto out;
+	err = run.dblk % PF_CHUNK_BLKS == 0 ? copy_chunk(ip, first, run.dblk) : -ENOSPC;
+	for (; !err && at < end; at = next) {
+		err = swap_piece(ip, at, end, run.dblk + (at - first), &next);
+		if (err != 0)
+			at = next;
+	}
+	if (at < end)
+		pf_alloc_unreserve(ip->fs, (struct pf_run){ run.dblk + (at - first), end - at });
+out:
+	pf_rwlock_unlock(&ip->lock);
+	return err;
+}
+
 int pf_op_alloc_pages(struct pf_fs *fs, struct pf_inode *ip, uint64_t foff, uint64_t len)
 {
 	uint64_t fblk = foff >> PF_BLK_SHIFT, end = (foff + len + PF_BLK_SIZE - 1) >> PF_BLK_SHIFT;

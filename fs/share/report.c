@@ -536,8 +536,8 @@ static void put_image(struct pf_fs *fs, struct text *t)
 	pf_pm_below(fs->pm, &b);
 	putf(t, "\"image\":{\"fs\":\"%s\",\"huge\":\"%s\",\"shmem_enabled\":\"%s\",\"grain\":%llu,", b.fs, b.huge,
 	     b.shmem, (ull)fs->pm->grain);
-	putf(t, "\"dev_major\":%u,\"dev_minor\":%u,\"ino\":%llu,\"pmem_mode\":\"%s\",\"windows\":%s},", b.dev_major,
-	     b.dev_minor, (ull)b.ino, pf_pmem_name[fs->pm->mode], pf_pm_windows(fs->pm) ? "true" : "false");
+	putf(t, "\"dev_major\":%u,\"dev_minor\":%u,\"ino\":%llu,\"pmem_mode\":\"%s\"},", b.dev_major,
+	     b.dev_minor, (ull)b.ino, pf_pmem_name[fs->pm->mode]);
 }
 
 static void put_windows(struct pf_fs *fs, const struct pf_viewer *v, struct text *t, struct pf_sess **sess,

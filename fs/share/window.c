@@ -420,6 +420,19 @@ bool pf_win_shown(const struct pf_share *sh, uint64_t foff, uint64_t len, bool h
 	return false;
 }
 
+bool pf_win_alone(struct pf_share *sh, uint32_t slot, uint64_t foff)
+{
+	struct pf_lobj *o = sh->obj;
+	bool alone;
+
+	pf_mutex_lock(&o->lock);
+	alone = !sh->unacked && pf_win_pinned(sh, foff, PF_CHUNK_SIZE) == 0;
+	for (const struct pf_share *s = o->shares; s && alone; s = s->next)
+		alone = !pf_win_shown(s, foff, PF_CHUNK_SIZE, false, sh, slot);
+	pf_mutex_unlock(&o->lock);
+	return alone;
+}
+
 void pf_win_stale(struct pf_share *sh, uint64_t foff, uint64_t len, bool pinned)
 {
 	for (struct pf_grant *g = sh->grants; g; g = g->next) {

@@ -119,6 +119,8 @@ uint64_t pf_win_pinned(struct pf_share *sh, uint64_t foff, uint64_t len);
 /* True when the share has a slot in the range; @holes: one that was shown something else than a block there. */
 bool pf_win_shown(const struct pf_share *sh, uint64_t foff, uint64_t len, bool holes, const struct pf_share *skip_share,
 		  uint32_t skip_slot);
+/* Nobody but slot @slot of @sh was shown the chunk at @foff, and it has no pins. Takes LAYOUT itself. */
+bool pf_win_alone(struct pf_share *sh, uint32_t slot, uint64_t foff);
 /* No pin through these slots will succeed any more; the client is told. @pinned: only slots with pins in the pin
  * range. */
 void pf_win_stale(struct pf_share *sh, uint64_t foff, uint64_t len, bool pinned);

@@ -30,6 +30,7 @@ struct scan_arg {
 	uint64_t inverted, mask, anyof, returned;
 };
 #define SCAN _IOWR('f', 16, struct scan_arg)
+#define IS_WRITTEN (UINT64_C(1) << 1)	/* not write-protected by userfaultfd */
 #define IS_PRESENT (UINT64_C(1) << 3)
 #define IS_HUGE (UINT64_C(1) << 6)
 
@@ -71,6 +72,7 @@ struct place {
 	uint64_t addr;			/* of the chunk's first byte, even if that is not mapped */
 	uint64_t lo, hi;		/* of it, mapped to the device */
 	uint64_t present;		/* bytes in the page table */
+	uint64_t guarded;		/* of them, write-protected by the library */
 	enum huge huge;
 	bool private;
 	bool small_image;		/* the image has no huge page there: known to root */
@@ -159,7 +161,7 @@ static bool scan(const struct proc *p, struct place *at, uint64_t *huge)
 	struct scan_region r[PAGES];
 	struct scan_arg a = {
 		.size = sizeof a, .start = at->lo, .end = at->hi, .vec = (uint64_t)(uintptr_t)r, .vec_len = PAGES,
-		.mask = IS_PRESENT, .returned = IS_PRESENT | IS_HUGE,
+		.mask = IS_PRESENT, .returned = IS_PRESENT | IS_HUGE | IS_WRITTEN,
 	};
 	int n = p->pagemap < 0 ? -1 : ioctl(p->pagemap, SCAN, &a);
 
@@ -167,6 +169,7 @@ static bool scan(const struct proc *p, struct place *at, uint64_t *huge)
 	for (int i = 0; i < n; i++) {
 		at->present += r[i].end - r[i].start;
 		*huge += r[i].categories & IS_HUGE ? r[i].end - r[i].start : 0;
+		at->guarded += r[i].categories & IS_WRITTEN ? 0 : r[i].end - r[i].start;
 	}
 	return n >= 0;
 }
@@ -233,8 +236,8 @@ static void look_at(const struct image *im, const struct proc *p, struct place *
 {
 	uint64_t huge;
 
-	if (im->grain == PF_BLK_SIZE && strcmp(im->fs, "devdax") == 0) {
-		at->huge = HUGE_NO;
+	if (im->grain > PF_BLK_SIZE || strcmp(im->fs, "devdax") == 0) {
+		at->huge = im->grain > PF_BLK_SIZE ? HUGE_YES : HUGE_NO;	/* it maps in no other way */
 	} else if (scan(p, at, &huge)) {
 		at->huge = huge == PF_CHUNK_SIZE ? HUGE_YES : HUGE_NO;
 		if (at->huge == HUGE_NO)
@@ -283,6 +286,8 @@ static const char *why_address(const struct place *at, char text[256])
 			       (at->hi - at->lo) >> 10);
 	if (at->private)
 		return because(text, "private", "a private mapping: pages that were stored to are copies");
+	if (at->guarded != 0)
+		return because(text, "guarded", "write-protected page by page until the first store to it");
 	return NULL;
 }
 
@@ -446,14 +451,14 @@ static void one_window(struct out *o, struct json_object *win, struct proc *p)
 		(void)json_object_object_add(win, "places", o->list);
 }
 
-static void show_image(struct json_object *root, const struct image *im)
+static void show_image(const struct image *im)
 {
 	char more[64] = "";
 
 	if (im->huge[0] != '\0')
 		(void)snprintf(more, sizeof more, ", huge=%s, shmem_enabled is %s", im->huge, im->shmem);
 	show_line("image", "on %s%s%s", im->fs, more,
-		  num(member(root, "image"), "windows") != 0 ? "" : ", mapped in pieces of 2 MiB only: no windows");
+		  im->grain > PF_BLK_SIZE ? ", mapped in multiples of 2 MiB only" : "");
 }
 
 int windows(const char *json, bool as_json)
@@ -485,7 +490,7 @@ int windows(const char *json, bool as_json)
 	if (as_json) {
 		(void)puts(json_object_to_json_string_ext(root, JSON_C_TO_STRING_PLAIN));
 	} else {
-		show_image(root, &im);
+		show_image(&im);
 		show_line("windows", "%" PRIu64 " of 2 MiB, mapped at %" PRIu64 " place%s, %" PRIu64 " of them huge",
 			  o.nwindow, o.nplace, o.nplace == 1 ? "" : "s", o.nhuge);
 		if (n != 0)
