@@ -128,13 +128,20 @@ static void answer(struct fsess *s, uint64_t unique, int err, const void *body, 
 	(void)!sendmsg(s->fd, &m, MSG_NOSIGNAL);
 }
 
+static uint32_t hello_flags;
+
+void fake_hello(uint32_t flags)
+{
+	hello_flags = flags;
+}
+
 static void hello(struct fsess *s, uint64_t unique)
 {
 	uint64_t bytes = pf_ledger_bytes(fk.nslot, PF_LEDGER_RECS);
 	struct pf_l_hdr h = { .lh_magic = PF_LEDGER_MAGIC, .lh_major = PINFS_PROTO_MAJOR, .lh_nslot = fk.nslot,
 			      .lh_nrec = PF_LEDGER_RECS, .lh_slot_off = sizeof h, .lh_bytes = bytes };
 	struct pf_p_hello_out ho = { .ho_major = PINFS_PROTO_MAJOR, .ho_session = 1, .ho_dev_bytes = IMAGE,
-				     .ho_nslot = fk.nslot };
+				     .ho_nslot = fk.nslot, .ho_flags = hello_flags };
 	int fds[2] = { fk.img, memfd_create("fake-ledger", MFD_CLOEXEC) };
 
 	h.lh_rec_off = h.lh_slot_off + fk.nslot * sizeof(struct pf_l_slot);

@@ -14,6 +14,7 @@
 #define FAKE_PAGES 4096U		/* per file: 16 MiB */
 
 int fake_start(const char *dir, uint32_t nslot);	/* -errno */
+void fake_hello(uint32_t flags);			/* PF_HO_* of sessions from now on */
 void fake_stop(void);
 
 /* An open descriptor of a new file of @size bytes, all holes. */

@@ -311,6 +311,62 @@ static void pieces(void)
 	fake_stop();
 }
 
+/* A device that maps nothing smaller than 2 MiB: all or nothing. */
+static void whole_chunks(void)
+{
+	struct pinfs_range_info ri;
+	struct fake_counts a, b;
+	char *p, *q, buf[8];
+	int fd;
+
+	setup(16);
+	fake_hello(PF_HO_WHOLE);
+	fd = file(8 * MIB);
+	fake_fill(fd, 0, 6 * MIB, false);
+	p = map(fd, 8 * MIB, 0);
+	PT_EQ((uintptr_t)p % (2 * MIB), 0);
+	PT_EQ(touch(p + 3 * MIB, true), 0);			/* not the first page of its chunk */
+	memset(p, 1, 6 * MIB);
+	CU_ASSERT(p[7 * MIB] == 0);				/* a hole needs no device */
+	PT_EQ(munmap(p + PAGE, PAGE), -1);
+	PT_EQ(errno, EINVAL);
+	PT_EQ(mprotect(p + MIB, MIB, PROT_READ), -1);
+	PT_EQ(errno, EINVAL);
+	CU_ASSERT(mremap(p, 8 * MIB, 8 * MIB - PAGE, 0) == MAP_FAILED && errno == EINVAL);
+	CU_ASSERT(mmap(p + MIB, MIB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED);
+	/* One page is taken away: all of its chunk is, and asked for again. */
+	fake_counts(&a);
+	PT_EQ(fake_inval(fd, 2 * MIB + PAGE, PAGE), 0);
+	CU_ASSERT(p[0] == 1 && p[4 * MIB] == 1);
+	fake_counts(&b);
+	PT_EQ(b.setup, a.setup);
+	CU_ASSERT(p[4 * MIB - 1] == 1);
+	fake_counts(&b);
+	PT_EQ(b.setup, a.setup + 1);
+	fake_read(fd, 4 * MIB - 4, buf, 8);
+	CU_ASSERT(memcmp(buf, "\1\1\1\1\1\1\1\1", 8) == 0);
+	/* In pieces it cannot be mapped. */
+	fake_fill(fd, 6 * MIB, 2 * MIB, true);
+	PT_EQ(touch(p + 6 * MIB, false), SIGBUS);
+	/* What is no multiple of 2 MiB is no window. */
+	q = map(fd, PAGE, 0);
+	CU_ASSERT(pinfs_range_query(q, PAGE, &ri) != 0);
+	PT_EQ(munmap(q, PAGE), 0);
+	q = map(fd, 2 * MIB, PAGE);
+	CU_ASSERT(pinfs_range_query(q, PAGE, &ri) != 0);
+	PT_EQ(munmap(q, 2 * MIB), 0);
+	q = mmap(NULL, 2 * MIB, PROT_READ, MAP_PRIVATE, fd, 0);
+	CU_ASSERT(q != MAP_FAILED && pinfs_range_query(q, PAGE, &ri) != 0);
+	PT_EQ(munmap(q, 2 * MIB), 0);
+	PT_EQ(munmap(p + 2 * MIB, 2 * MIB), 0);
+	CU_ASSERT(p[0] == 1 && p[4 * MIB] == 1);
+	PT_EQ(munmap(p, 2 * MIB), 0);
+	PT_EQ(munmap(p + 4 * MIB, 4 * MIB), 0);
+	close(fd);
+	fake_hello(0);
+	fake_stop();
+}
+
 static void fixed(void)
 {
 	char *p, *q;
@@ -903,6 +959,7 @@ int main(int argc, char **argv)
 		{ "end of file", end_of_file, 0 },
 		{ "errors", errors, 0 },
 		{ "munmap in pieces", pieces, 0 },
+		{ "whole chunks", whole_chunks, 0 },
 		{ "MAP_FIXED", fixed, 0 },
 		{ "mremap", moved, 0 },
 		{ "mprotect", protected, 0 },
