@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -139,6 +140,11 @@ static void give_up(void)
 	}
 }
 
+void sh_name_thread(const char *name)
+{
+	(void)sh_sys(SYS_prctl, PR_SET_NAME, name);
+}
+
 /* epoll, for poll(2) refuses more descriptors than RLIMIT_NOFILE allows by now. A socket that is closed leaves by itself. */
 static void watch_sessions(int ep)
 {
@@ -159,6 +165,7 @@ static void *serve_main(void *arg)
 	long n;
 
 	sh_is_crew = true;
+	sh_name_thread("pinfs-serve");
 	for (;;) {
 		if (atomic_load(&sh.stuck) != 0)
 			give_up();
@@ -206,6 +213,7 @@ static void *long_main(void *arg)
 	struct sh_call *c = arg;
 
 	sh_is_crew = true;
+	sh_name_thread("pinfs-call");
 	sh_wake(&c->w, c->fn(c->arg));
 	return NULL;
 }
@@ -413,6 +421,7 @@ static void *crew_main(void *arg)
 	int err;
 
 	sh_is_crew = true;
+	sh_name_thread("pinfs-crew");
 	err = crew_set_up();
 	sh_wake(arg, err);
 	if (err)

@@ -43,6 +43,7 @@ void *sh_watch_main(void *arg)
 	struct timespec ms = { .tv_nsec = 1000000 };
 
 	sh_is_crew = true;
+	sh_name_thread("pinfs-watch");
 	for (;;) {
 		long r = sh_sys(SYS_read, sh.uffd, m, sizeof m);
 

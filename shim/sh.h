@@ -406,6 +406,7 @@ static inline struct sh_tls *sh_tls(void) { return sh_tls_ptr ? sh_tls_ptr : sh_
 
 /* ---- crew.c: the threads, and calls that run among them ---- */
 int sh_engine_start(void);		/* idempotent; -errno */
+void sh_name_thread(const char *name);	/* "pinfs-...": for people, and the daemon knows which threads are ours */
 int sh_crew_call(int (*fn)(void *), void *arg);	/* program -> crew, waits */
 int sh_crew_post(int (*fn)(void *), void *arg);		/* does not wait; in order with later calls; -ENOMEM */
 int sh_crew_call_long(int (*fn)(void *), void *arg);	/* the same in a thread of its own: @fn may block for long */

@@ -52,7 +52,7 @@ static int usage(FILE *f, int status)
 		    "  windows     each 2 MiB of a file in a process's window: where it is mapped, whether by one\n"
 		    "              huge page table entry, and if not, why\n"
 		    "  evict       take the windows of a process away, and wait for its pins no longer\n"
-		    "  set         another policy from now on: on_busy, break, busy_timeout, poll_interval\n"
+		    "  set         another policy from now on: on_busy, break, busy_timeout, ... (pinfs(8))\n"
 		    "  would-block what a truncate or punch of these bytes would do now, and whom it would wait for\n"
 		    "  -p, --pid PID  windows: of this process only\n"
 		    "  -j, --json  the daemon's report as it is (pinfsctl(1) names the document that describes it)\n"

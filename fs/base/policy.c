@@ -22,6 +22,8 @@ const char *const pf_policy_name[PF_POLICY_NR] = {
 	[PF_POLICY_BREAK] = "break",
 	[PF_POLICY_TIMEOUT] = "busy_timeout",
 	[PF_POLICY_POLL] = "poll_interval",
+	[PF_POLICY_FAIR] = "fair",
+	[PF_POLICY_DEADLOCK] = "deadlock",
 };
 
 int pf_policy_find(const char *name, enum pf_policy_key *key)
@@ -76,6 +78,7 @@ static int one_of(const char *val, const char *const *names, unsigned int n, uns
 
 int pf_policy_set(struct pf_policy *p, enum pf_policy_key key, const char *val, const char **must)
 {
+	static const char *const yes_no[] = { "yes", "no" }, *const detect_wait[] = { "detect", "wait" };
 	unsigned int v = 0;
 	uint64_t ms;
 	int err = -EINVAL;
@@ -105,6 +108,18 @@ int pf_policy_set(struct pf_policy *p, enum pf_policy_key key, const char *val, 
 		if (err == 0)
 			p->poll_ms = ms;
 		break;
+	case PF_POLICY_FAIR:
+		*must = "one of yes, no";
+		err = one_of(val, yes_no, PF_ARRAY_LEN(yes_no), &v);
+		if (err == 0)
+			p->unfair = v == 1;
+		break;
+	case PF_POLICY_DEADLOCK:
+		*must = "one of detect, wait";
+		err = one_of(val, detect_wait, PF_ARRAY_LEN(detect_wait), &v);
+		if (err == 0)
+			p->deadlock_waits = v == 1;
+		break;
 	case PF_POLICY_NR:
 		break;
 	}
@@ -121,6 +136,10 @@ void pf_policy_merge(struct pf_policy *p, const struct pf_policy_over *over)
 		p->timeout_ms = over->p.timeout_ms;
 	if (over->set & 1U << PF_POLICY_POLL)
 		p->poll_ms = over->p.poll_ms;
+	if (over->set & 1U << PF_POLICY_FAIR)
+		p->unfair = over->p.unfair;
+	if (over->set & 1U << PF_POLICY_DEADLOCK)
+		p->deadlock_waits = over->p.deadlock_waits;
 }
 
 int pf_policy_parse(const char *text, struct pf_policy_over *out, const char **must)
@@ -133,7 +152,7 @@ int pf_policy_parse(const char *text, struct pf_policy_over *out, const char **m
 	*must = strerror(ENOMEM);
 	for (opt = copy ? strtok_r(copy, ",", &save) : NULL; opt && err == 0; opt = strtok_r(NULL, ",", &save)) {
 		val = strchr(opt, '=');
-		*must = "on_busy=, break=, busy_timeout= or poll_interval=";
+		*must = PF_POLICY_KEYS;
 		if (val == NULL) {
 			err = -EINVAL;
 			break;

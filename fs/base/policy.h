@@ -22,11 +22,16 @@ struct pf_policy {
 	enum pf_scope scope;		/* range: only pins that the operation hits; file: any, as Linux */
 	uint64_t timeout_ms;		/* wait, poll: 0 = none; then EBUSY */
 	uint64_t poll_ms;		/* poll: between two looks; 0: PF_POLL_DEFAULT_MS */
+	bool unfair;			/* pins that come while it waits are granted, as Linux does */
+	bool deadlock_waits;		/* a wait that can never end is waited, as Linux does; else EDEADLK */
 };
 #define PF_POLL_DEFAULT_MS UINT64_C(10)
 
-enum pf_policy_key { PF_POLICY_ON_BUSY, PF_POLICY_BREAK, PF_POLICY_TIMEOUT, PF_POLICY_POLL, PF_POLICY_NR };
-extern const char *const pf_policy_name[PF_POLICY_NR];	/* "on_busy", "break", "busy_timeout", "poll_interval" */
+enum pf_policy_key {
+	PF_POLICY_ON_BUSY, PF_POLICY_BREAK, PF_POLICY_TIMEOUT, PF_POLICY_POLL, PF_POLICY_FAIR, PF_POLICY_DEADLOCK, PF_POLICY_NR
+};
+extern const char *const pf_policy_name[PF_POLICY_NR];	/* "on_busy", "break", ... */
+#define PF_POLICY_KEYS "on_busy=, break=, busy_timeout=, poll_interval=, fair= or deadlock="
 
 /* -ENOENT: no such key. */
 int pf_policy_find(const char *name, enum pf_policy_key *key) PF_MUST_CHECK;

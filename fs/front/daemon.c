@@ -35,6 +35,7 @@
 #include "base/log.h"
 #include "front/front.h"
 #include "front/fuse_io.h"
+#include "front/deadlock.h"
 #include "front/notify.h"
 #include "front/shift.h"
 #include "front/srv.h"
@@ -307,6 +308,8 @@ static int bring_up(struct daemon *d)
 	}
 	if (err == 0)
 		err = pf_shift_start(&f->shift);
+	if (err == 0 && (f->deadlock = pf_deadlock_new()) == NULL)
+		err = -ENOMEM;
 	if (err == 0)
 		err = pf_io_start(f->se, d->gone_fd, f->fs->pm->mode == PF_PMEM_MSYNC, &d->io);
 	if (err == 0)
@@ -315,6 +318,7 @@ static int bring_up(struct daemon *d)
 		return refuse(d, "%s: FUSE did not come up: %s", d->c->mountpoint, strerror(-err));
 	if (!our_mount(d, d->mount_id, sizeof d->mount_id, &pinfs))
 		d->mount_id[0] = '\0';	/* unmounted again already; or a namespace that shows us no mounts */
+	f->mount_id = strtoul(d->mount_id, NULL, 10);
 	return 0;
 }
 
@@ -428,6 +432,7 @@ static void take_down(struct daemon *d)
 		fuse_session_unmount(f->se);
 	if (f->shift != NULL)
 		pf_shift_free(f->shift);
+	pf_deadlock_free(f->deadlock);
 	if (f->notify != NULL)
 		pf_notify_free(f->notify);
 	if (f->fs != NULL) {

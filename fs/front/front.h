@@ -8,6 +8,7 @@
 
 struct fuse_session;
 struct fuse_lowlevel_ops;
+struct pf_deadlock;
 struct pf_notify;
 struct pf_shift;
 struct pf_srv;
@@ -18,6 +19,8 @@ struct pf_front {		/* the userdata of every FUSE request */
 	struct pf_srv *srv;
 	struct pf_notify *notify;
 	struct pf_shift *shift;
+	struct pf_deadlock *deadlock;
+	unsigned long mount_id;		/* of our line in mountinfo; 0: unknown */
 	bool unchecked;			/* the kernel checks no permissions: no_default_permissions */
 };
 

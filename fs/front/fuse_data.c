@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/fail.h"
+#include "front/deadlock.h"
 #include "front/fuse_io.h"
 #include "front/notify.h"
 #include "front/shift.h"
@@ -120,6 +121,13 @@ static void answer(struct pf_areq *a, ssize_t res)
 	free(r);
 }
 
+static int stuck(struct pf_areq *a, bool again)
+{
+	const struct pf_front *f = pf_front_of(PF_CONTAINER_OF(a, struct areq, a)->req);
+
+	return again ? pf_deadlock_check(f, a) : pf_deadlock_with_itself(f, a);
+}
+
 /* NULL: answered already. */
 static struct areq *new_areq(fuse_req_t req, enum pf_aop op, fuse_ino_t node, enum reply reply)
 {
@@ -135,6 +143,8 @@ static struct areq *new_areq(fuse_req_t req, enum pf_aop op, fuse_ino_t node, en
 	r->a.cred = pf_cred_of(req);
 	r->a.ar_done = answer;
 	r->a.ar_aside = put_aside;
+	r->a.ar_stuck = stuck;
+	r->a.kernel_lock = op == PF_AOP_SETATTR || op == PF_AOP_FALLOCATE;
 	r->req = req;
 	r->reply = reply;
 	return r;

@@ -393,6 +393,8 @@ void pf_opts_help(void)
 		"  on_busy=POLICY         what truncate and hole punching do that meet a pin:\n"
 		"                         wait (default), ebusy, defer, poll, unsafe (corrupts files: for experiments)\n"
 		"  busy_timeout=TIME      wait at most this long, then EBUSY (default 0: no limit)\n"
+		"  fair=yes|no            pins that come later wait for the truncate that waits (default), or not\n"
+		"  deadlock=detect|wait   EDEADLK for a wait that cannot end (default), or wait as Linux does\n"
 		"  poll_interval=TIME     with on_busy=poll: time between two looks (default 10ms)\n"
 		"  break=SCOPE            whose pins count: range (default), file (as Linux does)\n"
 		"  defer_limit=SIZE       blocks that on_busy=defer may keep back; then it waits (default: a quarter)\n"

@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include "base/lock.h"
+#include "front/deadlock.h"
 
 struct job {
 	struct pf_areq a;
@@ -154,6 +155,13 @@ static int check(const struct pinfs_fallocate *fa, bool write)
 	return write ? 0 : -EBADF;
 }
 
+static int verb_stuck(struct pf_areq *a, bool again)
+{
+	const struct pf_front *f = pf_front_of(PF_CONTAINER_OF(a, struct job, a)->req);
+
+	return again ? pf_deadlock_check(f, a) : pf_deadlock_with_itself(f, a);
+}
+
 void pf_shift_ioctl(fuse_req_t req, fuse_ino_t node, const struct pinfs_fallocate *fa, bool write)
 {
 	struct pf_shift *s = pf_front_of(req)->shift;
@@ -177,6 +185,7 @@ void pf_shift_ioctl(fuse_req_t req, fuse_ino_t node, const struct pinfs_fallocat
 	j->a.cred = pf_cred_of(req);
 	j->a.ar_done = verb_done;
 	j->a.ar_aside = verb_aside;
+	j->a.ar_stuck = verb_stuck;
 	j->a.fallocate.mode = fa->fa_mode;
 	j->a.fallocate.off = (uint64_t)fa->fa_off;
 	j->a.fallocate.len = (uint64_t)fa->fa_len;

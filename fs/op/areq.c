@@ -43,7 +43,14 @@ static int aside(struct pf_brk *b)
 	}
 	if (r->ar_aside)
 		r->ar_aside(r, b->id);
-	return 0;
+	return b->b_stuck && !b->policy.deadlock_waits ? r->ar_stuck(r, false) : 0;
+}
+
+static int stuck(struct pf_brk *b)
+{
+	struct pf_areq *r = pf_areq_of(b);
+
+	return r->ar_stuck(r, true);
 }
 
 static void set_range(struct pf_areq *r, uint64_t foff, uint64_t len)
@@ -105,6 +112,8 @@ void pf_op_start(struct pf_fs *fs, struct pf_areq *r)
 		.pid = r->cred.pid,
 		.tid = r->cred.pid,
 		.b_park = aside,
+		.b_stuck = r->ar_stuck ? stuck : NULL,
+		.kernel_lock = r->kernel_lock,
 		.b_done = done,
 	};
 	err = init[r->op](r);

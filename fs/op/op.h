@@ -149,6 +149,7 @@ struct pf_areq {
 	uint64_t ino;
 	const struct pf_policy_over *policy;	/* what the descriptor wants, or NULL; read by pf_op_start() only */
 	struct pf_cred cred;
+	bool kernel_lock;			/* the kernel holds the inode's lock until it is answered */
 	union {
 		struct { unsigned int set; struct stat st; } setattr;	/* in; st is the attributes out */
 		struct {
@@ -173,6 +174,9 @@ struct pf_areq {
 	/* Optional: the request was put aside; @id is for pf_op_cancel(). Called before pf_op_start() returns, and
 	 * ar_done() not before this has returned. */
 	void (*ar_aside)(struct pf_areq *r, uint64_t id);
+	/* Optional: called when it begins to wait for pins (@again: now and then while it does, by one thread for all): an
+	 * error ends it. Not called with the option deadlock=wait. It may be slow. */
+	int (*ar_stuck)(struct pf_areq *r, bool again);
 
 	/* Private to op/. */
 	struct pf_brk brk;

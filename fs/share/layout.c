@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * layout.c - the break engine: gate, queue, unmap, scan, and what each policy makes of a pin.
+ * layout.c - the break engine: queue, unmap, scan, and what each policy makes of a pin. The gate is gate.c's.
  *
  * Owns the life of a struct pf_brk and the gate of a struct pf_lobj. Takes LAYOUT (of one inode), under it SESSION
  * (through window.c) and REGISTRY. What clients were shown is window.c's; deadlines are registry.c's.
@@ -48,6 +48,8 @@
 #include <pinfs/proto.h>
 #include "base/log.h"
 #include "share/lay.h"
+
+#define STUCK_MS UINT64_C(100)	/* between two looks whether a wait can end at all, at least */
 
 void pf_lobj_init(struct pf_lobj *o, uint64_t ino)
 {
@@ -336,6 +338,12 @@ static bool may_wait(const struct pf_brk *b)
 	       b->policy.on_busy == PF_BUSY_DEFER;
 }
 
+/* Is it asked now and then whether its wait can end? */
+static bool looks(const struct pf_brk *b)
+{
+	return b->b_stuck && !b->policy.deadlock_waits && b->policy.on_busy != PF_BUSY_POLL;
+}
+
 /*
  * Under `poll` the slots are thawed: no unpin will tell, nothing keeps new pins away, and the timer makes it start from
  * the top. That is what a kernel without a wake-up would have to do; it is here to be compared.
@@ -351,6 +359,8 @@ static void park_brk(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 	}
 	b->state = PF_BRK_PARKED;
 	b->want = false;
+	if (looks(b) && b->poll_ns == 0)
+		pf_reg_arm_poll(b, pf_lay_now() + STUCK_MS * PF_NS_PER_MS);
 	o->closer = NULL;
 	if (!b->waited)
 		pf_lay_count(fs, PF_COUNT_WAITS, 1);
@@ -610,6 +620,7 @@ void pf_lay_submit(struct pf_fs *fs, struct pf_brk *b)
 		/* Others will run it: what the caller's stack holds is copied before they can see it. A cancel
 		 * sets b->stop. */
 		b->state = PF_BRK_RUN;
+		b->poll_ns = looks(b) ? b->since_ns + STUCK_MS * PF_NS_PER_MS : 0;
 		park_call(fs, o, b);
 		b->state = PF_BRK_QUEUED;
 		err = b->stop;
@@ -694,24 +705,39 @@ static void look_again(struct pf_brk *b)
 	b->seq = pf_lay_id(b->fs);
 }
 
+static bool may_be_stuck(const struct pf_brk *b)
+{
+	return b->state == PF_BRK_PARKED || b->state == PF_BRK_QUEUED;
+}
+
 void pf_brk_timeout(struct pf_brk *b, uint64_t now)
 {
 	struct pf_fs *fs = b->fs;
 	struct pf_lobj *o = b->obj;
 	struct pf_brk *ended = NULL;
+	int stuck = 0;
 
 	pf_mutex_lock(&o->lock);
+	if (looks(b) && b->poll_ns != 0 && b->poll_ns <= now && may_be_stuck(b)) {
+		pf_mutex_unlock(&o->lock);
+		stuck = b->b_stuck(b);
+		pf_mutex_lock(&o->lock);
+	}
 	if (b->ack_ns != 0 && b->ack_ns <= now) {
 		if (b->state == PF_BRK_ACKS && b->acks != 0)
 			quarantine(fs, o, b);
 		pf_reg_arm(b, b->busy_ns, 0);
 	}
 	if (b->poll_ns != 0 && b->poll_ns <= now) {
-		if (b->state == PF_BRK_PARKED)
+		if (stuck != 0)
+			ended = end_wait(fs, o, b, stuck);
+		else if (b->state == PF_BRK_PARKED && b->policy.on_busy == PF_BUSY_POLL)
 			look_again(b);
-		pf_reg_arm_poll(b, 0);
+		/* Less and less often: the cost stays in proportion to the wait. */
+		pf_reg_arm_poll(b, looks(b) && may_be_stuck(b) ?
+					   now + pf_max64(STUCK_MS * PF_NS_PER_MS, now - b->since_ns) : 0);
 	}
-	if (b->busy_ns != 0 && b->busy_ns <= now) {
+	if (!ended && b->busy_ns != 0 && b->busy_ns <= now) {
 		pf_lay_count(fs, PF_COUNT_TIMEOUTS, b->state != PF_BRK_WORK && b->state != PF_BRK_DONE);
 		pf_reg_arm(b, 0, b->ack_ns);
 		ended = end_wait(fs, o, b, -EBUSY);
@@ -739,79 +765,4 @@ bool pf_lay_pins_fell(struct pf_lobj *o, bool anew)
 	}
 	look_again(b);
 	return true;
-}
-
-/* The gate */
-
-int pf_gate_enter(struct pf_lobj *o, struct pf_gate_wait *w)
-{
-	int aside = 0;
-
-	pf_mutex_lock(&o->lock);
-	if (!o->closer) {
-		o->inside++;
-	} else {
-		w->next = NULL;
-		if (o->aside)
-			o->aside_tail->next = w;
-		else
-			o->aside = w;
-		o->aside_tail = w;
-		aside = 1;
-	}
-	pf_mutex_unlock(&o->lock);
-	return aside;
-}
-
-void pf_gate_exit(struct pf_fs *fs, struct pf_lobj *o)
-{
-	pf_mutex_lock(&o->lock);
-	assert(o->inside > 0);
-	o->inside--;
-	pump(fs, o, NULL, NULL);
-}
-
-bool pf_gate_wait_cut(struct pf_lobj *o, uint64_t id, struct pf_gate_wait *w)
-{
-	bool waits;
-
-	pf_mutex_lock(&o->lock);
-	waits = o->cuts && o->cuts->id == id;
-	if (waits) {
-		w->next = o->pinwait;
-		o->pinwait = w;
-	}
-	pf_mutex_unlock(&o->lock);
-	return waits;
-}
-
-void pf_gate_forget(struct pf_share *sh, uint64_t unique, int err)
-{
-	struct pf_lobj *o = sh->obj;
-	struct pf_gate_wait *gone = NULL, *w, **at;
-	int list;
-
-	pf_mutex_lock(&o->lock);
-	for (list = 0; list < 2; list++) {
-		struct pf_gate_wait *last = NULL;
-
-		at = list == 0 ? &o->aside : &o->pinwait;
-		while ((w = *at) != NULL) {
-			if (w->share == sh && (unique == 0 || w->unique == unique)) {
-				*at = w->next;
-				w->next = gone;
-				gone = w;
-			} else {
-				last = w;
-				at = &w->next;
-			}
-		}
-		if (list == 0)
-			o->aside_tail = last;
-	}
-	pf_mutex_unlock(&o->lock);
-	while ((w = gone) != NULL) {
-		gone = w->next;
-		w->w_run(w, err);
-	}
 }

@@ -80,6 +80,7 @@ struct pf_brk {
 	uint64_t drop_foff;
 	const char *what;			/* "truncate", "punch", ... for reports; static */
 	pid_t pid, tid;				/* who asked */
+	bool kernel_lock;			/* the kernel holds the inode's lock for the caller meanwhile */
 	/* Optional: called with the gate closed, each time the break starts from the top (again after a wait: the
 	 * file may have grown meanwhile), to set the ranges from the file's size as it is now. An error ends the
 	 * break with it. len 0 and pin_len 0: nothing to break, straight to b_work. */
@@ -87,6 +88,9 @@ struct pf_brk {
 	/* Optional: called at most once, before pf_lay_submit() returns with the break unfinished: copy what the
 	 * caller's stack or buffer holds. An error (-ENOMEM) ends the break. */
 	int (*b_park)(struct pf_brk *b);
+	/* Optional: called now and then while it waits for pins, by the timer's thread with no lock held. An error ends the
+	 * wait with it. */
+	int (*b_stuck)(struct pf_brk *b);
 	/* The operation, with the gate closed and the range idle. 0 or -errno. Takes INODE and below itself. */
 	int (*b_work)(struct pf_brk *b);
 	/* The end, exactly once; the break may be freed in it. */
@@ -141,6 +145,12 @@ void pf_lay_stop_threads(struct pf_fs *fs);
 struct pf_holder { uint64_t session, pages; pid_t pid; uid_t uid; char comm[16]; };
 unsigned int pf_lay_holders(struct pf_lobj *o, uint64_t foff, uint64_t len, struct pf_holder *out, unsigned int max,
 			    unsigned int *total, uint64_t *queued);
+
+/* The operations that wait, up to @max: a snapshot. */
+struct pf_waiting { uint64_t id, ino; pid_t tid; bool kernel_lock; };
+unsigned int pf_lay_waiting(struct pf_fs *fs, struct pf_waiting *out, unsigned int max);
+/* The processes whose pins one of them waits for, itself or behind another one of the inode. */
+unsigned int pf_lay_waits_for(struct pf_fs *fs, uint64_t id, pid_t *out, unsigned int max);
 
 /* True when no session has a slot of this inode. */
 bool pf_lay_unshared(struct pf_lobj *o);

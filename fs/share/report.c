@@ -236,9 +236,10 @@ static void status(struct pf_fs *fs, const struct pf_viewer *v, struct text *t, 
 	putf(t, ",\"fsid\":%llu,\"daemon_pid\":%d,", (ull)fs->fsid, (int)getpid());
 	putf(t,
 	     "\"options\":{\"on_busy\":\"%s\",\"break\":\"%s\",\"pmem\":\"%s\",\"busy_timeout_ms\":%llu,"
-	     "\"poll_interval_ms\":%llu,\"revoke_timeout_ms\":%llu,"
+	     "\"fair\":%s,\"deadlock\":\"%s\",\"poll_interval_ms\":%llu,\"revoke_timeout_ms\":%llu,"
 	     "\"window\":%llu,\"errors\":\"%s\",\"dax\":\"%s\",\"profile\":\"%s\",\"ro\":%s},\"pmem_mode\":\"%s\",",
 	     pf_busy_name[p.on_busy], pf_scope_name[p.scope], pf_pmem_name[o->pmem], (ull)p.timeout_ms,
+	     p.unfair ? "false" : "true", p.deadlock_waits ? "wait" : "detect",
 	     (ull)(p.poll_ms != 0 ? p.poll_ms : PF_POLL_DEFAULT_MS), (ull)o->revoke_timeout_ms, (ull)o->window,
 	     pf_errors_name[o->errors], pf_dax_name[o->dax], pf_profile_name[o->profile], o->ro ? "true" : "false",
 	     pf_pmem_name[fs->pm->mode]);
@@ -366,30 +367,6 @@ static void put_all_kept(struct text *t, const struct pf_viewer *v, struct pf_se
 }
 
 /* Waiters */
-
-unsigned int pf_lay_holders(struct pf_lobj *o, uint64_t foff, uint64_t len, struct pf_holder *out, unsigned int max,
-			    unsigned int *total, uint64_t *queued)
-{
-	unsigned int n = 0;
-
-	*total = 0;
-	*queued = 0;
-	pf_mutex_lock(&o->lock);
-	for (struct pf_share *sh = o->shares; sh; sh = sh->next) {
-		struct pf_holder h = { sh->sess->id, pf_win_pinned(sh, foff, len), sh->sess->pid, sh->sess->uid, "" };
-
-		if (h.pages == 0)
-			continue;
-		memcpy(h.comm, sh->sess->comm, sizeof h.comm);
-		if (n < max)
-			out[n++] = h;
-		++*total;
-	}
-	for (const struct pf_brk *b = o->cuts; b; b = b->next)
-		++*queued;
-	pf_mutex_unlock(&o->lock);
-	return n;
-}
 
 struct waited_for { uint64_t session; pid_t pid; char comm[16]; uint64_t pages; };
 #define WAITED_FOR_MAX 16U

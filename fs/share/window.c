@@ -253,7 +253,7 @@ int pf_win_pin(struct pf_share *sh, uint32_t slot, unsigned int first, unsigned 
 		err = -ESTALE;
 	} else if (!covered(g, first, n)) {
 		err = -EFAULT;
-	} else if (b && b->state == PF_BRK_PARKED && b->froze &&
+	} else if (b && b->state == PF_BRK_PARKED && b->froze && !b->policy.unfair &&
 		   pf_range_overlap(g->foff + first * PF_BLK_SIZE, n * PF_BLK_SIZE, b->fz_foff,
 				    pf_range_end(b->fz_foff, b->fz_len) - b->fz_foff) &&
 		   pf_win_pinned(sh, b->fz_foff, b->fz_len) == 0) {
