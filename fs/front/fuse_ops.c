@@ -168,9 +168,23 @@ static void op_statfs(fuse_req_t req, fuse_ino_t node PF_UNUSED)
 
 static void op_access(fuse_req_t req, fuse_ino_t node, int mask)
 {
-	const struct pf_cred cred = pf_cred_of(req);
+	struct pf_cred cred = pf_cred_of(req);
+	gid_t *groups = NULL, *more;
+	int n = 0, room;
 
+	/* A request has one group; /proc knows the others. Not in our pid namespace: it has none. */
+	do {
+		room = n;
+		more = realloc(groups, ((size_t)room + 1) * sizeof *groups);
+		if (more == NULL)
+			break;
+		groups = more;
+		n = fuse_req_getgroups(req, room, groups);
+	} while (n > room);
+	cred.groups = groups;
+	cred.ngroup = n > 0 && n <= room ? (size_t)n : 0;
 	(void)fuse_reply_err(req, -pf_op_access(pf_front_of(req)->fs, &cred, pf_ino_of(node), mask));
+	free(groups);
 }
 
 /* One answer to READDIR or READDIRPLUS under construction. */

@@ -211,7 +211,7 @@ int pf_acl_permits(const struct pf_acl *acl, uid_t owner, gid_t group, const str
 		case ACL_GROUP_OBJ:
 		case ACL_GROUP:
 			/* Any of his groups that allows it will do. */
-			if ((e->tag == ACL_GROUP_OBJ ? group : e->id) != c->gid)
+			if (!pf_in_group(c, e->tag == ACL_GROUP_OBJ ? group : e->id))
 				break;
 			in_group = true;
 			if ((w & ~(unsigned int)e->perm) == 0)

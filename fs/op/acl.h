@@ -30,6 +30,15 @@ bool pf_acl_equals_mode(const struct pf_acl *acl, mode_t *mode);
 void pf_acl_chmod(struct pf_acl *acl, mode_t mode);
 /* A default list becomes a new file's: both give up what the other does not allow. True: the mode says it all. */
 bool pf_acl_create(struct pf_acl *acl, mode_t *mode);
+/* The one that requests come with, or one of the others? */
+static inline bool pf_in_group(const struct pf_cred *c, gid_t gid)
+{
+	bool in = c->gid == gid;
+
+	for (size_t i = 0; i < c->ngroup && !in; i++)
+		in = c->groups[i] == gid;
+	return in;
+}
 /* 0, -EACCES, -EUCLEAN. @want: R_OK, W_OK, X_OK. */
 int pf_acl_permits(const struct pf_acl *acl, uid_t owner, gid_t group, const struct pf_cred *c, int want) PF_MUST_CHECK;
 

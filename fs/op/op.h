@@ -23,7 +23,8 @@
 #include <sys/uio.h>
 #include "share/layout.h"
 
-struct pf_cred { uid_t uid; gid_t gid; pid_t pid; mode_t umask; };
+/* @groups besides @gid; only pf_op_access() looks at them. */
+struct pf_cred { uid_t uid; gid_t gid; pid_t pid; mode_t umask; const gid_t *groups; size_t ngroup; };
 
 struct pf_entry { uint64_t ino; uint32_t gen; struct stat st; };
 

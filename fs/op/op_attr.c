@@ -228,8 +228,7 @@ int pf_op_getattr(struct pf_fs *fs, uint64_t ino, struct stat *st, uint32_t *gen
 	return 0;
 }
 
-/* The access list, else the classic nine bits. Supplementary groups are unknown here; the kernel, which knows them,
- * checks first. */
+/* The access list, else the classic nine bits. */
 static bool allowed(struct pf_inode *ip, const struct pf_cred *c, int mask)
 {
 	uint32_t mode = pf_get32(ip->d.i_mode);
@@ -243,7 +242,7 @@ static bool allowed(struct pf_inode *ip, const struct pf_cred *c, int mask)
 		return err == 0 && pf_acl_permits(&acl, pf_get32(ip->d.i_uid), pf_get32(ip->d.i_gid), c, mask) == 0;
 	if (c->uid == pf_get32(ip->d.i_uid))
 		mode >>= 6;
-	else if (c->gid == pf_get32(ip->d.i_gid))
+	else if (pf_in_group(c, pf_get32(ip->d.i_gid)))
 		mode >>= 3;
 	return ((uint32_t)mask & ~mode & 7) == 0;
 }

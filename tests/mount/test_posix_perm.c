@@ -24,6 +24,7 @@
 #include "mount/twin.h"
 
 #define ME 65534
+#define CLUB 4343		/* one of his other groups */
 #define MY_GROUP 65534
 #define ALSO_MINE 4242
 #define STRANGE 777
@@ -449,14 +450,17 @@ static int anybody(void *arg)
 	const bool checked = arg != NULL;
 	int fd, bad = 0;
 
-	if (chdir(open_fs->mnt) != 0 || setgid(ME) != 0 || setuid(ME) != 0)
+	if (chdir(open_fs->mnt) != 0 || setgroups(2, (const gid_t[]){ ALSO_MINE, CLUB }) != 0 || setgid(ME) != 0 ||
+	    setuid(ME) != 0)
 		return 99;
 	fd = open("private", O_RDWR | O_CLOEXEC);
 	bad += (fd >= 0) == checked;
 	bad += (unlink("victim") == 0) == checked;
 	bad += (chmod("private", 0640) == 0) == checked;
-	/* access(2) goes by the mode bits either way. */
+	/* access(2) goes by the mode bits either way, and by all groups. */
 	bad += access("private", W_OK) == 0;
+	bad += access("club", R_OK | W_OK) != 0;
+	bad += access("club", X_OK) == 0;
 	return bad;
 }
 
@@ -469,6 +473,10 @@ static void one_mount(const char *opts, bool checked)
 	fd = open(pt_path(open_fs, "private"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 	PT_SYS(close(fd));
 	fd = open(pt_path(open_fs, "victim"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	PT_SYS(close(fd));
+	fd = open(pt_path(open_fs, "club"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	PT_SYS(fchown(fd, 0, CLUB));
+	PT_SYS(fchmod(fd, 0660));
 	PT_SYS(close(fd));
 	/* Whoever stands in the mount's own directory need not pass those above it. */
 	PT_SYS(chmod(open_fs->dir, 0755));

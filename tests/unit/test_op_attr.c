@@ -162,7 +162,9 @@ static void test_set_id(void)
 static void test_access(void)
 {
 	const struct pf_cred owner = { .uid = 10, .gid = 20 }, group = { .uid = 11, .gid = 20 };
+	const gid_t many[] = { 7, 20, 9 };
 	const struct pf_cred other = { .uid = 11, .gid = 21 };
+	const struct pf_cred member = { .uid = 11, .gid = 21, .groups = many, .ngroup = 3 };
 	struct op_env e;
 	struct stat st = { .st_mode = 0640, .st_uid = 10, .st_gid = 20 };
 	uint64_t f;
@@ -176,6 +178,8 @@ static void test_access(void)
 	CU_ASSERT_EQUAL(pf_op_access(e.fs, &group, f, W_OK), -EACCES);
 	CU_ASSERT_EQUAL(pf_op_access(e.fs, &other, f, R_OK), -EACCES);
 	CU_ASSERT_EQUAL(pf_op_access(e.fs, &other, f, F_OK), 0);
+	CU_ASSERT_EQUAL(pf_op_access(e.fs, &member, f, R_OK), 0);
+	CU_ASSERT_EQUAL(pf_op_access(e.fs, &member, f, W_OK), -EACCES);
 	CU_ASSERT_EQUAL(pf_op_access(e.fs, &op_root, f, R_OK | W_OK), 0);
 	CU_ASSERT_EQUAL(pf_op_access(e.fs, &op_root, f, X_OK), -EACCES);	/* nobody may */
 	CU_ASSERT_EQUAL(pf_op_access(e.fs, &op_root, PF_INO_ROOT, X_OK), 0);

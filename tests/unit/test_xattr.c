@@ -864,8 +864,11 @@ static void who_may(void)
 	CU_ASSERT_EQUAL(set_list(&e, ino, PF_ACL_ACCESS, LIST(FULL)), 0);
 	for (size_t i = 0; i < PF_ARRAY_LEN(t); i++) {
 		const struct pf_cred c = { .uid = t[i].uid, .gid = t[i].gid, .pid = 1 };
+		const gid_t many[] = { 1234, t[i].gid };
+		const struct pf_cred m = { .uid = t[i].uid, .gid = 4321, .pid = 1, .groups = many, .ngroup = 2 };
 
-		if (pf_op_access(e.fs, &c, ino, t[i].want) != t[i].answer) {
+		if (pf_op_access(e.fs, &c, ino, t[i].want) != t[i].answer ||
+		    pf_op_access(e.fs, &m, ino, t[i].want) != t[i].answer) {
 			CU_FAIL("access");
 			(void)printf("\n\tcase %zu: not %d\n", i, t[i].answer);
 		}
