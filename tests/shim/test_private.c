@@ -143,19 +143,29 @@ static void survives(void)
 	done(fd, p, 1024 * PAGE);
 }
 
+/* The service thread looks at it under the lock. */
+static void leave_copies_to_the_kernel(bool yes)
+{
+	sh_sigs old;
+
+	sh_lock(&old);
+	sh.copy_unsafe = yes;
+	sh_unlock(&old);
+}
+
 /* Without noting what was copied, the same goes wrong. */
 static void twin_forgets(void)
 {
 	int fd = lettered(8);
 	char *p;
 
-	sh.copy_unsafe = true;
+	leave_copies_to_the_kernel(true);
 	p = map(fd, 8 * PAGE, MAP_PRIVATE);
 	CU_ASSERT(p[0] == 'a');
 	p[0] = 'P';
 	PT_EQ(fake_inval(fd, 0, 8 * PAGE), 0);
 	CU_ASSERT(p[0] == 'a');
-	sh.copy_unsafe = false;
+	leave_copies_to_the_kernel(false);
 	done(fd, p, 8 * PAGE);
 }
 
