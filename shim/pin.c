@@ -313,6 +313,8 @@ PF_EXPORT int pinfs_pin_query(const struct pinfs_pin *p, struct pinfs_pin_info *
 
 	if (p == NULL || info == NULL || !p->live)
 		return -EINVAL;
+	if (atomic_load(&p->ses->lost))
+		return -ENOTCONN;
 	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
 	*info = (struct pinfs_pin_info){
 		.pi_ino = p->ino, .pi_foff = p->foff, .pi_len = p->len, .pi_flags = p->flags,

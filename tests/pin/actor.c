@@ -304,6 +304,7 @@ static long obey(const struct act *a)
 	case ACT_UNMAP: return sys(munmap(me.map[a->n].base, me.map[a->n].len));
 	case ACT_PIN: return do_pin(a);
 	case ACT_UNPIN: return do_unpin(a);
+	case ACT_QUERY: return pinfs_pin_query(me.pin[a->n].pin, &me.pin[a->n].info);
 	case ACT_FORGET: return do_forget(a);
 	case ACT_DMA: return do_dma(a);
 	case ACT_STORE: return do_store(a);
@@ -442,6 +443,7 @@ struct act act_pin(unsigned int pin, unsigned int map, uint64_t off, uint64_t le
 }
 
 struct act act_unpin(unsigned int pin) { return (struct act){ .verb = ACT_UNPIN, .n = pin }; }
+struct act act_query(unsigned int pin) { return (struct act){ .verb = ACT_QUERY, .n = pin }; }
 struct act act_forget(unsigned int pin) { return (struct act){ .verb = ACT_FORGET, .n = pin }; }
 struct act act_dma(unsigned int pin, uint64_t id) { return (struct act){ .verb = ACT_DMA, .n = pin, .id = id }; }
 

@@ -27,6 +27,7 @@ enum act_verb {
 	ACT_UNMAP,		/* n */
 	ACT_PIN,		/* n = pin, m = mapping, off (in the mapping), len, flags = PINFS_PIN_* */
 	ACT_UNPIN,		/* n */
+	ACT_QUERY,		/* n: what pinfs_pin_query() says */
 	ACT_FORGET,		/* n: unpin, but keep the addresses, as a device does whose driver never pinned */
 	ACT_DMA,		/* n = pin, id: the device writes transfer `id` to the pinned addresses, now. Bytes */
 	ACT_STORE,		/* n = mapping, off, len, id = byte. -EFAULT: SIGBUS */
@@ -72,6 +73,7 @@ struct act act_map(unsigned int map, unsigned int fd, uint64_t off, uint64_t len
 struct act act_unmap(unsigned int map);
 struct act act_pin(unsigned int pin, unsigned int map, uint64_t off, uint64_t len, unsigned int flags);
 struct act act_unpin(unsigned int pin);
+struct act act_query(unsigned int pin);
 struct act act_forget(unsigned int pin);
 struct act act_dma(unsigned int pin, uint64_t id);
 struct act act_store(unsigned int map, uint64_t off, uint64_t len, int byte);

@@ -10,6 +10,7 @@
 
 #define REPORT_MAX ((size_t)4 << 20)
 #define UNTIL_MS 10000
+#define LONG_MS 30000
 
 static struct json_object *report(const struct pt_fs *fs, const char *verb)
 {
@@ -79,6 +80,16 @@ bool look(const struct pt_fs *fs, struct look *out)
 		if (out->wait[i].nholder != 0)
 			out->wait[i].holder = (pid_t)num(json_object_array_get_idx(f, 0), "pid");
 	}
+	out->nkept = json_object_array_length(member(o, "kept"));
+	for (size_t i = 0; i < out->nkept && i < LOOK_MAX; i++) {
+		struct json_object *k = json_object_array_get_idx(member(o, "kept"), i);
+
+		out->kept[i].pid = (pid_t)num(k, "pid");
+		out->kept[i].blocks = num(k, "blocks");
+		out->kept[i].age_ns = num(k, "age_ns");
+		out->kept[i].ino = num(k, "ino");
+		copy(out->kept[i].why, sizeof out->kept[i].why, k, "why");
+	}
 	(void)json_object_put(o);
 	return true;
 }
@@ -114,4 +125,56 @@ int64_t look_status(const struct pt_fs *fs, const char *name)
 		n = json_object_get_int64(v);
 	(void)json_object_put(o);
 	return n;
+}
+
+const char *look_session(const struct pt_fs *fs, pid_t pid)
+{
+	static const char *const order[] = { "none", "live", "quarantined", "cut off", "evicted", "dead" };
+	struct json_object *o = report(fs, "status"), *list;
+	size_t worst = 0;
+
+	if (o == NULL)
+		return "?";
+	list = member(o, "sessions");
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		struct json_object *s = json_object_array_get_idx(list, i);
+		char state[16];
+
+		copy(state, sizeof state, s, "state");
+		for (size_t k = worst; (pid_t)num(s, "pid") == pid && k < PF_ARRAY_LEN(order); k++)
+			if (strcmp(order[k], state) == 0)
+				worst = k;
+	}
+	(void)json_object_put(o);
+	return order[worst];
+}
+
+bool look_session_until(const struct pt_fs *fs, pid_t pid, const char *state)
+{
+	const uint64_t end = pt_now_ms() + LONG_MS;
+	const char *now;
+
+	do {
+		now = look_session(fs, pid);
+		if (strcmp(now, state) == 0)
+			return true;
+		pt_sleep_ms(5);
+	} while (pt_now_ms() < end);
+	pt_say("the session of %d is %s, expected %s", (int)pid, now, state);
+	return false;
+}
+
+bool look_parked_until(const struct pt_fs *fs, int64_t blocks)
+{
+	const uint64_t end = pt_now_ms() + LONG_MS;
+	int64_t now;
+
+	do {
+		now = look_status(fs, "space.parked");
+		if (now == blocks)
+			return true;
+		pt_sleep_ms(5);
+	} while (pt_now_ms() < end);
+	pt_say("%lld blocks are kept, expected %lld", (long long)now, (long long)blocks);
+	return false;
 }

@@ -26,6 +26,7 @@
 #include "harness/run.h"
 #include "pin/actor.h"
 #include "pin/look.h"
+#include "pin/raw.h"
 
 #define F_LEN (UINT64_C(64) << 10)
 #define SOON_MS 10000
@@ -70,122 +71,6 @@ static void still_serves(void)
 	actor_end(c);
 }
 
-/* --- a client made of bare messages --- */
-
-struct raw {
-	int sock;
-	uint64_t unique;
-	int fds[2];			/* device, ledger */
-	struct pf_p_hello_out hello;
-};
-
-static int raw_dial(void)
-{
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	struct timeval limit = { .tv_sec = 10 };
-	struct pinfs_sock so;
-	int dir = open(fs->mnt, O_RDONLY | O_CLOEXEC), sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	size_t n;
-
-	PT_SYS_FATAL(dir);
-	PT_SYS_FATAL(ioctl(dir, PINFS_IOC_SOCK, &so));
-	(void)close(dir);
-	n = strnlen(so.so_sock, sizeof so.so_sock);
-	CU_ASSERT_FATAL(n != 0 && n < sizeof so.so_sock);
-	memcpy(sa.sun_path + 1, so.so_sock, n);
-	PT_SYS_FATAL(connect(sock, (struct sockaddr *)&sa,
-			     (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + n)));
-	(void)setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-	(void)setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-	return sock;
-}
-
-/* Send a request; the answer's error, its body in @out, descriptors into r->fds. -ECONNRESET: the session was ended. */
-static int raw_call(struct raw *r, uint32_t opcode, const void *in, size_t inlen, void *out, size_t room)
-{
-	struct {
-		struct fuse_in_header h;
-		char body[1024];
-	} q = { .h = { .len = (uint32_t)(sizeof q.h + inlen), .opcode = opcode } };
-	struct { struct fuse_out_header h; char body[32768]; } a;
-	union { struct cmsghdr h; char room[CMSG_SPACE(2 * sizeof(int))]; } c;
-	struct iovec iov;
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
-	size_t have;
-	ssize_t n;
-
-	q.h.unique = ++r->unique;
-	memcpy(q.body, in, inlen);
-	if (send(r->sock, &q, q.h.len, MSG_NOSIGNAL) != (ssize_t)q.h.len)
-		return -ECONNRESET;
-	do {
-		for (have = 0; have < sizeof a.h || have < a.h.len; have += (size_t)n) {
-			iov.iov_base = (char *)&a + have;
-			iov.iov_len = have < sizeof a.h ? sizeof a.h - have : a.h.len - have;
-			m.msg_control = c.room;
-			m.msg_controllen = sizeof c.room;
-			n = recvmsg(r->sock, &m, MSG_CMSG_CLOEXEC);
-			if (n <= 0)
-				return n < 0 && errno == EAGAIN ? -ETIMEDOUT : -ECONNRESET;
-			for (struct cmsghdr *h = CMSG_FIRSTHDR(&m); h != NULL; h = CMSG_NXTHDR(&m, h))
-				if (h->cmsg_type == SCM_RIGHTS && h->cmsg_len == CMSG_LEN(sizeof r->fds))
-					memcpy(r->fds, CMSG_DATA(h), sizeof r->fds);
-		}
-	} while (a.h.unique == 0);	/* notifies are not obeyed */
-	CU_ASSERT_EQUAL(a.h.unique, r->unique);
-	if (out != NULL && a.h.error == 0)
-		memcpy(out, a.body, a.h.len - sizeof a.h < room ? a.h.len - sizeof a.h : room);
-	return a.h.error;
-}
-
-static void raw_up(struct raw *r, bool hello)
-{
-	const struct fuse_init_in init = { .major = FUSE_KERNEL_VERSION, .minor = FUSE_KERNEL_MINOR_VERSION };
-	const struct pf_p_hello_in hi = { .hi_major = PINFS_PROTO_MAJOR, .hi_pid = (uint32_t)getpid(),
-					  .hi_comm = "raw" };
-
-	*r = (struct raw){ .sock = raw_dial(), .fds = { -1, -1 } };
-	PT_EQ(raw_call(r, FUSE_INIT, &init, sizeof init, NULL, 0), 0);
-	if (!hello)
-		return;
-	PT_EQ(raw_call(r, PF_P_HELLO, &hi, sizeof hi, &r->hello, sizeof r->hello), 0);
-	CU_ASSERT_FATAL(r->fds[0] >= 0 && r->fds[1] >= 0);
-}
-
-static void raw_down(struct raw *r)
-{
-	(void)close(r->sock);
-	for (int i = 0; i < 2; i++)
-		if (r->fds[i] >= 0)
-			(void)close(r->fds[i]);
-}
-
-/* The right to the file, as this session's handle. */
-static int raw_attach(struct raw *r, const char *path, int flags, struct pf_p_attach_out *out)
-{
-	struct pf_p_attach_in in = { .ai_cookie = { 0 } };
-	struct pinfs_attach at;
-	int fd = open(path, flags | O_CLOEXEC), err;
-
-	PT_SYS_FATAL(fd);
-	PT_SYS_FATAL(ioctl(fd, PINFS_IOC_ATTACH, &at));
-	(void)close(fd);
-	memcpy(in.ai_cookie, at.at_cookie, sizeof in.ai_cookie);
-	err = raw_call(r, PF_P_ATTACH, &in, sizeof in, out, sizeof *out);
-	/* A cookie is good once. */
-	CU_ASSERT(raw_call(r, PF_P_ATTACH, &in, sizeof in, NULL, 0) < 0);
-	return err;
-}
-
-static struct pf_p_map_in map_in(uint64_t fh, uint64_t foff, uint64_t slot, uint64_t flags)
-{
-	return (struct pf_p_map_in){
-		.mi_map = { .fh = fh, .foffset = foff, .len = PF_CHUNK_SIZE, .flags = flags,
-			    .moffset = slot << PF_CHUNK_SHIFT },
-		.mi_fault_foff = foff,
-	};
-}
-
 /* --- the cases --- */
 
 static void nonsense_bytes(void)
@@ -197,7 +82,7 @@ static void nonsense_bytes(void)
 	if (!begin(NULL))
 		return;
 	for (int turn = 0; turn < 200; turn++) {
-		int sock = raw_dial();
+		int sock = raw_dial(fs);
 
 		for (size_t i = 0; i < sizeof junk; i++) {
 			seed = seed * 1664525 + 1013904223;
@@ -235,7 +120,7 @@ static void slow_peers(void)
 	for (size_t i = 0; i < PF_ARRAY_LEN(sock); i++) {
 		const struct fuse_in_header h = { .len = sizeof h + 64, .opcode = FUSE_INIT, .unique = 1 };
 
-		sock[i] = raw_dial();
+		sock[i] = raw_dial(fs);
 		PT_EQ(send(sock[i], &h, 1 + i % sizeof h, MSG_NOSIGNAL), (long)(1 + i % sizeof h));
 	}
 	still_serves();
@@ -248,18 +133,18 @@ static void wrong_order_and_version(void)
 {
 	const struct pf_p_hello_in old = { .hi_major = PINFS_PROTO_MAJOR + 1, .hi_comm = "raw" };
 	const struct pf_p_attach_in guess = { .ai_cookie = { 1, 2 } };
-	struct pf_p_map_in m = map_in(0, 0, 0, FUSE_SETUPMAPPING_FLAG_READ);
+	struct pf_p_map_in m = raw_map_in(0, 0, 0, FUSE_SETUPMAPPING_FLAG_READ);
 	struct raw r;
 
 	if (!begin(NULL))
 		return;
-	raw_up(&r, false);
+	raw_up(&r, fs, false);
 	CU_ASSERT(raw_call(&r, FUSE_SETUPMAPPING, &m, sizeof m, NULL, 0) < 0);		/* before HELLO */
 	raw_down(&r);
-	raw_up(&r, false);
+	raw_up(&r, fs, false);
 	PT_EQ(raw_call(&r, PF_P_HELLO, &old, sizeof old, NULL, 0), -EPROTO);
 	raw_down(&r);
-	raw_up(&r, true);
+	raw_up(&r, fs, true);
 	CU_ASSERT(raw_call(&r, PF_P_ATTACH, &guess, sizeof guess, NULL, 0) < 0);
 	PT_EQ(raw_call(&r, FUSE_SETUPMAPPING, &m, sizeof m, NULL, 0), -EBADF);
 	CU_ASSERT(raw_call(&r, 0x5fff, &m, sizeof m, NULL, 0) < 0);			/* no such message */
@@ -277,32 +162,32 @@ static void bad_mappings(void)
 
 	if (!begin(NULL))
 		return;
-	raw_up(&r, true);
+	raw_up(&r, fs, true);
 	PT_EQ(raw_attach(&r, f, O_RDWR, &rw), 0);
 	PT_EQ(raw_attach(&r, other, O_RDONLY, &ro), 0);
 	PT_EQ(ro.ao_write, 0);
 	PT_EQ(rw.ao_size, F_LEN);
 
-	m = map_in(rw.ao_fh, 0, r.hello.ho_nslot, FUSE_SETUPMAPPING_FLAG_READ);	/* no such slot */
+	m = raw_map_in(rw.ao_fh, 0, r.hello.ho_nslot, FUSE_SETUPMAPPING_FLAG_READ);	/* no such slot */
 	PT_EQ(raw_call(&r, FUSE_SETUPMAPPING, &m, sizeof m, NULL, 0), -EINVAL);
-	m = map_in(rw.ao_fh, 0, UINT64_MAX >> PF_CHUNK_SHIFT, FUSE_SETUPMAPPING_FLAG_READ);
+	m = raw_map_in(rw.ao_fh, 0, UINT64_MAX >> PF_CHUNK_SHIFT, FUSE_SETUPMAPPING_FLAG_READ);
 	PT_EQ(raw_call(&r, FUSE_SETUPMAPPING, &m, sizeof m, NULL, 0), -EINVAL);
-	m = map_in(rw.ao_fh, 4096, 0, FUSE_SETUPMAPPING_FLAG_READ);		/* not a chunk */
+	m = raw_map_in(rw.ao_fh, 4096, 0, FUSE_SETUPMAPPING_FLAG_READ);		/* not a chunk */
 	PT_EQ(raw_call(&r, FUSE_SETUPMAPPING, &m, sizeof m, NULL, 0), -EINVAL);
-	m = map_in(rw.ao_fh, UINT64_MAX & ~(PF_CHUNK_SIZE - 1), 0, FUSE_SETUPMAPPING_FLAG_READ);	/* wraps */
+	m = raw_map_in(rw.ao_fh, UINT64_MAX & ~(PF_CHUNK_SIZE - 1), 0, FUSE_SETUPMAPPING_FLAG_READ);	/* wraps */
 	CU_ASSERT(raw_call(&r, FUSE_SETUPMAPPING, &m, sizeof m, NULL, 0) < 0);
-	m = map_in(rw.ao_fh, 0, 0, FUSE_SETUPMAPPING_FLAG_READ);
+	m = raw_map_in(rw.ao_fh, 0, 0, FUSE_SETUPMAPPING_FLAG_READ);
 	m.mi_map.len = UINT64_MAX;
 	PT_EQ(raw_call(&r, FUSE_SETUPMAPPING, &m, sizeof m, NULL, 0), -EINVAL);
-	m = map_in(rw.ao_fh, 0, 0, FUSE_SETUPMAPPING_FLAG_READ);
+	m = raw_map_in(rw.ao_fh, 0, 0, FUSE_SETUPMAPPING_FLAG_READ);
 	m.mi_fault_foff = PF_CHUNK_SIZE;					/* outside of the chunk */
 	PT_EQ(raw_call(&r, FUSE_SETUPMAPPING, &m, sizeof m, NULL, 0), -EINVAL);
-	m = map_in(ro.ao_fh, 0, 1, FUSE_SETUPMAPPING_FLAG_READ | FUSE_SETUPMAPPING_FLAG_WRITE);
+	m = raw_map_in(ro.ao_fh, 0, 1, FUSE_SETUPMAPPING_FLAG_READ | FUSE_SETUPMAPPING_FLAG_WRITE);
 	PT_EQ(raw_call(&r, FUSE_SETUPMAPPING, &m, sizeof m, NULL, 0), -EACCES);
 
-	m = map_in(rw.ao_fh, 0, 0, FUSE_SETUPMAPPING_FLAG_READ | FUSE_SETUPMAPPING_FLAG_WRITE);
+	m = raw_map_in(rw.ao_fh, 0, 0, FUSE_SETUPMAPPING_FLAG_READ | FUSE_SETUPMAPPING_FLAG_WRITE);
 	PT_EQ(raw_call(&r, FUSE_SETUPMAPPING, &m, sizeof m, NULL, 0), 0);
-	m = map_in(ro.ao_fh, 0, 0, FUSE_SETUPMAPPING_FLAG_READ);		/* an occupied slot */
+	m = raw_map_in(ro.ao_fh, 0, 0, FUSE_SETUPMAPPING_FLAG_READ);		/* an occupied slot */
 	PT_EQ(raw_call(&r, FUSE_SETUPMAPPING, &m, sizeof m, NULL, 0), -EBUSY);
 
 	pin = (struct pf_p_pin_in){ .pi_fh = rw.ao_fh, .pi_slot = 0, .pi_first = 0, .pi_npage = 0 };
@@ -319,22 +204,6 @@ static void bad_mappings(void)
 	raw_down(&r);
 	still_serves();
 	pt_fs_end(fs);
-}
-
-/* Wait for an invalidate and acknowledge it, without having done what it asks. */
-static void raw_ack(struct raw *r)
-{
-	struct { struct fuse_out_header h; struct pf_p_inval in; } n;
-	struct {
-		struct fuse_in_header h;
-		struct pf_p_ack_in ack;
-	} a = { .h = { .len = sizeof a, .opcode = PF_P_INVAL_ACK } };
-
-	PT_EQ(recv(r->sock, &n, sizeof n, MSG_WAITALL), sizeof n);
-	CU_ASSERT_FATAL(n.h.unique == 0 && n.h.error == PF_P_NOTIFY_INVAL);
-	a.h.unique = ++r->unique;
-	a.ack.ak_id = n.in.in_id;
-	PT_EQ(send(r->sock, &a, sizeof a, MSG_NOSIGNAL), sizeof a);
 }
 
 /*
@@ -355,9 +224,9 @@ static void scribbled_ledger(uint8_t byte, bool acks)
 	if (!begin("on_busy=wait,revoke_timeout=1s"))
 		return;
 	c = actor_new();		/* before the raw session, of which it must not inherit anything */
-	raw_up(&r, true);
+	raw_up(&r, fs, true);
 	PT_EQ(raw_attach(&r, f, O_RDWR, &rw), 0);
-	m = map_in(rw.ao_fh, 0, 3, FUSE_SETUPMAPPING_FLAG_READ | FUSE_SETUPMAPPING_FLAG_WRITE);
+	m = raw_map_in(rw.ao_fh, 0, 3, FUSE_SETUPMAPPING_FLAG_READ | FUSE_SETUPMAPPING_FLAG_WRITE);
 	PT_EQ(raw_call(&r, FUSE_SETUPMAPPING, &m, sizeof m, NULL, 0), 0);
 	PT_SYS_FATAL(fstat(r.fds[1], &st));
 	led = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, r.fds[1], 0);
@@ -368,7 +237,7 @@ static void scribbled_ledger(uint8_t byte, bool acks)
 	still_serves();
 	actor_send(c, act_truncate(f, 4096));
 	if (acks)
-		raw_ack(&r);
+		raw_ack_next(&r);
 	if (byte != 0) {
 		CU_ASSERT(look_until(fs, 1, 1, &l));
 		PT_EQ(l.wait[0].holder, getpid());		/* claimed pins are waited for like true ones */
