@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -194,6 +195,15 @@ bool raw_ack(struct raw *r, uint64_t id)
 	const struct pf_p_ack_in ack = { .ak_id = id };
 
 	return raw_send(r, PF_P_INVAL_ACK, &ack, sizeof ack);
+}
+
+void raw_ack_all(struct raw *r)
+{
+	struct pollfd p = { .fd = r->sock, .events = POLLIN };
+	struct pf_p_inval in;
+
+	while ((r->nnote != 0 || poll(&p, 1, 0) == 1) && raw_note(r, &in))
+		(void)raw_ack(r, in.in_id);
 }
 
 void raw_ack_next(struct raw *r)

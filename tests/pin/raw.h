@@ -51,6 +51,8 @@ void raw_ledger(struct raw *r);
 
 /* The next invalidate. False: none within ten seconds, or the connection was ended. */
 bool raw_note(struct raw *r, struct pf_p_inval *in);
+/* Acknowledge all that have come. */
+void raw_ack_all(struct raw *r);
 bool raw_ack(struct raw *r, uint64_t id);
 /* Wait for an invalidate and acknowledge it, without having done what it asks. */
 void raw_ack_next(struct raw *r);
