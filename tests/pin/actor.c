@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <linux/falloc.h>
 #include <CUnit/CUnit.h>
@@ -401,6 +402,15 @@ void actor_end(struct actor *a)
 	PT_EQ(pt_wait(a->pid, DO_MS), 0);
 	(void)close(a->sock);
 	a->pid = 0;
+}
+
+void actor_stop(struct actor *a)
+{
+	int status = 0;
+
+	PT_SYS(kill(a->pid, SIGSTOP));
+	PT_EQ(waitpid(a->pid, &status, WUNTRACED), a->pid);
+	CU_ASSERT(WIFSTOPPED(status));
 }
 
 void actor_kill(struct actor *a)

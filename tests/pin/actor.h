@@ -63,6 +63,8 @@ long actor_result(struct actor *a, unsigned int ms);
 long actor_do(struct actor *a, struct act what);
 /* Leave in order: exit(0), which the case checks. */
 void actor_end(struct actor *a);
+/* SIGSTOP; returns when all its threads stand still. */
+void actor_stop(struct actor *a);
 /* SIGKILL; returns when it is gone. */
 void actor_kill(struct actor *a);
 

@@ -96,7 +96,7 @@ static void stopped(void)
 	c = actor_new();
 	PT_EQ(actor_map_file(h, 0, f, 16 * F_LEN), 0);
 	PT_EQ(actor_do(h, act_store(0, 0, F_LEN, 's')), 0);
-	PT_EQ(kill(actor_pid(h), SIGSTOP), 0);
+	actor_stop(h);
 	/* It was shown the end of the file: the first write behind it waits for it, the others do not. */
 	for (uint64_t i = 0; i < 20; i++)
 		PT_EQ(actor_do(c, act_write(f, F_LEN + i * 4096, 4096, 'w')), 4096);
@@ -211,7 +211,7 @@ static void stopped_killed(void)
 	c = actor_new();
 	PT_EQ(actor_map_file(h, 0, f, F_LEN), 0);
 	PT_EQ(actor_do(h, act_store(0, 0, F_LEN, 's')), 0);
-	PT_EQ(kill(actor_pid(h), SIGSTOP), 0);
+	actor_stop(h);
 	PT_EQ(actor_do(c, act_unlink(f)), 0);		/* waits for nobody */
 	PT_EQ(actor_do(c, act_write(f, 0, F_LEN, 'n')), (long)F_LEN);
 	PT_EQ(actor_do(c, act_truncate(f, 0)), 0);	/* another file */
@@ -337,7 +337,7 @@ static void evicted_stopped(void)
 	c = actor_new();
 	PT_EQ(actor_map_file(h, 0, f, F_LEN), 0);
 	PT_EQ(actor_do(h, act_store(0, 0, F_LEN, 's')), 0);
-	PT_EQ(kill(actor_pid(h), SIGSTOP), 0);
+	actor_stop(h);
 	actor_send(c, act_truncate(f, 0));
 	CU_ASSERT(look_until(fs, 1, 0, NULL));
 	PT_EQ(actor_result(c, 0), -EINPROGRESS);

@@ -199,7 +199,7 @@ static void quarantine_survives(void)
 	h = actor_new();
 	PT_EQ(actor_map_file(h, 0, f, F_LEN), 0);
 	PT_EQ(actor_do(h, act_store(0, 0, F_LEN, 's')), 0);
-	PT_EQ(kill(actor_pid(h), SIGSTOP), 0);
+	actor_stop(h);
 	PT_EQ(actor_do(c, act_truncate(f, 0)), 0);
 	PT_EQ(look_status(fs, "space.parked"), F_BLOCKS);
 	len = victim_make(victim);
@@ -218,7 +218,7 @@ static void quarantine_survives(void)
 	PT_EQ(actor_do(c, act_write(f, 0, F_LEN, 'o')), (long)F_LEN);
 	PT_EQ(actor_map_file(h, 1, f, F_LEN), 0);
 	PT_EQ(actor_do(h, act_store(1, 0, F_LEN, 's')), 0);
-	PT_EQ(kill(actor_pid(h), SIGSTOP), 0);
+	actor_stop(h);
 	pt_fs_crash(fs);
 	refused_because_of(actor_pid(h));
 	actor_kill(h);
@@ -322,7 +322,7 @@ static void terminated(int sig, bool stopped)
 	actor_send(c, act_many(ACT_MANY_TRUNCATE, prefix, WAITERS, 0));
 	CU_ASSERT(look_until(fs, WAITERS, WAITERS, NULL));
 	if (stopped)
-		PT_EQ(kill(actor_pid(h), SIGSTOP), 0);
+		actor_stop(h);
 	PT_SYS(kill(fs->pid, sig));
 	PT_EQ(actor_result(c, SOON_MS), -EIO);
 	PT_EQ(pt_fs_wait(fs, SOON_MS), 0);

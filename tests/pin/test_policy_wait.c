@@ -520,7 +520,7 @@ static void stopped_client(void)
 	c = actor_new();
 	PT_EQ(actor_map_file(h, 0, f, F_LEN), 0);
 	PT_EQ(actor_do(h, act_store(0, 0, F_LEN, 's')), 0);
-	PT_EQ(kill(actor_pid(h), SIGSTOP), 0);
+	actor_stop(h);
 	actor_send(c, act_truncate(f, 0));
 	PT_EQ(actor_result(c, SOON_MS), 0);
 	PT_EQ(look_status(fs, "space.parked"), F_LEN / 4096);
