@@ -115,6 +115,7 @@ struct sh_vma {
 	int prot;
 	int pkey;				/* protection key; 0: the default one */
 	bool nofork;				/* MADV_DONTFORK by the program */
+	bool locked;				/* mlock() */
 	struct sh_map *map;
 	uint64_t prio;				/* treap */
 	struct sh_vma *left, *right;
@@ -518,6 +519,8 @@ void sh_serve_timer(void);
 /* Registered memory; @at, @flags as mmap(). */
 int sh_fresh(uint64_t at, uint64_t len, int prot, int flags, void **out);
 int sh_fresh_over(uint64_t at, uint64_t len, int prot);	/* in place of what is there, atomically */
+/* What the program has asked of its memory, for memory that takes its place: protection key, mlock(). */
+void sh_dress(const struct sh_vma *v, uint64_t addr, uint64_t len);
 void sh_zap(struct sh_vma *v, uint64_t foff, uint64_t len);	/* atomically empty again */
 void sh_zap_note(struct sh_vma *v, uint64_t lo, uint64_t hi);	/* fresh memory is in place there already */
 void sh_zap_file(struct sh_file *f, uint64_t foff, uint64_t len);

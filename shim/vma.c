@@ -135,6 +135,7 @@ int sh_vma_add(struct sh_file *f, uint64_t addr, uint64_t len, uint64_t foff, in
 	v->hi = addr + len;
 	v->prot = prot;
 	v->map = m;
+	v->locked = atomic_load(&sh.mcl_future);
 	m->write = (how & SH_MAY_WRITE) != 0;
 	m->private = (how & SH_PRIVATE) != 0;
 	link_vma(v);
@@ -157,6 +158,7 @@ static int cut_at(uint64_t at)
 	n->prot = v->prot;
 	n->pkey = v->pkey;
 	n->nofork = v->nofork;
+	n->locked = v->locked;
 	n->map = v->map;
 	v->hi = at;
 	link_vma(n);

@@ -88,10 +88,17 @@ int sh_fresh(uint64_t at, uint64_t len, int prot, int flags, void **out)
 
 int sh_fresh_over(uint64_t at, uint64_t len, int prot)
 {
-	void *fresh;
+	void *fresh, *in_the_way[2];
+	unsigned int n = 0;
 	int err;
 
-	err = sh_fresh(0, len, prot, 0, &fresh);
+	/* The kernel may choose a place that overlaps the range, where nothing is mapped in it. Of three that do not
+	 * overlap each other one does not. */
+	while ((err = sh_fresh(0, len, prot, 0, &fresh)) == 0 && n < PF_ARRAY_LEN(in_the_way) &&
+	       pf_range_overlap(sh_addr(fresh), len, at, len))
+		in_the_way[n++] = fresh;
+	while (n > 0)
+		(void)sh_sys(SYS_munmap, in_the_way[--n], len);
 	if (err)
 		return err;
 	err = sh_mmap_err(sh_ptr((uint64_t)sh_sys(SYS_mremap, fresh, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, at)));
@@ -149,6 +156,14 @@ static void vma_pages(const struct sh_vma *v, uint64_t chunk, unsigned int *a, u
 	*b = (unsigned int)(pf_min64(hi - start, PF_CHUNK_SIZE) / SH_PAGE);
 }
 
+void sh_dress(const struct sh_vma *v, uint64_t addr, uint64_t len)
+{
+	if (v->pkey > 0)
+		(void)sh_sys(SYS_pkey_mprotect, addr, len, v->prot, v->pkey);
+	if (v->locked)		/* what is there now, and the rest when it comes: it must not come by this */
+		(void)sh_sys(SYS_mlock2, addr, len, MLOCK_ONFAULT);
+}
+
 /* ---- taking away ---- */
 
 /* When even that fails: the memory must go, atomically or not; accesses in between are lost in the way of
@@ -188,6 +203,7 @@ static void zap_run(struct sh_vma *v, uint64_t lo, uint64_t hi)
 		err = 0;
 	if (err)
 		zap_hard(v, lo, hi, err);
+	sh_dress(v, lo, hi - lo);
 	sh_uffd_wake(lo, hi - lo);
 }
 
@@ -251,8 +267,10 @@ static int place(struct sh_vma *v, uint64_t addr, uint64_t len, int fd, uint64_t
 {
 	int err = sh_mmap_err(sh_mmap(sh_ptr(addr), len, v->prot, MAP_SHARED | MAP_FIXED | flags, fd, off));
 
-	if (!err)
+	if (!err) {
 		(void)sh_sys(SYS_madvise, addr, len, MADV_DONTFORK);
+		sh_dress(v, addr, len);
+	}
 	return err;
 }
 
@@ -268,25 +286,31 @@ static int guard(struct sh_session *s, uint64_t addr, uint64_t len)
 	return err || sh.copy_unsafe ? err : sh_uffd_protect(addr, len, true);
 }
 
-/* Made elsewhere, and moved there in one step: in place there would be an instant in which a store passes unseen. */
+/*
+ * Made elsewhere, and moved there in one step: in place there would be an instant in which a store passes unseen.
+ * Populated before it is guarded, which the kernel does in batches; a private mapping that could be written to would be
+ * copied by that, so this it becomes afterwards.
+ */
 static int place_guarded(struct sh_vma *v, uint64_t addr, uint64_t len, uint64_t doff)
 {
 	struct sh_session *s = v->map->file->ses;
-	void *p = sh_mmap(NULL, len, v->prot, v->map->private ? MAP_PRIVATE | MAP_NORESERVE : MAP_SHARED, s->devfd,
-			  doff);
+	int type = v->map->private ? MAP_PRIVATE | MAP_NORESERVE : MAP_SHARED;
+	void *p = sh_mmap(NULL, len, v->map->private ? PROT_READ : v->prot, type | MAP_POPULATE, s->devfd, doff);
 	int err = sh_mmap_err(p);
 
 	if (err)
 		return err;
 	(void)sh_sys(SYS_madvise, p, len, MADV_DONTFORK);
 	err = guard(s, sh_addr(p), len);
-	if (!err) {
-		(void)sh_sys(SYS_madvise, p, len, MADV_POPULATE_READ);
+	if (!err && v->map->private)
+		err = (int)sh_sys(SYS_mprotect, p, len, v->prot);
+	if (!err)
 		err = sh_mmap_err(sh_ptr((uint64_t)sh_sys(SYS_mremap, p, len, len, MREMAP_MAYMOVE | MREMAP_FIXED,
 							  addr)));
-	}
 	if (err)
 		(void)sh_sys(SYS_munmap, p, len);
+	else
+		sh_dress(v, addr, len);
 	return err;
 }
 

@@ -93,6 +93,9 @@ $(B)/tests/pin/alone.dyn $(B)/tests/pin/alone.static: tests/pin/alone/alone.c
 	$(Q)$(CC) $(call flags,$<) $(if $(filter %.static,$@),-static -DALONE_STATIC) -o $@ $<
 $(B)/tests/pin/test_confined: | $(B)/tests/pin/alone.dyn $(B)/tests/pin/alone.static
 
+# Windows beside mappings of ext4.
+$(B)/tests/pin/test_map_calls: $(call obj,tests/mount/twin.c)
+
 # A libpmem that forgets, for daemons whose mistakes have to be found.
 $(B)/tests/prog/defect.so: tests/prog/defect/defect.c
 	@mkdir -p $(@D)

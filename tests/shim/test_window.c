@@ -260,7 +260,7 @@ static void errors(void)
 	PT_FAILS((long)mmap(NULL, 0, PROT_READ, MAP_SHARED, fd, 0), EINVAL);
 	PT_FAILS((long)mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 100), EINVAL);
 	PT_FAILS((long)mmap((void *)(uintptr_t)4097, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0), EINVAL);
-	PT_FAILS((long)mmap(NULL, SIZE_MAX, PROT_READ, MAP_SHARED, fd, 0), EOVERFLOW);
+	PT_FAILS((long)mmap(NULL, SIZE_MAX, PROT_READ, MAP_SHARED, fd, 0), ENOMEM);
 	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
 	ro = open(path, O_RDONLY);
 	PT_FAILS((long)mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, ro, 0), EACCES);
