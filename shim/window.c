@@ -25,6 +25,7 @@
 #define RUN_BUDGET 128U			/* pieces mapped for one fault: a fragmented chunk fills up over several */
 #define GUARD_COST 8U			/* ... that are guarded: as dear as this many others */
 #define ZERO_PAGES 16U			/* holes filled around a read */
+#define ZERO_RUN 64U			/* longer ones in one piece */
 
 static const unsigned char zeros[ZERO_PAGES * SH_PAGE] __attribute__((aligned(4096)));
 
@@ -500,6 +501,58 @@ int sh_map_page(struct sh_vma *v, struct sh_slot *sl, uint64_t addr)
 	return err;
 }
 
+/*
+ * A long hole gets memory of which only stores are watched, each page protected before there is one: the kernel puts its
+ * own page of zeros wherever somebody reads, without asking us, and we hear of the first store. Made elsewhere and moved
+ * there, as it has to be protected before anybody can touch it. It costs no memory but page tables.
+ */
+static int zero_run(struct sh_vma *v, uint64_t addr, uint64_t len)
+{
+	struct uffdio_register r = { .mode = UFFDIO_REGISTER_MODE_WP };
+	void *p = sh_mmap(NULL, len, v->prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int err = sh_mmap_err(p);
+
+	if (err)
+		return err;
+	(void)sh_sys(SYS_madvise, p, len, MADV_DONTFORK);
+	r.range.start = sh_addr(p);
+	r.range.len = len;
+	err = (int)sh_sys(SYS_ioctl, sh.uffd, UFFDIO_REGISTER, &r);
+	if (!err)
+		err = sh_uffd_protect(sh_addr(p), len, true);
+	if (!err)
+		err = sh_mmap_err(sh_ptr((uint64_t)sh_sys(SYS_mremap, p, len, len, MREMAP_MAYMOVE | MREMAP_FIXED,
+							  addr)));
+	if (err)
+		(void)sh_sys(SYS_munmap, p, len);
+	else
+		sh_uffd_wake(addr, len);
+	return err;
+}
+
+static bool is_hole(const struct sh_vma *v, const struct sh_slot *sl, unsigned int i)
+{
+	return !taken(v, sh_mchunk(v, sl->sl_chunk), i) &&
+	       atomic_load_explicit(&sl->sl_page[i], memory_order_relaxed) == SH_PG_HOLE;
+}
+
+/* The hole around page @i of the chunk, if it is worth it. */
+static int zero_hole(struct sh_vma *v, struct sh_slot *sl, unsigned int i, unsigned int a, unsigned int b)
+{
+	unsigned int first = i, last = i;
+
+	if (!sh.guard || v->map->private || atomic_load(&sh.mcl_future))
+		return -EOPNOTSUPP;
+	while (first > a && is_hole(v, sl, first - 1))
+		first--;
+	while (last + 1 < b && is_hole(v, sl, last + 1))
+		last++;
+	if (last - first < ZERO_RUN)
+		return -EOPNOTSUPP;
+	return zero_run(v, v->map->base + (sl->sl_chunk << PF_CHUNK_SHIFT) + first * SH_PAGE,
+			(last - first + 1) * SH_PAGE);
+}
+
 /* Zeros for a hole, write-protected: the first store comes back as a fault and allocates. */
 int sh_map_zero(struct sh_vma *v, struct sh_slot *sl, uint64_t addr)
 {
@@ -510,12 +563,13 @@ int sh_map_zero(struct sh_vma *v, struct sh_slot *sl, uint64_t addr)
 	long r;
 
 	vma_pages(v, sl->sl_chunk, &a, &b);
-	while (n < ZERO_PAGES && i + n < b && !taken(v, mc, i + n) &&
-	       atomic_load_explicit(&sl->sl_page[i + n], memory_order_relaxed) == SH_PG_HOLE)
+	while (n < ZERO_PAGES && i + n < b && is_hole(v, sl, i + n))
 		n++;
 	if (n == 0)
 		return -EIO;
 	mc->touched = 1;
+	if (zero_hole(v, sl, i, a, b) == 0)
+		return 0;
 	c.len = n * SH_PAGE;
 	r = sh_sys(SYS_ioctl, sh.uffd, UFFDIO_COPY, &c);
 	if (r == -ENOENT && n > 1) {

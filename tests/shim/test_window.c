@@ -183,6 +183,74 @@ static void holes(void)
  * Memory that was exchanged at different times is several pieces to the kernel, and a run of holes may lie across
  * them. Pages are filled and punched in an order that makes many such seams, and every hole is read each time.
  */
+struct racer {
+	volatile char *p;
+	atomic_uint round, done;
+};
+
+/* Stores to page 100 of the chunk as soon as the round begins. */
+static void *race_store(void *arg)
+{
+	struct racer *r = arg;
+
+	for (unsigned int i = 1; i <= 300; i++) {
+		while (atomic_load(&r->round) < i)
+			sched_yield();
+		r->p[100 * PAGE] = (char)(i % 100 + 1);
+		atomic_store(&r->done, i);
+	}
+	return NULL;
+}
+
+/* One look at a hole shows all of it, and takes no memory; the first store to each page is still seen. */
+static void long_holes(void)
+{
+	struct racer r = { 0 };
+	unsigned int sum = 0;
+	uint64_t faults;
+	pthread_t t;
+	char *p, b;
+	int fd;
+
+	setup(16);
+	fd = file(8 * MIB);
+	p = map(fd, 8 * MIB, 0);
+	CU_ASSERT(p[MIB] == 0);				/* the threads are there now */
+	faults = atomic_load(&sh.nfault);
+	for (size_t off = 0; off < 8 * MIB; off += PAGE)
+		sum += (unsigned char)p[off];
+	PT_EQ(sum, 0);
+	if (sh.guard)
+		CU_ASSERT(atomic_load(&sh.nfault) - faults <= 4);
+	p[3 * MIB] = 7;
+	fake_read(fd, 3 * MIB, &b, 1);
+	PT_EQ(b, 7);
+	CU_ASSERT(p[3 * MIB + 1] == 0 && p[3 * MIB + PAGE] == 0 && p[3 * MIB - PAGE] == 0);
+	PT_EQ(fake_inval(fd, 0, 8 * MIB), 0);
+	CU_ASSERT(p[3 * MIB] == 7 && p[0] == 0 && p[8 * MIB - 1] == 0);
+	PT_EQ(mprotect(p, 8 * MIB, PROT_READ), 0);
+	CU_ASSERT(p[PAGE] == 0);
+	PT_EQ(touch(p, true), SIGSEGV);
+	PT_EQ(mprotect(p, 8 * MIB, PROT_READ | PROT_WRITE), 0);
+	PT_EQ(touch(p, true), 0);
+	/* Somebody stores while the zeros are put there. */
+	r.p = p + 4 * MIB;
+	PT_EQ(pthread_create(&t, NULL, race_store, &r), 0);
+	for (unsigned int i = 1; i <= 300; i++) {
+		atomic_store(&r.round, i);
+		CU_ASSERT(r.p[0] == 0 && r.p[200 * PAGE] == 0);
+		while (atomic_load(&r.done) < i)
+			sched_yield();
+		fake_read(fd, 4 * MIB + 100 * PAGE, &b, 1);
+		CU_ASSERT(b == (char)(i % 100 + 1));
+		PT_EQ(fake_punch(fd, 4 * MIB, 2 * MIB, 1000), 0);
+	}
+	pthread_join(t, NULL);
+	munmap(p, 8 * MIB);
+	close(fd);
+	fake_stop();
+}
+
 static void seams(void)
 {
 	unsigned int s = 1;
@@ -955,6 +1023,7 @@ int main(int argc, char **argv)
 		{ "coherent", coherent, 0 },
 		{ "offsets and colour", offsets, 0 },
 		{ "holes", holes, 0 },
+		{ "long holes", long_holes, 0 },
 		{ "seams in holes", seams, 0 },
 		{ "end of file", end_of_file, 0 },
 		{ "errors", errors, 0 },
