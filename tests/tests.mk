@@ -64,7 +64,8 @@ $(B)/tests/spy/syncspy.so: tests/spy/syncspy.c
 $(B)/tests/mount/test_durable: | $(B)/tests/spy/syncspy.so
 
 # What is checked, without the program around it.
-$(addprefix $(B)/tests/unit/,test_fsck test_fsck_view test_fsck_lost test_nospace) $(call test_bin,crash fuzz): \
+$(addprefix $(B)/tests/unit/,test_fsck test_fsck_repair): $(call obj,$(wildcard tests/unit/fsck/*.c))
+$(addprefix $(B)/tests/unit/,test_fsck test_fsck_repair test_fsck_view test_fsck_lost test_nospace) $(call test_bin,crash fuzz): \
 		$(call obj,$(wildcard tools/fsck.pinfs/*.c))
 $(B)/tests/unit/test_fsck: | $(B)/fsck.pinfs
 # With steps that can be taken in another order.
