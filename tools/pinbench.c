@@ -32,6 +32,7 @@ static const struct {
 	const size_t *count;
 } groups[] = {
 	{ pb_mem_cases, &pb_mem_count },
+	{ pb_fault_cases, &pb_fault_count },
 	{ pb_pin_cases, &pb_pin_count },
 	{ pb_file_cases, &pb_file_count },
 	{ pb_scale_cases, &pb_scale_count },

@@ -87,17 +87,16 @@ static void find_program(const char *name, char *out, size_t size)
 	(void)snprintf(out, size, "%s", name);
 }
 
-static int mount_pinfs(struct pb_env *e)
+static int mount_one(const struct pb_env *e, const char *image, const char *dir, const char *bytes, const char *window)
 {
-	const char *bytes = e->quick ? "1G" : "4G";
 	char mkfs[PATH_MAX], daemon[PATH_MAX], opts[512];
-	const char *mkfs_argv[] = { mkfs, "-s", bytes, e->image, NULL };
-	const char *daemon_argv[] = { daemon, e->image, e->mnt[PB_PINFS], "-o", opts, NULL };
+	const char *mkfs_argv[] = { mkfs, "-s", bytes, image, NULL };
+	const char *daemon_argv[] = { daemon, image, dir, "-o", opts, NULL };
 	int rc;
 
 	find_program("mkfs.pinfs", mkfs, sizeof mkfs);
 	find_program("pinfs", daemon, sizeof daemon);
-	if (snprintf(opts, sizeof opts, "window=2G%s%s", e->mount_opts != NULL ? "," : "",
+	if (snprintf(opts, sizeof opts, "window=%s%s%s", window, e->mount_opts != NULL ? "," : "",
 		     e->mount_opts != NULL ? e->mount_opts : "") >= (int)sizeof opts)
 		return -EINVAL;
 	rc = run_program(mkfs_argv, !e->verbose);
@@ -110,8 +109,15 @@ static int mount_pinfs(struct pb_env *e)
 		(void)fprintf(stderr, "pinbench: %s failed (%d)\n", daemon, rc);
 		return -EIO;
 	}
-	e->pinfs_mounted = true;
 	return 0;
+}
+
+static int mount_pinfs(struct pb_env *e)
+{
+	int rc = mount_one(e, e->image, e->mnt[PB_PINFS], e->quick ? "1G" : "4G", "2G");
+
+	e->pinfs_mounted = rc == 0;
+	return rc;
 }
 
 static int make_dir(char *out, size_t size, const char *base, const char *name)
@@ -203,8 +209,46 @@ static void unmount(const char *dir)
 		(void)fprintf(stderr, "pinbench: cannot unmount %s\n", dir);
 }
 
+/* At most one at a time, so that it can be found when all is taken down. */
+static struct { char image[160], dir[160]; bool mounted; } more;
+
+int pb_more_up(const struct pb_env *e, size_t window, size_t bytes, char *dir, size_t size)
+{
+	char want[32], of_window[32];
+	struct statfs fs;
+	int rc;
+
+	if (statfs(e->base, &fs) == 0 && (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize < bytes + bytes / 8)
+		return 1;
+	if (sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE) < (long)(bytes + bytes / 4))
+		return 1;
+	(void)snprintf(more.image, sizeof more.image, "%s/more-image", e->base);
+	rc = make_dir(more.dir, sizeof more.dir, e->base, "more");
+	if (rc != 0)
+		return rc;
+	(void)snprintf(want, sizeof want, "%zuM", bytes >> 20);
+	(void)snprintf(of_window, sizeof of_window, "%zuM", window >> 20);
+	rc = mount_one(e, more.image, more.dir, want, of_window);
+	more.mounted = rc == 0;
+	if (rc != 0) {
+		pb_more_down();
+		return rc;
+	}
+	return snprintf(dir, size, "%s", more.dir) < (int)size ? 0 : -ENAMETOOLONG;
+}
+
+void pb_more_down(void)
+{
+	if (more.mounted)
+		unmount(more.dir);
+	more.mounted = false;
+	(void)rmdir(more.dir);
+	(void)unlink(more.image);
+}
+
 void pb_env_down(struct pb_env *e)
 {
+	pb_more_down();
 	if (e->pinfs_mounted)
 		unmount(e->mnt[PB_PINFS]);
 	if (e->peer_mounted)
@@ -216,13 +260,18 @@ void pb_env_down(struct pb_env *e)
 
 int pb_file_make(const struct pb_env *e, enum pb_subject s, const char *name, size_t len, struct pb_state *st)
 {
+	return pb_file_make_at(e->mnt[s], name, len, st);
+}
+
+int pb_file_make_at(const char *dir, const char *name, size_t len, struct pb_state *st)
+{
 	static const size_t piece = (size_t)1 << 20;
 	uint8_t *buf = NULL;
 	int rc = 0;
 
 	st->fd = -1;
 	st->len = len;
-	if (snprintf(st->path, sizeof st->path, "%s/%s", e->mnt[s], name) >= (int)sizeof st->path)
+	if (snprintf(st->path, sizeof st->path, "%s/%s", dir, name) >= (int)sizeof st->path)
 		return -ENAMETOOLONG;
 	st->fd = open(st->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 	if (st->fd < 0)

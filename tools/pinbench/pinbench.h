@@ -35,7 +35,7 @@ struct pb_env {
 	bool pinfs_mounted, peer_mounted;
 };
 
-enum pb_unit { PB_NS, PB_US, PB_MS, PB_MIBS, PB_OPS, PB_NUNIT };
+enum pb_unit { PB_NS, PB_US, PB_MS, PB_MIBS, PB_OPS, PB_KIB, PB_NUNIT };
 extern const char *const pb_unit_name[PB_NUNIT];
 
 static inline bool pb_more_is_better(enum pb_unit u) { return u == PB_MIBS || u == PB_OPS; }
@@ -72,6 +72,8 @@ struct pb_case {
 
 extern const struct pb_case pb_mem_cases[];
 extern const size_t pb_mem_count;
+extern const struct pb_case pb_fault_cases[];
+extern const size_t pb_fault_count;
 extern const struct pb_case pb_pin_cases[];
 extern const size_t pb_pin_count;
 extern const struct pb_case pb_file_cases[];
@@ -89,6 +91,9 @@ struct pb_result {
 /* env.c */
 int pb_env_up(struct pb_env *e);
 void pb_env_down(struct pb_env *e);
+/* One more mount, of an image of @bytes, with this window; @dir: where. 1: there is not enough memory for it. */
+int pb_more_up(const struct pb_env *e, size_t window, size_t bytes, char *dir, size_t size);
+void pb_more_down(void);
 
 /* report.c */
 void pb_report_table(const struct pb_env *e, const struct pb_result *r, size_t n);
@@ -100,6 +105,7 @@ bool pb_missed(const struct pb_result *r);
 uint64_t pb_now_ns(void);
 double pb_median(double *v, size_t n);		/* sorts */
 /* A new file of @len bytes, every block allocated and written; st->path and st->fd. */
+int pb_file_make_at(const char *dir, const char *name, size_t len, struct pb_state *st);
 int pb_file_make(const struct pb_env *e, enum pb_subject s, const char *name, size_t len, struct pb_state *st);
 int pb_file_map(struct pb_state *st);		/* all of it, shared, read and write; st->map */
 void pb_file_drop(const struct pb_env *e, enum pb_subject s, struct pb_state *st);

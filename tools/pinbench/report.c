@@ -10,7 +10,7 @@
 #include "pinbench/pinbench.h"
 
 const char *const pb_unit_name[PB_NUNIT] = {
-	[PB_NS] = "ns", [PB_US] = "us", [PB_MS] = "ms", [PB_MIBS] = "MiB/s", [PB_OPS] = "ops/s",
+	[PB_NS] = "ns", [PB_US] = "us", [PB_MS] = "ms", [PB_MIBS] = "MiB/s", [PB_OPS] = "ops/s", [PB_KIB] = "KiB",
 };
 
 static const char *const subject_name[PB_NSUBJECT] = {
