@@ -33,6 +33,12 @@ step 'persistent memory' looks "$run" "$m" 1 'cache line'
 step 'twin: without pinrun it is none' looks '' "$m" 0 page
 mkdir "$t/plain"
 step 'twin: nor is another file system under pinrun' looks "$run" "$t/plain" 0 page
+for opts in dax=never profile=virtiofs; do
+	step "twin: $opts" remount_it
+	step "twin: $opts has none" looks "$run" "$m" 0 page
+done
+opts=
+step 'and without these options again' remount_it
 
 # ---- killed at PMDK's steps ----
 
@@ -88,6 +94,16 @@ for kind in obj:3000 blk:1500 log:300; do
 	# Enough for the check to mean something.
 	step "$kind: work was done" more_than 50
 done
+# The same with two slots of window for a pool of twelve, mapped as one piece: pages go and come back all the time.
+opts=window=4M
+step 'small window: remount' remount_it
+pool_of obj
+for i in $(seq 4); do
+	step "small window: killed $i" killed "$(nth $i 3000)" checked
+done
+opts=
+step 'a window as large as ever' remount_it
+
 # For libpmemobj the check itself may be killed too, while it recovers.
 pool_of obj
 died() { PINFS_KILL_AT=$1 LD_PRELOAD="$prog/killat.so" $run $checker "$t/acked"; [ $? -eq 137 ]; }
