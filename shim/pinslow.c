@@ -323,6 +323,8 @@ static int first_part(struct slow *s, const struct part *pt)
 	uint64_t end = pt->foff % PF_CHUNK_SIZE + (s->a->addr - pt->base - pt->foff) + s->a->len;
 	uint64_t n = PF_DIV_UP(end, PF_CHUNK_SIZE);
 
+	if (n > pt->file->ses->nslot)
+		return -EBUSY;			/* all slots would not do */
 	s->p = sh_pin_take(s->t, pt->file->ses);
 	if (s->p == NULL)
 		return -ENOMEM;

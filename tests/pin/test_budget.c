@@ -276,6 +276,7 @@ static void none_left(void)
 {
 	struct pinfs_pin *pin[3], *all = NULL;
 	struct play b;
+	int64_t starved;
 
 	begin(&b, "window=4M");
 	PT_EQ(pinfs_pin(word(&b, 0), 8, PINFS_PIN_WRITE, &pin[0]), 0);
@@ -289,8 +290,10 @@ static void none_left(void)
 	PT_EQ(pinfs_unpin(pin[1]), 0);
 	PT_EQ(touch(word(&b, 10)), 0);
 	PT_EQ(pinfs_unpin(pin[2]), 0);
-	/* More than there will ever be. */
+	/* More than there will ever be: at once. */
+	starved = status(&b, "starved");
 	PT_EQ(pinfs_pin(b.p, 3 * CHUNK, PINFS_PIN_WRITE, &all), -EBUSY);
+	PT_EQ(status(&b, "starved"), starved);
 	PT_EQ(status(&b, "pins"), 0);
 	PT_EQ(touch(word(&b, 3)), 0);
 	end(&b);
