@@ -153,6 +153,23 @@ expect 2 'no such verb' "$ctl" fly "$m"
 expect 2 '^usage' "$ctl" status
 expect 0 '^usage' "$ctl" --help
 
+# Evicted, it holds up nobody; what it has pinned is kept from reuse, and it may come again.
+expect 1 'has no session' "$ctl" evict $$ "$m"
+expect 2 'not a process id' "$ctl" evict f "$m"
+expect 2 '^usage' "$ctl" evict "$m"
+head -c 100000 /dev/zero >"$m/f"
+expect 0 '' "$dmaemu" submit --socket "$sock" --id 55 --delay 1h --offset 0 --length 8192 "$m/f"
+until_it sh -c "'$ctl' pins '$m' | grep -q 'dma 55'"
+expect 0 '^$' sh -c "'$ctl' evict $server '$m'; echo"
+expect 1 'cut off already' "$ctl" evict $server "$m"
+expect 0 " evicted$" "$ctl" status "$m"
+expect 0 '' truncate -s 0 "$m/f"
+expect 0 '^2[0-9]* blocks of no file kept' "$ctl" pins "$m"
+expect 0 "$server  *dmaemu .* evicted  *$m/f" "$ctl" pins "$m"
+expect 0 '' "$dmaemu" cancel --socket "$sock" 55
+expect 0 '100000 of 100000.*done' "$dmaemu" submit --socket "$sock" --wait "$m/copy"
+expect 0 'kept from reuse' "$ctl" pins "$m"	# the device has the old descriptor open
+
 # The device ends in order, and with it what it still had to do.
 expect 0 '' "$dmaemu" submit --socket "$sock" --id 60 --delay 1h "$m/copy"
 kill $server
@@ -160,6 +177,8 @@ wait $server
 expect 0 '^0$' echo $?
 server=
 expect 1 '' test -e "$sock"
+until_it sh -c "! '$ctl' pins '$m' | grep -q 'kept from reuse'"
+expect 0 ' 0 B kept until' "$ctl" status "$m"
 expect 0 '^no pins' "$ctl" pins "$m"
 
 # A dead daemon: one line.

@@ -119,6 +119,58 @@ static void *let_go(void *arg)
 	return NULL;
 }
 
+/*
+ * What a daemon does between its start and its service, stopped in the middle: flock(2) has let go of the exclusive lock
+ * and has not taken the shared one yet. Another one must not have it; by flock alone it would.
+ */
+static void conversion(void)
+{
+	char path[] = "/dev/shm/pf-pmem-XXXXXX";
+	int daemon = mkstemp(path), second = open(path, O_RDWR | O_CLOEXEC), reader = open(path, O_RDONLY | O_CLOEXEC);
+	int client = open(path, O_RDWR | O_CLOEXEC);
+	struct pf_pm pm = { .fd = daemon };
+
+	CU_ASSERT_FATAL(daemon >= 0 && second >= 0 && reader >= 0 && client >= 0);
+	CU_ASSERT_EQUAL(pf_pm_lock(daemon), 0);
+	CU_ASSERT_EQUAL(flock(daemon, LOCK_UN), 0);
+	CU_ASSERT_EQUAL(pf_pm_lock(second), -EBUSY);
+	CU_ASSERT_EQUAL(pf_pm_lock(reader), -EBUSY);
+	CU_ASSERT_EQUAL(flock(second, LOCK_EX | LOCK_NB), 0);	/* the twin */
+	CU_ASSERT_EQUAL(flock(second, LOCK_UN), 0);
+	CU_ASSERT_EQUAL(pf_pm_share(&pm), 0);
+	/* A client: for as long as its open file is open or mapped. */
+	CU_ASSERT(!pf_pm_claimed(&pm, 5));
+	CU_ASSERT_EQUAL(pf_pm_claim(client, 5), 0);
+	CU_ASSERT(pf_pm_claimed(&pm, 5));
+	CU_ASSERT(!pf_pm_claimed(&pm, 4) && !pf_pm_claimed(&pm, 6));
+	CU_ASSERT_EQUAL(ftruncate(daemon, 4096), 0);
+	{
+		void *map = mmap(NULL, 4096, PROT_READ, MAP_SHARED, client, 0);
+		int copy = dup(client);
+
+		CU_ASSERT_FATAL(map != MAP_FAILED);
+		(void)close(client);
+		CU_ASSERT(pf_pm_claimed(&pm, 5));
+		(void)close(copy);
+		CU_ASSERT(pf_pm_claimed(&pm, 5));
+		/* The daemon is gone, the client is not. */
+		(void)close(daemon);
+		CU_ASSERT_EQUAL(pf_pm_lock(second), -EBUSY);
+		(void)munmap(map, 4096);
+	}
+	CU_ASSERT_EQUAL(pf_pm_lock(second), 0);
+	pm.fd = second;
+	CU_ASSERT(!pf_pm_claimed(&pm, 5));
+	(void)close(second);
+	/* Two readers may start, one of them at a time. */
+	second = open(path, O_RDONLY | O_CLOEXEC);
+	CU_ASSERT_EQUAL(pf_pm_lock(reader), 0);
+	CU_ASSERT_EQUAL(pf_pm_lock(second), -EBUSY);
+	(void)close(reader);
+	(void)close(second);
+	(void)unlink(path);
+}
+
 /* Who is on the way out is waited for. A machine may be slower than that wait, but not thirty times in a row. */
 static void leaving(void)
 {
@@ -276,6 +328,7 @@ int main(void)
 	static const struct unit_case cases[] = {
 		{ "devices: sizes, locks, holders", devices },
 		{ "a holder on its way out", leaving },
+		{ "locks and claims", conversion },
 		{ "stores arrive", stores },
 		{ "msync covers what was written", msync_covers_what_was_written },
 		{ "more ranges than the collection holds", many_ranges },
