@@ -311,11 +311,15 @@ void sh_prefault(uint64_t addr, uint64_t len, bool store)
 	uint64_t at = pf_round_down(addr, SH_PAGE), end = len > UINT64_MAX - addr ? UINT64_MAX : addr + len;
 	int need = store ? PROT_WRITE : PROT_READ;
 	struct sh_waiter wait;
+	sh_sigs sigs, old;
 	struct sh_want *w;
 	struct sh_vma *v;
-	sh_sigs old;
+	sigset_t all;
 	bool mapped;
 
+	/* A handler that jumps away would leave serve with a waiter on a stack that has gone. */
+	memset(&all, 0xff, sizeof all);
+	(void)sh_sys(SYS_rt_sigprocmask, SIG_BLOCK, &all, &sigs, (size_t)8);
 	while (at < end) {
 		sh_lock(&old);
 		v = sh_vma_next(at);
@@ -325,11 +329,11 @@ void sh_prefault(uint64_t addr, uint64_t len, bool store)
 		mapped = v != NULL && at < end && (sh_page_mapped(v, at) || !(v->prot & need));
 		sh_unlock(&old);
 		if (v == NULL || at >= end)
-			return;
+			break;
 		if (!mapped) {
 			w = sh_alloc(sizeof *w);
 			if (w == NULL)
-				return;
+				break;
 			sh_wait_init(&wait);
 			w->addr = at;
 			w->write = store;
@@ -337,10 +341,11 @@ void sh_prefault(uint64_t addr, uint64_t len, bool store)
 			w->waiter = &wait;
 			sh_want_ring(w);
 			if (sh_wait(&wait))
-				return;
+				break;
 		}
 		at += SH_PAGE;
 	}
+	sh_sigs_restore(&sigs);
 }
 
 void sh_serve_faults(void)

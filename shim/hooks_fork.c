@@ -338,7 +338,9 @@ static void rebuild(struct sh_vma *list)
 
 		next = v->fnext;
 		r = remake(v, f->sent && c.heirs != NULL ? c.heirs[f->order] : NULL);
-		lost += r != 0;
+		if (r == 0 || atomic_load(&f->ses->lost))
+			continue;	/* the parent's was SIGBUS already */
+		lost++;
 		why = why ? why : r;
 	}
 	for (uint32_t i = 0; c.heirs != NULL && i < c.n; i++) {

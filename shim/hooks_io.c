@@ -1,43 +1,35 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * hooks_io.c - system calls whose buffers lie in windows, where userfaultfd may not see the kernel's own
- * accesses (UFFD_USER_MODE_ONLY: no privilege for more). Such a call would fail with EFAULT on a page that is
- * not mapped yet; so its buffers are faulted in before, and again when an invalidation was faster. With the
- * privilege, which is the normal case, each of these is one test of a flag in front of the real call.
+ * hooks_io.c - system calls whose memory lies in windows, where userfaultfd may not see the kernel's own accesses
+ * (UFFD_USER_MODE_ONLY: no privilege for more). Such a call would fail with EFAULT on a page that is not mapped at that
+ * moment; so it gets private memory instead (copy.c). With the privilege, which is the normal case, each of these is
+ * one test of a flag in front of the real call.
  *
- * What is not here (ioctl, io_uring, stat into a window, ...) gives EFAULT in that mode until the page has been
- * touched; COVERAGE.md has the list.
+ * The calls are data: io_calls.h. ioctl(), whose argument depends on its request, is here. What is neither gives EFAULT in
+ * that mode until the page has been touched; COVERAGE.md has the list.
  */
-#include "sh.h"
+#include "io.h"
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <limits.h>
+#include <dirent.h>
+#include <poll.h>
+#include <stdarg.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/random.h>
+#include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/statfs.h>
 #include <sys/uio.h>
+#include <sys/xattr.h>
+#include <termios.h>
 #include <unistd.h>
 
-#define TRIES 64U
-
-static struct {
-	ssize_t (*read)(int, void *, size_t);
-	ssize_t (*pread)(int, void *, size_t, off_t);
-	ssize_t (*readv)(int, const struct iovec *, int);
-	ssize_t (*preadv)(int, const struct iovec *, int, off_t);
-	ssize_t (*preadv2)(int, const struct iovec *, int, off_t, int);
-	ssize_t (*recv)(int, void *, size_t, int);
-	ssize_t (*recvfrom)(int, void *, size_t, int, struct sockaddr *, socklen_t *);
-	ssize_t (*recvmsg)(int, struct msghdr *, int);
-	ssize_t (*write)(int, const void *, size_t);
-	ssize_t (*pwrite)(int, const void *, size_t, off_t);
-	ssize_t (*writev)(int, const struct iovec *, int);
-	ssize_t (*pwritev)(int, const struct iovec *, int, off_t);
-	ssize_t (*pwritev2)(int, const struct iovec *, int, off_t, int);
-	ssize_t (*send)(int, const void *, size_t, int);
-	ssize_t (*sendto)(int, const void *, size_t, int, const struct sockaddr *, socklen_t);
-	ssize_t (*sendmsg)(int, const struct msghdr *, int);
-} real;
+#ifndef MSG_ZEROCOPY
+#define MSG_ZEROCOPY 0x4000000
+#endif
 
 /* These names may be called before the constructor has run, by other libraries' constructors. */
 SH_EARLY static void load(void *slot, const char *name)
@@ -47,8 +39,6 @@ SH_EARLY static void load(void *slot, const char *name)
 	memcpy(slot, &sym, sizeof sym);
 }
 
-#define REAL(name) (real.name != NULL ? real.name : (load(&real.name, #name), real.name))
-
 SH_EARLY static bool needed(void)
 {
 	if (!sh.user_mode || atomic_load(&sh.nvma) == 0 || sh_is_crew)
@@ -57,143 +47,115 @@ SH_EARLY static bool needed(void)
 	return true;
 }
 
-static void bring(const void *p, size_t len, bool store)
+/* The length that the program says there is room for; its own pages give their faults here. */
+static size_t length_at(const socklen_t *len)
 {
-	int saved = errno;
-
-	sh_prefault(sh_addr(p), len, store);
-	errno = saved;
+	return len != NULL ? *len : 0;
 }
 
-static void bringv(const struct iovec *v, size_t n, bool store)
+/* The kernel keeps the pages of such a message after the call: they have to be the window's own. */
+static enum sh_kind kept(enum sh_kind kind, const void *p, size_t n, int flags)
 {
-	for (size_t i = 0; i < n && i < IOV_MAX; i++)
-		bring(v[i].iov_base, v[i].iov_len, store);
+	if ((flags & MSG_ZEROCOPY) && kind == SH_BYTES)
+		sh_prefault(sh_addr(p), n, false);
+	return kind;
 }
 
-/* The call, with its buffers brought in. A short count ends it as well: the caller goes on from there. */
-#define WITH(fetch, call)                                                                     \
-	do {                                                                                  \
-		ssize_t n_ = -1;                                                              \
-		if (!needed())                                                                \
-			return call;                                                          \
-		for (unsigned int t_ = 0; t_ < TRIES; t_++) {                                 \
-			fetch;                                                                \
-			n_ = call;                                                            \
-			if (n_ >= 0 || errno != EFAULT)                                       \
-				break;                                                        \
-		}                                                                             \
-		return n_;                                                                    \
-	} while (0)
+#define SPAN(kind, dir, p, n) { kind, dir, (sh_any *)(uintptr_t)&(p), (size_t)(n) }
+#define GET(p, n) SPAN(SH_BYTES, SH_OUT, p, n)
+#define PUT(p, n) SPAN(SH_BYTES, SH_IN, p, n)
+#define GETV(v, n) SPAN(SH_VECTOR, SH_OUT, v, (n) > 0 ? (n) : 0)
+#define PUTV(v, n) SPAN(SH_VECTOR, SH_IN, v, (n) > 0 ? (n) : 0)
+#define GETM(m) SPAN(SH_MESSAGE, SH_OUT, m, 1)
+#define GETMM(m, n) SPAN(SH_MESSAGES, SH_OUT, m, n)
+#define PUTZ(p, n, fl) SPAN(kept(SH_BYTES, p, n, fl), SH_IN, p, (fl) & MSG_ZEROCOPY ? 0 : (n))
+#define PUTMZ(m, fl) SPAN((fl) & MSG_ZEROCOPY ? SH_OBJECT : SH_MESSAGE, SH_IN, m, sizeof *(m))
+#define PUTMMZ(m, n, fl) SPAN((fl) & MSG_ZEROCOPY ? SH_OBJECT : SH_MESSAGES, SH_IN, m, (fl) & MSG_ZEROCOPY ? 0 : (n))
+#define IN(p) SPAN(SH_OBJECT, SH_IN, p, sizeof *(p))
+#define OUT(p) SPAN(SH_OBJECT, SH_OUT, p, sizeof *(p))
+#define BOTH(p) SPAN(SH_OBJECT, SH_IN | SH_OUT, p, sizeof *(p))
+#define INN(p, n) SPAN(SH_OBJECT, SH_IN, p, n)
+#define OUTN(p, n) SPAN(SH_OBJECT, SH_OUT, p, n)
+#define BOTHN(p, n) SPAN(SH_OBJECT, SH_IN | SH_OUT, p, n)
+#define AT(len) length_at(len)
+#define FDS(n) ((n) > 0 ? PF_DIV_UP((size_t)(n), 64) * 8 : 0)
+#define MANY(n, one) ((n) > 0 ? (size_t)(n) * sizeof(one) : 0)
 
-PF_EXPORT SH_EARLY ssize_t read(int fd, void *p, size_t n)
+#define CALL(result, name, params, args, ...)                                                          \
+	PF_EXPORT result name params;                                                                  \
+	PF_EXPORT SH_EARLY result name params                                                          \
+	{                                                                                              \
+		static result(*real) params;                                                           \
+		struct sh_io io;                                                                       \
+		int err;                                                                               \
+                                                                                                       \
+		if (real == NULL)                                                                      \
+			load(&real, #name);                                                            \
+		if (!needed())                                                                         \
+			return real args;                                                              \
+		struct sh_span span[] = { __VA_ARGS__ };                                               \
+		err = sh_io_begin(&io, span, PF_ARRAY_LEN(span));                                      \
+		if (err) {                                                                             \
+			errno = -err;                                                                  \
+			return -1;                                                                     \
+		}                                                                                      \
+		return (result)sh_io_end(&io, (long)real args);                                        \
+	}
+
+#include "io_calls.h"
+
+/* ---- ioctl ---- */
+
+/* Requests from before sizes were part of their numbers. */
+static size_t old_ioctl(unsigned long request)
 {
-	WITH(bring(p, n, true), REAL(read)(fd, p, n));
+	switch (request) {
+	case TCGETS:
+	case TCSETS:
+	case TCSETSW:
+	case TCSETSF:
+		return sizeof(struct termios);
+	case TIOCGWINSZ:
+	case TIOCSWINSZ:
+		return sizeof(struct winsize);
+	case FIONREAD:
+	case FIONBIO:
+	case FIOASYNC:
+	case TIOCGPGRP:
+	case TIOCSPGRP:
+	case TIOCOUTQ:
+		return sizeof(int);
+	default:
+		return 0;
+	}
 }
 
-PF_EXPORT SH_EARLY ssize_t pread(int fd, void *p, size_t n, off_t at)
+PF_EXPORT SH_EARLY int ioctl(int fd, unsigned long request, ...)
 {
-	WITH(bring(p, n, true), REAL(pread)(fd, p, n, at));
-}
+	static int (*real)(int, unsigned long, ...);
+	struct sh_io io;
+	void *arg;
+	size_t n;
+	va_list ap;
+	int err;
 
-PF_EXPORT SH_EARLY ssize_t pread64(int fd, void *p, size_t n, off64_t at)
-{
-	return pread(fd, p, n, at);
-}
-
-PF_EXPORT SH_EARLY ssize_t readv(int fd, const struct iovec *v, int n)
-{
-	WITH(bringv(v, n > 0 ? (size_t)n : 0, true), REAL(readv)(fd, v, n));
-}
-
-PF_EXPORT SH_EARLY ssize_t preadv(int fd, const struct iovec *v, int n, off_t at)
-{
-	WITH(bringv(v, n > 0 ? (size_t)n : 0, true), REAL(preadv)(fd, v, n, at));
-}
-
-PF_EXPORT SH_EARLY ssize_t preadv64(int fd, const struct iovec *v, int n, off64_t at)
-{
-	return preadv(fd, v, n, at);
-}
-
-PF_EXPORT SH_EARLY ssize_t preadv2(int fd, const struct iovec *v, int n, off_t at, int flags)
-{
-	WITH(bringv(v, n > 0 ? (size_t)n : 0, true), REAL(preadv2)(fd, v, n, at, flags));
-}
-
-PF_EXPORT SH_EARLY ssize_t preadv64v2(int fd, const struct iovec *v, int n, off64_t at, int flags)
-{
-	return preadv2(fd, v, n, at, flags);
-}
-
-PF_EXPORT SH_EARLY ssize_t recv(int fd, void *p, size_t n, int flags)
-{
-	WITH(bring(p, n, true), REAL(recv)(fd, p, n, flags));
-}
-
-PF_EXPORT SH_EARLY ssize_t recvfrom(int fd, void *restrict p, size_t n, int flags, struct sockaddr *restrict sa,
-				    socklen_t *restrict salen)
-{
-	WITH(bring(p, n, true), REAL(recvfrom)(fd, p, n, flags, sa, salen));
-}
-
-PF_EXPORT SH_EARLY ssize_t recvmsg(int fd, struct msghdr *m, int flags)
-{
-	WITH(bringv(m->msg_iov, m->msg_iovlen, true), REAL(recvmsg)(fd, m, flags));
-}
-
-PF_EXPORT SH_EARLY ssize_t write(int fd, const void *p, size_t n)
-{
-	WITH(bring(p, n, false), REAL(write)(fd, p, n));
-}
-
-PF_EXPORT SH_EARLY ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
-{
-	WITH(bring(p, n, false), REAL(pwrite)(fd, p, n, at));
-}
-
-PF_EXPORT SH_EARLY ssize_t pwrite64(int fd, const void *p, size_t n, off64_t at)
-{
-	return pwrite(fd, p, n, at);
-}
-
-PF_EXPORT SH_EARLY ssize_t writev(int fd, const struct iovec *v, int n)
-{
-	WITH(bringv(v, n > 0 ? (size_t)n : 0, false), REAL(writev)(fd, v, n));
-}
-
-PF_EXPORT SH_EARLY ssize_t pwritev(int fd, const struct iovec *v, int n, off_t at)
-{
-	WITH(bringv(v, n > 0 ? (size_t)n : 0, false), REAL(pwritev)(fd, v, n, at));
-}
-
-PF_EXPORT SH_EARLY ssize_t pwritev64(int fd, const struct iovec *v, int n, off64_t at)
-{
-	return pwritev(fd, v, n, at);
-}
-
-PF_EXPORT SH_EARLY ssize_t pwritev2(int fd, const struct iovec *v, int n, off_t at, int flags)
-{
-	WITH(bringv(v, n > 0 ? (size_t)n : 0, false), REAL(pwritev2)(fd, v, n, at, flags));
-}
-
-PF_EXPORT SH_EARLY ssize_t pwritev64v2(int fd, const struct iovec *v, int n, off64_t at, int flags)
-{
-	return pwritev2(fd, v, n, at, flags);
-}
-
-PF_EXPORT SH_EARLY ssize_t send(int fd, const void *p, size_t n, int flags)
-{
-	WITH(bring(p, n, false), REAL(send)(fd, p, n, flags));
-}
-
-PF_EXPORT SH_EARLY ssize_t sendto(int fd, const void *p, size_t n, int flags, const struct sockaddr *sa,
-				  socklen_t salen)
-{
-	WITH(bring(p, n, false), REAL(sendto)(fd, p, n, flags, sa, salen));
-}
-
-PF_EXPORT SH_EARLY ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
-{
-	WITH(bringv(m->msg_iov, m->msg_iovlen, false), REAL(sendmsg)(fd, m, flags));
+	va_start(ap, request);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	if (real == NULL)
+		load(&real, "ioctl");
+	if (!needed())
+		return real(fd, request, arg);
+	n = old_ioctl(request);
+	if (n == 0 && (_IOC_DIR(request) & (_IOC_READ | _IOC_WRITE)))
+		n = _IOC_SIZE(request);
+	if (n == 0 && sh_addr(arg) >= SH_PAGE)
+		sh_prefault(sh_addr(arg), 1, true);	/* anything: the best that can be done */
+	struct sh_span span[] = { BOTHN(arg, n) };
+	err = sh_io_begin(&io, span, 1);
+	if (err) {
+		errno = -err;
+		return -1;
+	}
+	return (int)sh_io_end(&io, real(fd, request, arg));
 }

@@ -397,6 +397,7 @@ struct sh_tls {
 	struct pinfs_pin *mag;
 	uint32_t nmag, epoch;
 	uint32_t tid;
+	struct sh_copy *copies;		/* of calls in progress: copy.c */
 };
 extern __thread struct sh_tls *sh_tls_ptr __attribute__((tls_model("initial-exec")));
 extern __thread bool sh_is_crew __attribute__((tls_model("initial-exec")));

@@ -7,7 +7,7 @@
  * have. For other filesystems that do (tmpfs, overlayfs, /proc) a no is remembered for a second or two, not for ever,
  * as such numbers are given out again. Takes no lock, starts nothing.
  */
-#include "sh.h"
+#include "io.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -79,7 +79,7 @@ static bool same(const struct pinfs_statx *px, const struct statx *stx)
 	return px->px_ino == stx->stx_ino || (px->px_ino == PF_INO_ROOT && stx->stx_ino == 1);
 }
 
-PF_EXPORT int statx(int dirfd, const char *restrict path, int flags, unsigned int mask, struct statx *restrict stx)
+static int whole(int dirfd, const char *restrict path, int flags, unsigned int mask, struct statx *restrict stx)
 {
 	static int (*real)(int, const char *, int, unsigned int, struct statx *);
 	struct pinfs_statx px;
@@ -112,4 +112,20 @@ PF_EXPORT int statx(int dirfd, const char *restrict path, int flags, unsigned in
 			break;
 	}
 	return rc;
+}
+
+PF_EXPORT int statx(int dirfd, const char *restrict path, int flags, unsigned int mask, struct statx *restrict stx)
+{
+	struct sh_span to = { SH_OBJECT, SH_OUT, (sh_any *)(uintptr_t)&stx, sizeof *stx };
+	struct sh_io io;
+	int err;
+
+	if (!sh.user_mode || sh_is_crew)
+		return whole(dirfd, path, flags, mask, stx);
+	err = sh_io_begin(&io, &to, 1);
+	if (err) {
+		errno = -err;
+		return -1;
+	}
+	return (int)sh_io_end(&io, whole(dirfd, path, flags, mask, stx));
 }

@@ -2,7 +2,7 @@
 /*
  * tls.c - what a thread of the program keeps with us, how threads wait for each other, and the table lock.
  */
-#include "sh.h"
+#include "io.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -19,6 +19,7 @@ static pthread_key_t tls_key;
 static void tls_gone(void *p)
 {
 	sh_tls_ptr = NULL;
+	sh_io_drop(p);
 	sh_mag_flush(p);
 	sh_free(p, sizeof(struct sh_tls));
 }

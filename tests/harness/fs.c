@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -70,6 +71,33 @@ bool pt_is_mounted(const char *dir)
 	return found;
 }
 
+/* For those who are not root: fusermount3 with its set-user-ID bit, and nothing that takes its effect away. */
+static bool may_mount(void)
+{
+	char out[256];
+
+	return geteuid() == 0 ||
+	       (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 0 &&
+		pt_run(out, sizeof out, 20000,
+		       (const char *[]){ "sh", "-c", "test -u \"$(command -v fusermount3)\"", NULL }) == 0);
+}
+
+/* umount(2), also of one's own mount by those who are not root. 0 or -1 and errno. */
+static int unmount(const char *mnt, int flags)
+{
+	char out[512];
+
+	if (umount2(mnt, flags) == 0)
+		return 0;
+	if (errno != EPERM || geteuid() == 0)
+		return -1;
+	if (pt_run(out, sizeof out, 20000,
+		   (const char *[]){ "fusermount3", flags & MNT_DETACH ? "-uz" : "-u", mnt, NULL }) == 0)
+		return 0;
+	errno = strstr(out, "busy") != NULL ? EBUSY : EINVAL;
+	return -1;
+}
+
 bool pt_need_mount(void)
 {
 	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
@@ -79,8 +107,8 @@ bool pt_need_mount(void)
 		return false;
 	}
 	(void)close(fd);
-	if (geteuid() != 0) {
-		pt_skip("needs root to mount without fusermount3");
+	if (!may_mount()) {
+		pt_skip("neither root nor a fusermount3 that mounts for others");
 		return false;
 	}
 	if (access(pt_program("pinfs"), X_OK) != 0 || access(pt_program("mkfs.pinfs"), X_OK) != 0) {
@@ -99,10 +127,10 @@ static int drop(const char *path, const struct stat *st PF_UNUSED, int type PF_U
 static void take_down(struct pt_fs *fs)
 {
 	if (pt_is_mounted(fs->mnt))
-		(void)umount2(fs->mnt, MNT_DETACH);
+		(void)unmount(fs->mnt, MNT_DETACH);
 	pt_kill(fs->pid);
 	fs->pid = 0;
-	while (pt_is_mounted(fs->mnt) && umount2(fs->mnt, MNT_DETACH) == 0)
+	while (pt_is_mounted(fs->mnt) && unmount(fs->mnt, MNT_DETACH) == 0)
 		;
 	(void)nftw(fs->dir, drop, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 	fs->used = false;
@@ -202,7 +230,7 @@ int pt_fs_umount(struct pt_fs *fs)
 	int rc;
 
 	/* Whoever reads /proc/PID of a process that ends holds its memory, and the files mapped there, for a moment. */
-	while (umount2(fs->mnt, 0) != 0) {
+	while (unmount(fs->mnt, 0) != 0) {
 		if (errno != EBUSY || pt_now_ms() >= end)
 			return -errno;
 		pt_sleep_ms(10);
@@ -217,7 +245,7 @@ void pt_fs_crash(struct pt_fs *fs)
 {
 	pt_kill(fs->pid);
 	fs->pid = 0;
-	(void)umount2(fs->mnt, MNT_DETACH);
+	(void)unmount(fs->mnt, MNT_DETACH);
 }
 
 int pt_fs_fsck(struct pt_fs *fs)
