@@ -36,6 +36,9 @@
 #ifndef UFFD_FEATURE_WP_UNPOPULATED
 #define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
 #endif
+#ifndef UFFD_FEATURE_POISON
+#define UFFD_FEATURE_POISON (1 << 14)
+#endif
 #define PIDFD_OF_THREAD O_EXCL
 #define SERVE_EVENTS 16
 
@@ -335,9 +338,10 @@ static int uffd_open(void)
 {
 	const uint64_t need = UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_THREAD_ID;
 	const uint64_t files = UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_WP_UNPOPULATED;
-	struct uffdio_api api = { .api = UFFD_API, .features = need | files };
+	const uint64_t more[] = { need | files | UFFD_FEATURE_POISON, need | files, need };	/* Linux 6.6, 6.4, before */
+	struct uffdio_api api;
 	long fd = sh.user_mode_test ? -EACCES : sh_sys(SYS_userfaultfd, O_CLOEXEC);
-	long dev, r;
+	long dev, r = -EINVAL;
 
 	if (fd == -EPERM) {
 		dev = sh_sys(SYS_openat, AT_FDCWD, "/dev/userfaultfd", O_RDWR | O_CLOEXEC, 0);
@@ -352,11 +356,11 @@ static int uffd_open(void)
 	}
 	if (fd < 0)
 		return (int)fd;
-	r = sh_sys(SYS_ioctl, fd, UFFDIO_API, &api);
-	sh.guard = r == 0 && !sh.user_mode;
-	if (r == -EINVAL) {		/* before Linux 6.4 */
-		api = (struct uffdio_api){ .api = UFFD_API, .features = need };
+	for (unsigned int i = 0; r == -EINVAL && i < PF_ARRAY_LEN(more); i++) {
+		api = (struct uffdio_api){ .api = UFFD_API, .features = more[i] };
 		r = sh_sys(SYS_ioctl, fd, UFFDIO_API, &api);
+		sh.guard = r == 0 && i <= 1 && !sh.user_mode;
+		sh.poison = r == 0 && i == 0;
 	}
 	if (r < 0) {
 		(void)sh_sys(SYS_close, fd);

@@ -13,18 +13,23 @@
 #include "sh.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 
 #define STORES (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP)
-#define POISON_MS 50			/* how long a failed page stays SIGBUS before it may be tried again */
+#define POISON_MS 50			/* how long a failed page stays SIGBUS at most */
+#define POISON_LOOK_MS 1
 
 struct poison {
 	struct poison *next;
 	uint64_t addr;
 	uint64_t until_ns;
+	uint32_t tid;			/* of the thread that has to see it */
+	uint64_t runs;			/* how often it had run before */
 };
 static struct poison *poisons;		/* serve only; oldest last */
 
@@ -82,13 +87,34 @@ uint64_t sh_now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_nsec;
 }
 
-/* The page gives SIGBUS, as a kernel fault that fails; unlike it we cannot see whether it was delivered, so the
- * page is made an ordinary missing one again a little later. A thread that comes late asks the daemon once
- * more. */
-static void poison(struct sh_vma *v, uint64_t addr)
+/* How often a thread of this process has been given a processor; 0: the kernel does not say. */
+static uint64_t runs_of(uint32_t tid)
+{
+	char path[64], text[128];
+	unsigned long long ran, waited, n = 0;
+	long fd, r;
+
+	(void)snprintf(path, sizeof path, "/proc/self/task/%u/schedstat", tid);
+	fd = sh_sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return 0;
+	r = sh_sys(SYS_read, fd, text, sizeof text - 1);
+	(void)sh_sys(SYS_close, fd);
+	text[r > 0 ? r : 0] = '\0';
+	return sscanf(text, "%llu %llu %llu", &ran, &waited, &n) == 3 ? n : 0;
+}
+
+/* The page gives SIGBUS, as a kernel fault that fails; unlike it we cannot see whether it was delivered. But the thread
+ * sleeps in its fault now, and goes on with the access when it runs again: so when it has, the page is made an
+ * ordinary missing one again. A thread that comes late asks the daemon once more. */
+static void poison(struct sh_vma *v, uint64_t addr, uint32_t tid)
 {
 	struct poison *p = sh_alloc(sizeof *p);
 
+	if (p != NULL) {
+		p->tid = tid;
+		p->runs = runs_of(tid);
+	}
 	sh_map_sigbus(v, addr, addr + SH_PAGE);
 	if (p == NULL)
 		return;
@@ -108,7 +134,7 @@ int sh_serve_timeout_ms(void)
 {
 	int ms = sh_budget_timeout_ms();
 
-	return poisons && (ms < 0 || ms > POISON_MS / 2) ? POISON_MS / 2 : ms;
+	return poisons && (ms < 0 || ms > POISON_LOOK_MS) ? POISON_LOOK_MS : ms;
 }
 
 void sh_serve_timer(void)
@@ -120,19 +146,17 @@ void sh_serve_timer(void)
 	sh_budget_timer();
 	if (poisons == NULL)
 		return;
-	while (*p != NULL && (*p)->until_ns > sh_now_ns())
-		p = &(*p)->next;
-	due = *p;
-	*p = NULL;
 	sh_lock(&old);
-	while (due != NULL) {
-		struct poison *next = due->next;
-
+	while ((due = *p) != NULL) {
+		if (due->until_ns > sh_now_ns() && (due->runs == 0 || runs_of(due->tid) <= due->runs)) {
+			p = &due->next;
+			continue;
+		}
+		*p = due->next;
 		v = sh_vma_find(due->addr);
 		if (v != NULL && !atomic_load(&v->map->file->ses->lost))
 			sh_zap(v, sh_vma_foff(v, due->addr), SH_PAGE);
 		sh_free(due, sizeof *due);
-		due = next;
 	}
 	sh_unlock(&old);
 }
@@ -150,7 +174,7 @@ void sh_want_end(struct sh_want *w, int err)
 		else if (err == -ENOTCONN)
 			sh_map_sigbus(v, v->lo, v->hi);
 		else
-			poison(v, w->addr);
+			poison(v, w->addr, w->tid);
 		sh_log(SH_DEBUG, "fault at %#llx: error %d", (unsigned long long)w->addr, -err);
 	}
 	sh_free(w, sizeof *w);

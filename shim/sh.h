@@ -343,6 +343,7 @@ struct sh_state {
 	char refused_by[PINFS_SOCK_MAX];	/* ... for want of permission: the first; set before the flag */
 	bool user_mode;				/* userfaultfd does not see the kernel's own accesses */
 	bool guard;				/* it sees stores to write-protected pages of files */
+	bool poison;				/* it can make pages that are hardware errors to whoever touches them */
 	int uffd, bell, epoll, eof_fd, pidfd;		/* crew's table */
 	int no_engine;				/* -errno why the threads cannot run here; not tried again */
 	_Atomic int stuck;			/* -errno: a call is refused that they need; serve ends it all */

@@ -362,6 +362,29 @@ void sh_map_sigbus(struct sh_vma *v, uint64_t lo, uint64_t hi)
 		sigbus_piece(v, at, end);
 }
 
+#ifndef UFFDIO_POISON
+struct uffdio_poison {
+	struct uffdio_range range;
+	__u64 mode;
+	__s64 updated;
+};
+#define UFFDIO_POISON _IOWR(UFFDIO, 0x08, struct uffdio_poison)
+#endif
+
+/* Bad blocks: as bad memory to whoever touches it, SIGBUS with BUS_MCEERR_AR; or where the kernel cannot do that, as
+ * behind the end. */
+static int place_bad(struct sh_vma *v, uint64_t addr, uint64_t len)
+{
+	int err = sh.poison ? 0 : -ENOSYS;
+
+	for (uint64_t at = addr; !err && at < addr + len; at += SH_PAGE) {
+		struct uffdio_poison p = { .range = { .start = at, .len = SH_PAGE }, .mode = UFFDIO_COPY_MODE_DONTWAKE };
+
+		err = (int)sh_sys(SYS_ioctl, sh.uffd, UFFDIO_POISON, &p);
+	}
+	return err ? place(v, addr, len, sh.eof_fd, 0, 0) : 0;
+}
+
 /* Does the first store to a page of @sl, mapped now in @v, have to be seen? */
 static bool guards(const struct sh_vma *v, const struct sh_slot *sl)
 {
@@ -385,7 +408,7 @@ static int map_run(struct sh_vma *v, struct sh_slot *sl, unsigned int *i, unsign
 	}
 	while (*i + n < b && !taken(v, mc, *i + n)) {
 		next = atomic_load_explicit(&sl->sl_page[*i + n], memory_order_relaxed);
-		if (sh_pg_here(pg) ? next != pg + n * SH_PAGE : !sh_pg_bus(next))
+		if (next != (sh_pg_here(pg) ? pg + n * SH_PAGE : pg))
 			break;
 		n++;
 	}
@@ -395,9 +418,12 @@ static int map_run(struct sh_vma *v, struct sh_slot *sl, unsigned int *i, unsign
 	err = guarded ? place_guarded(v, addr, n * SH_PAGE, pg) : 0;
 	if (guarded && err && !v->map->private && err != -ENOMEM)
 		guarded = false;	/* this device cannot; then the store is not seen */
-	if (!guarded)
-		err = place(v, addr, n * SH_PAGE, sh_pg_here(pg) ? sl->sl_ses->devfd : sh.eof_fd, sh_pg_here(pg) ? pg : 0,
-			    sh_pg_here(pg) ? MAP_POPULATE : 0);
+	if (pg == SH_PG_BAD)
+		err = place_bad(v, addr, n * SH_PAGE);
+	else if (pg == SH_PG_EOF)
+		err = place(v, addr, n * SH_PAGE, sh.eof_fd, 0, 0);
+	else if (!guarded)
+		err = place(v, addr, n * SH_PAGE, sl->sl_ses->devfd, pg, MAP_POPULATE);
 	if (err)
 		return err;
 	mc->touched = mc->used = 1;
