@@ -60,12 +60,12 @@ struct sh_ghost {
 
 int sh_budget_init(struct sh_session *s)
 {
-	uint32_t n = 64;
+	uint32_t n = 128;
 
-	while (n < s->nslot)
+	while (n < 2 * s->nslot)
 		n <<= 1;
-	s->ghost = sh_anon(2 * n * sizeof *s->ghost);
-	s->ghost_mask = 2 * n - 1;
+	s->ghost = sh_anon(n * sizeof *s->ghost);
+	s->ghost_mask = n - 1;
 	/* With a handful of slots, keeping one free costs more than it saves. */
 	s->low = s->low_most = s->nslot / 5;
 	s->starved_tail = &s->starved;
