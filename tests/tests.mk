@@ -44,8 +44,9 @@ $(B)/tests/unit/test_elf: $(call obj,tools/pinrun/elf.c)
 $(B)/tests/unit/test_opts: $(call obj,fs/front/opts.c)
 
 # The session server without FUSE around it.
-$(B)/tests/unit/test_srv: $(call obj,$(wildcard fs/front/srv*.c))
+$(addprefix $(B)/tests/unit/,test_srv test_srv_bad): $(call obj,$(wildcard fs/front/srv*.c tests/unit/srv/*.c))
 LIBS_test_srv = $(B)/libpinfscore.a
+LIBS_test_srv_bad = $(B)/libpinfscore.a
 
 # The crash tests may leave out a step of the core (base/step.h): what has steps is compiled for them once more.
 STEP_SRC := $(shell grep -l base/step.h $(CORE_SRC))
