@@ -107,7 +107,7 @@ void fsx_m_insert(struct fsx_file *f, size_t off, size_t len);
 bool fsx_cached(const struct fsx_file *f, size_t off, size_t len, unsigned int what);
 void fsx_cache(struct fsx_file *f, size_t off, size_t len, unsigned int set, unsigned int clear);
 
-/* fsx_op.c: a worker. */
+/* fsx_op.c and fsx_look.c: a worker. */
 struct fsx_worker;
 struct fsx_worker *fsx_worker_new(struct fsx *x, unsigned int number);
 /* One random operation and its check. False: failed, x->why says how. */

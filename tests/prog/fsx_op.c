@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * fsx_op.c - a worker: one random operation on the files and on the model, then a look at whether they agree.
- *
- * "Window" is mmap() as linked, that is libpinfs; "kernel mapping" is the bare system call.
  */
-#include "prog/fsx.h"
+#include "prog/fsx_worker.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -18,362 +15,6 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
-
-#include "harness/proc.h"
-
-#define BUF (1UL << 20)
-
-struct map {
-	unsigned char *p;	/* NULL: none */
-	size_t off, len;
-	bool window;
-};
-
-struct handle {
-	uint32_t gen;		/* of the file that is open; 0: none */
-	int fd;
-	int direct;		/* a second descriptor, O_DIRECT */
-	struct map window, kernel;
-};
-
-struct fsx_worker {
-	struct fsx *x;
-	unsigned int number;
-	struct handle h[FSX_FILES];
-	/* A file that this worker removed and still holds, and what it should be. */
-	struct handle ghost;
-	struct fsx_file *ghost_file;
-	unsigned char *buf;	/* BUF bytes, aligned for O_DIRECT */
-};
-
-static const char *path_of(const struct fsx *x, const char *name)
-{
-	static char path[2][4096 + FSX_NAME + 1];
-	static unsigned int turn;
-	char *p = path[turn++ % 2];
-
-	(void)snprintf(p, sizeof path[0], "%s/%s", x->mnt, name);
-	return p;
-}
-
-static bool sys(struct fsx_worker *w, const char *what, bool ok)
-{
-	return ok || fsx_bad(w->x, "%s: %s", what, strerror(errno));
-}
-
-struct fsx_worker *fsx_worker_new(struct fsx *x, unsigned int number)
-{
-	struct fsx_worker *w = calloc(1, sizeof *w);
-
-	if (w == NULL)
-		return NULL;
-	w->x = x;
-	w->number = number;
-	w->buf = aligned_alloc(FSX_PAGE, BUF);
-	w->ghost_file = calloc(1, sizeof *w->ghost_file);
-	if (w->buf != NULL && w->ghost_file != NULL)
-		return w;
-	free(w->buf);
-	free(w->ghost_file);
-	free(w);
-	return NULL;
-}
-
-/* --- what is open --- */
-
-static void unmap(struct map *m)
-{
-	if (m->p != NULL && m->window)
-		(void)munmap(m->p, m->len);
-	else if (m->p != NULL)
-		(void)syscall(SYS_munmap, m->p, m->len);
-	m->p = NULL;
-}
-
-static bool let_go(struct fsx_worker *w, struct handle *h)
-{
-	bool ok = true;
-
-	if (h->gen == 0)
-		return true;
-	unmap(&h->window);
-	unmap(&h->kernel);
-	if (h->direct >= 0)
-		ok = sys(w, "close", close(h->direct) == 0);
-	ok = sys(w, "close", close(h->fd) == 0) && ok;
-	h->gen = 0;
-	return ok;
-}
-
-/* The descriptor of file @i as it is now: another worker may have put a new file in its place. */
-static struct handle *use(struct fsx_worker *w, unsigned int i)
-{
-	struct fsx_file *f = &w->x->file[i];
-	struct handle *h = &w->h[i];
-
-	if (h->gen == f->gen)
-		return h;
-	if (!let_go(w, h))
-		return NULL;
-	h->fd = open(path_of(w->x, f->name), O_RDWR | O_CLOEXEC);
-	if (h->fd < 0) {
-		(void)sys(w, f->name, false);
-		return NULL;
-	}
-	h->direct = -1;
-	h->gen = f->gen;
-	return h;
-}
-
-static bool map(struct fsx_worker *w, const struct handle *h, struct map *m, bool window, size_t off, size_t len)
-{
-	void *p;
-
-	unmap(m);
-	*m = (struct map){ .off = off, .len = len, .window = window };
-	if (window)
-		p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, h->fd, (off_t)off);
-	else
-		p = (void *)syscall(SYS_mmap, NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, h->fd, off);
-	if (p == MAP_FAILED)
-		return sys(w, window ? "mmap of a window" : "mmap", false);
-	m->p = p;
-	return true;
-}
-
-/* A mapping of some or all of file @i that shows a byte of it at least. NULL with x->why, or when the file is empty. */
-static struct map *mapping(struct fsx_worker *w, unsigned int i, bool window)
-{
-	struct fsx *x = w->x;
-	struct handle *h = use(w, i);
-	struct map *m;
-	size_t off = 0, len = x->conf.max;
-
-	if (h == NULL || x->file[i].size == 0)
-		return NULL;
-	m = window ? &h->window : &h->kernel;
-	if (m->p != NULL && m->off < x->file[i].size && fsx_rnd(x, 16) != 0)
-		return m;
-	if (fsx_rnd(x, 2) != 0) {
-		off = fsx_rnd(x, x->file[i].size) & ~(FSX_PAGE - 1);
-		len = ((fsx_rnd(x, x->conf.max - off) + FSX_PAGE) & ~(FSX_PAGE - 1));
-	}
-	return map(w, h, m, window, off, len) ? m : NULL;
-}
-
-/* --- the kernel's pages --- */
-
-/* What was stored to the kernel's pages of this file is in the file. */
-static bool written_back(struct fsx_worker *w, unsigned int i)
-{
-	struct fsx_file *f = &w->x->file[i];
-	struct handle *h;
-
-	if (!fsx_cached(f, 0, FSX_MAX, FSX_DIRTY))
-		return true;
-	h = use(w, i);
-	if (h == NULL || !sys(w, "fsync", (fsx_rnd(w->x, 2) != 0 ? fsync(h->fd) : fdatasync(h->fd)) == 0))
-		return false;
-	fsx_cache(f, 0, FSX_MAX, 0, FSX_DIRTY);
-	return true;
-}
-
-/* A write(2) of the same bytes makes the kernel drop those pages of [off, off+len) under which a window was written. */
-static bool kernel_sees(struct fsx_worker *w, unsigned int i, size_t off, size_t len)
-{
-	struct fsx_file *f = &w->x->file[i];
-	struct handle *h = use(w, i);
-
-	if (h == NULL)
-		return false;
-	for (size_t p = off & ~(FSX_PAGE - 1); p < off + len && p < f->size; p += FSX_PAGE) {
-		size_t n = f->size - p < FSX_PAGE ? f->size - p : FSX_PAGE;
-
-		if (!fsx_cached(f, p, 1, FSX_STALE))
-			continue;
-		if (!sys(w, "pread", pread(h->fd, w->buf, n, (off_t)p) == (ssize_t)n) ||
-		    !fsx_same(w->x, "read", f, p, w->buf, n) ||
-		    !sys(w, "pwrite", pwrite(h->fd, w->buf, n, (off_t)p) == (ssize_t)n))
-			return false;
-		fsx_m_write(f, p, w->buf, n, FSX_DATA);
-		fsx_cache(f, p, n, 0, FSX_STALE);
-	}
-	return true;
-}
-
-/* --- looking --- */
-
-static bool look_read(struct fsx_worker *w, unsigned int i, size_t off, size_t len)
-{
-	struct fsx *x = w->x;
-	struct fsx_file *f = &x->file[i];
-	struct handle *h = use(w, i);
-	size_t whole = fsx_rnd(x, 4);
-
-	if (h == NULL)
-		return false;
-	for (size_t done = 0; done < len;) {
-		size_t n = len - done < BUF ? len - done : BUF;
-		ssize_t got;
-
-		if (whole == 0 && n > 1)
-			n = 1 + fsx_rnd(x, n - 1);
-		memset(w->buf, 0x55, n);
-		got = pread(h->fd, w->buf, n, (off_t)(off + done));
-		if (got != (ssize_t)n)
-			return fsx_bad(x, "read of %s %#zx+%#zx: %zd (%s)", f->name, off + done, n, got,
-				       strerror(errno));
-		if (!fsx_same(x, "read", f, off + done, w->buf, n))
-			return false;
-		done += n;
-	}
-	return true;
-}
-
-static bool look_direct(struct fsx_worker *w, unsigned int i, size_t off, size_t len)
-{
-	struct fsx *x = w->x;
-	struct fsx_file *f = &x->file[i];
-	struct handle *h = use(w, i);
-	size_t from = off & ~(FSX_PAGE - 1), want;
-	ssize_t got;
-
-	if (h == NULL)
-		return false;
-	if (h->direct < 0)
-		h->direct = open(path_of(x, f->name), O_RDWR | O_DIRECT | O_CLOEXEC);
-	if (!sys(w, "open O_DIRECT", h->direct >= 0))
-		return false;
-	for (; from < off + len; from += BUF) {
-		want = f->size - from < BUF ? f->size - from : BUF;
-		got = pread(h->direct, w->buf, BUF, (off_t)from);
-		if (got != (ssize_t)want)
-			return fsx_bad(x, "O_DIRECT read of %s %#zx+%#lx: %zd, not %zu (%s)", f->name, from, BUF, got,
-				       want, strerror(errno));
-		if (!fsx_same(x, "O_DIRECT read", f, from, w->buf, want))
-			return false;
-	}
-	return true;
-}
-
-/* By loads; what the mapping does not cover, by read(2). The rest of the last page has to be zeros. */
-static bool look_map(struct fsx_worker *w, unsigned int i, size_t off, size_t len, bool window)
-{
-	struct fsx *x = w->x;
-	struct fsx_file *f = &x->file[i];
-	const struct map *m = mapping(w, i, window);
-	const char *how = window ? "window" : "kernel mapping";
-	size_t from, to, tail = (f->size + FSX_PAGE - 1) & ~(FSX_PAGE - 1);
-
-	if (x->why[0] != '\0')
-		return false;
-	if (m == NULL)
-		return true;
-	if (window ? !written_back(w, i) : !kernel_sees(w, i, off, len))
-		return false;
-	from = off > m->off ? off : m->off;
-	to = off + len < m->off + m->len ? off + len : m->off + m->len;
-	if (from >= to)
-		return look_read(w, i, off, len);
-	if (!fsx_same(x, how, f, from, m->p + (from - m->off), to - from))
-		return false;
-	if (to == f->size) {
-		for (size_t at = f->size; at < tail; at++)
-			if (m->p[at - m->off] != 0)
-				return fsx_bad(x, "%s of %s: byte %#zx behind the end %#zx is %02x", how, f->name, at,
-					       f->size, m->p[at - m->off]);
-	}
-	return look_read(w, i, off, from - off) && look_read(w, i, to, off + len - to);
-}
-
-/* lseek says what the model knows of holes and data. */
-static bool look_holes(struct fsx_worker *w, unsigned int i)
-{
-	struct fsx *x = w->x;
-	struct fsx_file *f = &x->file[i];
-	struct handle *h = use(w, i);
-	off_t at = 0, data, hole;
-
-	if (h == NULL || !written_back(w, i))
-		return false;
-	while (at < (off_t)f->size) {
-		data = lseek(h->fd, at, SEEK_DATA);
-		if (data < 0 && errno != ENXIO)
-			return sys(w, "lseek SEEK_DATA", false);
-		if (data < 0)
-			data = (off_t)f->size;
-		for (off_t b = at; b < data; b += (off_t)FSX_PAGE - b % (off_t)FSX_PAGE)
-			if (f->blk[b / (off_t)FSX_PAGE] == FSX_DATA)
-				return fsx_bad(x, "SEEK_DATA of %s from %#jx finds %#jx, but data is at %#jx", f->name,
-					       (intmax_t)at, (intmax_t)data, (intmax_t)b);
-		if (data >= (off_t)f->size)
-			break;
-		hole = lseek(h->fd, data, SEEK_HOLE);
-		if (hole <= data)
-			return fsx_bad(x, "SEEK_HOLE of %s from %#jx: %jd (%s)", f->name, (intmax_t)data,
-				       (intmax_t)hole, strerror(errno));
-		for (off_t b = data; b < hole; b += (off_t)FSX_PAGE - b % (off_t)FSX_PAGE)
-			if (f->blk[b / (off_t)FSX_PAGE] == FSX_HOLE)
-				return fsx_bad(x, "data of %s from %#jx to %#jx, but a hole is at %#jx", f->name,
-					       (intmax_t)data, (intmax_t)hole, (intmax_t)b);
-		at = hole;
-	}
-	return true;
-}
-
-static bool look_stat(struct fsx_worker *w, unsigned int i)
-{
-	struct fsx *x = w->x;
-	const struct fsx_file *f = &x->file[i];
-	struct handle *h = use(w, i);
-	struct stat st;
-	uint64_t end = pt_now_ms() + 30000;
-	blkcnt_t least = 0;
-
-	for (size_t p = 0; p < FSX_PAGES; p++)
-		least += f->blk[p] == FSX_DATA ? (blkcnt_t)(FSX_PAGE / 512) : 0;
-	do {
-		if (h == NULL || !sys(w, "fstat", fstat(h->fd, &st) == 0))
-			return false;
-		if ((size_t)st.st_size != f->size)
-			return fsx_bad(x, "fstat of %s: size %#jx, should be %#zx", f->name, (intmax_t)st.st_size,
-				       f->size);
-		/* Blocks that a window allocated are announced to the kernel a moment later. */
-	} while (st.st_blocks < least && pt_now_ms() < end);
-	if (st.st_blocks < least)
-		return fsx_bad(x, "fstat of %s: %jd sectors, at least %jd are written to", f->name,
-			       (intmax_t)st.st_blocks, (intmax_t)least);
-	return true;
-}
-
-/* The file by one of the ways to look at it; a part of it when it is long, the touched part included. */
-static bool look(struct fsx_worker *w, unsigned int i, size_t off, size_t len)
-{
-	struct fsx *x = w->x;
-	const struct fsx_file *f = &x->file[i];
-	size_t lo = 0, hi = f->size, how;
-
-	if (!look_stat(w, i) || (fsx_rnd(x, 8) == 0 && !look_holes(w, i)))
-		return false;
-	if (f->size > 512 * 1024 && fsx_rnd(x, 16) != 0) {
-		lo = off > 3 * FSX_PAGE ? off - 3 * FSX_PAGE : 0;
-		hi = off + len + 3 * FSX_PAGE;
-		if (hi > f->size)
-			hi = f->size;
-		if (lo >= hi)
-			lo = hi > FSX_PAGE ? hi - FSX_PAGE : 0;
-	}
-	if (lo == hi)
-		return true;
-	how = fsx_rnd(x, 8);
-	if (how < 2)
-		return look_direct(w, i, lo, hi - lo);
-	if (how < 4 && (x->conf.may & FSX_KERNEL) != 0)
-		return look_map(w, i, lo, hi - lo, false);
-	if (how >= 4 && how < 6 && (x->conf.may & FSX_WINDOW) != 0)
-		return look_map(w, i, lo, hi - lo, true);
-	return look_read(w, i, lo, hi - lo);
-}
 
 /* --- doing --- */
 
@@ -434,7 +75,7 @@ static bool do_write(struct fsx_worker *w, unsigned int i, size_t *off, size_t *
 {
 	struct fsx *x = w->x;
 	struct fsx_file *f = &x->file[i];
-	struct handle *h = use(w, i);
+	struct handle *h = fsx_use(w, i);
 	ssize_t n;
 
 	if (h == NULL)
@@ -447,7 +88,7 @@ static bool do_write(struct fsx_worker *w, unsigned int i, size_t *off, size_t *
 	} else {
 		struct iovec v[2] = { { w->buf, *len / 3 }, { w->buf + *len / 3, *len - *len / 3 } };
 
-		if (!sys(w, "lseek", lseek(h->fd, (off_t)*off, SEEK_SET) == (off_t)*off))
+		if (!fsx_sys(w, "lseek", lseek(h->fd, (off_t)*off, SEEK_SET) == (off_t)*off))
 			return false;
 		n = writev(h->fd, v, 2);
 	}
@@ -467,13 +108,13 @@ static bool do_append(struct fsx_worker *w, unsigned int i, size_t *off, size_t 
 	if (*off + *len > x->conf.max)
 		return true;
 	fsx_log(x, "append    %s %#zx+%#zx", f->name, *off, *len);
-	fd = open(path_of(x, f->name), O_WRONLY | O_APPEND | O_CLOEXEC | (fsx_rnd(x, 4) == 0 ? O_SYNC : 0));
-	if (!sys(w, "open O_APPEND", fd >= 0))
+	fd = open(fsx_path(x, f->name), O_WRONLY | O_APPEND | O_CLOEXEC | (fsx_rnd(x, 4) == 0 ? O_SYNC : 0));
+	if (!fsx_sys(w, "open O_APPEND", fd >= 0))
 		return false;
 	fsx_fill(x, w->buf, *len);
 	n = write(fd, w->buf, *len);
 	wrote(f, *off, w->buf, *len);
-	if (!sys(w, "close", close(fd) == 0))
+	if (!fsx_sys(w, "close", close(fd) == 0))
 		return false;
 	return n == (ssize_t)*len || fsx_bad(x, "append: %zd of %zu: %s", n, *len, strerror(errno));
 }
@@ -482,14 +123,14 @@ static bool do_direct(struct fsx_worker *w, unsigned int i, size_t *off, size_t 
 {
 	struct fsx *x = w->x;
 	struct fsx_file *f = &x->file[i];
-	struct handle *h = use(w, i);
+	struct handle *h = fsx_use(w, i);
 	ssize_t n;
 
 	if (h == NULL)
 		return false;
 	if (h->direct < 0)
-		h->direct = open(path_of(x, f->name), O_RDWR | O_DIRECT | O_CLOEXEC);
-	if (!sys(w, "open O_DIRECT", h->direct >= 0))
+		h->direct = open(fsx_path(x, f->name), O_RDWR | O_DIRECT | O_CLOEXEC);
+	if (!fsx_sys(w, "open O_DIRECT", h->direct >= 0))
 		return false;
 	range(x, f, x->conf.max, BUF / 2, off, len);
 	*off &= ~(FSX_PAGE - 1);
@@ -507,7 +148,7 @@ static bool do_truncate(struct fsx_worker *w, unsigned int i, size_t *off, size_
 {
 	struct fsx *x = w->x;
 	struct fsx_file *f = &x->file[i];
-	struct handle *h = use(w, i);
+	struct handle *h = fsx_use(w, i);
 	int how = (int)fsx_rnd(x, 16), fd, rc;
 
 	if (h == NULL)
@@ -519,15 +160,15 @@ static bool do_truncate(struct fsx_worker *w, unsigned int i, size_t *off, size_
 	fsx_log(x, "%s %s %#zx -> %#zx", how == 0 ? "O_TRUNC  " : how < 8 ? "truncate " : "ftruncate", f->name, f->size,
 		*off);
 	if (how == 0) {
-		fd = open(path_of(x, f->name), O_WRONLY | O_TRUNC | O_CLOEXEC);
+		fd = open(fsx_path(x, f->name), O_WRONLY | O_TRUNC | O_CLOEXEC);
 		rc = fd < 0 ? -1 : close(fd);
 	} else if (how < 8) {
-		rc = truncate(path_of(x, f->name), (off_t)*off);
+		rc = truncate(fsx_path(x, f->name), (off_t)*off);
 	} else {
 		rc = ftruncate(h->fd, (off_t)*off);
 	}
 	fsx_m_truncate(f, *off);
-	return sys(w, "truncate", rc == 0);
+	return fsx_sys(w, "truncate", rc == 0);
 }
 
 static bool do_fallocate(struct fsx_worker *w, unsigned int i, size_t *off, size_t *len)
@@ -542,7 +183,7 @@ static bool do_fallocate(struct fsx_worker *w, unsigned int i, size_t *off, size
 	};
 	struct fsx *x = w->x;
 	struct fsx_file *f = &x->file[i];
-	struct handle *h = use(w, i);
+	struct handle *h = fsx_use(w, i);
 	size_t m = fsx_rnd(x, PF_ARRAY_LEN(modes)), end;
 	int mode = modes[m].mode;
 
@@ -551,7 +192,7 @@ static bool do_fallocate(struct fsx_worker *w, unsigned int i, size_t *off, size
 	range(x, f, x->conf.max, x->conf.max, off, len);
 	end = *off + *len;
 	fsx_log(x, "%s %s %#zx+%#zx", modes[m].name, f->name, *off, *len);
-	if (!sys(w, "fallocate", fallocate(h->fd, mode, (off_t)*off, (off_t)*len) == 0))
+	if (!fsx_sys(w, "fallocate", fallocate(h->fd, mode, (off_t)*off, (off_t)*len) == 0))
 		return false;
 	if ((mode & FALLOC_FL_KEEP_SIZE) == 0 && end > f->size)
 		f->size = end;
@@ -569,7 +210,7 @@ static bool do_shift(struct fsx_worker *w, unsigned int i, size_t *off, size_t *
 {
 	struct fsx *x = w->x;
 	struct fsx_file *f = &x->file[i];
-	struct handle *h = use(w, i);
+	struct handle *h = fsx_use(w, i);
 	bool insert = fsx_rnd(x, 2) != 0;
 
 	if (h == NULL)
@@ -580,7 +221,7 @@ static bool do_shift(struct fsx_worker *w, unsigned int i, size_t *off, size_t *
 	if (insert ? *off >= f->size || f->size + *len > x->conf.max : *off + *len >= f->size)
 		return true;
 	fsx_log(x, "%s %s %#zx+%#zx", insert ? "insert   " : "collapse ", f->name, *off, *len);
-	if (!sys(w, "fallocate", fallocate(h->fd, insert ? FALLOC_FL_INSERT_RANGE : FALLOC_FL_COLLAPSE_RANGE,
+	if (!fsx_sys(w, "fallocate", fallocate(h->fd, insert ? FALLOC_FL_INSERT_RANGE : FALLOC_FL_COLLAPSE_RANGE,
 					   (off_t)*off, (off_t)*len) == 0))
 		return false;
 	if (insert)
@@ -597,7 +238,7 @@ static bool do_copy(struct fsx_worker *w, unsigned int i, size_t *off, size_t *l
 	struct fsx_file *f = &x->file[i];
 	unsigned int j = (unsigned int)fsx_rnd(x, x->conf.files);
 	struct fsx_file *from = &x->file[j];
-	struct handle *h = use(w, i), *hj = use(w, j);
+	struct handle *h = fsx_use(w, i), *hj = fsx_use(w, j);
 	size_t src, n;
 	loff_t in, out;
 
@@ -632,15 +273,15 @@ static bool do_store(struct fsx_worker *w, unsigned int i, size_t *off, size_t *
 {
 	struct fsx *x = w->x;
 	struct fsx_file *f = &x->file[i];
-	const struct map *m = mapping(w, i, window);
-	struct handle *h = use(w, i);
+	const struct map *m = fsx_mapping(w, i, window);
+	struct handle *h = fsx_use(w, i);
 	unsigned char *at;
 
 	if (x->why[0] != '\0')
 		return false;
 	if (m == NULL || !range_in(x, i, m->off, m->off + m->len, 200000, off, len))
 		return true;
-	if (window ? !written_back(w, i) : !kernel_sees(w, i, *off, *len))
+	if (window ? !fsx_written_back(w, i) : !fsx_kernel_sees(w, i, *off, *len))
 		return false;
 	fsx_log(x, "%s %s %#zx+%#zx", window ? "window   " : "mmap     ", f->name, *off, *len);
 	at = m->p + (*off - m->off);
@@ -652,13 +293,13 @@ static bool do_store(struct fsx_worker *w, unsigned int i, size_t *off, size_t *
 	fsx_cache(f, *off, *len, window ? FSX_STALE : FSX_DIRTY, 0);
 	switch (fsx_rnd(x, 6)) {
 	case 0:
-		if (!sys(w, "msync", msync(m->p, m->len, MS_SYNC) == 0))
+		if (!fsx_sys(w, "msync", msync(m->p, m->len, MS_SYNC) == 0))
 			return false;
 		if (!window)
 			fsx_cache(f, m->off, m->len, 0, FSX_DIRTY);
 		return true;
 	case 1:
-		if (!sys(w, "fsync", (fsx_rnd(x, 2) != 0 ? fsync(h->fd) : fdatasync(h->fd)) == 0))
+		if (!fsx_sys(w, "fsync", (fsx_rnd(x, 2) != 0 ? fsync(h->fd) : fdatasync(h->fd)) == 0))
 			return false;
 		fsx_cache(f, 0, FSX_MAX, 0, FSX_DIRTY);
 		return true;
@@ -674,8 +315,8 @@ static bool do_through(struct fsx_worker *w, unsigned int i, size_t *off, size_t
 	struct fsx_file *f = &x->file[i];
 	unsigned int j = (unsigned int)fsx_rnd(x, x->conf.files);
 	struct fsx_file *other = &x->file[j];
-	struct handle *h = use(w, i);
-	const struct map *m = mapping(w, j, true);
+	struct handle *h = fsx_use(w, i);
+	const struct map *m = fsx_mapping(w, j, true);
 	size_t at, n;
 	ssize_t got;
 
@@ -683,7 +324,7 @@ static bool do_through(struct fsx_worker *w, unsigned int i, size_t *off, size_t
 		return false;
 	if (m == NULL || !range_in(x, j, m->off, m->off + m->len, BUF, &at, &n))
 		return true;
-	if (!written_back(w, j))
+	if (!fsx_written_back(w, j))
 		return false;
 	if (fsx_rnd(x, 2) != 0) {
 		range(x, f, x->conf.max, 1, off, len);
@@ -711,13 +352,13 @@ static bool do_through(struct fsx_worker *w, unsigned int i, size_t *off, size_t
 	fsx_cache(other, at, n, FSX_STALE, 0);
 	if (got != (ssize_t)n)
 		return fsx_bad(x, "read: %zd of %zu: %s", got, n, strerror(errno));
-	return look(w, j, at, n);
+	return fsx_look(w, j, at, n);
 }
 
 static bool do_sync(struct fsx_worker *w, unsigned int i)
 {
 	struct fsx *x = w->x;
-	struct handle *h = use(w, i);
+	struct handle *h = fsx_use(w, i);
 	int how = (int)fsx_rnd(x, 4), rc;
 
 	if (h == NULL)
@@ -726,13 +367,13 @@ static bool do_sync(struct fsx_worker *w, unsigned int i)
 	rc = how == 0 ? syncfs(h->fd) : how == 1 ? fdatasync(h->fd) : fsync(h->fd);
 	if (how != 0)
 		fsx_cache(&x->file[i], 0, FSX_MAX, 0, FSX_DIRTY);
-	return sys(w, "sync", rc == 0);
+	return fsx_sys(w, "sync", rc == 0);
 }
 
 static bool do_reopen(struct fsx_worker *w, unsigned int i)
 {
 	fsx_log(w->x, "reopen    %s", w->x->file[i].name);
-	return let_go(w, &w->h[i]) && use(w, i) != NULL;
+	return fsx_let_go(w, &w->h[i]) && fsx_use(w, i) != NULL;
 }
 
 /* --- names --- */
@@ -747,7 +388,7 @@ static bool bury(struct fsx_worker *w)
 
 	if (h->gen == 0)
 		return true;
-	if (!sys(w, "fstat", fstat(h->fd, &st) == 0))
+	if (!fsx_sys(w, "fstat", fstat(h->fd, &st) == 0))
 		return false;
 	if ((size_t)st.st_size != f->size || st.st_nlink != 0)
 		return fsx_bad(x, "removed %s: size %#jx, %ju links; should be %#zx, 0", f->name, (intmax_t)st.st_size,
@@ -763,7 +404,7 @@ static bool bury(struct fsx_worker *w)
 		    !fsx_same(x, "window of removed", f, off, h->window.p + (off - h->window.off), n))
 			return false;
 	}
-	return let_go(w, h);
+	return fsx_let_go(w, h);
 }
 
 /* File @i has lost its name; this worker keeps it open. */
@@ -785,7 +426,7 @@ static bool keep_ghost(struct fsx_worker *w, unsigned int i)
 	/* A file without a name takes writes. */
 	if (f->size >= 2 * FSX_PAGE) {
 		fsx_fill(x, w->ghost_file->bytes + 100, FSX_PAGE);
-		if (!sys(w, "pwrite", pwrite(w->ghost.fd, w->ghost_file->bytes + 100, FSX_PAGE, 100) == FSX_PAGE))
+		if (!fsx_sys(w, "pwrite", pwrite(w->ghost.fd, w->ghost_file->bytes + 100, FSX_PAGE, 100) == FSX_PAGE))
 			return false;
 	}
 	return true;
@@ -798,8 +439,8 @@ static bool create(struct fsx_worker *w, unsigned int i)
 
 	fsx_m_create(x, &x->file[i]);
 	fsx_log(x, "create    %s", x->file[i].name);
-	fd = open(path_of(x, x->file[i].name), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-	return sys(w, x->file[i].name, fd >= 0) && sys(w, "close", close(fd) == 0);
+	fd = open(fsx_path(x, x->file[i].name), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	return fsx_sys(w, x->file[i].name, fd >= 0) && fsx_sys(w, "close", close(fd) == 0);
 }
 
 static bool do_name(struct fsx_worker *w, unsigned int i)
@@ -814,7 +455,7 @@ static bool do_name(struct fsx_worker *w, unsigned int i)
 	case 0:		/* to a name that is free */
 		(void)snprintf(name, sizeof name, "d%u/m%u", x->step / 3 % 2, ++x->serial);
 		fsx_log(x, "rename    %s to %s", f->name, name);
-		if (!sys(w, "rename", rename(path_of(x, f->name), path_of(x, name)) == 0))
+		if (!fsx_sys(w, "rename", rename(fsx_path(x, f->name), fsx_path(x, name)) == 0))
 			return false;
 		memcpy(f->name, name, sizeof name);
 		return true;
@@ -822,7 +463,7 @@ static bool do_name(struct fsx_worker *w, unsigned int i)
 		if (i == j)
 			return true;
 		fsx_log(x, "exchange  %s and %s", f->name, other->name);
-		if (!sys(w, "renameat2", renameat2(AT_FDCWD, path_of(x, f->name), AT_FDCWD, path_of(x, other->name),
+		if (!fsx_sys(w, "renameat2", renameat2(AT_FDCWD, fsx_path(x, f->name), AT_FDCWD, fsx_path(x, other->name),
 						   RENAME_EXCHANGE) == 0))
 			return false;
 		memcpy(name, f->name, sizeof name);
@@ -833,7 +474,7 @@ static bool do_name(struct fsx_worker *w, unsigned int i)
 		if (i == j)
 			return true;
 		fsx_log(x, "rename    %s over %s", f->name, other->name);
-		if (!sys(w, "rename", rename(path_of(x, f->name), path_of(x, other->name)) == 0))
+		if (!fsx_sys(w, "rename", rename(fsx_path(x, f->name), fsx_path(x, other->name)) == 0))
 			return false;
 		memcpy(name, other->name, sizeof name);
 		if (!keep_ghost(w, j) || !create(w, j))
@@ -842,7 +483,7 @@ static bool do_name(struct fsx_worker *w, unsigned int i)
 		return true;
 	default:
 		fsx_log(x, "unlink    %s", f->name);
-		return sys(w, "unlink", unlink(path_of(x, f->name)) == 0) && keep_ghost(w, i) && create(w, i);
+		return fsx_sys(w, "unlink", unlink(fsx_path(x, f->name)) == 0) && keep_ghost(w, i) && create(w, i);
 	}
 }
 
@@ -881,17 +522,17 @@ bool fsx_worker_step(struct fsx_worker *w)
 		ok = do_shift(w, i, &off, &len);
 	if (ok && fsx_rnd(x, 64) == 0)
 		ok = bury(w);
-	return ok && look(w, i, off, len);
+	return ok && fsx_look(w, i, off, len);
 }
 
 bool fsx_worker_sync(struct fsx_worker *w, bool all)
 {
 	for (unsigned int i = 0; i < w->x->conf.files; i++) {
-		struct handle *h = use(w, i);
+		struct handle *h = fsx_use(w, i);
 
-		if (h == NULL || !written_back(w, i))
+		if (h == NULL || !fsx_written_back(w, i))
 			return false;
-		if (all && !sys(w, "fsync", fsync(h->fd) == 0))
+		if (all && !fsx_sys(w, "fsync", fsync(h->fd) == 0))
 			return false;
 	}
 	return true;
@@ -902,54 +543,9 @@ bool fsx_worker_end(struct fsx_worker *w)
 	bool ok = bury(w);
 
 	for (unsigned int i = 0; i < w->x->conf.files; i++)
-		ok = let_go(w, &w->h[i]) && ok;
+		ok = fsx_let_go(w, &w->h[i]) && ok;
 	free(w->ghost_file);
 	free(w->buf);
 	free(w);
 	return ok;
-}
-
-/* --- from outside --- */
-
-static bool only_our_names(struct fsx *x)
-{
-	unsigned int seen = 0;
-
-	for (unsigned int d = 0; d < 2; d++) {
-		char dir[8], name[FSX_NAME * 2];
-		const struct dirent *e;
-		DIR *s;
-
-		(void)snprintf(dir, sizeof dir, "d%u", d);
-		s = opendir(path_of(x, dir));
-		if (s == NULL)
-			return fsx_bad(x, "%s: %s", dir, strerror(errno));
-		while ((e = readdir(s)) != NULL) {
-			bool known = e->d_name[0] == '.';
-
-			(void)snprintf(name, sizeof name, "%s/%.32s", dir, e->d_name);
-			for (unsigned int i = 0; i < x->conf.files && !known; i++)
-				known = strcmp(name, x->file[i].name) == 0;
-			seen += e->d_name[0] != '.';
-			if (!known) {
-				(void)closedir(s);
-				return fsx_bad(x, "%s should not be there", name);
-			}
-		}
-		(void)closedir(s);
-	}
-	return seen == x->conf.files || fsx_bad(x, "%u names, should be %u", seen, x->conf.files);
-}
-
-bool fsx_check_all(struct fsx *x)
-{
-	struct fsx_worker *w = fsx_worker_new(x, 99);
-	bool ok;
-
-	if (w == NULL)
-		return fsx_bad(x, "no memory");
-	ok = only_our_names(x);
-	for (unsigned int i = 0; i < x->conf.files && ok; i++)
-		ok = look_stat(w, i) && look_holes(w, i) && look_read(w, i, 0, x->file[i].size);
-	return fsx_worker_end(w) && ok;
 }
