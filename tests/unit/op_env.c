@@ -232,3 +232,11 @@ int op_lookup(struct op_env *e, uint64_t dir, const char *name, uint64_t *ino)
 
 	return entry_out(e, pf_op_lookup(e->fs, dir, name, &entry), &entry, ino);
 }
+
+uint64_t op_blocks(struct op_env *e, uint64_t ino)
+{
+	struct stat st = { 0 };
+
+	CU_ASSERT_EQUAL_FATAL(pf_op_getattr(e->fs, ino, &st, NULL), 0);
+	return (uint64_t)st.st_blocks / (PF_BLK_SIZE / 512);
+}

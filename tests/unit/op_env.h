@@ -26,6 +26,9 @@ void op_env_close(struct op_env *e);
 /* Only check: the filesystem is not mounted. */
 void op_env_fsck(const struct op_env *e);
 
+/* Blocks that an inode has, as stat(2) shows them. */
+uint64_t op_blocks(struct op_env *e, uint64_t ino);
+
 /* Requests, waited for. */
 ssize_t op_write(struct op_env *e, uint64_t ino, uint64_t off, const void *buf, size_t len);
 ssize_t op_append(struct op_env *e, uint64_t ino, const void *buf, size_t len);
