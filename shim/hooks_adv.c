@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* hooks_adv.c - msync and madvise as the program sees them. */
+/* hooks_adv.c - msync, madvise, and fsync as far as windows care, as the program sees them. */
 #include "hooks.h"
 
 #include <errno.h>
@@ -153,6 +153,82 @@ static int guard_in_crew(void *arg)
 	sh_unlock(&old);
 	return 0;
 }
+
+/* ---- fsync: the same, of the whole file ---- */
+
+static int guard_file_in_crew(void *arg)
+{
+	struct sh_file *f = arg;
+	sh_sigs old;
+
+	sh_lock(&old);
+	for (struct sh_slot *sl = f->slots; sl != NULL; sl = sl->sl_fnext) {
+		if (!sl->sl_stored)
+			continue;
+		sl->sl_stored = false;
+		for (struct sh_vma *v = f->vmas; v != NULL; v = v->fnext)
+			if (v->prot & PROT_WRITE)
+				sh_map_guard(v, sl->sl_chunk << PF_CHUNK_SHIFT, PF_CHUNK_SIZE);
+	}
+	sh_unlock(&old);
+	return 0;
+}
+
+static void guard_file(int fd)
+{
+	struct sh_file *f = NULL;
+	bool stored = false;
+	struct stat st;
+	sh_sigs old;
+
+	if (!sh.guard || sh_sys(SYS_fstat, fd, &st) != 0 || !S_ISREG(st.st_mode))
+		return;
+	sh_lock(&old);
+	for (struct sh_session *s = sh.sessions; s != NULL && f == NULL; s = s->next) {
+		f = sh_file_by_ino(s, st.st_ino);
+		if (f != NULL && (f->dev != st.st_dev || !sh_can_guard(s)))
+			f = NULL;
+	}
+	for (struct sh_slot *sl = f != NULL ? f->slots : NULL; sl != NULL; sl = sl->sl_fnext)
+		stored |= sl->sl_stored;
+	if (stored)
+		f->refs++;
+	sh_unlock(&old);
+	if (!stored)
+		return;
+	(void)sh_crew_call(guard_file_in_crew, f);
+	sh_file_put(f);
+}
+
+PF_EXPORT int fsync(int fd)
+{
+	int saved = errno;
+	long r;
+
+	if (sh_hook_any())
+		guard_file(fd);
+	errno = saved;
+	if (sh_real.fsync != NULL)
+		return sh_real.fsync(fd);
+	r = sh_sys(SYS_fsync, fd);
+	return r < 0 ? sh_hook_fail((int)r) : 0;
+}
+
+PF_EXPORT int fdatasync(int fd)
+{
+	int saved = errno;
+	long r;
+
+	if (sh_hook_any())
+		guard_file(fd);
+	errno = saved;
+	if (sh_real.fdatasync != NULL)
+		return sh_real.fdatasync(fd);
+	r = sh_sys(SYS_fdatasync, fd);
+	return r < 0 ? sh_hook_fail((int)r) : 0;
+}
+
+/* ---- msync ---- */
 
 PF_EXPORT int msync(void *addr, size_t len, int flags)
 {

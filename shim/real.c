@@ -29,6 +29,8 @@ void sh_real_init(void)
 	load(&sh_real.mremap, "mremap");
 	load(&sh_real.mprotect, "mprotect");
 	load(&sh_real.msync, "msync");
+	load(&sh_real.fsync, "fsync");
+	load(&sh_real.fdatasync, "fdatasync");
 	load(&sh_real.madvise, "madvise");
 	load(&sh_real.mlockall, "mlockall");
 	load(&sh_real.munlockall, "munlockall");

@@ -79,6 +79,8 @@ struct sh_real {
 	void *(*mremap)(void *, size_t, size_t, int, ...);
 	int (*mprotect)(void *, size_t, int);
 	int (*msync)(void *, size_t, int);
+	int (*fsync)(int);
+	int (*fdatasync)(int);
 	int (*madvise)(void *, size_t, int);
 	int (*mlockall)(int);
 	int (*munlockall)(void);

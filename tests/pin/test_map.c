@@ -191,6 +191,12 @@ static void store_moves_times(void)
 	p[0] = 'T';					/* the first after a sync */
 	b = times(fd);
 	CU_ASSERT(moved(&a, &b));
+	PT_EQ(fsync(fd), 0);
+	a = times(fd);
+	CU_ASSERT(!moved(&a, &b));
+	p[1] = 'T';
+	b = times(fd);
+	CU_ASSERT(moved(&a, &b));
 	PT_EQ(msync(p, PAGE, MS_ASYNC), 0);
 	p[0] = 'U';
 	a = times(fd);
