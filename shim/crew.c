@@ -149,16 +149,13 @@ void sh_name_thread(const char *name)
 }
 
 /* epoll, for poll(2) refuses more descriptors than RLIMIT_NOFILE allows by now. A socket that is closed leaves by itself. */
-static void watch_sessions(int ep)
+static void watch_sessions(void)
 {
-	struct epoll_event ev = { .events = EPOLLIN };
 	sh_sigs old;
 
 	sh_lock(&old);
-	for (struct sh_session *s = sh.sessions; s != NULL && !s->watched; s = s->next) {
-		ev.data.ptr = s;
-		s->watched = !atomic_load(&s->lost) && sh_sys(SYS_epoll_ctl, ep, EPOLL_CTL_ADD, s->fd, &ev) == 0;
-	}
+	for (struct sh_session *s = sh.sessions; s != NULL && !s->watched; s = s->next)
+		s->watched = sh_session_watch(s);
 	sh_unlock(&old);
 }
 
@@ -172,7 +169,7 @@ static void *serve_main(void *arg)
 	for (;;) {
 		if (atomic_load(&sh.stuck) != 0)
 			give_up();
-		watch_sessions(sh.epoll);
+		watch_sessions();
 		n = sh_sys(SYS_epoll_wait, sh.epoll, ev, SERVE_EVENTS, sh_serve_timeout_ms());
 		if (refusal(n)) {
 			fail("epoll_wait(2)", n);

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -320,6 +321,113 @@ int sh_session_get(const char *sock, struct sh_session **out)
 	return 0;
 }
 
+/* ---- sending, when serve knows the socket ---- */
+
+/*
+ * Nobody waits in send(2). The daemon reads no further while too much of what it has said lies unread, and it is serve
+ * that reads: if that, or whoever holds a lock that it needs, waited for the daemon to read, both would wait for ever.
+ */
+struct sh_tx {
+	struct sh_tx *next;
+	size_t at, len;
+	unsigned char bytes[];
+};
+
+static int tell_epoll(struct sh_session *s, int op)
+{
+	struct epoll_event ev = { .events = EPOLLIN | (s->txq != NULL ? (uint32_t)EPOLLOUT : 0), .data.ptr = s };
+
+	return (int)sh_sys(SYS_epoll_ctl, sh.epoll, op, s->fd, &ev);
+}
+
+bool sh_session_watch(struct sh_session *s)
+{
+	bool watched;
+
+	pthread_mutex_lock(&s->tx);
+	watched = !atomic_load(&s->lost) && tell_epoll(s, EPOLL_CTL_ADD) == 0;
+	pthread_mutex_unlock(&s->tx);
+	return watched;
+}
+
+/* tx is held. */
+static int post(struct sh_session *s, uint32_t op, uint64_t unique, const void *body, size_t len)
+{
+	struct fuse_in_header h = {
+		.len = (uint32_t)(sizeof h + len), .opcode = op, .unique = unique, .pid = (uint32_t)sh.pid,
+	};
+	struct iovec iov[2] = {
+		{ .iov_base = &h, .iov_len = sizeof h },
+		{ .iov_base = (void *)(uintptr_t)body, .iov_len = len },
+	};
+	struct msghdr m = { .msg_iov = iov, .msg_iovlen = len ? 2 : 1 };
+	struct sh_tx *t;
+	bool first = s->txq == NULL;
+	long r = 0;
+	int err;
+
+	if (first) {
+		do
+			r = sh_sys(SYS_sendmsg, s->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+		while (r == -EINTR);
+		if (r < 0 && r != -EAGAIN)
+			return (int)r;
+		if (r == (long)h.len)
+			return 0;
+	}
+	t = sh_alloc(sizeof *t + h.len);
+	if (t == NULL)
+		return -ENOMEM;
+	t->at = r > 0 ? (size_t)r : 0;
+	t->len = h.len;
+	memcpy(t->bytes, &h, sizeof h);
+	if (len)
+		memcpy(t->bytes + sizeof h, body, len);
+	if (first)
+		s->txq_tail = &s->txq;
+	*s->txq_tail = t;
+	s->txq_tail = &t->next;
+	/* A session that is not watched yet will be, with the queue. */
+	err = first ? tell_epoll(s, EPOLL_CTL_MOD) : 0;
+	return err == -ENOENT ? 0 : err;
+}
+
+static void tx_drop(struct sh_session *s)
+{
+	struct sh_tx *t;
+
+	while ((t = s->txq) != NULL) {
+		s->txq = t->next;
+		sh_free(t, sizeof *t + t->len);
+	}
+}
+
+/* tx is held: what the socket takes now. */
+static void tx_flush(struct sh_session *s)
+{
+	struct sh_tx *t;
+	long r;
+
+	while ((t = s->txq) != NULL) {
+		r = sh_sys(SYS_sendto, s->fd, t->bytes + t->at, t->len - t->at, MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
+		if (r == -EINTR)
+			continue;
+		if (r == -EAGAIN)
+			return;
+		if (r < 0) {
+			tx_drop(s);		/* the end shows on the reading side */
+			(void)sh_sys(SYS_shutdown, s->fd, SHUT_RDWR);
+			break;
+		}
+		t->at += (size_t)r;
+		if (t->at < t->len)
+			return;
+		s->txq = t->next;
+		sh_free(t, sizeof *t + t->len);
+	}
+	(void)tell_epoll(s, EPOLL_CTL_MOD);
+}
+
 /* ---- requests ---- */
 
 static void pend_add(struct sh_session *s, struct sh_req *r)
@@ -364,7 +472,7 @@ int sh_send(struct sh_session *s, struct sh_req *r, uint32_t op, const void *bod
 	if (lost)
 		return -ENOTCONN;
 	pthread_mutex_lock(&s->tx);
-	err = s->fd < 0 ? 0 : put(s, op, unique, body, len);
+	err = s->fd < 0 ? 0 : post(s, op, unique, body, len);
 	if (err)
 		(void)sh_sys(SYS_shutdown, s->fd, SHUT_RDWR);	/* serve sees the end and finishes what is pending */
 	pthread_mutex_unlock(&s->tx);
@@ -443,6 +551,7 @@ void sh_session_lose(struct sh_session *s, const char *why)
 	/* Last: when the daemon's side sees this end, nothing of the device is open or mapped here, unless it
 	 * is pinned. */
 	pthread_mutex_lock(&s->tx);
+	tx_drop(s);
 	(void)sh_sys(SYS_close, s->fd);
 	s->fd = -1;
 	pthread_mutex_unlock(&s->tx);
@@ -502,6 +611,10 @@ void sh_session_input(struct sh_session *s)
 
 	if (atomic_load(&s->lost))
 		return;
+	pthread_mutex_lock(&s->tx);
+	if (s->txq != NULL)
+		tx_flush(s);
+	pthread_mutex_unlock(&s->tx);
 	r = sh_sys(SYS_recvfrom, s->fd, s->rx + s->rx_len, SH_RX_BYTES - s->rx_len, MSG_DONTWAIT, NULL, NULL);
 	if (r == -EAGAIN || r == -EINTR)
 		return;

@@ -293,6 +293,7 @@ struct sh_session {
 	uint64_t pass_ns, wake_ns;		/* next pass of the worker; next time to look, 0: none */
 
 	pthread_mutex_t tx;
+	struct sh_tx *txq, **txq_tail;		/* what the socket has not taken yet; tx */
 	pthread_mutex_t pend_lock;
 	struct sh_req *pend[SH_PEND];
 	_Atomic uint64_t unique;
@@ -435,7 +436,8 @@ int sh_session_get(const char *sock, struct sh_session **out);	/* crew only */
 int sh_send(struct sh_session *s, struct sh_req *r, uint32_t op, const void *body, size_t len);
 /* Send and wait; crew only (program: through sh_crew_call with a waiter of its own). */
 int sh_rpc(struct sh_session *s, uint32_t op, const void *in, size_t len, void *out, size_t out_len);
-void sh_session_input(struct sh_session *s);		/* serve: the socket is readable */
+void sh_session_input(struct sh_session *s);		/* serve: something happened on the socket */
+bool sh_session_watch(struct sh_session *s);		/* serve: have epoll tell of it; lock held */
 void sh_session_release(struct sh_session *s);
 void sh_session_lose(struct sh_session *s, const char *why);	/* serve */
 
