@@ -344,7 +344,7 @@ static void judge(void *arg, struct pf_pm *pm, unsigned int fence)
 	if (!see(j, pm, fence))
 		return;
 	/* Which takes its time: not for every image where all is well with each. */
-	used = j->quiet || j->images % 4 == 0 ? copy_of(pm) : NULL;
+	used = j->quiet || j->images % 8 == 0 ? copy_of(pm) : NULL;
 	mend(j, pm, fence, "a second repair loses something");
 	if (used == NULL)
 		return;
