@@ -88,11 +88,11 @@ $(call test_bin,pin prog): $(B)/tests/%: $(B)/obj/tests/%.o \
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) -L$(B) -lpinfs -Wl,-rpath,'$$ORIGIN/../..' \
 		$(JSON_LIBS) $(LIBS_$(@F)) $(CUNIT_LIBS) $(PMEM_LIBS) -lpthread
 
-# Programs that know nothing of the library.
+# Programs that know nothing of the library. No sanitizer can be linked statically.
 $(B)/tests/pin/alone.dyn $(B)/tests/pin/alone.static: tests/pin/alone/alone.c
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(call flags,$<) $(if $(filter %.static,$@),-static -DALONE_STATIC) -o $@ $<
+	$(Q)$(CC) $(if $(filter %.static,$@),$(filter-out $(SAN),$(call flags,$<)) -static -DALONE_STATIC,$(call flags,$<)) -o $@ $<
 $(B)/tests/pin/test_confined: | $(B)/tests/pin/alone.dyn $(B)/tests/pin/alone.static
 
 # Windows beside mappings of ext4.
