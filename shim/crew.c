@@ -207,39 +207,6 @@ void sh_crew_kick(struct sh_slot *sl)
 	crew_ring();
 }
 
-/* Runs @fn for a call that may take for ever. */
-static void *long_main(void *arg)
-{
-	struct sh_call *c = arg;
-
-	sh_is_crew = true;
-	sh_name_thread("pinfs-call");
-	sh_wake(&c->w, c->fn(c->arg));
-	return NULL;
-}
-
-static int spawn_long(void *arg)
-{
-	return spawn(long_main, arg);
-}
-
-int sh_crew_call_long(int (*fn)(void *), void *arg)
-{
-	struct sh_call *c = sh_alloc(sizeof *c);
-	int err = -ENOMEM;
-
-	if (c == NULL)
-		return err;
-	c->fn = fn;
-	c->arg = arg;
-	sh_wait_init(&c->w);
-	err = sh_crew_call(spawn_long, c);
-	if (err == 0)
-		err = sh_wait(&c->w);
-	sh_free(c, sizeof *c);
-	return err;
-}
-
 void sh_want_ring(struct sh_want *w)
 {
 	sh_want_push(w);

@@ -290,20 +290,33 @@ PF_EXPORT int msync(void *addr, size_t len, int flags)
 struct punch {
 	struct sh_file *f;
 	uint64_t foff, len;
+	void *at;			/* the kernel's own mapping of the range */
 };
 
-static int punch(void *arg)
+static int map_in_crew(void *arg)
 {
 	struct punch *p = arg;
 
-	return (int)sh_sys(SYS_fallocate, p->f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, p->foff, p->len);
+	p->at = sh_mmap(NULL, p->len, PROT_NONE, MAP_SHARED | MAP_NORESERVE, p->f->fd, p->foff);
+	return sh_mmap_err(p->at);
 }
 
 /*
- * MADV_REMOVE is a hole in the *file*. The punch may have to wait for pins, which the crew must not, and a
- * descriptor lent to this thread would, when closed, take the process's POSIX locks on the file with it: so it
- * gets a thread of its own there.
+ * MADV_REMOVE is a hole in the *file*. It may have to wait for pins, which a signal to this thread ends; so this thread
+ * has to ask, but it has no descriptor of the file, and to lend it one would, when that is closed, take the process's
+ * POSIX locks with it. A mapping that the crew makes for the purpose is as good as a descriptor.
  */
+static int punch(struct punch *p)
+{
+	int err = sh_crew_call(map_in_crew, p);
+
+	if (err)
+		return err;
+	err = (int)sh_sys(SYS_madvise, p->at, p->len, MADV_REMOVE);
+	(void)sh_sys(SYS_munmap, p->at, p->len);
+	return err;
+}
+
 static int remove_range(uint64_t lo, uint64_t hi)
 {
 	struct punch p;
@@ -323,7 +336,7 @@ static int remove_range(uint64_t lo, uint64_t hi)
 		sh_unlock(&old);
 		if (err)
 			return err;
-		err = sh_crew_call_long(punch, &p);
+		err = punch(&p);
 		sh_file_put(p.f);
 		if (err)
 			return err;

@@ -415,7 +415,6 @@ int sh_engine_start(void);		/* idempotent; -errno */
 void sh_name_thread(const char *name);	/* "pinfs-...": for people, and the daemon knows which threads are ours */
 int sh_crew_call(int (*fn)(void *), void *arg);	/* program -> crew, waits */
 int sh_crew_post(int (*fn)(void *), void *arg);		/* does not wait; in order with later calls; -ENOMEM */
-int sh_crew_call_long(int (*fn)(void *), void *arg);	/* the same in a thread of its own: @fn may block for long */
 void sh_crew_kick(struct sh_slot *sl);	/* does not wait */
 void sh_serve_bell(void);		/* crew's table only */
 int sh_crew_take_fd(int tid, int fd);	/* crew: copy a descriptor of a program's thread; -errno */

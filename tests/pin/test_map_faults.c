@@ -23,6 +23,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -398,6 +399,56 @@ out:
 	pt_fs_end(fs);
 }
 
+/* ---- MADV_REMOVE waits for pins, and a signal ends the wait ---- */
+
+static int hold_page(void *arg)
+{
+	const int *fds = arg;				/* file, pipe */
+	char *p = mmap(NULL, PAGE, RW, MAP_SHARED, fds[0], 0);
+	struct pinfs_pin *pin;
+
+	if (p == MAP_FAILED || pinfs_pin(p, PAGE, PINFS_PIN_WRITE, &pin) != 0 || write(fds[1], "x", 1) != 1)
+		return 1;
+	for (;;)
+		pause();
+}
+
+static void on_alarm(int sig)
+{
+	(void)sig;
+}
+
+static void remove_interrupted(void)
+{
+	struct itimerval often = { { 0, 100000 }, { 0, 100000 } }, off = { { 0, 0 }, { 0, 0 } };
+	struct sigaction sa = { .sa_handler = on_alarm }, old;
+	struct pt_fs *fs = pt_fs_start("16M", NULL);
+	int fd = file(fs, "f", 4 * PAGE), io[2], fds[2];
+	char *p = map(fd, 4 * PAGE, RW, MAP_SHARED), c;
+	pid_t holder;
+
+	memset(p, 'o', 4 * PAGE);
+	CU_ASSERT_FATAL(pipe(io) == 0);
+	fds[0] = fd;
+	fds[1] = io[1];
+	holder = pt_fork(hold_page, fds);
+	PT_EQ(read(io[0], &c, 1), 1);
+	sigaction(SIGALRM, &sa, &old);
+	setitimer(ITIMER_REAL, &often, NULL);
+	PT_FAILS(madvise(p, 4 * PAGE, MADV_REMOVE), EINTR);
+	setitimer(ITIMER_REAL, &off, NULL);
+	sigaction(SIGALRM, &old, NULL);
+	CU_ASSERT(all(p, 4 * PAGE, 'o'));
+	pt_kill(holder);
+	PT_EQ(madvise(p, 4 * PAGE, MADV_REMOVE), 0);
+	CU_ASSERT(all(p, 4 * PAGE, 0));
+	close(io[0]);
+	close(io[1]);
+	munmap(p, 4 * PAGE);
+	close(fd);
+	pt_fs_end(fs);
+}
+
 /* ---- no execution, no inheritance ---- */
 
 static void no_exec(void)
@@ -457,6 +508,7 @@ int main(int argc, char **argv)
 		{ "copies that are dropped", copies_dropped, 0 },
 		{ "thousands of mappings", thousands, 0 },
 		{ "io_uring", ring, 0 },
+		{ "MADV_REMOVE, interrupted", remove_interrupted, 0 },
 		{ "noexec", no_exec, 0 },
 		{ "MADV_DONTFORK", not_inherited, 0 },
 	};
