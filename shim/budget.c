@@ -24,7 +24,7 @@
  *
  * ALL PINNED. Nothing can be taken back, and whoever holds the pins may be waiting for this very fault. Most pins are
  * short, so the wants stay for REFUSE_NS, looked at with every unpin; then they fail: a fault with SIGBUS, a pin with
- * EBUSY.
+ * EBUSY. Where pins end, but new ones are always faster than we, that takes HOPE_NS.
  */
 #include "sh.h"
 
@@ -33,6 +33,7 @@
 
 #define MS UINT64_C(1000000)
 #define REFUSE_NS (1000 * MS)		/* libpinfs(7) and pinfs_pin(3) say so */
+#define HOPE_NS (10 * REFUSE_NS)
 #define BATCH 10U			/* slots taken back ahead of need in one pass */
 #define PASS_NS (1 * MS)		/* between two passes */
 #define YOUNG_NS (1 * MS)		/* not taken back ahead of need */
@@ -196,8 +197,10 @@ static void refuse(struct sh_session *s, uint64_t now)
 
 	s->starved_tail = &s->starved;
 	while ((w = *p) != NULL) {
-		uint64_t end = pf_max64(w->since_ns, s->pinned_ns) + REFUSE_NS;
+		uint64_t end = pf_max64(w->since_ns, s->stuck_ns) + HOPE_NS;
 
+		if (s->pinned_ns != 0)
+			end = pf_min64(end, pf_max64(w->since_ns, s->pinned_ns) + REFUSE_NS);
 		if (end > now) {
 			wake_at(s, end);
 			s->starved_tail = &w->next;
@@ -229,15 +232,18 @@ static void feed(struct sh_session *s, uint64_t now)
 	}
 	if (p == PICK_LATER)
 		wake_at(s, when);
-	if (p != PICK_NONE) {
+	if (p != PICK_NONE)
 		s->pinned_ns = 0;
-	} else if (s->nstarved > 0) {
-		if (s->pinned_ns == 0)
-			s->pinned_ns = now;
+	else if (s->pinned_ns == 0)
+		s->pinned_ns = now;
+	if (s->stuck_ns == 0)
+		s->stuck_ns = s->pinned_ns;
+	if (s->stuck_ns != 0)
 		refuse(s, now);
-	}
-	if (s->nstarved == 0)
+	if (s->nstarved == 0) {
+		s->stuck_ns = 0;
 		watch_pins(s, false);
+	}
 }
 
 static void put_last(struct sh_session *s, struct sh_want *w)
@@ -256,6 +262,7 @@ struct sh_slot *sh_budget_slot(struct sh_file *f, uint64_t chunk, struct sh_want
 	if (s->starved == NULL || s->draining || (sh.budget_test & SH_TEST_UNFAIR))
 		sl = sh_slot_new(f, chunk);
 	if (sl != NULL) {
+		s->stuck_ns = 0;
 		ghost_look(s, f, chunk);
 		look_ahead(s, sh_now_ns());
 		return sl;

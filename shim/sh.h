@@ -290,6 +290,7 @@ struct sh_session {
 	struct sh_ghost *ghost;			/* chunks that were taken back ahead of need */
 	uint32_t ghost_mask;
 	uint64_t pinned_ns;			/* since when all slots are pinned; 0: they are not */
+	uint64_t stuck_ns;			/* when they first were since anybody got one; 0: they were not */
 	uint64_t pass_ns, wake_ns;		/* next pass of the worker; next time to look, 0: none */
 
 	pthread_mutex_t tx;
