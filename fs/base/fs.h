@@ -68,6 +68,7 @@ struct pf_lay;		/* share/layout.h */
 struct pf_icache;	/* obj/inode.h */
 struct pf_orph;		/* obj/orphan.h */
 struct pf_reap;		/* obj/reap.h */
+struct pf_aheads;	/* obj/ahead.h */
 
 struct pf_fs {
 	struct pf_opts opts;
@@ -96,6 +97,7 @@ struct pf_fs {
 	struct pf_icache *icache;
 	struct pf_orph *orph;
 	struct pf_reap *reap;
+	struct pf_aheads *ahead;
 };
 
 /* The mount's policy as it is now, and another one. Any locks may be held. */

@@ -58,6 +58,7 @@ static struct pf_inode **bucket_of(struct shard *s, uint64_t ino)
 int pf_icache_init(struct pf_fs *fs)
 {
 	struct pf_icache *c = calloc(1, sizeof *c);
+	int err;
 
 	if (c == NULL)
 		return -ENOMEM;
@@ -69,7 +70,8 @@ int pf_icache_init(struct pf_fs *fs)
 			abort();
 	}
 	fs->icache = c;
-	return pf_reap_init(fs);
+	err = pf_reap_init(fs);
+	return err != 0 ? err : pf_ahead_init(fs);
 }
 
 struct pf_mutex *pf_icache_name_lock(struct pf_fs *fs)
@@ -361,6 +363,8 @@ static void unused(struct shard *s, struct pf_inode *ip)
 	struct pf_fs *fs = ip->fs;
 	struct pf_inode *gone = NULL;
 
+	if (ip->ahead != NULL)
+		pf_ahead_drop(ip);
 	if (pf_inode_nlink(ip) == 0 ? ip->nlookup != 0 : ip->opens != 0) {	/* the kernel has it open */
 		pf_mutex_unlock(&s->lock);
 		return;
@@ -456,6 +460,7 @@ void pf_icache_fini(struct pf_fs *fs)
 	if (c == NULL)
 		return;
 	pf_reap_fini(fs);
+	pf_ahead_fini(fs);
 	for (unsigned int i = 0; i < SHARDS; i++) {
 		struct shard *s = &c->shard[i];
 

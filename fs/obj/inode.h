@@ -19,6 +19,7 @@
 
 #include <linux/fs.h>
 #include <sys/stat.h>
+#include "obj/ahead.h"
 #include "share/layout.h"
 #include "space/bmap.h"
 
@@ -47,6 +48,8 @@ struct pf_inode {
 	bool dax;			/* S_DAX */
 	bool dax_fresh;			/* this life's mode may not be that of the pages which the kernel has */
 	uint64_t opens;			/* files that the kernel has open; counted under dax=inode */
+
+	struct pf_ahead *ahead;		/* the windows of ahead.c, under its lock; set and freed by who has the inode */
 
 	struct pf_mutex win_lock;	/* LEAF */
 	uint64_t win_lo, win_hi;	/* bytes that may have been stored to through windows since the last fsync */

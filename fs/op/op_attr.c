@@ -312,6 +312,7 @@ int pf_op_statfs(struct pf_fs *fs, struct statvfs *st)
 		return err;
 	(void)pf_reap_all(fs);
 	pf_alloc_stat(fs, &sp);
+	sp.free += pf_ahead_blocks(fs);		/* nobody has to do without them */
 	pf_itab_stat(fs, &used, &room);
 	memset(st, 0, sizeof *st);
 	st->f_bsize = PF_BLK_SIZE;

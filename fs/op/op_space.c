@@ -99,7 +99,7 @@ static int check_room(struct pf_inode *ip, uint64_t fblk, uint64_t end)
 		fblk = e.key + e.len;
 	}
 	pf_alloc_stat(ip->fs, &sp);
-	return need > sp.free ? -ENOSPC : 0;
+	return need > sp.free + pf_ahead_blocks(ip->fs) ? -ENOSPC : 0;
 }
 
 static int allocate(struct pf_inode *ip, uint64_t off, uint64_t len, uint64_t size)

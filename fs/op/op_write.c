@@ -361,8 +361,9 @@ ssize_t pf_write_locked(struct pf_inode *ip, uint64_t off, const uint8_t *buf, s
 /* Filling holes without data: fallocate, faults. */
 int pf_fill_holes(struct pf_inode *ip, uint64_t fblk, uint64_t nblk, uint32_t flags, uint64_t size)
 {
-	uint64_t end = fblk + nblk;
+	uint64_t end = fblk + nblk, hole_end, n;
 	struct plan pl = { .n = 0 };
+	struct pf_run run;
 	int err = pf_inode_settle(ip);
 
 	while (fblk < end && !err) {
@@ -380,7 +381,13 @@ int pf_fill_holes(struct pf_inode *ip, uint64_t fblk, uint64_t nblk, uint32_t fl
 			fblk = e.key + e.len;
 			continue;
 		}
-		err = reserve(ip, fblk, (e.len != 0 ? pf_min64(end, e.key) : end) - fblk, &part);
+		hole_end = e.len != 0 ? e.key : UINT64_MAX;
+		n = pf_min64(end, hole_end) - fblk;
+		/* Page by page, as faults do: in a window of its own, so that files do not interleave. */
+		if (!(flags & PF_REC_UNWRITTEN) && pf_ahead_take(ip, fblk, n, hole_end, &run))
+			part = (struct pf_ext){ fblk, run.dblk, (uint32_t)run.nblk, 0 };
+		else
+			err = reserve(ip, fblk, n, &part);
 		if (err)
 			break;
 		part.flags = flags;

@@ -451,8 +451,12 @@ static bool back_run(struct pf_fs *fs, uint64_t want, uint64_t min, unsigned int
 	return true;
 }
 
-int pf_alloc_reserve(struct pf_fs *fs, uint64_t want, uint64_t min, uint64_t goal, unsigned int flags,
-		     struct pf_run *out)
+void pf_alloc_on_full(struct pf_fs *fs, bool (*fn)(struct pf_fs *fs))
+{
+	fs->alloc->on_full = fn;
+}
+
+static int reserve(struct pf_fs *fs, uint64_t want, uint64_t min, uint64_t goal, unsigned int flags, struct pf_run *out)
 {
 	struct pf_alloc *a = fs->alloc;
 	uint64_t usable;
@@ -470,6 +474,16 @@ int pf_alloc_reserve(struct pf_fs *fs, uint64_t want, uint64_t min, uint64_t goa
 		err = 0;
 	}
 	pf_mutex_unlock(&a->lock);
+	return err;
+}
+
+int pf_alloc_reserve(struct pf_fs *fs, uint64_t want, uint64_t min, uint64_t goal, unsigned int flags,
+		     struct pf_run *out)
+{
+	int err = reserve(fs, want, min, goal, flags, out);
+
+	if (err == -ENOSPC && fs->alloc->on_full && fs->alloc->on_full(fs))
+		err = reserve(fs, want, min, goal, flags, out);
 	return err;
 }
 

@@ -31,6 +31,7 @@ struct group {
 };
 
 struct pf_alloc {
+	bool (*on_full)(struct pf_fs *fs);	/* set while nobody else uses the filesystem */
 	struct pf_mutex lock;			/* ALLOC: everything below */
 	uint64_t ngroup, leaves;		/* leaves: power of two >= ngroup */
 	struct group_sum *sum;			/* [ngroup] */
