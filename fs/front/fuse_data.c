@@ -17,8 +17,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/fail.h"
+#include "base/log.h"
 #include "front/deadlock.h"
 #include "front/fuse_io.h"
+#include "front/handle.h"
 #include "front/notify.h"
 #include "front/shift.h"
 #include "front/srv.h"
@@ -30,6 +32,7 @@ struct areq {
 	fuse_req_t req;
 	enum reply reply;
 	uint64_t fh;
+	struct pf_policy_over over;	/* the descriptor's */
 	bool mode_changes;
 };
 
@@ -126,6 +129,13 @@ static int stuck(struct pf_areq *a, bool again)
 	const struct pf_front *f = pf_front_of(PF_CONTAINER_OF(a, struct areq, a)->req);
 
 	return again ? pf_deadlock_check(f, a) : pf_deadlock_with_itself(f, a);
+}
+
+/* What the descriptor wants, if the request has one, comes before the file's policy. */
+static void use_policy(struct areq *r, const struct fuse_file_info *fi)
+{
+	if (fi != NULL && pf_handle_policy(fi->fh, &r->over))
+		r->a.policy = &r->over;
 }
 
 /* NULL: answered already. */
@@ -231,7 +241,7 @@ static void start(struct areq *r)
 	pf_fuse_start(r->req, &r->a);
 }
 
-void pf_fuse_setattr(fuse_req_t req, fuse_ino_t node, struct stat *st, int to_set, struct fuse_file_info *fi PF_UNUSED)
+void pf_fuse_setattr(fuse_req_t req, fuse_ino_t node, struct stat *st, int to_set, struct fuse_file_info *fi)
 {
 	static const struct { int fuse; unsigned int ours; } bit[] = {
 		{ FUSE_SET_ATTR_MODE, PF_SET_MODE },		{ FUSE_SET_ATTR_UID, PF_SET_UID },
@@ -260,11 +270,11 @@ void pf_fuse_setattr(fuse_req_t req, fuse_ino_t node, struct stat *st, int to_se
 		if (to_set & bit[i].fuse)
 			r->a.setattr.set |= bit[i].ours;
 	r->a.setattr.st = *st;
+	use_policy(r, fi);
 	start(r);
 }
 
-/* A file handle has one bit of state: may this descriptor write? Ioctls are not told. */
-static uint64_t handle_of(const struct fuse_file_info *fi)
+static bool writes(const struct fuse_file_info *fi)
 {
 	return (fi->flags & O_ACCMODE) != O_RDONLY;
 }
@@ -295,7 +305,7 @@ void pf_fuse_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mod
 		pf_op_forget(fs, e.ino, 1);
 		return;
 	}
-	out.open = open_out(handle_of(fi), &how);
+	out.open = open_out(pf_handle_new(writes(fi)), &how);
 	out.entry = (struct fuse_entry_out){
 		.nodeid = pf_node_of(e.ino), .generation = e.gen,
 		.entry_valid = (uint64_t)PF_TIMEOUT, .attr_valid = (uint64_t)PF_TIMEOUT,
@@ -322,20 +332,20 @@ void pf_fuse_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 	struct areq *r;
 	int err = pf_fs_readable(pf_front_of(req)->fs);
 
-	if (err == 0 && (handle_of(fi) != 0 || trunc))
+	if (err == 0 && (writes(fi) || trunc))
 		err = pf_op_open_check(pf_front_of(req)->fs, pf_ino_of(node), fi->flags & O_APPEND, trunc);
 	if (err != 0) {
 		(void)fuse_reply_err(req, -err);
 		return;
 	}
 	if (!trunc) {
-		reply_open(req, pf_ino_of(node), handle_of(fi));
+		reply_open(req, pf_ino_of(node), pf_handle_new(writes(fi)));
 		return;
 	}
 	r = new_areq(req, PF_AOP_TRUNC_OPEN, node, REPLY_OPEN);
 	if (r == NULL)
 		return;
-	r->fh = handle_of(fi);
+	r->fh = pf_handle_new(writes(fi));
 	r->a.setattr.set = PF_SET_SIZE;
 	if (pf_io_kill_priv() ? (in->open_flags & FUSE_OPEN_KILL_SUIDGID) != 0 : r->a.cred.uid != 0)
 		r->a.setattr.set |= set_kill_priv(r);
@@ -343,8 +353,9 @@ void pf_fuse_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 }
 
 /* A handle owns nothing, the kernel's lookup reference outlives it; but the file's mode may change with the last. */
-void pf_fuse_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi PF_UNUSED)
+void pf_fuse_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
+	pf_handle_release(fi->fh);
 	pf_op_released(pf_front_of(req)->fs, pf_ino_of(node));
 	(void)fuse_reply_err(req, 0);
 }
@@ -414,7 +425,7 @@ void pf_fuse_fsync(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_fi
 }
 
 void pf_fuse_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off_t len,
-		       struct fuse_file_info *fi PF_UNUSED)
+		       struct fuse_file_info *fi)
 {
 	struct areq *r;
 
@@ -429,6 +440,7 @@ void pf_fuse_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off
 	r->a.fallocate.off = (uint64_t)off;
 	r->a.fallocate.len = (uint64_t)len;
 	r->a.fallocate.kill_priv = kill_priv_unasked(r);
+	use_policy(r, fi);
 	start(r);
 }
 
@@ -479,6 +491,29 @@ static int attach(struct pf_front *f, fuse_req_t req, uint64_t ino, bool write, 
 	return pf_srv_attach_cookie(f->srv, ino, gen, write, fuse_req_ctx(req)->pid, out);
 }
 
+static int set_policy(fuse_req_t req, uint64_t fh, const struct pinfs_policy *in)
+{
+	char text[sizeof in->po_text];
+	struct pf_policy_over over;
+	const char *must;
+	int err;
+
+	memcpy(text, in->po_text, sizeof text);
+	if (!pf_handle_writes(fh))
+		return -EBADF;
+	if (memchr(text, '\0', sizeof text) == NULL)
+		return -EINVAL;
+	err = pf_policy_parse(text, &over, &must);
+	if (err != 0)
+		return err;
+	if ((over.set & 1U << PF_POLICY_ON_BUSY) && over.p.on_busy == PF_BUSY_UNSAFE) {
+		if (!pf_caller_capable(req, CAP_SYS_ADMIN))
+			return -EPERM;
+		pf_warn("EXPERIMENTAL: pid %d has set on_busy=unsafe for a file that it has open", fuse_req_ctx(req)->pid);
+	}
+	return pf_handle_set(fh, &over);
+}
+
 void pf_fuse_ioctl(fuse_req_t req, fuse_ino_t node, unsigned int cmd, void *arg PF_UNUSED, struct fuse_file_info *fi,
 		   unsigned int flags PF_UNUSED, const void *in, size_t insize, size_t outsize)
 {
@@ -489,7 +524,7 @@ void pf_fuse_ioctl(fuse_req_t req, fuse_ino_t node, unsigned int cmd, void *arg 
 	int err;
 
 	if (cmd == PINFS_IOC_ATTACH && outsize >= sizeof at) {
-		err = attach(f, req, pf_ino_of(node), fi->fh != 0, &at);
+		err = attach(f, req, pf_ino_of(node), pf_handle_writes(fi->fh), &at);
 		if (err == 0)
 			(void)fuse_reply_ioctl(req, 0, &at, sizeof at);
 		else
@@ -501,7 +536,10 @@ void pf_fuse_ioctl(fuse_req_t req, fuse_ino_t node, unsigned int cmd, void *arg 
 		(void)fuse_reply_err(req, ENODEV);
 	} else if (cmd == PINFS_IOC_FALLOCATE && insize >= sizeof fa) {
 		memcpy(&fa, in, sizeof fa);
-		pf_shift_ioctl(req, node, &fa, fi->fh != 0);
+		pf_shift_ioctl(req, node, &fa, fi->fh);
+	} else if (cmd == PINFS_IOC_POLICY && insize >= sizeof(struct pinfs_policy)) {
+		err = set_policy(req, fi->fh, in);
+		(void)(err == 0 ? fuse_reply_ioctl(req, 0, NULL, 0) : fuse_reply_err(req, -err));
 	} else if (!pf_fuse_fileattr(req, node, cmd, in, insize, outsize)) {
 		(void)fuse_reply_err(req, ENOTTY);
 	}

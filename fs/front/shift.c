@@ -16,12 +16,14 @@
 #include <stdlib.h>
 #include "base/lock.h"
 #include "front/deadlock.h"
+#include "front/handle.h"
 
 struct job {
 	struct pf_areq a;
 	struct job *next;
 	fuse_req_t req;
 	fuse_ino_t node;
+	struct pf_policy_over over;	/* the descriptor's */
 	bool ended;			/* the verb has run: res */
 	ssize_t res;
 };
@@ -162,10 +164,10 @@ static int verb_stuck(struct pf_areq *a, bool again)
 	return again ? pf_deadlock_check(f, a) : pf_deadlock_with_itself(f, a);
 }
 
-void pf_shift_ioctl(fuse_req_t req, fuse_ino_t node, const struct pinfs_fallocate *fa, bool write)
+void pf_shift_ioctl(fuse_req_t req, fuse_ino_t node, const struct pinfs_fallocate *fa, uint64_t fh)
 {
 	struct pf_shift *s = pf_front_of(req)->shift;
-	int err = check(fa, write);
+	int err = check(fa, pf_handle_writes(fh));
 	struct job *j;
 	bool stop;
 
@@ -186,6 +188,8 @@ void pf_shift_ioctl(fuse_req_t req, fuse_ino_t node, const struct pinfs_fallocat
 	j->a.ar_done = verb_done;
 	j->a.ar_aside = verb_aside;
 	j->a.ar_stuck = verb_stuck;
+	if (pf_handle_policy(fh, &j->over))
+		j->a.policy = &j->over;
 	j->a.fallocate.mode = fa->fa_mode;
 	j->a.fallocate.off = (uint64_t)fa->fa_off;
 	j->a.fallocate.len = (uint64_t)fa->fa_len;

@@ -13,7 +13,7 @@ void pf_shift_stop(struct pf_shift *s);
 /* Nobody calls any more. */
 void pf_shift_free(struct pf_shift *s);
 
-/* Answers the request, now or later. @write: the descriptor was opened for writing. */
-void pf_shift_ioctl(fuse_req_t req, fuse_ino_t node, const struct pinfs_fallocate *fa, bool write);
+/* Answers the request, now or later. @fh: the handle (front/handle.h). */
+void pf_shift_ioctl(fuse_req_t req, fuse_ino_t node, const struct pinfs_fallocate *fa, uint64_t fh);
 
 #endif

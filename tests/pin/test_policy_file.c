@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_policy_file.c - one mount, several policies: of files and directories by attributes, of the mount by
- * `pinfsctl set`, and what `pinfsctl would-block` says of them before it is tried.
+ * test_policy_file.c - one mount, several policies: of files and directories by attributes, of open files by an ioctl, of
+ * the mount by `pinfsctl set`, and what `pinfsctl would-block` says of them before it is tried.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 #include <linux/falloc.h>
+#include <pinfs/ioctl.h>
 #include <pinfs/pin.h>
 #include "harness/fs.h"
 #include "harness/proc.h"
@@ -161,6 +163,65 @@ static void by_mount(void)
 }
 
 /* The way to the mount is root's alone: strangers are given a descriptor. */
+static int fd_policy(int fd, const char *text)
+{
+	struct pinfs_policy po = { .po_text = "" };
+
+	(void)snprintf(po.po_text, sizeof po.po_text, "%s", text);
+	return ioctl(fd, PINFS_IOC_POLICY, &po);
+}
+
+/* Two descriptors of one file, one with a policy of its own. */
+static void by_open(void)
+{
+	struct pinfs_fallocate fa = { .fa_mode = FALLOC_FL_COLLAPSE_RANGE, .fa_len = 4096 };
+	int fd, other, rd;
+	struct actor *h, *c;
+	char f[512];
+
+	if (!begin("on_busy=wait"))
+		return;
+	(void)snprintf(f, sizeof f, "%s", make("f"));
+	fd = open(f, O_RDWR | O_CLOEXEC);
+	other = open(f, O_RDWR | O_CLOEXEC);
+	rd = open(f, O_RDONLY | O_CLOEXEC);
+	PT_SYS(fd_policy(fd, "on_busy=ebusy"));
+	PT_FAILS(fd_policy(rd, "on_busy=ebusy"), EBADF);
+	PT_FAILS(fd_policy(fd, "on_busy=maybe"), EINVAL);
+	PT_FAILS(fd_policy(fd, "colour=red"), EINVAL);
+	h = holder(f);
+	PT_FAILS(ftruncate(fd, 0), EBUSY);
+	PT_FAILS(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096), EBUSY);
+	PT_FAILS(ioctl(fd, PINFS_IOC_FALLOCATE, &fa), EBUSY);
+	PT_SYS(fd_policy(other, "on_busy=wait,busy_timeout=10ms"));
+	PT_FAILS(ftruncate(other, 0), EBUSY);
+	PT_EQ(look_status(fs, "counters.timeouts"), 1);		/* that one did wait */
+	c = actor_new();
+	actor_send(c, act_truncate(f, 0));			/* by name: as the mount has it */
+	CU_ASSERT(look_until(fs, 1, 1, NULL));
+	PT_EQ(actor_do(h, act_unpin(0)), 0);
+	PT_EQ(actor_result(c, SOON_MS), 0);
+
+	/* None any more; and what another descriptor had is not what a new one has. */
+	PT_EQ(actor_do(c, act_write(f, 0, F_LEN, 'o')), (long)F_LEN);
+	PT_EQ(actor_do(h, act_pin(1, 0, 0, 4096, PINFS_PIN_WRITE)), 0);
+	PT_FAILS(ftruncate(fd, 0), EBUSY);
+	PT_SYS(fd_policy(fd, "on_busy=defer"));
+	PT_SYS(close(other));
+	other = open(f, O_RDWR | O_CLOEXEC);
+	actor_send(c, act_open_trunc(f));
+	CU_ASSERT(look_until(fs, 1, 1, NULL));
+	PT_EQ(actor_do(h, act_unpin(1)), 0);
+	PT_EQ(actor_result(c, SOON_MS), 0);
+	PT_SYS(ftruncate(other, 0));
+	(void)close(fd);
+	(void)close(other);
+	(void)close(rd);
+	actor_end(h);
+	actor_end(c);
+	pt_fs_end(fs);
+}
+
 static int stranger(void *arg)
 {
 	const int fd = *(int *)arg;
@@ -169,6 +230,8 @@ static int stranger(void *arg)
 		return 1;
 	if (fsetxattr(fd, "user.pinfs.on_busy", "unsafe", 6, 0) == 0 || errno != EPERM)
 		return 2;
+	if (fd_policy(fd, "on_busy=unsafe") == 0 || errno != EPERM)
+		return 4;
 	return fsetxattr(fd, "user.pinfs.on_busy", "defer", 5, 0) == 0 ? 0 : 3;
 }
 
@@ -262,6 +325,7 @@ int main(int argc, char **argv)
 	static const struct pt_case cases[] = {
 		{ "by directory", by_directory, 0 },
 		{ "by mount", by_mount, 0 },
+		{ "by open", by_open, 0 },
 		{ "unsafe is for root", unsafe_is_for_root, 0 },
 		{ "set is for the owner", set_is_for_the_owner, 0 },
 		{ "poll", poll, 0 },
