@@ -249,7 +249,7 @@ static void mremap_script(void)
 	q = REMAP(p, 16 * PAGE, 20 * PAGE, 0);			/* grows in place */
 	tw_note("same: %d", q == p);
 	LOAD(p + 19 * PAGE);
-	q = REMAP(p, 20 * PAGE, 10 * PAGE, 0);			/* shrinks */
+	(void)REMAP(p, 20 * PAGE, 10 * PAGE, 0);			/* shrinks */
 	LOAD(p + 9 * PAGE);
 	LOAD(p + 10 * PAGE);
 	(void)MAP(p + 10 * PAGE, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
@@ -269,9 +269,9 @@ static void mremap_script(void)
 	LOAD(q + 2 * PAGE);
 	LOAD(q + 4 * PAGE);
 	/* Onto a part of itself that does not overlap, from its beginning and to it. */
-	r = REMAP(q + 4 * PAGE, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q + 10 * PAGE);
+	(void)REMAP(q + 4 * PAGE, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q + 10 * PAGE);
 	LOAD(q + 10 * PAGE);
-	r = REMAP(q + 8 * PAGE, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q);
+	(void)REMAP(q + 8 * PAGE, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q);
 	LOAD(q);
 	LOAD(q + PAGE);
 	REMAP(q, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q + PAGE);
@@ -296,7 +296,7 @@ static void mremap_script(void)
 	q = arena + 128 * PAGE;
 	(void)MAP(p, 8 * PAGE, RW, MAP_SHARED | MAP_FIXED, fd, 0);
 	(void)MAP(p + 8 * PAGE, 8 * PAGE, RW, MAP_SHARED | MAP_FIXED, fd, 8 * PAGE);
-	r = REMAP(p, 16 * PAGE, 20 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q);	/* one continues the other */
+	(void)REMAP(p, 16 * PAGE, 20 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q);	/* one continues the other */
 	LOAD(q + 10 * PAGE);
 	(void)MAP(p, 8 * PAGE, RW, MAP_SHARED | MAP_FIXED, fd, 0);
 	(void)MAP(p + 8 * PAGE, 8 * PAGE, RW, MAP_SHARED | MAP_FIXED, fd, 32 * PAGE);
@@ -319,7 +319,7 @@ static void mremap_script(void)
 	/* Foreign memory over windows, windows over foreign memory. */
 	(void)MAP(p, 2 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	STORE(p);
-	r = REMAP(p, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q + PAGE);
+	(void)REMAP(p, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q + PAGE);
 	LOAD(q);
 	LOAD(q + PAGE);
 	LOAD(q + 3 * PAGE);
