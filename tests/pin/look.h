@@ -24,8 +24,8 @@ bool look(const struct pt_fs *fs, struct look *out);
 /* Until there are @nwait waiters, @parked of them in state "pins"; false after ten seconds. The last look in *out
  * (optional). */
 bool look_until(const struct pt_fs *fs, size_t nwait, size_t parked, struct look *out);
-/* The state of a process's session: "live" and so on; "none" when it has none, "?" without a report. With several: of the
- * one that is least well. */
+/* The state of a process's session: "live" and so on; "none" when it has none, "?" without a report. With several, of
+ * the one that is least well. */
 const char *look_session(const struct pt_fs *fs, pid_t pid);
 /* Until it is @state; false after half a minute. */
 bool look_session_until(const struct pt_fs *fs, pid_t pid, const char *state);

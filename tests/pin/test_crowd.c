@@ -7,8 +7,8 @@
  * in memory, and lets all of them compare: around the place of the change, at random places, and behind the end of the
  * file, where a load has to be SIGBUS. Eight of them never map anything, as programs without the library.
  *
- * In the second one all store at once, each to its own byte of the same lines, while others punch and truncate what lies
- * behind. No store may be lost, and no byte may be seen to go back.
+ * In the second one all store at once, each to its own byte of the same lines, while others punch and truncate what
+ * lies behind. No store may be lost, and no byte may be seen to go back.
  *
  * PINFS_SEED takes another seed; PINFS_LONG=1 makes it longer. The twins have a wrong byte in the model, and a process
  * that now and then stores an old value: all, or somebody, must notice.
@@ -116,7 +116,8 @@ static void join(struct player *p, unsigned int me)
 {
 	struct sigaction bus = { .sa_handler = on_bus };
 
-	*p = (struct player){ .me = me, .seed = st->seed * 2654435761U + me + 1, .fd = open(st->path, O_RDWR | O_CLOEXEC) };
+	*p = (struct player){ .me = me, .seed = st->seed * 2654435761U + me + 1 };
+	p->fd = open(st->path, O_RDWR | O_CLOEXEC);
 	(void)sigaction(SIGBUS, &bus, NULL);
 	p->buf = malloc(ROOM);
 	if (p->fd < 0 || p->buf == NULL)

@@ -80,8 +80,8 @@ static int evict(pid_t pid, char *said, size_t room)
 /* --- stopped --- */
 
 /*
- * A client is stopped with the file mapped. The file is cut, others go on, its blocks come back when it wakes; the first
- * thing that it does then, perhaps before it knows, is to store to them.
+ * A client is stopped with the file mapped. The file is cut, others go on, its blocks come back when it wakes; the
+ * first thing that it does then, perhaps before it knows, is to store to them.
  */
 static void stopped(void)
 {
@@ -133,7 +133,7 @@ static void stopped(void)
 
 struct traced { pid_t tid[THREADS_MAX]; size_t n; };
 
-/* Stop all threads of the process but its first: the library's. False, and the case is skipped: it may not be traced. */
+/* Stop all threads of the process but its first: the library's. False, with the case skipped: it may not be traced. */
 static bool stop_threads(pid_t pid, struct traced *t)
 {
 	char path[64];

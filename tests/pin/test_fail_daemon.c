@@ -3,9 +3,9 @@
  * test_fail_daemon.c - what becomes of clients, waiters and the image when the daemon ends: by SIGKILL, by SIGTERM, by
  * umount; and that an image never has two.
  *
- * A client of a dead daemon has the device until it lets go: no other daemon, mkfs or fsck touches it before, and whoever
- * is refused is told the client's pid. In the twin the client gives its locks away, and a new daemon hands out the blocks
- * that it still stores to.
+ * A client of a dead daemon has the device until it lets go: no other daemon, mkfs or fsck touches it before, and
+ * whoever is refused is told the client's pid. In the twin the client gives its locks away, and a new daemon hands out
+ * the blocks that it still stores to.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -50,7 +50,7 @@ static bool begin(const char *opts)
 	return true;
 }
 
-/* The daemon, mkfs and fsck refuse the image in one line that names @pid. All at once, as each has a second of patience. */
+/* The daemon, mkfs and fsck refuse the image in a line that names @pid; all at once, as each waits for a second. */
 static void refused_because_of(pid_t pid)
 {
 	const char *const mnt = pt_is_mounted(fs->mnt) ? fs->dir : fs->mnt;
@@ -468,7 +468,7 @@ static void rivals(void)
 		pt_fs_end(all[i]);
 }
 
-/* A check begins as the daemon does, again and again: one of them has the image, and the daemon that had it is whole. */
+/* A check begins as the daemon does, again and again: one of them has the image, and whoever had it is whole. */
 static void fsck_meanwhile(void)
 {
 	const int rounds = getenv("PINFS_LONG") != NULL ? 300 : 5;

@@ -3,8 +3,8 @@
  * test_fail_kill.c - clients that end, or lie, anywhere: killed at seeded points, between two bytes of a message, with
  * pins and with a break under way; their socket cut from either side; their ledger full of noise while files are cut.
  *
- * Each time the others go on, nothing of the client is left, and no block is lost: what the filesystem says is free in the
- * end is what was free in the beginning. PINFS_LONG=1 kills more often; PINFS_SEED takes another seed.
+ * Each time the others go on, nothing of the client is left, and no block is lost: what the filesystem says is free in
+ * the end is what was free in the beginning. PINFS_LONG=1 kills more often; PINFS_SEED takes another seed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -245,7 +245,8 @@ static void killed_anywhere(void)
 
 /* The conversation of a client, cut after so many bytes of so manieth message; then what the daemon may have to say. */
 enum point {
-	AT_NOTHING, AT_INIT, AT_HELLO, AT_ATTACH, AT_SETUP, AT_PINNED, AT_WAITING, AT_INVALIDATED, AT_ACK, AT_KICK, AT_NR
+	AT_NOTHING, AT_INIT, AT_HELLO, AT_ATTACH, AT_SETUP, AT_PINNED, AT_WAITING, AT_INVALIDATED, AT_ACK, AT_KICK,
+	AT_NR
 };
 
 struct step { enum point at; size_t bytes; bool reads; _Atomic int *told; };
@@ -336,7 +337,8 @@ static void killed_in_a_message(void)
 	for (int at = 0; at < AT_NR; at++)
 		for (size_t i = 0; i < 2 * PF_ARRAY_LEN(bytes); i++, n++) {
 			const uint64_t end = pt_now_ms() + SOON_MS;
-			struct step s = { (enum point)at, bytes[i / 2], i % 2 && at != AT_WAITING && at < AT_ACK, told };
+			const bool reads = i % 2 && at != AT_WAITING && at < AT_ACK;
+			struct step s = { (enum point)at, bytes[i / 2], reads, told };
 			bool cut = false;
 			pid_t pid;
 
@@ -370,7 +372,7 @@ static void killed_in_a_message(void)
 
 /* --- the socket is cut --- */
 
-/* Shut down, in the way @how, the sockets that the daemon has of its clients, as if they failed. False: not possible. */
+/* Shut down, in the way @how, the sockets that the daemon has of its clients, as if they failed. False: cannot. */
 static bool cut_sockets(int how)
 {
 	const int pidfd = (int)syscall(SYS_pidfd_open, fs->pid, 0);
@@ -549,8 +551,8 @@ static void *make_noise(void *arg)
 }
 
 /*
- * A liar scribbles over its ledger while files are cut. The file that it has mapped may be busy; the file that an honest
- * client has pinned is waited for, no more and no less; the daemon lives.
+ * A liar scribbles over its ledger while files are cut. The file that it has mapped may be busy; the file that an
+ * honest client has pinned is waited for, no more and no less; the daemon lives.
  */
 static void noise(void)
 {

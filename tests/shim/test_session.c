@@ -2,7 +2,7 @@
 /*
  * test_session.c - the library's end of the socket: whoever reads it never waits for the daemon to read.
  *
- * The daemon of these tests answers each request before it reads the next, and waits until there is room for the answer.
+ * The daemon of these tests answers each request before it reads the next, and waits until there is room for it.
  */
 #include "fakesrv.h"
 #include "harness/run.h"
