@@ -20,7 +20,7 @@ struct pf_front {		/* the userdata of every FUSE request */
 	struct pf_notify *notify;
 	struct pf_shift *shift;
 	struct pf_deadlock *deadlock;
-	unsigned long mount_id;		/* of our line in mountinfo; 0: unknown */
+	_Atomic unsigned long mount_id;	/* of our line in mountinfo; 0: unknown, or not yet */
 	bool unchecked;			/* the kernel checks no permissions: no_default_permissions */
 };
 
