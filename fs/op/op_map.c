@@ -48,7 +48,7 @@ static bool must_move(const struct pf_map_req *r, const struct view *v)
 	return pf_pm_whole(r->sess->fs->pm) && !whole(v) && (v->n != 0 || stores);
 }
 
-static int move_together(struct pf_map_req *r, const struct view *v)
+static int move_together(struct pf_map_req *r, struct view *v)
 {
 	int err = pf_fs_writable(r->sess->fs);
 
@@ -57,7 +57,12 @@ static int move_together(struct pf_map_req *r, const struct view *v)
 	/* A chunk that is one hole takes no block from anybody: the break tells those who were shown the hole. */
 	if (err == 0 && v->n != 0 && !pf_win_alone(r->share, r->slot, r->foff))
 		err = -EBUSY;
-	return err ? err : pf_op_whole(r->ip, r->foff);
+	/* Blocks that were allocated ahead may lie as they should. */
+	if (err == 0)
+		err = pf_op_alloc_pages(r->sess->fs, r->ip, r->foff, PF_CHUNK_SIZE);
+	if (err == 0)
+		err = look(r, v);
+	return err == 0 && !whole(v) ? pf_op_whole(r->ip, r->foff) : err;
 }
 
 static void answer(struct pf_map_req *r, int err, const struct pf_p_map_out *out, const struct pf_p_extent *ext)

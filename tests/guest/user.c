@@ -147,6 +147,36 @@ static int cut(const char *path)
 	return check(fd, 0, SIZE);
 }
 
+/* No chunk is left to move anything to when blocks that were allocated ahead are touched. */
+static int full(const char *path)
+{
+	const size_t size = 16 * MIB;
+	int fd = create(path, 0), other;
+	char rest[256], *p;
+
+	(void)snprintf(rest, sizeof rest, "%s.rest", path);
+	other = create(rest, 0);
+	if (fd < 0 || other < 0 || fallocate(fd, 0, 0, (off_t)size) != 0)
+		return bad(path);
+	for (size_t len = 64 * MIB; len >= PAGE; len /= 2)
+		for (off_t at = lseek(other, 0, SEEK_END); fallocate(other, 0, at, (off_t)len) == 0; at += (off_t)len)
+			;
+	p = map(fd, size);
+	if (p == NULL)
+		return bad(path);
+	for (size_t off = MIB; off < size; off += 2 * MIB)
+		p[off] = (char)pattern(off);
+	for (size_t off = MIB; off < size; off += 2 * MIB) {
+		char c[2];
+
+		if (pread(fd, c, 2, (off_t)off) != 2 || c[0] != (char)pattern(off) || c[1] != 0) {
+			(void)printf("byte %zu is %d\n", off, c[0]);
+			return 1;
+		}
+	}
+	return unlink(path) != 0 || unlink(rest) != 0 ? bad(path) : 0;
+}
+
 static int verify(const char *path)
 {
 	int fd = open(path, O_RDONLY);
@@ -168,7 +198,7 @@ int main(int argc, char **argv)
 {
 	static const struct { const char *name; int (*fn)(const char *); } verb[] = {
 		{ "plain", plain }, { "windows", windows }, { "small", small }, { "cut", cut },
-		{ "verify", verify }, { "look", look },
+		{ "full", full }, { "verify", verify }, { "look", look },
 	};
 
 	for (size_t i = 0; argc >= 3 && i < sizeof verb / sizeof verb[0]; i++)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * test_op_whole.c - chunks are moved together for devices that map nothing smaller (pf_op_whole): from any mixture of
- * written, unwritten and missing pages there comes one extent at a multiple of 2 MiB with the same bytes, the space adds
- * up, and what cannot be done leaves the file as it was.
+ * written, unwritten and missing pages there comes one extent at a multiple of 2 MiB with the same bytes, the space
+ * adds up, and what cannot be done leaves the file as it was.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -56,7 +56,8 @@ static uint64_t mixture(const char *name)
 			CU_ASSERT_EQUAL(op_falloc(&e, ino, 0, at * BLK, n * BLK), 0);
 			break;
 		case 1:
-			CU_ASSERT_EQUAL(op_falloc(&e, ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at * BLK, n * BLK), 0);
+			CU_ASSERT_EQUAL(op_falloc(&e, ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at * BLK,
+						  n * BLK), 0);
 			memset(want + at * BLK, 0, n * BLK);
 			break;
 		default:
