@@ -528,9 +528,9 @@ int sh_map_page(struct sh_vma *v, struct sh_slot *sl, uint64_t addr)
 }
 
 /*
- * A long hole gets memory of which only stores are watched, each page protected before there is one: the kernel puts its
- * own page of zeros wherever somebody reads, without asking us, and we hear of the first store. Made elsewhere and moved
- * there, as it has to be protected before anybody can touch it. It costs no memory but page tables.
+ * A long hole gets memory of which only stores are watched, each page protected before there is one: the kernel puts
+ * its own page of zeros wherever somebody reads, without asking us, and we hear of the first store. Made elsewhere and
+ * moved there, as it has to be protected before anybody can touch it. It costs no memory but page tables.
  */
 static int zero_run(struct sh_vma *v, uint64_t addr, uint64_t len)
 {

@@ -285,11 +285,8 @@ int pf_op_whole(struct pf_inode *ip, uint64_t foff)
 	if (err != 0)
 		goto out;
 	err = run.dblk % PF_CHUNK_BLKS == 0 ? copy_chunk(ip, first, run.dblk) : -ENOSPC;
-	for (; !err && at < end; at = next) {
+	for (; !err && at < end; at = next)
 		err = swap_piece(ip, at, end, run.dblk + (at - first), &next);
-		if (err != 0)
-			at = next;
-	}
 	if (at < end)
 		pf_alloc_unreserve(ip->fs, (struct pf_run){ run.dblk + (at - first), end - at });
 out:

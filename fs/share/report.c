@@ -354,7 +354,7 @@ static void put_all_kept(struct text *t, const struct pf_viewer *v, struct pf_se
 			size_t before = t->len;
 
 			/* The waiters have their share of the text, too. */
-			if (room_for(t, shown) && t->len < PF_REPORT_BYTES / 4 * 3)
+			if (room_for(t, shown) && t->len < PF_REPORT_BYTES - PF_REPORT_BYTES / 4)
 				put_kept(t, v, sh, shown);
 			else
 				left++;
@@ -499,7 +499,7 @@ static void put_window(struct text *t, const struct pf_sess *s, uint32_t slot, c
 	puts_json(t, w->path);
 	putf(t, ",\"size\":%llu,\"foff\":%llu,\"slot\":%u,\"stale\":%s,\"pins\":%llu,", (ull)w->size, (ull)w->foff,
 	     slot, w->stale ? "true" : "false", (ull)w->pins);
-	putf(t, "\"bytes\":%llu,\"extents\":%u,\"at\":[", (ull)w->pages << PF_BLK_SHIFT, w->next_ext);
+	putf(t, "\"bytes\":%llu,\"extents\":%u,\"at\":[", (ull)(w->pages << PF_BLK_SHIFT), w->next_ext);
 	for (uint32_t i = 0; i < w->next_ext && i < SHOWN_EXTENTS; i++)
 		putf(t, "%s[%llu,%llu,%llu]", i ? "," : "", (ull)(w->foff + ((uint64_t)w->ext[i].page << PF_BLK_SHIFT)),
 		     (ull)(w->ext[i].dblk << PF_BLK_SHIFT), (ull)((uint64_t)w->ext[i].npage << PF_BLK_SHIFT));

@@ -158,7 +158,7 @@ static void proc_open(struct proc *p, long pid, const struct image *im)
 /* What the page table has in [lo, hi), where the kernel can say so. */
 static bool scan(const struct proc *p, struct place *at, uint64_t *huge)
 {
-	struct scan_region r[PAGES];
+	struct scan_region r[PAGES] = { { 0 } };
 	struct scan_arg a = {
 		.size = sizeof a, .start = at->lo, .end = at->hi, .vec = (uint64_t)(uintptr_t)r, .vec_len = PAGES,
 		.mask = IS_PRESENT, .returned = IS_PRESENT | IS_HUGE | IS_WRITTEN,
