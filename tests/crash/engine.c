@@ -16,8 +16,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include "crash/judged.h"
 #include "crash/seeded.h"
-#include "fsck.pinfs/fsck.h"
 #include "harness/core.h"
 #include "harness/crash.h"
 #include "harness/mem.h"
@@ -40,7 +40,7 @@ static struct model *base_model;
 
 /* ---- the beginning ---- */
 
-static void must(int64_t rc, const char *what)
+static void need(int64_t rc, const char *what)
 {
 	if (rc < 0) {
 		(void)fprintf(stderr, "crash engine: %s: %s\n", what, strerror((int)-rc));
@@ -56,10 +56,10 @@ static void dirty_free_space(struct pf_fs *fs)
 	ssize_t n;
 
 	memset(buf, 0xee, sizeof buf);		/* even: wl_byte() is odd */
-	must(core_create(fs, "/fill"), "fill");
+	need(core_create(fs, "/fill"), "fill");
 	while ((n = core_write(fs, "/fill", off, buf, sizeof buf)) > 0)
 		off += (uint64_t)n;
-	must(core_unlink(fs, "/fill"), "fill");
+	need(core_unlink(fs, "/fill"), "fill");
 }
 
 void engine_init(void)
@@ -74,8 +74,8 @@ void engine_init(void)
 		abort();
 	seeded_start(1);
 	memset(pm->base, 0xcc, DEV_BYTES);
-	must(pf_mkfs(pm, &mk), "mkfs");
-	must(core_mount(pm, &st.fs, &why), "mount");
+	need(pf_mkfs(pm, &mk), "mkfs");
+	need(core_mount(pm, &st.fs, &why), "mount");
 	dirty_free_space(st.fs);
 	base_model = model_new();
 	for (size_t i = 0; i < PF_ARRAY_LEN(beginning); i++)
@@ -83,8 +83,8 @@ void engine_init(void)
 			abort();
 	for (int i = 0; i < s->n; i++) {
 		s->op[i].tag += 10000;
-		must(script_do(&st, &s->op[i]), "beginning");
-		must(model_apply(base_model, &s->op[i]), "model");
+		need(script_do(&st, &s->op[i]), "beginning");
+		need(model_apply(base_model, &s->op[i]), "model");
 	}
 	why = model_judge(base_model, NULL, NULL, st.fs);
 	if (why != NULL) {
@@ -133,17 +133,9 @@ static void bad(struct run *r, const char *what, const char *detail, unsigned in
 
 static void check_fsck(struct run *r, struct pf_pm *image, unsigned int fence, const char *when)
 {
-	struct fsck f = { 0 };
-	char *text = NULL;
-	size_t len;
-	int rc;
+	char *text = judged_fsck(image);
 
-	f.out = open_memstream(&text, &len);
-	if (f.out == NULL)
-		abort();
-	rc = fsck_check(&f, image, "image");
-	(void)fclose(f.out);
-	if (rc != FSCK_OK)
+	if (text != NULL)
 		bad(r, when, text, fence);
 	free(text);
 }
@@ -163,31 +155,10 @@ static void check_mount(struct run *r, struct pf_pm *image, unsigned int fence)
 	core_unmount(fs);
 }
 
-struct job {
-	void (*fn)(struct run *r, struct pf_pm *image, unsigned int fence);
-	struct run *r;
-	struct pf_pm *image;
-	unsigned int fence;
-};
-
-static void *job_main(void *arg)
+static void check_nested(void *arg, struct pf_pm *image, unsigned int fence)
 {
-	struct job *j = arg;
+	struct run *r = arg;
 
-	j->fn(j->r, j->image, j->fence);
-	return NULL;
-}
-
-static void in_thread(struct job j)
-{
-	pthread_t t;
-
-	if (pthread_create(&t, NULL, job_main, &j) != 0 || pthread_join(t, NULL) != 0)
-		abort();
-}
-
-static void check_nested(struct run *r, struct pf_pm *image, unsigned int fence)
-{
 	r->nested = true;
 	check_mount(r, image, fence);
 	if (r->seen_nested % 4 == 0)
@@ -201,11 +172,12 @@ static void again(void *arg, struct pf_pm *image, unsigned int fence)
 	struct run *r = arg;
 
 	if (r->bad == 0)
-		in_thread((struct job){ check_nested, r, image, fence });
+		in_thread(check_nested, r, image, fence);
 }
 
-static void check_all(struct run *r, struct pf_pm *image, unsigned int fence)
+static void check_all(void *arg, struct pf_pm *image, unsigned int fence)
 {
+	struct run *r = arg;
 	struct engine *e = r->e;
 	struct crash *c;
 
@@ -228,7 +200,7 @@ static void check_image(void *arg, struct pf_pm *image, unsigned int fence)
 	struct run *r = arg;
 
 	if (!r->over && r->bad == 0 && (r->e->only_op == 0 || r->at - r->s->stage + 1 == (int)r->e->only_op))
-		in_thread((struct job){ check_all, r, image, fence });
+		in_thread(check_all, r, image, fence);
 }
 
 /* ---- one script ---- */
@@ -252,7 +224,7 @@ static int64_t take_turn(struct stage *st, const struct wl_op *op, bool apart)
 
 	/* A remount takes the journal down, and nobody may have a lane then. */
 	if (apart && op->kind != WL_REMOUNT)
-		must(pf_tx_begin(st->fs, &tx), "a lane");
+		need(pf_tx_begin(st->fs, &tx), "a lane");
 	if (pthread_create(&t, NULL, turn_main, &turn) != 0 || pthread_join(t, NULL) != 0)
 		abort();
 	if (tx != NULL)
@@ -300,10 +272,10 @@ static void set_stage(struct run *r, struct stage *st)
 {
 	const char *why;
 
-	must(core_mount(st->pm, &st->fs, &why), "mount");
+	need(core_mount(st->pm, &st->fs, &why), "mount");
 	for (r->at = 0; r->at < r->s->stage; r->at++) {
-		must(script_do(st, &r->s->op[r->at]), "stage");
-		must(model_apply(r->before, &r->s->op[r->at]), "stage of the model");
+		need(script_do(st, &r->s->op[r->at]), "stage");
+		need(model_apply(r->before, &r->s->op[r->at]), "stage of the model");
 	}
 }
 

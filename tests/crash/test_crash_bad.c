@@ -12,15 +12,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
-#include "fsck.pinfs/fsck.h"
+#include "crash/judged.h"
 #include "harness/core.h"
-#include "harness/crash.h"
-#include "harness/mem.h"
-#include "media/mkfs.h"
 #include "media/pmem.h"
 #include "obj/inode.h"
 #include "space/bad.h"
@@ -35,21 +31,11 @@
 struct state { char list[NBLK]; uint8_t page[PAGES]; uint64_t size; };
 
 struct run {
-	struct pf_fs *fs;
+	struct judged j;
 	struct state before, after;
-	bool returned, ignore;
-	unsigned int images, wrong, fences;
-	bool quiet;
-	const char *name;
+	bool ignore;
+	unsigned int fences;
 };
-
-static void must(int64_t rc)
-{
-	if (rc < 0) {
-		(void)fprintf(stderr, "step: %s\n", strerror((int)-rc));
-		abort();
-	}
-}
 
 static uint64_t block_of(struct pf_fs *fs, uint64_t page)
 {
@@ -121,69 +107,39 @@ static const char *judge(const struct run *r, const struct state *now)
 	for (uint64_t b = 0; b < NBLK; b++) {
 		char c = now->list[b];
 
-		if (r->returned ? c != r->after.list[b] : c != r->before.list[b] && c != r->after.list[b])
-			return r->returned ? "returned, and the list is not so" : "a block of the list as never";
+		if (r->j.returned ? c != r->after.list[b] : c != r->before.list[b] && c != r->after.list[b])
+			return r->j.returned ? "returned, and the list is not so" : "a block of the list as never";
 	}
 	for (unsigned int p = 0; p < PAGES; p++)
-		if (r->returned ? now->page[p] != r->after.page[p]
+		if (r->j.returned ? now->page[p] != r->after.page[p]
 				: now->page[p] != r->before.page[p] && now->page[p] != r->after.page[p])
 			return "a page of the file as never";
 	return NULL;
 }
 
-static bool sound(struct pf_pm *image)
+static const char *look_at(struct judged *j, struct pf_pm *image)
 {
-	struct fsck f = { .out = fopen("/dev/null", "w") };
-	bool ok;
-
-	if (f.out == NULL)
-		abort();
-	ok = fsck_check(&f, image, "image") == FSCK_OK;
-	(void)fclose(f.out);
-	return ok;
-}
-
-struct job { struct run *r; struct pf_pm *image; unsigned int fence; };
-
-static void *look(void *arg)
-{
-	struct job *j = arg;
+	struct run *r = PF_CONTAINER_OF(j, struct run, j);
 	struct state *now = malloc(sizeof *now);
 	const char *why;
 	struct pf_fs *fs;
 
-	if (!sound(j->image)) {
+	if (!judged_sound(image)) {
 		why = "fsck finds damage";
-	} else if (core_mount(j->image, &fs, &why) == 0) {
+	} else if (core_mount(image, &fs, &why) == 0) {
 		why = get(fs, now);
 		if (why == NULL)
-			why = judge(j->r, now);
-		if (j->r->ignore)
+			why = judge(r, now);
+		if (r->ignore)
 			must(pf_badset_del(fs, 0, NBLK));
-		if (why == NULL && j->r->ignore && core_find(fs, "/f") > 0)
+		if (why == NULL && r->ignore && core_find(fs, "/f") > 0)
 			must(core_unlink(fs, "/f"));
 		if (why == NULL && gives_away(fs, now))
 			why = "a bad block is given away";
 		core_unmount(fs);
 	}
-	if (why != NULL) {
-		j->r->wrong++;
-		if (!j->r->quiet)
-			(void)printf("\n\t%s, drain %u: %s\n", j->r->name, j->fence, why);
-	}
-	j->r->images++;
 	free(now);
-	return NULL;
-}
-
-/* In a thread of its own: the one that drains holds locks, and a mount takes them anew. */
-static void at_crash(void *arg, struct pf_pm *image, unsigned int fence)
-{
-	struct job j = { arg, image, fence };
-	pthread_t t;
-
-	if (pthread_create(&t, NULL, look, &j) != 0 || pthread_join(t, NULL) != 0)
-		abort();
+	return why;
 }
 
 /* ---- steps ---- */
@@ -261,47 +217,27 @@ static const struct step steps[] = {
 	{ "a file with bad pages is removed", b_many, s_unlink },
 };
 
+static void see(struct pf_fs *fs, void *state)
+{
+	CU_ASSERT_PTR_NULL_FATAL(get(fs, state));
+}
+
 static void run_step(const struct step *s, unsigned int skip, struct run *r)
 {
-	struct pf_pm *pm = mem_open(DEV), *copy = mem_open(DEV), *image;
-	struct pf_mkfs m = { .label = "" };
-	struct pf_fs *twin;
-	struct crash *c;
-	const char *why;
+	struct pf_pm *pm;
+	struct pf_fs *fs = judged_new(&pm, DEV, 0);
 
-	if (pf_mkfs(pm, &m) != 0 || core_mount(pm, &r->fs, &why) != 0)
-		abort();
-	must(core_create(r->fs, "/f"));
-	fill(r->fs, 0, PAGES * PAGE, 'o');
+	must(core_create(fs, "/f"));
+	fill(fs, 0, PAGES * PAGE, 'o');
 	if (s->before != NULL)
-		s->before(r->fs);
-	r->name = s->name;
-	r->returned = false;
-	if (get(r->fs, &r->before) != NULL)
-		abort();
-	/* What comes out when all goes well is taken from a rehearsal on a copy. */
-	memcpy(copy->base, pm->base, DEV);
-	if (core_mount(copy, &twin, &why) != 0)
-		abort();
-	s->step(twin);
-	if (get(twin, &r->after) != NULL)
-		abort();
-	core_unmount(twin);
-	mem_close(copy);
+		s->before(fs);
+	see(fs, &r->before);
+	judged_rehearse(pm, s->step, see, &r->after);
 	CU_ASSERT(memcmp(r->before.list, r->after.list, NBLK) != 0 ||
 		  memcmp(r->before.page, r->after.page, PAGES) != 0);
-
-	c = crash_attach(pm, at_crash, r, 6, 1);
-	crash_skip_drain(c, skip);
-	s->step(r->fs);
-	r->returned = true;
-	image = crash_image_now(c);
-	at_crash(r, image, crash_fences(c));
-	crash_image_free(image);
-	r->fences += crash_fences(c);
-	crash_detach(c);
-	core_unmount(r->fs);
-	mem_close(pm);
+	r->j.look = look_at;
+	r->j.name = s->name;
+	r->fences += judged_step(&r->j, pm, fs, s->step, 6, skip);
 }
 
 static void promise(void)
@@ -310,10 +246,10 @@ static void promise(void)
 
 	for (size_t i = 0; i < PF_ARRAY_LEN(steps); i++) {
 		run_step(&steps[i], UINT32_MAX, r);
-		CU_ASSERT_EQUAL(r->wrong, 0);
-		r->wrong = 0;
+		CU_ASSERT_EQUAL(r->j.bad, 0);
+		r->j.bad = 0;
 	}
-	CU_ASSERT(r->images >= r->fences && r->fences >= 3 * PF_ARRAY_LEN(steps));
+	CU_ASSERT(r->j.images >= r->fences && r->fences >= 3 * PF_ARRAY_LEN(steps));
 	free(r);
 }
 
@@ -322,10 +258,10 @@ static void twin_drain(void)
 {
 	struct run *r = calloc(1, sizeof *r);
 
-	r->quiet = true;
+	r->j.quiet = true;
 	for (unsigned int d = 0; d < 4; d++)
 		run_step(&steps[12], d, r);
-	CU_ASSERT(r->wrong > 0);
+	CU_ASSERT(r->j.bad > 0);
 	free(r);
 }
 
@@ -333,10 +269,10 @@ static void twin_ignored(void)
 {
 	struct run *r = calloc(1, sizeof *r);
 
-	r->quiet = true;
+	r->j.quiet = true;
 	r->ignore = true;
 	run_step(&steps[1], UINT32_MAX, r);
-	CU_ASSERT(r->wrong > 0);
+	CU_ASSERT(r->j.bad > 0);
 	free(r);
 }
 

@@ -11,14 +11,11 @@
 
 #include <errno.h>
 #include <linux/falloc.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
+#include "crash/judged.h"
 #include "harness/core.h"
-#include "harness/crash.h"
-#include "harness/mem.h"
-#include "media/mkfs.h"
 #include "media/pmem.h"
 
 #define DEV (UINT64_C(16) << 20)
@@ -28,22 +25,11 @@
 struct content { size_t size; uint8_t byte[MAX]; };
 
 struct run {
-	struct pf_fs *fs;
+	struct judged j;
 	bool words;			/* the step replaces bytes in place */
 	struct content before, after;
-	bool returned;			/* only `after` is right */
-	unsigned int images, bad, fences;
-	bool quiet;
-	const char *name;
+	unsigned int fences;
 };
-
-static void must(int64_t rc)
-{
-	if (rc < 0) {
-		(void)fprintf(stderr, "step: %s\n", strerror((int)-rc));
-		abort();
-	}
-}
 
 static void fill(struct pf_fs *fs, const char *path, uint64_t off, size_t len, int byte)
 {
@@ -87,7 +73,7 @@ static const char *judge(const struct run *r, const struct content *now)
 {
 	const size_t unit = r->words ? 8 : PAGE;
 
-	if (r->returned && (now->size != r->after.size || memcmp(now->byte, r->after.byte, MAX) != 0))
+	if (r->j.returned && (now->size != r->after.size || memcmp(now->byte, r->after.byte, MAX) != 0))
 		return "returned, and not all of it is there";
 	if (now->size != r->before.size && now->size != r->after.size &&
 	    (now->size < r->before.size || now->size > r->after.size))
@@ -103,37 +89,18 @@ static const char *judge(const struct run *r, const struct content *now)
 	return NULL;
 }
 
-struct job { struct run *r; struct pf_pm *image; unsigned int fence; };
-
-static void *look(void *arg)
+static const char *look_at(struct judged *j, struct pf_pm *image)
 {
-	struct job *j = arg;
 	struct content *now = malloc(sizeof *now);
 	const char *why;
 	struct pf_fs *fs;
 
-	if (core_mount(j->image, &fs, &why) == 0) {
-		why = get(fs, now) ? judge(j->r, now) : "cannot be read";
+	if (core_mount(image, &fs, &why) == 0) {
+		why = get(fs, now) ? judge(PF_CONTAINER_OF(j, struct run, j), now) : "cannot be read";
 		core_unmount(fs);
 	}
-	if (why != NULL) {
-		j->r->bad++;
-		if (!j->r->quiet)
-			(void)printf("\n\t%s, drain %u: %s\n", j->r->name, j->fence, why);
-	}
-	j->r->images++;
 	free(now);
-	return NULL;
-}
-
-/* In a thread of its own: the one that drains holds locks, and a mount takes them anew. */
-static void at_crash(void *arg, struct pf_pm *image, unsigned int fence)
-{
-	struct job j = { arg, image, fence };
-	pthread_t t;
-
-	if (pthread_create(&t, NULL, look, &j) != 0 || pthread_join(t, NULL) != 0)
-		abort();
+	return why;
 }
 
 /* ---- steps ---- */
@@ -201,52 +168,27 @@ static void dirty_free_space(struct pf_fs *fs)
 	must(core_unlink(fs, "/y"));
 }
 
+static void see(struct pf_fs *fs, void *content)
+{
+	CU_ASSERT_FATAL(get(fs, content));
+}
+
 static void run_step(const struct step *s, unsigned int skip, struct run *r)
 {
-	struct pf_pm *pm = mem_open(DEV);
-	struct pf_mkfs m = { .label = "" };
-	struct crash *c;
-	const char *why;
+	struct pf_pm *pm;
+	struct pf_fs *fs = judged_new(&pm, DEV, 'X');
 
-	memset(pm->base, 'X', DEV);
-	if (pf_mkfs(pm, &m) != 0 || core_mount(pm, &r->fs, &why) != 0)
-		abort();
-	must(core_create(r->fs, "/f"));
-	dirty_free_space(r->fs);
+	must(core_create(fs, "/f"));
+	dirty_free_space(fs);
 	if (s->before != NULL)
-		s->before(r->fs);
-	r->name = s->name;
+		s->before(fs);
 	r->words = s->words;
-	r->returned = false;
-	CU_ASSERT_FATAL(get(r->fs, &r->before));
-	/* What comes out when all goes well is taken from a rehearsal on a copy. */
-	{
-		struct pf_pm *copy = mem_open(DEV);
-		struct pf_fs *twin;
-
-		memcpy(copy->base, pm->base, DEV);
-		if (core_mount(copy, &twin, &why) != 0)
-			abort();
-		s->step(twin);
-		CU_ASSERT_FATAL(get(twin, &r->after));
-		core_unmount(twin);
-		mem_close(copy);
-	}
+	see(fs, &r->before);
+	judged_rehearse(pm, s->step, see, &r->after);
 	CU_ASSERT(r->before.size != r->after.size || memcmp(r->before.byte, r->after.byte, MAX) != 0);
-	c = crash_attach(pm, at_crash, r, 12, 1);
-	crash_skip_drain(c, skip);
-	s->step(r->fs);
-	r->returned = true;
-	{
-		struct pf_pm *image = crash_image_now(c);
-
-		at_crash(r, image, crash_fences(c));
-		crash_image_free(image);
-	}
-	r->fences += crash_fences(c);
-	crash_detach(c);
-	core_unmount(r->fs);
-	mem_close(pm);
+	r->j.look = look_at;
+	r->j.name = s->name;
+	r->fences += judged_step(&r->j, pm, fs, s->step, 12, skip);
 }
 
 static void promise(void)
@@ -255,10 +197,10 @@ static void promise(void)
 
 	for (size_t i = 0; i < PF_ARRAY_LEN(steps); i++) {
 		run_step(&steps[i], UINT32_MAX, r);
-		CU_ASSERT_EQUAL(r->bad, 0);
-		r->bad = 0;
+		CU_ASSERT_EQUAL(r->j.bad, 0);
+		r->j.bad = 0;
 	}
-	CU_ASSERT(r->images >= r->fences && r->fences >= 3 * PF_ARRAY_LEN(steps));
+	CU_ASSERT(r->j.images >= r->fences && r->fences >= 3 * PF_ARRAY_LEN(steps));
 	free(r);
 }
 
@@ -268,11 +210,11 @@ static void twin(void)
 	static const size_t which[] = { 0, 4, 5 };
 	struct run *r = calloc(1, sizeof *r);
 
-	r->quiet = true;
+	r->j.quiet = true;
 	for (size_t i = 0; i < PF_ARRAY_LEN(which); i++) {
-		r->bad = 0;
+		r->j.bad = 0;
 		run_step(&steps[which[i]], 0, r);
-		CU_ASSERT(r->bad > 0);
+		CU_ASSERT(r->j.bad > 0);
 	}
 	free(r);
 }

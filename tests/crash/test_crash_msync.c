@@ -18,9 +18,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include "base/log.h"
+#include "crash/judged.h"
 #include "crash/script.h"
 #include "crash/seeded.h"
-#include "fsck.pinfs/fsck.h"
 #include "harness/core.h"
 #include "harness/crash.h"
 #include "media/mkfs.h"
@@ -73,17 +73,9 @@ static void complain(const char *what, const char *detail)
 
 static void judge_fsck(struct pf_pm *image, const char *when)
 {
-	struct fsck f = { 0 };
-	char *text = NULL;
-	size_t len;
-	int rc;
+	char *text = judged_fsck(image);
 
-	f.out = open_memstream(&text, &len);
-	if (f.out == NULL)
-		abort();
-	rc = fsck_check(&f, image, "image");
-	(void)fclose(f.out);
-	if (rc != FSCK_OK)
+	if (text != NULL)
 		complain(when, text);
 	free(text);
 }
@@ -188,7 +180,7 @@ int __wrap_fdatasync(int fd)
 	return 0;
 }
 
-static void must(int64_t rc, const char *what)
+static void need(int64_t rc, const char *what)
 {
 	if (rc < 0) {
 		(void)fprintf(stderr, "%s: %s\n", what, strerror((int)-rc));
@@ -208,10 +200,10 @@ static void power_on(char *path)
 	if (disk.shadow_fd < 0 || ftruncate(disk.shadow_fd, (off_t)DEV_BYTES) != 0)
 		abort();
 	disk.shadow = mmap(NULL, DEV_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, disk.shadow_fd, 0);
-	must(pf_pm_open(path, PF_PMEM_MSYNC, false, false, &disk.pm), "open");
+	need(pf_pm_open(path, PF_PMEM_MSYNC, false, false, &disk.pm), "open");
 	disk.skip = UINT32_MAX;
 	seeded_start(1);
-	must(pf_mkfs(disk.pm, &mk), "mkfs");
+	need(pf_mkfs(disk.pm, &mk), "mkfs");
 }
 
 static void power_off(const char *path)
@@ -267,11 +259,11 @@ static unsigned int run_script(const char *text, unsigned int skip)
 	disk.seed = 1;
 	power_on(path);
 	st.pm = disk.pm;
-	must(core_mount(disk.pm, &st.fs, &why), "mount");
+	need(core_mount(disk.pm, &st.fs, &why), "mount");
 	disk.before = model_new();
 	for (int i = 0; i < s->stage; i++) {
-		must(script_do(&st, &s->op[i]), "stage");
-		must(model_apply(disk.before, &s->op[i]), "stage");
+		need(script_do(&st, &s->op[i]), "stage");
+		need(model_apply(disk.before, &s->op[i]), "stage");
 	}
 	disk.on = true;
 	disk.calls = 0;

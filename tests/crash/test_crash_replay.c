@@ -12,14 +12,13 @@
 
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 #include "base/log.h"
-#include "fsck.pinfs/fsck.h"
+#include "crash/judged.h"
 #include "harness/core.h"
 #include "harness/crash.h"
 #include "harness/mem.h"
@@ -32,14 +31,6 @@
 static uint8_t pattern[64 * 4096];
 
 /* ---- scenarios: nothing here may fail ---- */
-
-static void must(int64_t err)
-{
-	if (err < 0) {
-		(void)fprintf(stderr, "scenario: %s\n", strerror((int)-err));
-		abort();
-	}
-}
 
 static void put(struct pf_fs *fs, const char *path, uint64_t off, size_t len)
 {
@@ -235,19 +226,10 @@ static bool allowed(const struct run *r, const char *text)
 
 static void check_fsck(struct run *r, struct pf_pm *image, unsigned int fence, const char *when)
 {
-	struct fsck f = { 0 };
-	char *text = NULL;
-	size_t len;
+	char *text = judged_fsck(image);
 
-	f.out = open_memstream(&text, &len);
-	if (f.out == NULL)
-		abort();
-	if (fsck_check(&f, image, "image") != FSCK_OK) {
-		(void)fclose(f.out);
+	if (text != NULL)
 		bad(r, when, text, fence);
-	} else {
-		(void)fclose(f.out);
-	}
 	free(text);
 }
 
@@ -271,37 +253,19 @@ static void check_mount(struct run *r, struct pf_pm *image, unsigned int fence)
 	core_unmount(fs);
 }
 
-/* The draining thread holds locks of the filesystem that crashes; the image's is another one, so it gets a thread. */
-struct job {
-	void (*fn)(struct run *r, struct pf_pm *image, unsigned int fence);
-	struct run *r;
-	struct pf_pm *image;
-	unsigned int fence;
-};
-
-static void *job_main(void *arg)
+static void mounted_again(void *arg, struct pf_pm *image, unsigned int fence)
 {
-	struct job *j = arg;
-
-	j->fn(j->r, j->image, j->fence);
-	return NULL;
-}
-
-static void in_thread(struct job j)
-{
-	pthread_t t;
-
-	if (pthread_create(&t, NULL, job_main, &j) != 0 || pthread_join(t, NULL) != 0)
-		abort();
+	check_mount(arg, image, 1000 + fence);
 }
 
 static void again(void *arg, struct pf_pm *image, unsigned int fence)
 {
-	in_thread((struct job){ check_mount, arg, image, 1000 + fence });
+	in_thread(mounted_again, arg, image, fence);
 }
 
-static void check_all(struct run *r, struct pf_pm *image, unsigned int fence)
+static void check_all(void *arg, struct pf_pm *image, unsigned int fence)
 {
+	struct run *r = arg;
 	struct crash *c;
 
 	if (r->want_bad && r->bad != 0)
@@ -322,7 +286,7 @@ static void check_all(struct run *r, struct pf_pm *image, unsigned int fence)
 
 static void check_image(void *arg, struct pf_pm *image, unsigned int fence)
 {
-	in_thread((struct job){ check_all, arg, image, fence });
+	in_thread(check_all, arg, image, fence);
 }
 
 /* ---- one scenario ---- */

@@ -7,15 +7,11 @@
 #include "harness/unit.h"
 
 #include <linux/falloc.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
-#include "fsck.pinfs/fsck.h"
+#include "crash/judged.h"
 #include "harness/core.h"
-#include "harness/crash.h"
-#include "harness/mem.h"
-#include "media/mkfs.h"
 #include "media/pmem.h"
 
 #define DEV (UINT64_C(16) << 20)
@@ -25,20 +21,9 @@
 struct content { uint64_t size; uint32_t word[PAGES]; };	/* the first word of each page */
 
 struct run {
+	struct judged j;		/* first: look_at() is given it */
 	struct content before, after;
-	bool returned;
-	unsigned int images, bad, checks;
-	bool quiet;
-	const char *name;
 };
-
-static void must(int64_t rc)
-{
-	if (rc < 0) {
-		(void)fprintf(stderr, "step: %s\n", strerror((int)-rc));
-		abort();
-	}
-}
 
 static bool get(struct pf_fs *fs, struct content *c)
 {
@@ -67,64 +52,28 @@ static bool same(const struct content *a, const struct content *b)
 	return a->size == b->size && memcmp(a->word, b->word, sizeof a->word) == 0;
 }
 
-static bool sound(struct pf_pm *image)
+static const char *look_at(struct judged *j, struct pf_pm *image)
 {
-	struct fsck f = { .out = fopen("/dev/null", "w") };
-	bool ok;
-
-	if (f.out == NULL)
-		abort();
-	ok = fsck_check(&f, image, "image") == FSCK_OK;
-	(void)fclose(f.out);
-	return ok;
-}
-
-static const char *look_at(struct run *r, struct pf_pm *image)
-{
+	struct run *r = PF_CONTAINER_OF(j, struct run, j);
 	struct content *now = malloc(sizeof *now);
-	const bool check = r->images++ % 4 == 0;
+	const bool check = j->images % 4 == 0;
 	const char *why = NULL;
 	struct pf_fs *fs;
 
-	if (check && !sound(image))
+	if (check && !judged_sound(image))
 		why = "fsck before the mount";
 	if (why == NULL && core_mount(image, &fs, &why) == 0) {
 		if (!get(fs, now))
 			why = "cannot be read";
-		else if (!same(now, &r->after) && (r->returned || !same(now, &r->before)))
-			why = r->returned ? "returned, and not all of it is there" : "neither before nor after";
+		else if (!same(now, &r->after) && (j->returned || !same(now, &r->before)))
+			why = j->returned ? "returned, and not all of it is there" : "neither before nor after";
 		core_unmount(fs);
 	}
-	if (why == NULL && check && !sound(image))
+	if (why == NULL && check && !judged_sound(image))
 		why = "fsck after the mount";
-	r->checks += check;
+	j->checks += check;
 	free(now);
 	return why;
-}
-
-struct job { struct run *r; struct pf_pm *image; unsigned int fence; };
-
-static void *look(void *arg)
-{
-	struct job *j = arg;
-	const char *why = look_at(j->r, j->image);
-
-	if (why != NULL) {
-		j->r->bad++;
-		if (!j->r->quiet)
-			(void)printf("\n\t%s, drain %u: %s\n", j->r->name, j->fence, why);
-	}
-	return NULL;
-}
-
-/* In a thread of its own: the one that drains holds locks, and a mount takes them anew. */
-static void at_crash(void *arg, struct pf_pm *image, unsigned int fence)
-{
-	struct job j = { arg, image, fence };
-	pthread_t t;
-
-	if (pthread_create(&t, NULL, look, &j) != 0 || pthread_join(t, NULL) != 0)
-		abort();
 }
 
 /* ---- files and steps ---- */
@@ -184,45 +133,24 @@ static const struct step steps[] = {
 	{ "insert, thousands", f_many, s_insert_many, 2, 6 },
 };
 
+static void see(struct pf_fs *fs, void *content)
+{
+	CU_ASSERT_FATAL(get(fs, content));
+}
+
 static void run_step(const struct step *s, unsigned int skip, struct run *r)
 {
-	struct pf_pm *pm = mem_open(DEV), *copy = mem_open(DEV);
-	struct pf_mkfs m = { .label = "" };
-	struct pf_fs *fs, *twin;
-	struct crash *c;
-	const char *why;
+	struct pf_pm *pm;
+	struct pf_fs *fs = judged_new(&pm, DEV, 0);
 
-	if (pf_mkfs(pm, &m) != 0 || core_mount(pm, &fs, &why) != 0)
-		abort();
 	must(core_create(fs, "/f"));
 	s->before(fs);
-	r->name = s->name;
-	r->returned = false;
-	CU_ASSERT_FATAL(get(fs, &r->before));
-	/* What comes out when all goes well is taken from a rehearsal on a copy. */
-	memcpy(copy->base, pm->base, DEV);
-	if (core_mount(copy, &twin, &why) != 0)
-		abort();
-	s->step(twin);
-	CU_ASSERT_FATAL(get(twin, &r->after));
-	core_unmount(twin);
-	mem_close(copy);
+	see(fs, &r->before);
+	judged_rehearse(pm, s->step, see, &r->after);
 	CU_ASSERT_FALSE(same(&r->before, &r->after));
-
-	c = crash_attach(pm, at_crash, r, s->subsets, 1);
-	crash_skip_drain(c, skip);
-	s->step(fs);
-	r->returned = true;
-	{
-		struct pf_pm *image = crash_image_now(c);
-
-		at_crash(r, image, crash_fences(c));
-		crash_image_free(image);
-	}
-	CU_ASSERT(crash_fences(c) >= s->least_drains);
-	crash_detach(c);
-	core_unmount(fs);
-	mem_close(pm);
+	r->j.look = look_at;
+	r->j.name = s->name;
+	CU_ASSERT(judged_step(&r->j, pm, fs, s->step, s->subsets, skip) >= s->least_drains);
 }
 
 static void promise(void)
@@ -231,11 +159,11 @@ static void promise(void)
 
 	for (size_t i = 0; i < PF_ARRAY_LEN(steps); i++) {
 		run_step(&steps[i], UINT32_MAX, r);
-		CU_ASSERT_EQUAL(r->bad, 0);
-		r->bad = 0;
+		CU_ASSERT_EQUAL(r->j.bad, 0);
+		r->j.bad = 0;
 	}
-	CU_ASSERT(r->images > 200);
-	CU_ASSERT(r->checks > 50);
+	CU_ASSERT(r->j.images > 200);
+	CU_ASSERT(r->j.checks > 50);
 	free(r);
 }
 
@@ -244,12 +172,12 @@ static void twin_drain(void)
 {
 	struct run *r = calloc(1, sizeof *r);
 
-	r->quiet = true;
+	r->j.quiet = true;
 	run_step(&steps[0], 0, r);
-	CU_ASSERT(r->bad > 0);
-	r->bad = 0;
+	CU_ASSERT(r->j.bad > 0);
+	r->j.bad = 0;
 	run_step(&steps[2], 0, r);
-	CU_ASSERT(r->bad > 0);
+	CU_ASSERT(r->j.bad > 0);
 	free(r);
 }
 

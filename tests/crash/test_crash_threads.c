@@ -18,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/log.h"
-#include "fsck.pinfs/fsck.h"
+#include "crash/judged.h"
 #include "harness/core.h"
 #include "harness/crash.h"
 #include "harness/mem.h"
@@ -33,14 +33,6 @@
 static uint8_t pattern[16 * 4096];
 
 /* ---- what a thread does: step @i in directory /t<nr> ---- */
-
-static void must(int64_t err)
-{
-	if (err < 0) {
-		(void)fprintf(stderr, "step: %s\n", strerror((int)-err));
-		abort();
-	}
-}
 
 /* A ring of four path buffers, for calls with two paths. */
 static const char *path(unsigned int nr, const char *name, unsigned int i)
@@ -163,17 +155,9 @@ static void complain(const char *what, const char *detail)
 
 static void check_fsck(struct pf_pm *image)
 {
-	struct fsck f = { 0 };
-	char *text = NULL;
-	size_t len;
-	int rc;
+	char *text = judged_fsck(image);
 
-	f.out = open_memstream(&text, &len);
-	if (f.out == NULL)
-		abort();
-	rc = fsck_check(&f, image, "image");
-	(void)fclose(f.out);
-	if (rc != FSCK_OK)
+	if (text != NULL)
 		complain("fsck finds problems", text);
 	free(text);
 }

@@ -9,18 +9,14 @@
 
 #include <errno.h>
 #include <linux/posix_acl.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include "base/crc32c.h"
 #include "base/log.h"
-#include "fsck.pinfs/fsck.h"
+#include "crash/judged.h"
 #include "harness/core.h"
-#include "harness/crash.h"
-#include "harness/mem.h"
-#include "media/mkfs.h"
 #include "media/pmem.h"
 #include "obj/xattr.h"
 
@@ -32,14 +28,6 @@
 static const char *const paths[] = { "/f", "/d", "/d/file", "/d/sub", "/d/fifo" };
 
 static uint8_t bytes[PF_XATTR_VALUE_MAX];
-
-static void must(int64_t rc)
-{
-	if (rc < 0) {
-		(void)fprintf(stderr, "step: %s\n", strerror((int)-rc));
-		abort();
-	}
-}
 
 /* ---- all that can be seen ---- */
 
@@ -101,72 +89,33 @@ static bool get(struct pf_fs *fs, char *text)
 /* ---- crashes ---- */
 
 struct run {
+	struct judged j;
 	char before[TEXT], half[TEXT], after[TEXT];
-	bool returned;
-	unsigned int images, bad, checks;
-	bool quiet;
-	const char *name;
 };
 
-static bool sound(struct pf_pm *image)
+static const char *look_at(struct judged *j, struct pf_pm *image)
 {
-	struct fsck f = { .out = fopen("/dev/null", "w") };
-	bool ok;
-
-	if (f.out == NULL)
-		abort();
-	ok = fsck_check(&f, image, "image") == FSCK_OK;
-	(void)fclose(f.out);
-	return ok;
-}
-
-static const char *look_at(struct run *r, struct pf_pm *image)
-{
+	struct run *r = PF_CONTAINER_OF(j, struct run, j);
 	char *now = malloc(TEXT);
-	const bool check = r->images++ % 3 == 0;
+	const bool check = j->images % 3 == 0;
 	const char *why = NULL;
 	struct pf_fs *fs;
 
-	if (check && !sound(image))
+	if (check && !judged_sound(image))
 		why = "fsck before the mount";
 	if (why == NULL && core_mount(image, &fs, &why) == 0) {
 		if (!get(fs, now))
 			why = "cannot be read";
 		else if (strcmp(now, r->after) != 0 &&
-			 (r->returned || (strcmp(now, r->before) != 0 && strcmp(now, r->half) != 0)))
-			why = r->returned ? "returned, and not all of it is there" : "neither before nor after";
+			 (j->returned || (strcmp(now, r->before) != 0 && strcmp(now, r->half) != 0)))
+			why = j->returned ? "returned, and not all of it is there" : "neither before nor after";
 		core_unmount(fs);
 	}
-	if (why == NULL && check && !sound(image))
+	if (why == NULL && check && !judged_sound(image))
 		why = "fsck after the mount";
-	r->checks += check;
+	j->checks += check;
 	free(now);
 	return why;
-}
-
-struct job { struct run *r; struct pf_pm *image; unsigned int fence; };
-
-static void *look(void *arg)
-{
-	struct job *j = arg;
-	const char *why = look_at(j->r, j->image);
-
-	if (why != NULL) {
-		j->r->bad++;
-		if (!j->r->quiet)
-			(void)printf("\n\t%s, drain %u: %s\n", j->r->name, j->fence, why);
-	}
-	return NULL;
-}
-
-/* In a thread of its own: the one that drains holds locks, and a mount takes them anew. */
-static void at_crash(void *arg, struct pf_pm *image, unsigned int fence)
-{
-	struct job j = { arg, image, fence };
-	pthread_t t;
-
-	if (pthread_create(&t, NULL, look, &j) != 0 || pthread_join(t, NULL) != 0)
-		abort();
 }
 
 /* ---- steps ---- */
@@ -284,56 +233,26 @@ static const struct step steps[] = {
 	{ "the inode goes", b_many, s_unlink, NULL, 9 },
 };
 
-/* What comes out when all goes well is taken from a rehearsal on a copy. */
-static void rehearse(const struct pf_pm *pm, void (*step)(struct pf_fs *fs), char *text)
+static void see(struct pf_fs *fs, void *text)
 {
-	struct pf_pm *copy = mem_open(DEV);
-	struct pf_fs *fs;
-	const char *why;
-
-	memcpy(copy->base, pm->base, DEV);
-	if (core_mount(copy, &fs, &why) != 0)
-		abort();
-	step(fs);
 	CU_ASSERT_FATAL(get(fs, text));
-	core_unmount(fs);
-	mem_close(copy);
 }
 
 static void run_step(const struct step *s, unsigned int skip, struct run *r)
 {
-	struct pf_pm *pm = mem_open(DEV);
-	struct pf_mkfs m = { .label = "" };
-	struct pf_fs *fs;
-	struct crash *c;
-	const char *why;
+	struct pf_pm *pm;
+	struct pf_fs *fs = judged_new(&pm, DEV, 0);
 
-	if (pf_mkfs(pm, &m) != 0 || core_mount(pm, &fs, &why) != 0)
-		abort();
 	must(core_create(fs, "/f"));
 	must(core_mkdir(fs, "/d"));
 	s->before(fs);
-	r->name = s->name;
-	r->returned = false;
-	CU_ASSERT_FATAL(get(fs, r->before));
-	rehearse(pm, s->step, r->after);
-	rehearse(pm, s->half != NULL ? s->half : nothing, r->half);
+	see(fs, r->before);
+	judged_rehearse(pm, s->step, see, r->after);
+	judged_rehearse(pm, s->half != NULL ? s->half : nothing, see, r->half);
 	CU_ASSERT_STRING_NOT_EQUAL(r->before, r->after);
-
-	c = crash_attach(pm, at_crash, r, 8, 1);
-	crash_skip_drain(c, skip);
-	s->step(fs);
-	r->returned = true;
-	{
-		struct pf_pm *image = crash_image_now(c);
-
-		at_crash(r, image, crash_fences(c));
-		crash_image_free(image);
-	}
-	CU_ASSERT(crash_fences(c) >= s->least_drains);
-	crash_detach(c);
-	core_unmount(fs);
-	mem_close(pm);
+	r->j.look = look_at;
+	r->j.name = s->name;
+	CU_ASSERT(judged_step(&r->j, pm, fs, s->step, 8, skip) >= s->least_drains);
 }
 
 static void promise(void)
@@ -342,11 +261,11 @@ static void promise(void)
 
 	for (size_t i = 0; i < PF_ARRAY_LEN(steps); i++) {
 		run_step(&steps[i], UINT32_MAX, r);
-		CU_ASSERT_EQUAL(r->bad, 0);
-		r->bad = 0;
+		CU_ASSERT_EQUAL(r->j.bad, 0);
+		r->j.bad = 0;
 	}
-	CU_ASSERT(r->images > 500);
-	CU_ASSERT(r->checks > 100);
+	CU_ASSERT(r->j.images > 500);
+	CU_ASSERT(r->j.checks > 100);
 	free(r);
 }
 
@@ -362,9 +281,9 @@ static void twin_inheritance(void)
 	static const struct step late = { "a list that comes late", nothing, create_then_set, NULL, 3 };
 	struct run *r = calloc(1, sizeof *r);
 
-	r->quiet = true;
+	r->j.quiet = true;
 	run_step(&late, UINT32_MAX, r);
-	CU_ASSERT(r->bad > 0);
+	CU_ASSERT(r->j.bad > 0);
 	free(r);
 }
 
@@ -373,9 +292,9 @@ static void twin_drain(void)
 {
 	struct run *r = calloc(1, sizeof *r);
 
-	r->quiet = true;
+	r->j.quiet = true;
 	run_step(&steps[2], 0, r);
-	CU_ASSERT(r->bad > 0);
+	CU_ASSERT(r->j.bad > 0);
 	free(r);
 }
 
