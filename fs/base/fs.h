@@ -83,6 +83,8 @@ struct pf_fs {
 	char label[33];
 	uint8_t hash_key[16];
 
+	_Atomic uint64_t unlinked;	/* inodes that have lost their last name ... */
+	_Atomic uint64_t unlinked_seen;	/* ... and how many of them somebody has waited for (op/room.h) */
 	_Atomic int state;		/* enum pf_state of base/fail.h */
 	struct pf_fail *fail;
 	struct pf_pm *pm;

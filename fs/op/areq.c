@@ -9,10 +9,12 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <linux/falloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/fail.h"
 #include "op/policy.h"
+#include "op/room.h"
 
 static void finish(struct pf_areq *r, ssize_t res)
 {
@@ -86,6 +88,23 @@ static void submit(struct pf_areq *r)
 		pf_lay_submit(r->fs, &r->brk);
 }
 
+/* Blocks that the request may want at most. */
+static uint64_t wants(const struct pf_areq *r)
+{
+	switch (r->op) {
+	case PF_AOP_WRITE:
+		return PF_DIV_UP(r->write.len, PF_BLK_SIZE) + 1;
+	case PF_AOP_FALLOCATE:
+		return r->fallocate.mode & FALLOC_FL_PUNCH_HOLE ? 0 : PF_DIV_UP(r->fallocate.len, PF_BLK_SIZE) + 1;
+	case PF_AOP_COPY:
+		return PF_DIV_UP(r->copy.len, PF_BLK_SIZE) + 1;
+	case PF_AOP_SETATTR:
+	case PF_AOP_TRUNC_OPEN:
+		break;
+	}
+	return 0;
+}
+
 void pf_op_start(struct pf_fs *fs, struct pf_areq *r)
 {
 	static int (*const init[])(struct pf_areq *) = {
@@ -106,6 +125,8 @@ void pf_op_start(struct pf_fs *fs, struct pf_areq *r)
 		finish(r, err);
 		return;
 	}
+	if (wants(r) != 0)
+		(void)pf_room_wait(fs, wants(r));
 	r->inode = ip;
 	r->brk = (struct pf_brk){
 		.obj = &ip->lobj,

@@ -21,6 +21,7 @@
 #include "op/atime.h"
 #include "op/flags.h"
 #include "op/policy.h"
+#include "op/room.h"
 #include "space/itable.h"
 
 /* Blocks that nobody but unlink and truncate may take: making names stops a little before. */
@@ -79,6 +80,8 @@ int pf_link_drop(struct pf_tx *tx, struct pf_inode *ip, unsigned int links)
 	n -= n < links ? n : links;
 	di->i_nlink = pf_put32(n);
 	pf_set_ctime(di, pf_now());
+	if (n == 0)
+		pf_room_unlinked(ip->fs);
 	return n == 0 && PF_STEP(ORPHAN_UNLINK) ? pf_orph_add(tx, ip) : 0;
 }
 
@@ -309,6 +312,7 @@ static int make(struct pf_fs *fs, uint64_t dir, const char *name, const struct p
 		err = -ENOMEM;
 		goto out_put;
 	}
+	(void)pf_room_wait(fs, SPARE_BLKS);
 	pf_rwlock_wrlock(&dp->lock);
 	err = may_make(dp, name, S_ISDIR(r->mode));
 	while (err == 0) {
