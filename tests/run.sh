@@ -15,7 +15,9 @@ cd "$(dirname "$0")/.." || exit 2
 
 build=build
 limit=300
-kinds='unit tools crash fuzz shim mount pin prog'
+kinds='unit tools crash fuzz shim mount pin prog nobody'
+# What is run once more as nobody: a daemon, mounts and windows of an ordinary user.
+as_nobody='shim/window shim/pin mount/data pin/window pin/policy pin/process'
 passed=0 failed=0 skipped=0
 bad=
 skips=
@@ -68,8 +70,9 @@ leftovers()
 cleanup()
 {
 	leftovers >/dev/null
-	rm -rf "$scratch"
+	rm -rf "$scratch" ${copy:+"$copy"}
 }
+copy=
 dir=$scratch/none
 PINFS_BUILD=
 trap 'cleanup; exit 130' INT TERM HUP
@@ -110,15 +113,17 @@ count()
 	fi
 }
 
-run()	# KIND/test_NAME, the program
+run()	# KIND/test_NAME, the program, and what runs it as somebody else
 {
 	out=$scratch/out
 	dir=$scratch/$(basename "$1")
 	mkdir -p "$dir"
+	[ $# -lt 3 ] || chown 65534:65534 "$dir"
 	start=$(date +%s)
 	if [ -x "$2" ]; then
 		# timeout(1) makes a process group and signals all of it; what escaped is found below.
-		TMPDIR=$dir timeout -k 5 "$limit" "$2" >"$out" 2>&1 </dev/null
+		# shellcheck disable=SC2086
+		TMPDIR=$dir timeout -k 5 "$limit" ${3:-} "$2" >"$out" 2>&1 </dev/null
 		rc=$?
 	else
 		echo "run.sh: $2 was not built" >"$out"
@@ -155,6 +160,50 @@ run()	# KIND/test_NAME, the program
 		"$word" "$1" "$p" "$f" "$s" "$secs" "${why:+  ($why)}"
 }
 
+# The programs of as_nobody, or one of them: "nobody", "nobody/pin/window". They are run where nobody may run them.
+run_nobody()
+{
+	PINFS_BUILD=$(cd "$build" 2>/dev/null && pwd) || { echo "run.sh: no directory $build: build first"; exit 2; }
+	if [ "$(id -u)" -ne 0 ]; then
+		skipped=$((skipped + 1)) skips="$skips  nobody: this is not root: all tests are an ordinary user's
+"
+		return
+	fi
+	su='setpriv --reuid=65534 --regid=65534 --clear-groups'
+	# By a shell: what setpriv starts itself is still found with the rights of before.
+	# shellcheck disable=SC2016
+	if ! $su sh -c '"$0" --list' "$PINFS_BUILD/tests/pin/test_window" >/dev/null 2>&1; then
+		copy=$(mktemp -d /tmp/pinfs-nobody.XXXXXX) || exit 2
+		(cd "$PINFS_BUILD" && cp --parents libpinfs.so pinfs mkfs.pinfs fsck.pinfs dmaemu pinfsctl pinrun tests/*/test_[dpw]* "$copy")
+		chmod -R a+rX "$copy"
+		PINFS_BUILD=$copy
+	fi
+	export PINFS_BUILD
+	# Whether such a user can mount at all: a case that needs it is skipped otherwise.
+	dir=$scratch/probe
+	mkdir "$dir" && chown 65534:65534 "$dir"
+	probe=$(TMPDIR=$dir $su "$PINFS_BUILD/tests/pin/test_process" --filter 'process/clone with' 2>&1)
+	[ $? -ne 77 ] || probe=refused:$(printf '%s\n' "$probe" | sed -n 's/^SKIP [^:]*: //p')
+	rm -rf "$dir"
+	for t in $as_nobody; do
+		case ${1#nobody} in
+		'' | "/$t" | "/${t%/*}/test_${t#*/}") ;;
+		*) continue ;;
+		esac
+		case $t:$probe in
+		shim/*) ;;
+		*:refused:*)
+			skipped=$((skipped + 1)) skips="$skips  nobody/$t: ${probe#refused:}
+"
+			continue
+			;;
+		esac
+		run "nobody/$t" "$PINFS_BUILD/tests/${t%/*}/test_${t#*/}" "$su"
+	done
+	rm -rf ${copy:+"$copy"}
+	copy=
+}
+
 # Every program of a kind, or the one that is named: "pin", "pin/test_wait", "pin/wait".
 run_kind()
 {
@@ -187,13 +236,17 @@ while [ $# -gt 0 ]; do
 	-b) build=$2; echo "in $build:"; shift ;;
 	-t) limit=$2; shift ;;
 	-*) sed -n '5s/^# *//p' "$0" >&2; exit 2 ;;
+	nobody*) ran=1; run_nobody "$1" ;;
 	*) ran=1; run_kind "$1" ;;
 	esac
 	shift
 done
 if [ $ran -eq 0 ]; then
 	for k in $kinds; do
-		run_kind "$k"
+		case $k in
+		nobody) run_nobody "$k" ;;
+		*) run_kind "$k" ;;
+		esac
 	done
 fi
 rm -rf "$scratch"

@@ -50,6 +50,8 @@ struct pt_fs *pt_fs_start(const char *size, const char *opts);
 /* "<mnt>/<name>", in one of 16 buffers used in turn, per thread. */
 const char *pt_path(const struct pt_fs *fs, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* umount2(2), also of one's own mount by those who are not root. 0, or -1 and errno. */
+int pt_umount2(const char *mnt, int flags);
 /* Is something mounted on this directory? */
 bool pt_is_mounted(const char *dir);
 /* Path of a program in the build directory, in one of 8 buffers. */

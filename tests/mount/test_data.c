@@ -509,7 +509,7 @@ static void mapped_end(void)
 	PT_SYS(close(fd));
 	PT_SYS(unlink(P("f")));
 	PT_EQ(map[0], 'a');
-	PT_FAILS(umount2(fs->mnt, 0), EBUSY);
+	PT_FAILS(pt_umount2(fs->mnt, 0), EBUSY);
 	PT_SYS(munmap(map, 16384));
 	pt_fs_end(fs);
 }

@@ -438,11 +438,11 @@ static void umount_pinned(void)
 		return;
 	h = holder(0, 4096);
 	PT_EQ(actor_do(h, act_unmap(0)), 0);
-	PT_FAILS(umount2(fs->mnt, 0), EBUSY);
+	PT_FAILS(pt_umount2(fs->mnt, 0), EBUSY);
 	c = sender(act_truncate(f, 0));
 	CU_ASSERT(look_until(fs, 1, 1, NULL));
-	PT_FAILS(umount2(fs->mnt, 0), EBUSY);
-	PT_SYS(umount2(fs->mnt, MNT_DETACH));
+	PT_FAILS(pt_umount2(fs->mnt, 0), EBUSY);
+	PT_SYS(pt_umount2(fs->mnt, MNT_DETACH));
 	rc = actor_result(c, SOON_MS);
 	pt_say("a lazy umount ended the waiting truncate with %s", rc < 0 ? strerrorname_np((int)-rc) : "success");
 	CU_ASSERT(rc < 0 && rc != -EINPROGRESS);

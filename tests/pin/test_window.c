@@ -162,7 +162,7 @@ static void nameless(void)
 	CU_ASSERT(p[MIB] == 7);
 	p[3 * MIB] = 8;
 	CU_ASSERT(p[3 * MIB] == 8);
-	PT_FAILS(umount(fs->mnt), EBUSY);		/* a mapping keeps the file system busy */
+	PT_FAILS(pt_umount2(fs->mnt, 0), EBUSY);		/* a mapping keeps the file system busy */
 	CU_ASSERT(p[MIB] == 7);
 	munmap(p, 4 * MIB);
 	pt_fs_end(fs);					/* and now it is not */
