@@ -493,16 +493,22 @@ static bool look_at(struct pf_fs *fs, const struct pf_viewer *v, struct pf_sess 
 
 static void put_window(struct text *t, const struct pf_sess *s, uint32_t slot, const struct shown *w)
 {
+	uint64_t bytes;
+
 	putf(t, "{\"session\":%llu,\"pid\":%d,\"comm\":", (ull)s->id, (int)s->pid);
 	puts_json(t, s->comm);
 	putf(t, ",\"ino\":%llu,\"file\":", (ull)w->ino);
 	puts_json(t, w->path);
 	putf(t, ",\"size\":%llu,\"foff\":%llu,\"slot\":%u,\"stale\":%s,\"pins\":%llu,", (ull)w->size, (ull)w->foff,
 	     slot, w->stale ? "true" : "false", (ull)w->pins);
-	putf(t, "\"bytes\":%llu,\"extents\":%u,\"at\":[", (ull)(w->pages << PF_BLK_SHIFT), w->next_ext);
-	for (uint32_t i = 0; i < w->next_ext && i < SHOWN_EXTENTS; i++)
-		putf(t, "%s[%llu,%llu,%llu]", i ? "," : "", (ull)(w->foff + ((uint64_t)w->ext[i].page << PF_BLK_SHIFT)),
-		     (ull)(w->ext[i].dblk << PF_BLK_SHIFT), (ull)((uint64_t)w->ext[i].npage << PF_BLK_SHIFT));
+	bytes = w->pages * PF_BLK_SIZE;
+	putf(t, "\"bytes\":%llu,\"extents\":%u,\"at\":[", (ull)bytes, w->next_ext);
+	for (uint32_t i = 0; i < w->next_ext && i < SHOWN_EXTENTS; i++) {
+		uint64_t foff = w->foff + w->ext[i].page * PF_BLK_SIZE, doff = w->ext[i].dblk * PF_BLK_SIZE;
+
+		bytes = w->ext[i].npage * PF_BLK_SIZE;
+		putf(t, "%s[%llu,%llu,%llu]", i ? "," : "", (ull)foff, (ull)doff, (ull)bytes);
+	}
 	putf(t, "]}");
 }
 
