@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * ahead.h - blocks kept for the pages around those that faults have filled last, so that files, and parts of a file, which
- * are written at the same time, page by page, do not interleave on the device.
+ * ahead.h - blocks kept for the pages around those that faults have filled last, so that files, and parts of a file,
+ * which are written at the same time, page by page, do not interleave on the device.
  *
  * Kept in memory only, as any reservation: a page that is never stored to never costs its file a block, and a crash
  * forgets the rest. Nobody misses them either: they are given back when the inode is not used any more, and all of them

@@ -2,8 +2,8 @@
 /*
  * reap.c - the queue of inodes without links and references, and the thread that frees them.
  *
- * Owns struct pf_reap. Takes its own lock (LEAF), never while it frees. A batch is what one transaction can free: inodes
- * of one cluster that one orphan block names.
+ * Owns struct pf_reap. Takes its own lock (LEAF), never while it frees. A batch is what one transaction can free:
+ * inodes of one cluster that one orphan block names.
  */
 #include "obj/reap.h"
 

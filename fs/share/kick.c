@@ -6,8 +6,8 @@
  * (LEAF). What a kick means is session.c's; the protocol, with the reason why no kick is lost, is in
  * include/pinfs/ledger.h.
  *
- * A session gets a place when a break begins to wait for one of its pins, and keeps it: arming costs two system calls, and
- * whoever was in the way once will be again. With no place left, it kicks by socket, and the place that was asked
+ * A session gets a place when a break begins to wait for one of its pins, and keeps it: arming costs two system calls,
+ * and whoever was in the way once will be again. With no place left, it kicks by socket, and the place that was asked
  * for longest ago is given up for the next one that comes.
  *
  * The threads do all the same: look at the sessions whose word has changed, then sleep on all words at once. A wake-up

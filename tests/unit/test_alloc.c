@@ -139,7 +139,8 @@ static void stays_aligned(void)
 
 /*
  * Age costs no time: what a small run and a chunk cost on a new device, and on one that is cut into 10^5 pieces of one
- * block up to 31, every other one free, beside each other. Time of this thread alone, and of the fastest of many short rounds: nobody else's load shows.
+ * block up to 31, every other one free, beside each other. Time of this thread alone, and of the fastest of many short
+ * rounds: nobody else's load shows.
  */
 
 static uint64_t cpu_ns(void)

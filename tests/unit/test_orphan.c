@@ -20,7 +20,8 @@
 
 #define LONG (UINT64_C(2500) << 20)	/* lies in more block groups than one transaction can change */
 
-static struct pf_opts opts = { .policy = { .on_busy = PF_BUSY_WAIT }, .pmem = PF_PMEM_CPU, .window = PF_CHUNK_SIZE * 4 };
+static struct pf_opts opts = { .policy = { .on_busy = PF_BUSY_WAIT }, .pmem = PF_PMEM_CPU,
+			       .window = PF_CHUNK_SIZE * 4 };
 
 static struct pf_pm *new_device(uint64_t bytes)
 {

@@ -234,7 +234,8 @@ struct visit { struct lost *l; struct pf_pm *image; };
 
 static void *look(void *arg)
 {
-	static struct pf_opts opts = { .policy = { .on_busy = PF_BUSY_WAIT }, .pmem = PF_PMEM_CPU, .window = PF_CHUNK_SIZE * 4 };
+	static struct pf_opts opts = { .policy = { .on_busy = PF_BUSY_WAIT }, .pmem = PF_PMEM_CPU,
+				       .window = PF_CHUNK_SIZE * 4 };
 	struct visit *v = arg;
 	struct op_env e = { .opts = opts };
 
@@ -260,7 +261,8 @@ static void visit(void *arg, struct pf_pm *image, unsigned int fence PF_UNUSED)
 
 static void power_fails(void)
 {
-	static struct pf_opts opts = { .policy = { .on_busy = PF_BUSY_WAIT }, .pmem = PF_PMEM_CPU, .window = PF_CHUNK_SIZE * 4 };
+	static struct pf_opts opts = { .policy = { .on_busy = PF_BUSY_WAIT }, .pmem = PF_PMEM_CPU,
+				       .window = PF_CHUNK_SIZE * 4 };
 	struct pf_mkfs m = { .uid = 0 };
 	struct pf_pm *pm = mem_open(UINT64_C(32) << 20);
 	struct op_env e = { .opts = opts };

@@ -92,7 +92,8 @@ static int handler_up(struct pb_state *st, struct sigaction *old)
 	return sigaction(SIGSEGV, &sa, old) != 0 ? -errno : 0;
 }
 
-/* The first store to each chunk: us for one. @drop: all are mapped and touched, then taken away, and that counts as well. */
+/* The first store to each chunk: us for one. @drop: all are mapped and touched, then taken away, and that counts as
+ * well. */
 static double touch_first(struct pb_state *st, void (*drop)(struct pb_state *st))
 {
 	uint64_t t = pb_now_ns();
@@ -326,8 +327,8 @@ static double resident(void)
 	return (double)(anon + ledger);
 }
 
-/* Every page of every chunk touched: what the library then has more, for each GiB. Slots that were in use before are in it
- * already, so the file is larger than all that other cases have mapped. */
+/* Every page of every chunk touched: what the library then has more, for each GiB of window. The mount is a new one, so
+ * no slot of it was in use before. */
 static int run_memory(const struct pb_env *e, enum pb_subject s, struct pb_state *st, double *out)
 {
 	const size_t window = e->quick ? GIB / 4 : GIB;
@@ -355,7 +356,8 @@ static int run_memory(const struct pb_env *e, enum pb_subject s, struct pb_state
 	return rc != 0 ? rc : before < 0 || after < 0 ? -EIO : 0;
 }
 
-#define FAULT(n, w, u, subj, r) .name = (n), .what = (w), .unit = (u), .subjects = (subj), .ref = (r), .clean = pb_file_drop
+#define FAULT(n, w, u, subj, r) .name = (n), .what = (w), .unit = (u), .subjects = (subj), .ref = (r), \
+	.clean = pb_file_drop
 
 const struct pb_case pb_fault_cases[] = {
 	{ FAULT("touch.handler", "first touch of 2 MiB, one page only", PB_US, PB_TWO, "SIGSEGV"), .setup = setup_file,
