@@ -36,7 +36,8 @@ static int window_of(uint64_t addr, uint64_t len, unsigned int flags, struct sh_
 	for (;;) {
 		if (v == NULL)
 			return sh.refused && sh.sessions == NULL ? -EOPNOTSUPP : -EFAULT;
-		if (v->prot == PROT_NONE)
+		/* A page of a private window may be a copy, which no device address leads to. */
+		if (v->prot == PROT_NONE || v->map->private)
 			return -EFAULT;
 		if ((flags & PINFS_PIN_WRITE) && !(v->prot & PROT_WRITE))
 			return -EACCES;

@@ -59,7 +59,7 @@ struct pinfs_range_info {
  * Faults the range in, then counts. All or nothing. May block: for a fault, and for a break of these
  * pages that is in progress (interruptible: -EINTR). No lock or other pin is held by the call meanwhile.
  *
- * Errors: -EINVAL len 0, unknown flag, NULL out; -EOVERFLOW addr + len wraps; -EFAULT not a window of
+ * Errors: -EINVAL len 0, unknown flag, NULL out; -EOVERFLOW addr + len wraps; -EFAULT not a shared window of
  * this process (a mapping of a file that is not in DAX mode is none), beyond the end of the file, or a hole
  * without PINFS_PIN_WRITE; -EACCES write pin of a read-only mapping; -EAGAIN see PINFS_PIN_NOWAIT; -ENOMEM, -ENOSPC;
  * -EBUSY all window slots are pinned, for a second; -EINTR; -ENOTCONN the daemon is gone; -EOPNOTSUPP the process

@@ -105,6 +105,8 @@ static void private_busy(void)
 	struct pinfs_pin *pin;
 
 	p[40 * PAGE] = 'P';
+	PT_EQ(pinfs_pin(p + 40 * PAGE, PAGE, PINFS_PIN_WRITE, &pin), -EFAULT);	/* a copy is nowhere on the device */
+	PT_EQ(pinfs_pin(p + 41 * PAGE, PAGE, 0, &pin), -EFAULT);
 	PT_EQ(pinfs_pin(s + 63 * PAGE, PAGE, PINFS_PIN_WRITE, &pin), 0);
 	PT_FAILS(ftruncate(fd, 32 * PAGE), EBUSY);
 	CU_ASSERT(p[40 * PAGE] == 'P' && p[41 * PAGE] == 'a' + 41 % 26);
