@@ -36,8 +36,7 @@ static int window_of(uint64_t addr, uint64_t len, unsigned int flags, struct sh_
 	for (;;) {
 		if (v == NULL)
 			return sh.refused && sh.sessions == NULL ? -EOPNOTSUPP : -EFAULT;
-		/* A page of a private window may be a copy, which no device address leads to. */
-		if (v->prot == PROT_NONE || v->map->private)
+		if (v->prot == PROT_NONE)
 			return -EFAULT;
 		if ((flags & PINFS_PIN_WRITE) && !(v->prot & PROT_WRITE))
 			return -EACCES;
@@ -290,6 +289,9 @@ static int locate(struct slow *s, struct part *pt)
 
 	sh_lock(&old);
 	err = window_of(s->at, left, s->a->flags, &v);
+	/* A page of a private window may be a copy, which no device address leads to. */
+	if (!err && v->map->private)
+		err = -EFAULT;
 	if (!err && s->p != NULL && (v->map->file->ino != s->ino || v->map->file->ses != s->p->ses))
 		err = -EFAULT;			/* remapped under our feet */
 	if (!err) {
