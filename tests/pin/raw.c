@@ -208,7 +208,7 @@ void raw_ack_all(struct raw *r)
 
 void raw_ack_next(struct raw *r)
 {
-	struct pf_p_inval in;
+	struct pf_p_inval in = { 0 };
 
 	CU_ASSERT_FATAL(raw_note(r, &in));
 	CU_ASSERT(raw_ack(r, in.in_id));

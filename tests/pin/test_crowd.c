@@ -219,7 +219,7 @@ static int play(void *arg)
 	for (;;) {
 		(void)pthread_barrier_wait(&st->barrier);
 		if (st->over)
-			return 0;
+			break;
 		if (st->who == p.me)
 			act(&p);
 		(void)pthread_barrier_wait(&st->barrier);
@@ -227,6 +227,8 @@ static int play(void *arg)
 		compare(&p);
 		(void)pthread_barrier_wait(&st->barrier);
 	}
+	free(p.buf);
+	return 0;
 }
 
 /* What comes next, and what it makes of the model. Behind the end of the file there are always zeros. */
@@ -445,6 +447,7 @@ static int crowd(void *arg)
 				wrong(&p, "byte of %u in page %u is %u, stored was %u", who, page, p.buf[at], want);
 		}
 	(void)pthread_barrier_wait(&st->barrier);
+	free(p.buf);
 	return 0;
 }
 

@@ -380,7 +380,7 @@ static bool cut_sockets(int how)
 
 	for (int n = 0; n < 1024 && pidfd >= 0; n++) {
 		const int fd = (int)syscall(SYS_pidfd_getfd, pidfd, n, 0);
-		struct sockaddr_storage peer;
+		struct sockaddr_storage peer = { .ss_family = AF_UNSPEC };
 		socklen_t len = sizeof peer;
 
 		if (fd < 0 && errno == EPERM)
