@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_fsck_lost.c - files that lost their names when every inode is in use: fsck.pinfs makes the inode table longer for
- * /lost+found, and when there is no space for that it says so, mends the rest, and can be run again.
+ * test_fsck_lost.c - files that lost their names when every inode is in use: fsck.pinfs makes the inode table longer
+ * for /lost+found, and when there is no space for that it says so, mends the rest, and can be run again.
  */
 #include "harness/unit.h"
 

@@ -130,7 +130,7 @@ static void damage_leaf(uint8_t *b, uint64_t blk)
 	struct pf_d_dirent *de;
 
 	CU_ASSERT_FATAL(fsck_leaf_names(h, names) > 2);
-	de = (struct pf_d_dirent *)(b + ((const uint8_t *)names[1].de - b));
+	de = (void *)(b + ((const uint8_t *)names[1].de - b));
 	de->de_key = pf_put64(pf_get64(de->de_key) + 256);
 	img_seal_blk(h);
 }
@@ -209,7 +209,7 @@ static struct scene scene_journal(void)
 	CU_ASSERT_PTR_NOT_NULL_FATAL(s.want);
 	CU_ASSERT_PTR_NOT_NULL(strstr(s.want, "0604"));
 	mem_close(sound);
-	/* And it brings a link count that the repair has to correct: replayed once more after that, it would undo it. */
+	/* And it brings a link count that the repair has to correct: replayed once more, it would undo that. */
 	new.i_nlink = pf_put32(7);
 	img_seal_inode(&new);
 	img_seal_lane(im, s.pm->base, 2, 10, (uint64_t)((uint8_t *)di - s.pm->base), &new);
@@ -251,11 +251,13 @@ static bool untouched(const struct judge *j, const struct pf_pm *pm)
 }
 
 /* Superblocks have a check of their own. Blocks may belong to nobody for a while, and an inode that is freed in one
- * transaction may have left the orphan file in the one before: the next fsck frees both, and they hurt nobody till then. */
+ * transaction may have left the orphan file in the one before: the next fsck frees both, and till then they are
+ * only in nobody's way. */
 static bool exempt(const char *line)
 {
-	return strncmp(line, "phase ", 6) != 0 || strncmp(line + 7, ": ", 2) != 0 || strncmp(line, "phase 1:", 8) == 0 ||
-	       strstr(line, "in use by nobody") != NULL || strstr(line, "no links, but the orphan file") != NULL;
+	return strncmp(line, "phase ", 6) != 0 || strncmp(line + 7, ": ", 2) != 0 ||
+	       strncmp(line, "phase 1:", 8) == 0 || strstr(line, "in use by nobody") != NULL ||
+	       strstr(line, "no links, but the orphan file") != NULL;
 }
 
 /* "phase 4: directory 13: entry "x": what": the part that says where. */

@@ -60,7 +60,7 @@ static bool granule_move(uint8_t *home, uint8_t *aside, size_t len)
 	       home;
 }
 
-/* Whoever reads the granule meanwhile sees the same bytes before, at and after each step, but for that kind of memory. */
+/* Whoever reads the granule meanwhile sees the same bytes at each moment, but for that kind of memory. */
 static bool granule_copy(const struct pf_pm *pm, const struct view *v, uint64_t g)
 {
 	size_t len = granule_len(pm, v, g);
@@ -202,7 +202,7 @@ void fsck_changes_free(struct fsck_changes *c)
 	free(c->v);
 }
 
-/* A granule that has gone home leaves a hole in the area; what is unmapped is what lies between them, and still ours. */
+/* A granule that has gone home leaves a hole in the area; unmapped is what lies between those, and is still ours. */
 void fsck_view_fini(struct pf_pm *view)
 {
 	struct view *v = view->priv;

@@ -225,7 +225,8 @@ int fsck_grow_table(struct fsck *f)
 	uint64_t dblk, nodes = 0;
 	struct grow g = { 0 };
 	struct fsck_walk w = {
-		.f = f, .pass = FSCK_LOOK, .phase = 4, .ino = PF_INO_ITABLE, .fn = grow_rec, .node = grow_node, .arg = &g,
+		.f = f, .pass = FSCK_LOOK, .phase = 4, .ino = PF_INO_ITABLE, .fn = grow_rec, .node = grow_node,
+		.arg = &g,
 	};
 	struct pf_d_inode *rw;
 	int err;
