@@ -221,6 +221,13 @@ static struct scene scene_journal(void)
 
 /* ---- the judge ---- */
 
+/* With a sanitizer each look takes ten times as long. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define EVERY 4U
+#else
+#define EVERY 1U
+#endif
+
 struct judge {
 	const struct scene *scene;
 	struct pf_pm *before;		/* the damaged image */
@@ -342,7 +349,8 @@ static void judge(void *arg, struct pf_pm *pm, unsigned int fence)
 
 	if (j->quiet && j->bad != 0)
 		return;
-	j->images++;
+	if (j->images++ % EVERY != 0 && !j->quiet)
+		return;
 	if (!see(j, pm, fence))
 		return;
 	/* Which takes its time: not for every image where all is well with each. */
