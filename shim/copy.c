@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * copy.c - calls whose memory lies in windows, where userfaultfd does not see the kernel's own accesses. The call gets
- * private memory, and what it read or wrote is copied by instructions, whose faults are served. The blocks are held by a
+ * private memory, and what it read or wrote is copied by instructions, whose faults are served. The blocks are held
+ * by a
  * transient pin for the time of one copy, a chunk at most, so that nothing is copied to a block that has left the file.
  *
  * Why not pin them for the call, and let the kernel have the window itself: a pin does not keep an invalidation from
@@ -166,7 +167,8 @@ static int copy_window(char *window, char *mine, size_t n, bool store, size_t *d
 static int plain(char *user, char *mine, size_t n, bool store)
 {
 	struct iovec here = { mine, n }, there = { user, n };
-	long r = sh_sys(store ? SYS_process_vm_writev : SYS_process_vm_readv, sh_sys(SYS_getpid), &here, 1L, &there, 1L, 0L);
+	long r = sh_sys(store ? SYS_process_vm_writev : SYS_process_vm_readv, sh_sys(SYS_getpid), &here, 1L, &there,
+		1L, 0L);
 
 	if (r == -EPERM || r == -ENOSYS || r == -ESRCH) {
 		memcpy(store ? user : mine, store ? mine : user, n);

@@ -45,7 +45,8 @@
 static pthread_mutex_t start_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /*
- * The kernel refuses a call that we cannot do without, as a filter of seccomp(2) may. Whoever touched a window from now on
+ * The kernel refuses a call that we cannot do without, as a filter of seccomp(2) may. Whoever touched a window from
+ * now on
  * would wait for ever, so serve turns all of them into SIGBUS memory.
  */
 static void fail(const char *call, long err)
@@ -148,7 +149,8 @@ void sh_name_thread(const char *name)
 	(void)sh_sys(SYS_prctl, PR_SET_NAME, name);
 }
 
-/* epoll, for poll(2) refuses more descriptors than RLIMIT_NOFILE allows by now. A socket that is closed leaves by itself. */
+/* epoll, for poll(2) refuses more descriptors than RLIMIT_NOFILE allows by now. A socket that is closed leaves by
+ * itself. */
 static void watch_sessions(void)
 {
 	sh_sigs old;
@@ -302,7 +304,8 @@ static int uffd_open(void)
 {
 	const uint64_t need = UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_THREAD_ID;
 	const uint64_t files = UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_WP_UNPOPULATED;
-	const uint64_t more[] = { need | files | UFFD_FEATURE_POISON, need | files, need };	/* Linux 6.6, 6.4, before */
+	/* Linux 6.6, 6.4, before */
+	const uint64_t more[] = { need | files | UFFD_FEATURE_POISON, need | files, need };
 	struct uffdio_api api;
 	long fd = sh.user_mode_test ? -EACCES : sh_sys(SYS_userfaultfd, O_CLOEXEC);
 	long dev, r = -EINVAL;

@@ -5,7 +5,8 @@
  * moment; so it gets private memory instead (copy.c). With the privilege, which is the normal case, each of these is
  * one test of a flag in front of the real call.
  *
- * The calls are data: io_calls.h. ioctl(), whose argument depends on its request, is here. What is neither gives EFAULT in
+ * The calls are data: io_calls.h. ioctl(), whose argument depends on its request, is here. What is neither gives
+ * EFAULT in
  * that mode until the page has been touched; COVERAGE.md has the list.
  */
 #include "io.h"

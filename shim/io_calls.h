@@ -38,8 +38,10 @@ CALL(ssize_t, fgetxattr, (int fd, const char *name, void *p, size_t n), (fd, nam
 CALL(ssize_t, listxattr, (const char *path, char *p, size_t n), (path, p, n), GET(p, n))
 CALL(ssize_t, llistxattr, (const char *path, char *p, size_t n), (path, p, n), GET(p, n))
 CALL(ssize_t, flistxattr, (int fd, char *p, size_t n), (fd, p, n), GET(p, n))
-CALL(int, setxattr, (const char *path, const char *name, const void *p, size_t n, int fl), (path, name, p, n, fl), INN(p, n))
-CALL(int, lsetxattr, (const char *path, const char *name, const void *p, size_t n, int fl), (path, name, p, n, fl), INN(p, n))
+CALL(int, setxattr, (const char *path, const char *name, const void *p, size_t n, int fl), (path, name, p, n, fl),
+     INN(p, n))
+CALL(int, lsetxattr, (const char *path, const char *name, const void *p, size_t n, int fl), (path, name, p, n, fl),
+     INN(p, n))
 CALL(int, fsetxattr, (int fd, const char *name, const void *p, size_t n, int fl), (fd, name, p, n, fl), INN(p, n))
 /* The fortified names: what -D_FORTIFY_SOURCE makes of the ones above. */
 CALL(ssize_t, __read_chk, (int fd, void *p, size_t n, size_t room), (fd, p, n, room), GET(p, n))
@@ -47,7 +49,8 @@ CALL(ssize_t, __pread_chk, (int fd, void *p, size_t n, off_t at, size_t room), (
 CALL(ssize_t, __pread64_chk, (int fd, void *p, size_t n, off64_t at, size_t room), (fd, p, n, at, room), GET(p, n))
 CALL(ssize_t, __recv_chk, (int fd, void *p, size_t n, size_t room, int fl), (fd, p, n, room, fl), GET(p, n))
 CALL(ssize_t, __recvfrom_chk, (int fd, void *restrict p, size_t n, size_t room, int fl, struct sockaddr *restrict sa,
-			       socklen_t *restrict len), (fd, p, n, room, fl, sa, len), GET(p, n), OUTN(sa, AT(len)), BOTH(len))
+			       socklen_t *restrict len), (fd, p, n, room, fl, sa, len), GET(p, n), OUTN(sa, AT(len)),
+			            BOTH(len))
 CALL(ssize_t, __readlink_chk, (const char *restrict path, char *restrict p, size_t n, size_t room), (path, p, n, room),
      GET(p, n))
 CALL(ssize_t, __readlinkat_chk, (int fd, const char *restrict path, char *restrict p, size_t n, size_t room),
@@ -56,7 +59,8 @@ CALL(int, __poll_chk, (struct pollfd *p, nfds_t n, int ms, size_t room), (p, n, 
 
 /* ---- sockets ---- */
 CALL(ssize_t, recv, (int fd, void *p, size_t n, int fl), (fd, p, n, fl), GET(p, n))
-CALL(ssize_t, recvfrom, (int fd, void *restrict p, size_t n, int fl, struct sockaddr *restrict sa, socklen_t *restrict len),
+CALL(ssize_t, recvfrom, (int fd, void *restrict p, size_t n, int fl, struct sockaddr *restrict sa,
+     socklen_t *restrict len),
      (fd, p, n, fl, sa, len), GET(p, n), OUTN(sa, AT(len)), BOTH(len))
 CALL(ssize_t, recvmsg, (int fd, struct msghdr *m, int fl), (fd, m, fl), GETM(m))
 CALL(int, recvmmsg, (int fd, struct mmsghdr *m, unsigned int k, int fl, struct timespec *ts), (fd, m, k, fl, ts),
@@ -69,11 +73,14 @@ CALL(int, sendmmsg, (int fd, struct mmsghdr *m, unsigned int k, int fl), (fd, m,
 CALL(int, getsockopt, (int fd, int level, int opt, void *restrict p, socklen_t *restrict len), (fd, level, opt, p, len),
      BOTHN(p, AT(len)), BOTH(len))
 CALL(int, setsockopt, (int fd, int level, int opt, const void *p, socklen_t len), (fd, level, opt, p, len), INN(p, len))
-CALL(int, getsockname, (int fd, struct sockaddr *restrict sa, socklen_t *restrict len), (fd, sa, len), OUTN(sa, AT(len)),
+CALL(int, getsockname, (int fd, struct sockaddr *restrict sa, socklen_t *restrict len), (fd, sa, len), OUTN(sa,
+     AT(len)),
      BOTH(len))
-CALL(int, getpeername, (int fd, struct sockaddr *restrict sa, socklen_t *restrict len), (fd, sa, len), OUTN(sa, AT(len)),
+CALL(int, getpeername, (int fd, struct sockaddr *restrict sa, socklen_t *restrict len), (fd, sa, len), OUTN(sa,
+     AT(len)),
      BOTH(len))
-CALL(int, accept, (int fd, struct sockaddr *restrict sa, socklen_t *restrict len), (fd, sa, len), OUTN(sa, AT(len)), BOTH(len))
+CALL(int, accept, (int fd, struct sockaddr *restrict sa, socklen_t *restrict len), (fd, sa, len), OUTN(sa, AT(len)),
+     BOTH(len))
 CALL(int, accept4, (int fd, struct sockaddr *restrict sa, socklen_t *restrict len, int fl), (fd, sa, len, fl),
      OUTN(sa, AT(len)), BOTH(len))
 CALL(int, connect, (int fd, const struct sockaddr *sa, socklen_t len), (fd, sa, len), INN(sa, len))
@@ -87,7 +94,8 @@ CALL(int, fstatat, (int fd, const char *restrict path, struct stat *restrict st,
 CALL(int, stat64, (const char *restrict path, struct stat64 *restrict st), (path, st), OUT(st))
 CALL(int, lstat64, (const char *restrict path, struct stat64 *restrict st), (path, st), OUT(st))
 CALL(int, fstat64, (int fd, struct stat64 *st), (fd, st), OUT(st))
-CALL(int, fstatat64, (int fd, const char *restrict path, struct stat64 *restrict st, int fl), (fd, path, st, fl), OUT(st))
+CALL(int, fstatat64, (int fd, const char *restrict path, struct stat64 *restrict st, int fl), (fd, path, st, fl),
+     OUT(st))
 CALL(int, statfs, (const char *path, struct statfs *st), (path, st), OUT(st))
 CALL(int, fstatfs, (int fd, struct statfs *st), (fd, st), OUT(st))
 CALL(int, statfs64, (const char *path, struct statfs64 *st), (path, st), OUT(st))
@@ -102,14 +110,17 @@ CALL(int, ppoll, (struct pollfd *p, nfds_t n, const struct timespec *ts, const s
      BOTHN(p, n * sizeof *p), IN(ts), IN(mask))
 CALL(int, select, (int n, fd_set *restrict r, fd_set *restrict w, fd_set *restrict e, struct timeval *restrict tv),
      (n, r, w, e, tv), BOTHN(r, FDS(n)), BOTHN(w, FDS(n)), BOTHN(e, FDS(n)), BOTH(tv))
-CALL(int, pselect, (int n, fd_set *restrict r, fd_set *restrict w, fd_set *restrict e, const struct timespec *restrict ts,
+CALL(int, pselect, (int n, fd_set *restrict r, fd_set *restrict w, fd_set *restrict e,
+     const struct timespec *restrict ts,
 		    const sigset_t *restrict mask), (n, r, w, e, ts, mask), BOTHN(r, FDS(n)), BOTHN(w, FDS(n)),
      BOTHN(e, FDS(n)), IN(ts), IN(mask))
 CALL(int, epoll_ctl, (int ep, int op, int fd, struct epoll_event *ev), (ep, op, fd, ev), IN(ev))
 CALL(int, epoll_wait, (int ep, struct epoll_event *ev, int n, int ms), (ep, ev, n, ms), OUTN(ev, MANY(n, *ev)))
 CALL(ssize_t, process_vm_readv, (pid_t pid, const struct iovec *v, unsigned long k, const struct iovec *far,
-				 unsigned long kfar, unsigned long fl), (pid, v, k, far, kfar, fl), GETV(v, k), INN(far, kfar * sizeof *far))
+				 unsigned long kfar, unsigned long fl), (pid, v, k, far, kfar, fl), GETV(v, k),
+				      INN(far, kfar * sizeof *far))
 CALL(ssize_t, process_vm_writev, (pid_t pid, const struct iovec *v, unsigned long k, const struct iovec *far,
-				  unsigned long kfar, unsigned long fl), (pid, v, k, far, kfar, fl), PUTV(v, k), INN(far, kfar * sizeof *far))
+				  unsigned long kfar, unsigned long fl), (pid, v, k, far, kfar, fl), PUTV(v, k),
+				       INN(far, kfar * sizeof *far))
 CALL(int, epoll_pwait, (int ep, struct epoll_event *ev, int n, int ms, const sigset_t *mask), (ep, ev, n, ms, mask),
      OUTN(ev, MANY(n, *ev)), IN(mask))

@@ -87,7 +87,8 @@ static bool may_mount(void)
 	if (fs == NULL)
 		return !refused;
 	if (pt_fs_mount(fs, NULL) != 0)
-		refused = pt_run(out, sizeof out, 20000, (const char *[]){ "grep", "fusermount3: ", fs->log, NULL }) == 0;
+		refused = pt_run(out, sizeof out, 20000, (const char *[]){ "grep", "fusermount3: ", fs->log,
+			NULL }) == 0;
 	take_down(fs);
 	return !refused;
 }
@@ -112,7 +113,8 @@ bool pt_need_mount(void)
 	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 
 	if (fd < 0) {
-		/* run.sh takes a skip for want of the device itself for a failure; for others than root it may well be missing. */
+		/* run.sh takes a skip for want of the device itself for a failure; for others than root it may well
+		 * be missing. */
 		pt_skip("%s: %s", geteuid() == 0 ? "/dev/fuse" : "FUSE's device, as an ordinary user", strerror(errno));
 		return false;
 	}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * child.h - a process of a test that plays a scene and says what went wrong: its exit status and what it and the library
+ * child.h - a process of a test that plays a scene and says what went wrong: its exit status and what it and the
+ * library
  * wrote to stderr come back.
  */
 #ifndef TESTS_PIN_CHILD_H

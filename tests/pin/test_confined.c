@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * test_confined.c - windows in programs that give things up after they have started: their descriptors, root directory,
- * user, capabilities, namespaces, system calls, resources; that are traced; that bring a userfaultfd of their own. It works,
+ * user, capabilities, namespaces, system calls, resources; that are traced; that bring a userfaultfd of their own.
+ * It works,
  * or one line says why not.
  */
 #include "harness/fs.h"
@@ -426,8 +427,10 @@ static void namespaces(void)
 
 /* libpinfs(7), SECCOMP: for the windows there are; for new ones; for fork. */
 static const int for_windows[] = {
-	SYS_read, SYS_write, SYS_epoll_wait, SYS_futex, SYS_mmap, SYS_munmap, SYS_mprotect, SYS_mremap, SYS_madvise, SYS_ioctl,
-	SYS_sendmsg, SYS_recvfrom, SYS_epoll_ctl, SYS_shutdown, SYS_close, SYS_rt_sigprocmask, SYS_getpid, SYS_gettid, SYS_sched_yield,
+	SYS_read, SYS_write, SYS_epoll_wait, SYS_futex, SYS_mmap, SYS_munmap, SYS_mprotect, SYS_mremap, SYS_madvise,
+		SYS_ioctl,
+	SYS_sendmsg, SYS_recvfrom, SYS_epoll_ctl, SYS_shutdown, SYS_close, SYS_rt_sigprocmask, SYS_getpid,
+		SYS_gettid, SYS_sched_yield,
 	SYS_nanosleep, SYS_clock_gettime, SYS_exit, SYS_exit_group, SYS_rt_sigreturn,
 };
 static const int for_files[] = {
@@ -435,7 +438,8 @@ static const int for_files[] = {
 };
 static const int for_fork[] = {
 	SYS_clone, SYS_clone3, SYS_wait4, SYS_set_robust_list, SYS_rseq, SYS_prlimit64, SYS_socketpair, SYS_recvmsg,
-	SYS_setsockopt, SYS_socket, SYS_connect, SYS_close_range, SYS_unshare, SYS_chdir, SYS_memfd_create, SYS_eventfd2, SYS_epoll_create1,
+	SYS_setsockopt, SYS_socket, SYS_connect, SYS_close_range, SYS_unshare, SYS_chdir, SYS_memfd_create,
+		SYS_eventfd2, SYS_epoll_create1,
 	SYS_userfaultfd, SYS_kill,
 };
 /* Of this test's own. */
@@ -576,7 +580,8 @@ static int without(void *arg)
 static void sealed(void)
 {
 	/* What is blocked when the filter comes goes on with what it has: one more round. */
-	static const int missing[] = { SYS_read, SYS_write, SYS_epoll_wait, SYS_mmap, SYS_ioctl, SYS_sendmsg, SYS_recvfrom };
+	static const int missing[] = { SYS_read, SYS_write, SYS_epoll_wait, SYS_mmap, SYS_ioctl, SYS_sendmsg,
+		SYS_recvfrom };
 	uint64_t end = pt_now_ms() + 30000;
 	uint32_t w[9] = { 0 };
 	pid_t pid;
@@ -748,7 +753,8 @@ static void *own_server(void *arg)
 
 	memset(page, 'o', sizeof page);
 	while (read(fd, &m, sizeof m) == (ssize_t)sizeof m) {
-		struct uffdio_copy c = { .dst = m.arg.pagefault.address & ~(PAGE - 1), .src = (uintptr_t)page, .len = PAGE };
+		struct uffdio_copy c = { .dst = m.arg.pagefault.address & ~(PAGE - 1), .src = (uintptr_t)page,
+			.len = PAGE };
 
 		atomic_fetch_add(&own_faults, 1);
 		if (ioctl(fd, UFFDIO_COPY, &c) != 0)

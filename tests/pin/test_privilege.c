@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_privilege.c - who gets windows, and what is the same for those who may use userfaultfd for their own accesses only:
+ * test_privilege.c - who gets windows, and what is the same for those who may use userfaultfd for their own accesses
+ * only:
  * system calls with memory in windows, while these are taken away all the time. Run as root and as nobody.
  */
 #include "harness/fs.h"
@@ -182,13 +183,15 @@ static void *reclaimer(void *arg)
 	return NULL;
 }
 
-/* Each chunk's last page is nobody's. The range that is invalidated is the whole chunk, by a move of blocks elsewhere. */
+/* Each chunk's last page is nobody's. The range that is invalidated is the whole chunk, by a move of blocks
+ * elsewhere. */
 static void *puncher(void *arg)
 {
 	struct storm *s = arg;
 
 	for (size_t at = 0; !atomic_load(&s->stop); at = (at + CHUNK) % LEN)
-		(void)fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(at + CHUNK - PAGE), (off_t)PAGE);
+		(void)fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(at + CHUNK - PAGE),
+			(off_t)PAGE);
 	return NULL;
 }
 
@@ -258,7 +261,8 @@ static int socket_calls(struct storm *s, unsigned int round)
 {
 	char *a = place(s, 600), *b = place(s, 600);
 	struct iovec iov = { a, 300 };
-	struct msghdr *m = (struct msghdr *)(void *)((uintptr_t)place(s, 0) & ~15UL), out = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct msghdr *m = (struct msghdr *)(void *)((uintptr_t)place(s, 0) & ~15UL), out = { .msg_iov = &iov,
+		.msg_iovlen = 1 };
 	struct mmsghdr mm[2];
 	struct iovec two[2] = { { b, 300 }, { b + 300, 300 } };
 	socklen_t *len = (socklen_t *)(void *)((uintptr_t)place(s, 0) & ~15UL);
@@ -483,7 +487,8 @@ static int dropped(void *arg)
 	return fn(NULL);
 }
 
-/* Past the library the kernel says EFAULT on what nobody touched: what is tested here would be seen if it were missing. */
+/* Past the library the kernel says EFAULT on what nobody touched: what is tested here would be seen if it were
+ * missing. */
 static int twin(void *arg)
 {
 	char *p = child_map(file, LEN);
