@@ -463,16 +463,19 @@ PF_EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
 	static int (*real)(int (*)(void *), void *, int, void *, ...);
 	static atomic_bool told;
 	struct begin b = { .fn = fn, .arg = arg };
-	pid_t *ptid, *ctid;
-	void *tls, *sym;
+	pid_t *ptid = NULL, *ctid = NULL;
+	void *tls = NULL, *sym;
 	va_list ap;
 	int pid;
 
-	/* More than were given may be asked for: nobody looks at what the flags do not name. */
+	/* Given as far as the flags name them. */
 	va_start(ap, arg);
-	ptid = va_arg(ap, pid_t *);
-	tls = va_arg(ap, void *);
-	ctid = va_arg(ap, pid_t *);
+	if (flags & (CLONE_PARENT_SETTID | CLONE_PIDFD | CLONE_SETTLS | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID))
+		ptid = va_arg(ap, pid_t *);
+	if (flags & (CLONE_SETTLS | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID))
+		tls = va_arg(ap, void *);
+	if (flags & (CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID))
+		ctid = va_arg(ap, pid_t *);
 	va_end(ap);
 	if (real == NULL) {
 		sym = next_one("clone");
