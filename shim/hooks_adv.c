@@ -442,7 +442,8 @@ PF_EXPORT SH_EARLY int madvise(void *addr, size_t len, int advice)
 
 	if (sh.user_mode && (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE) && sh_hook_any())
 		sh_prefault(sh_addr(addr), len, advice == MADV_POPULATE_WRITE);
-	if (!sh_hook_any() || passes(advice) || !sh_hook_span(addr, len, &c.lo, &c.hi) || c.lo % SH_PAGE || c.lo == c.hi)
+	if (!sh_hook_any() || passes(advice) || !sh_hook_span(addr, len, &c.lo, &c.hi) || c.lo % SH_PAGE ||
+	    c.lo == c.hi)
 		return real_madvise(addr, len, advice);
 	sh_lock(&old);
 	c.mine = sh_vma_any(c.lo, c.hi);

@@ -5,7 +5,7 @@
  * moment; so it gets private memory instead (copy.c). With the privilege, which is the normal case, each of these is
  * one test of a flag in front of the real call.
  *
- * The calls are data: io_calls.h. ioctl(), whose argument depends on its request, is here. What is neither gives
+ * The calls are data: io_calls.def. ioctl(), whose argument depends on its request, is here. What is neither gives
  * EFAULT in
  * that mode until the page has been touched; COVERAGE.md has the list.
  */
@@ -103,7 +103,7 @@ static enum sh_kind kept(enum sh_kind kind, const void *p, size_t n, int flags)
 		return (result)sh_io_end(&io, (long)real args);                                        \
 	}
 
-#include "io_calls.h"
+#include "io_calls.def"
 
 /* ---- ioctl ---- */
 

@@ -212,7 +212,7 @@ int sh_window_inherit(struct sh_file *f, const struct sh_vma *old)
 	return sh_crew_call(inherit_in_crew, &c);
 }
 
-/* What is over the limit is not mapped. That pages cannot be brought in now, behind the end of the file, is no error. */
+/* What is over the limit is not mapped. That pages cannot be brought in, behind the end of the file, is no error. */
 static int lock_new(void *p, size_t len)
 {
 	int err = sh_hook_lock(sh_addr(p), sh_addr(p) + len, MLOCK_ONFAULT);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* hooks_remap.c - mremap as the program sees it. The contents are the file's, so moving a window is mapping elsewhere and
- * unmapping here; only the copies of private ones have to be carried. */
+/*
+ * hooks_remap.c - mremap as the program sees it. The contents are the file's, so moving a window is mapping elsewhere
+ * and unmapping here; only the copies of private ones have to be carried.
+ */
 #include "hooks.h"
 
 #include <errno.h>
@@ -134,7 +136,8 @@ static bool kernel_moves_many(void)
 			return false;
 		to = sh_ptr(sh_addr(p) + 2 * SH_PAGE);
 		(void)sh_sys(SYS_mprotect, p, SH_PAGE, PROT_NONE);
-		to = sh_ptr((uint64_t)sh_sys(SYS_mremap, p, 2 * SH_PAGE, 2 * SH_PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to));
+		to = sh_ptr((uint64_t)sh_sys(SYS_mremap, p, 2 * SH_PAGE, 2 * SH_PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+					     to));
 		atomic_store(&known, sh_mmap_err(to) ? 1 : 2);
 		(void)sh_sys(SYS_munmap, p, 4 * SH_PAGE);
 	}

@@ -105,7 +105,8 @@ static void note(struct sh_mchunk *c, unsigned int i)
 /* New memory in place of a missing page. Wakes nobody. */
 static int fill(uint64_t addr, const void *bytes)
 {
-	struct uffdio_copy c = { .dst = addr, .src = sh_addr(bytes), .len = SH_PAGE, .mode = UFFDIO_COPY_MODE_DONTWAKE };
+	struct uffdio_copy c = { .dst = addr, .src = sh_addr(bytes), .len = SH_PAGE,
+				 .mode = UFFDIO_COPY_MODE_DONTWAKE };
 
 	return (int)sh_sys(SYS_ioctl, sh.uffd, UFFDIO_COPY, &c);
 }

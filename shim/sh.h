@@ -426,7 +426,7 @@ int sh_recv_fds(int sock, int *fds, unsigned int room);			/* how many; -errno */
 void sh_engine_forget(void);
 int sh_empty_file(void);		/* a descriptor in the caller's table */
 void sh_watch_failed(long err);		/* watch: its read() gave this */
-/* @err is the kernel's "not permitted", for a call that a thread of ours cannot do without: says so, ends all windows. */
+/* @err is the kernel's "not permitted", for a call that a thread of ours needs: says so, ends all windows. */
 void sh_crew_refused(const char *call, long err);
 void sh_crew_fatal(const char *call, long err);	/* ... in a place where they could not even be ended */
 

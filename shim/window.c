@@ -378,7 +378,8 @@ static int place_bad(struct sh_vma *v, uint64_t addr, uint64_t len)
 	int err = sh.poison ? 0 : -ENOSYS;
 
 	for (uint64_t at = addr; !err && at < addr + len; at += SH_PAGE) {
-		struct uffdio_poison p = { .range = { .start = at, .len = SH_PAGE }, .mode = UFFDIO_COPY_MODE_DONTWAKE };
+		struct uffdio_poison p = { .range = { .start = at, .len = SH_PAGE },
+					   .mode = UFFDIO_COPY_MODE_DONTWAKE };
 
 		err = (int)sh_sys(SYS_ioctl, sh.uffd, UFFDIO_POISON, &p);
 	}

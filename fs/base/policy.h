@@ -28,7 +28,8 @@ struct pf_policy {
 #define PF_POLL_DEFAULT_MS UINT64_C(10)
 
 enum pf_policy_key {
-	PF_POLICY_ON_BUSY, PF_POLICY_BREAK, PF_POLICY_TIMEOUT, PF_POLICY_POLL, PF_POLICY_FAIR, PF_POLICY_DEADLOCK, PF_POLICY_NR
+	PF_POLICY_ON_BUSY, PF_POLICY_BREAK, PF_POLICY_TIMEOUT, PF_POLICY_POLL, PF_POLICY_FAIR, PF_POLICY_DEADLOCK,
+	PF_POLICY_NR
 };
 extern const char *const pf_policy_name[PF_POLICY_NR];	/* "on_busy", "break", ... */
 #define PF_POLICY_KEYS "on_busy=, break=, busy_timeout=, poll_interval=, fair= or deadlock="

@@ -2,9 +2,11 @@
 /*
  * deadlock.c - who waits for whom, from the waiting operations and from /proc, and whether that is a circle.
  *
- * Owns the verdicts of the last search, which are the timer's thread's. Takes no lock. What /proc says may be old when it is
- * read: so a process only counts as waiting for something that does not end by itself. An operation waits until all the pins in its way are gone; one holder that waits for
- * the operation, directly or not, is enough for a deadlock. A holder waits
+ * Owns the verdicts of the last search, which are the timer's thread's. Takes no lock. What /proc says may be old when
+ * it is read: so a process only counts as waiting for something that does not end by itself.
+ *
+ * An operation waits until all the pins in its way are gone; one holder that waits for the operation, directly or not,
+ * is enough for a deadlock. A holder waits
  *
  *   - for an operation that it has called itself;
  *   - for one that keeps the kernel's inode lock, when it is in a system call that needs this lock: the kernel then

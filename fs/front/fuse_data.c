@@ -509,7 +509,8 @@ static int set_policy(fuse_req_t req, uint64_t fh, const struct pinfs_policy *in
 	if ((over.set & 1U << PF_POLICY_ON_BUSY) && over.p.on_busy == PF_BUSY_UNSAFE) {
 		if (!pf_caller_capable(req, CAP_SYS_ADMIN))
 			return -EPERM;
-		pf_warn("EXPERIMENTAL: pid %d has set on_busy=unsafe for a file that it has open", fuse_req_ctx(req)->pid);
+		pf_warn("EXPERIMENTAL: pid %d has set on_busy=unsafe for a file that it has open",
+			fuse_req_ctx(req)->pid);
 	}
 	return pf_handle_set(fh, &over);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* handle.c - the policies of open files. Owns their table, of the one mount that a daemon has; takes its lock (LEAF). */
+/* handle.c - the policies of open files. Owns their table, a daemon having one mount; takes its lock (LEAF). */
 #include "front/handle.h"
 
 #include <errno.h>

@@ -391,7 +391,7 @@ void pf_opts_help(void)
 		"  -V, --version          show the versions of software, media and protocol\n"
 		"\n"
 		"  on_busy=POLICY         what truncate and hole punching do that meet a pin:\n"
-		"                         wait (default), ebusy, defer, poll, unsafe (corrupts files: for experiments)\n"
+		"                         wait (default), ebusy, defer, poll, unsafe (corrupts: for experiments)\n"
 		"  busy_timeout=TIME      wait at most this long, then EBUSY (default 0: no limit)\n"
 		"  fair=yes|no            pins that come later wait for the truncate that waits (default), or not\n"
 		"  deadlock=detect|wait   EDEADLK for a wait that cannot end (default), or wait as Linux does\n"

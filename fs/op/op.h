@@ -175,8 +175,8 @@ struct pf_areq {
 	/* Optional: the request was put aside; @id is for pf_op_cancel(). Called before pf_op_start() returns, and
 	 * ar_done() not before this has returned. */
 	void (*ar_aside)(struct pf_areq *r, uint64_t id);
-	/* Optional: called when it begins to wait for pins (@again: now and then while it does, by one thread for all): an
-	 * error ends it. Not called with the option deadlock=wait. It may be slow. */
+	/* Optional: called when it begins to wait for pins (@again: now and then while it does, by one thread for
+	 * all): an error ends it. Not called with the option deadlock=wait. It may be slow. */
 	int (*ar_stuck)(struct pf_areq *r, bool again);
 
 	/* Private to op/. */

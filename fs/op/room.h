@@ -3,9 +3,9 @@
  * room.h - space that is about to be free: unlink(2) has returned, and the kernel's FORGET, which lets the inode go, is
  * still on its way. Private to fs/op.
  *
- * A program that removes a file from a full filesystem and writes another one must not meet ENOSPC. So whoever finds space
- * scarce, and knows of inodes unlinked since somebody waited last, waits for them: a few milliseconds as a rule, without a lock. What
- * is still open then stays, and nobody waits for it a second time.
+ * A program that removes a file from a full filesystem and writes another one must not meet ENOSPC. So whoever finds
+ * space scarce, and knows of inodes unlinked since somebody waited last, waits for them: a few milliseconds as a rule,
+ * without a lock. What is still open then stays, and nobody waits for it a second time.
  */
 #ifndef PF_OP_ROOM_H
 #define PF_OP_ROOM_H

@@ -88,8 +88,8 @@ struct pf_brk {
 	/* Optional: called at most once, before pf_lay_submit() returns with the break unfinished: copy what the
 	 * caller's stack or buffer holds. An error (-ENOMEM) ends the break. */
 	int (*b_park)(struct pf_brk *b);
-	/* Optional: called now and then while it waits for pins, by the timer's thread with no lock held. An error ends the
-	 * wait with it. */
+	/* Optional: called now and then while it waits for pins, by the timer's thread with no lock held. An error
+	 * ends the wait with it. */
 	int (*b_stuck)(struct pf_brk *b);
 	/* The operation, with the gate closed and the range idle. 0 or -errno. Takes INODE and below itself. */
 	int (*b_work)(struct pf_brk *b);
@@ -140,8 +140,8 @@ void pf_lay_shutdown(struct pf_fs *fs, int err);
 /* After that: no deadlines, no kicks by futex; the engine has no thread of its own that could call back. */
 void pf_lay_stop_threads(struct pf_fs *fs);
 
-/* Who has pages of the range pinned, as far as a break would wait for them; up to @max. *total: all of them; *queued: CUTs
- * of the inode that have begun. A look, which freezes nothing: the next moment may be different. */
+/* Who has pages of the range pinned, as far as a break would wait for them; up to @max. *total: all of them; *queued:
+ * CUTs of the inode that have begun. A look, which freezes nothing: the next moment may be different. */
 struct pf_holder { uint64_t session, pages; pid_t pid; uid_t uid; char comm[16]; };
 unsigned int pf_lay_holders(struct pf_lobj *o, uint64_t foff, uint64_t len, struct pf_holder *out, unsigned int max,
 			    unsigned int *total, uint64_t *queued);
@@ -154,7 +154,7 @@ unsigned int pf_lay_waits_for(struct pf_fs *fs, uint64_t id, pid_t *out, unsigne
 
 /* True when no session has a slot of this inode. */
 bool pf_lay_unshared(struct pf_lobj *o);
-/* Has any session the right to windows of the inode? One that attaches later sees what the caller has changed before. */
+/* Has any session the right to windows of the inode? One that attaches later sees what the caller changed before. */
 bool pf_lay_attached(struct pf_lobj *o);
 /* Is the inode attached for writing by any session? One that attaches later sees what the caller has changed before. */
 bool pf_lay_writers(struct pf_lobj *o);

@@ -49,13 +49,13 @@ struct pf_share {
 	void (*put)(struct pf_fs *fs, void *inode);
 	_Atomic unsigned int refs;
 	atomic_bool write;			/* a handle of it is, or was, for writing */
-	atomic_bool copies;			/* has private copies of pages: told of a cut even where it has no slot */
+	atomic_bool copies;			/* has private copies of pages: hears of a cut even without a slot */
 	struct pf_grant *grants;
 	struct pf_share *pend_next, **pend_pprev;	/* of the session, while inval_id is not 0; SESSION */
 	struct pf_brk *inval_brk;		/* the break that waits for our acknowledgement */
 	uint64_t inval_id;			/* the last invalidate sent, until acknowledged; then 0 */
 	atomic_bool unacked;			/* in quarantine: did not acknowledge inval_id in time */
-	bool told_all;				/* ... inval_id is about the whole file, and nothing was granted since */
+	bool told_all;				/* ... inval_id is about the whole file, nothing was granted since */
 	uint64_t kept, kept_ns;			/* blocks in `parked` of its grants, and since when there are any */
 	char path[256];				/* what the client calls the file; for reports */
 };

@@ -40,7 +40,7 @@ void pf_alloc_stat(struct pf_fs *fs, struct pf_space *out);
 int pf_alloc_reserve(struct pf_fs *fs, uint64_t want, uint64_t min, uint64_t goal, unsigned int flags,
 		     struct pf_run *out) PF_MUST_CHECK;
 void pf_alloc_unreserve(struct pf_fs *fs, struct pf_run run);
-/* Called, with no lock of the allocator, before a reservation fails: true when it has given something back. NULL: nobody. */
+/* Called, with no lock of the allocator, before a reservation fails: true when it has given something back. Or NULL. */
 void pf_alloc_on_full(struct pf_fs *fs, bool (*fn)(struct pf_fs *fs));
 
 /* The reservation @run becomes owned at commit; at abort it is unreserved. */

@@ -61,8 +61,8 @@ struct pinfs_fallocate {
 #define PINFS_IOC_FALLOCATE _IOW('P', 0x52, struct pinfs_fallocate)
 
 /*
- * PINFS_IOC_POLICY - what ftruncate(2) and fallocate(2) by this open file do that meet a pin: policy options of pinfs(8)
- * ("on_busy=ebusy,busy_timeout=2"), which come before those of the file and the mount. "": none any more.
+ * PINFS_IOC_POLICY - what ftruncate(2) and fallocate(2) by this open file do that meet a pin: policy options (pinfs(8),
+ * "on_busy=ebusy,busy_timeout=2"), which come before those of the file and the mount. "": none any more.
  *
  * For regular files open for writing (EBADF, EINVAL); it belongs to the open file description, and ends with it.
  * truncate(2) and O_TRUNC know of no descriptor, and of no such policy. EINVAL: no such options. EPERM: on_busy=unsafe

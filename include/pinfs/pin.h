@@ -87,9 +87,9 @@ int pinfs_pin_sg(const void *addr, size_t len, unsigned int flags, struct pinfs_
 int pinfs_unpin(struct pinfs_pin *pin);
 
 /*
- * pinfs_pin_query - what a pin is. Does not block. -EINVAL: NULL argument. -ENOTCONN: the pin is void: the daemon is gone,
- * or has cut this process off, and nobody waits for it any more. Its blocks are not given to anybody before it is ended,
- * but they need not be the file's any more: stop the device, then end the pin.
+ * pinfs_pin_query - what a pin is. Does not block. -EINVAL: NULL argument. -ENOTCONN: the pin is void: the daemon is
+ * gone, or has cut this process off, and nobody waits for it any more. Its blocks are not given to anybody before it is
+ * ended, but they need not be the file's any more: stop the device, then end the pin.
  */
 int pinfs_pin_query(const struct pinfs_pin *pin, struct pinfs_pin_info *info);
 

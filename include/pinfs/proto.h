@@ -30,7 +30,7 @@ enum pf_p_opcode {		/* besides FUSE_INIT, FUSE_SETUPMAPPING and FUSE_REMOVEMAPPI
 	PF_P_ATTACH = 0x5001,	/* pf_p_attach_in -> pf_p_attach_out */
 	PF_P_DETACH = 0x5002,	/* pf_p_detach_in -> header: drops the handle; its slots go by REMOVEMAPPING */
 	PF_P_PIN = 0x5003,	/* pf_p_pin_in -> pf_p_map_out: slow path, the daemon counts in the ledger */
-	PF_P_KICK = 0x5004,	/* pf_p_kick_in -> no answer: counters of a frozen slot went down (the long way, ledger.h) */
+	PF_P_KICK = 0x5004,	/* pf_p_kick_in -> no answer: counters of a frozen slot went down (see ledger.h) */
 	PF_P_INVAL_ACK = 0x5005,/* pf_p_ack_in -> no answer */
 	PF_P_SYNC = 0x5006,	/* pf_p_sync_in -> header: make stores through windows durable */
 	PF_P_REPORT = 0x5007,	/* pf_p_report_in -> JSON text (not terminated); any peer that may see the mount */
@@ -104,7 +104,7 @@ struct pf_p_map_in {
 	uint64_t mi_flags;	/* PF_MI_* */
 };
 PF_MEDIA_SIZE(struct pf_p_map_in, 56);
-#define PF_MI_PRIVATE UINT64_C(1)	/* this session has, or will have, private copies of the file's pages: PF_IN_CUT */
+#define PF_MI_PRIVATE UINT64_C(1)	/* this session has, or will have, private copies of pages: PF_IN_CUT */
 
 /* Answer to SETUPMAPPING and PIN: the whole chunk as it is now. Pages below mo_size that no extent
  * covers are holes (zeros); pages wholly at or beyond mo_size are SIGBUS. Sorted by e_foff. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_deadlock.c - waits that could never end are found and end with EDEADLK; those that may end are left alone; and with
- * deadlock=wait all of them wait, as in Linux. Also fairness: who comes first, pins that come later or the truncate.
+ * test_deadlock.c - waits that could never end are found and end with EDEADLK; those that may end are left alone; and
+ * with deadlock=wait all of them wait, as in Linux. Also fairness: who is first, pins that come later or the truncate.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -209,7 +209,7 @@ static void not_a_deadlock(void)
 	pt_fs_end(fs);
 }
 
-/* A stream of pins that overlap: each new one is there before the last is gone. Do they get in while a truncate waits? */
+/* A stream of pins that overlap: each new one is there before the last is gone. Do they get in before a truncate? */
 static void stream(bool fair)
 {
 	struct actor *a = holder(f), *b = actor_new(), *c = actor_new();

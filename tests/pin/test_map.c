@@ -83,7 +83,8 @@ static void private_file(void)
 	CU_ASSERT(p[300 * PAGE] == 0 && p[304 * PAGE] == 0 && p[500 * PAGE] == 0);
 	/* From here on pages come from elsewhere in the file, copies or not. */
 	PT_EQ(fallocate(fd, FALLOC_FL_COLLAPSE_RANGE, 200 * PAGE, 50 * PAGE), 0);
-	CU_ASSERT(p[196 * PAGE] == 'P' && p[200 * PAGE] == (char)('a' + 250 % 26) && p[248 * PAGE] == (char)('a' + 298 % 26));
+	CU_ASSERT(p[196 * PAGE] == 'P' && p[200 * PAGE] == (char)('a' + 250 % 26));
+	CU_ASSERT(p[248 * PAGE] == (char)('a' + 298 % 26));
 	munmap(s, 600 * PAGE);
 	ro = open(pt_path(fs, "f"), O_RDONLY);
 	r = map(ro, 100 * PAGE, MAP_PRIVATE);			/* may be stored to all the same */

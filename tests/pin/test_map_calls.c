@@ -46,7 +46,8 @@ static void seen(int line, char *p, bool store)
 	int sig = pt_touch(p, store);
 
 	if (sig)
-		tw_note("%d: %s: signal %d, code %d, address %s", line, store ? "store" : "load", sig, pt_touched_code(),
+		tw_note("%d: %s: signal %d, code %d, address %s", line, store ? "store" : "load", sig,
+			pt_touched_code(),
 			pt_touched_at() == p ? "right" : "wrong");
 	else
 		tw_note("%d: %s: %#x", line, store ? "store" : "load", (unsigned char)*p);
@@ -343,8 +344,9 @@ static void mremap_calls(void) { compare("mremap", mremap_script); }
 
 static void madvise_script(void)
 {
-	static const int advice[] = { MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED, MADV_FREE,
-				      MADV_DONTFORK, MADV_DOFORK, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_DONTDUMP, MADV_DODUMP,
+	static const int advice[] = { MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED,
+				      MADV_FREE, MADV_DONTFORK, MADV_DOFORK, MADV_HUGEPAGE, MADV_NOHUGEPAGE,
+				      MADV_DONTDUMP, MADV_DODUMP,
 				      MADV_WIPEONFORK, MADV_KEEPONFORK, MADV_COLD, MADV_PAGEOUT, MADV_POPULATE_READ,
 				      MADV_POPULATE_WRITE, MADV_REMOVE, MADV_MERGEABLE, MADV_UNMERGEABLE, 24, 999 };
 	int rw = lettered("f", 32), ro = open("f", O_RDONLY);

@@ -378,7 +378,8 @@ static void ring(void)
 	memset(page, 'u', sizeof page);
 	PT_EQ(write(src, page, sizeof page), (long)sizeof page);
 	sq = mmap(NULL, par.sq_off.array + par.sq_entries * 4, RW, MAP_SHARED | MAP_POPULATE, r, IORING_OFF_SQ_RING);
-	cq = mmap(NULL, par.cq_off.cqes + par.cq_entries * sizeof *cqe, RW, MAP_SHARED | MAP_POPULATE, r, IORING_OFF_CQ_RING);
+	cq = mmap(NULL, par.cq_off.cqes + par.cq_entries * sizeof *cqe, RW, MAP_SHARED | MAP_POPULATE, r,
+		  IORING_OFF_CQ_RING);
 	sqe = mmap(NULL, par.sq_entries * sizeof *sqe, RW, MAP_SHARED | MAP_POPULATE, r, IORING_OFF_SQES);
 	CU_ASSERT_FATAL(sq != MAP_FAILED && cq != MAP_FAILED && sqe != MAP_FAILED);
 	*sqe = (struct io_uring_sqe){ .opcode = IORING_OP_READ, .fd = src, .addr = (uintptr_t)(p + 3 * PAGE + 10),
@@ -387,7 +388,8 @@ static void ring(void)
 	atomic_store((_Atomic unsigned int *)(void *)(sq + par.sq_off.tail), 1);
 	PT_EQ(syscall(SYS_io_uring_enter, r, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0), 1);
 	head = *(unsigned int *)(void *)(cq + par.cq_off.head);
-	cqe = (struct io_uring_cqe *)(void *)(cq + par.cq_off.cqes) + (head & *(unsigned int *)(void *)(cq + par.cq_off.ring_mask));
+	cqe = (struct io_uring_cqe *)(void *)(cq + par.cq_off.cqes) +
+	      (head & *(unsigned int *)(void *)(cq + par.cq_off.ring_mask));
 	PT_EQ(cqe->res, 2 * PAGE);
 	CU_ASSERT(all(p + 3 * PAGE + 10, 2 * PAGE, 'u') && p[3 * PAGE + 9] == 0);
 	close(src);

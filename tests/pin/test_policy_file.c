@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_policy_file.c - one mount, several policies: of files and directories by attributes, of open files by an ioctl, of
- * the mount by `pinfsctl set`, and what `pinfsctl would-block` says of them before it is tried.
+ * test_policy_file.c - one mount, several policies: of files and directories by attributes, of open files by an ioctl,
+ * of the mount by `pinfsctl set`, and what `pinfsctl would-block` says of them before it is tried.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -463,8 +463,8 @@ static bool do_name(struct fsx_worker *w, unsigned int i)
 		if (i == j)
 			return true;
 		fsx_log(x, "exchange  %s and %s", f->name, other->name);
-		if (!fsx_sys(w, "renameat2", renameat2(AT_FDCWD, fsx_path(x, f->name), AT_FDCWD, fsx_path(x, other->name),
-						   RENAME_EXCHANGE) == 0))
+		if (!fsx_sys(w, "renameat2", renameat2(AT_FDCWD, fsx_path(x, f->name), AT_FDCWD,
+						       fsx_path(x, other->name), RENAME_EXCHANGE) == 0))
 			return false;
 		memcpy(name, f->name, sizeof name);
 		memcpy(f->name, other->name, sizeof name);

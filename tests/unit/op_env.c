@@ -45,7 +45,8 @@ void op_env_open(struct op_env *e, uint64_t bytes)
 	if (err != 0)
 		die("mkfs", err);
 	pf_pm_close(pm);
-	e->opts = (struct pf_opts){ .policy = { .on_busy = PF_BUSY_WAIT }, .pmem = PF_PMEM_CPU, .window = PF_CHUNK_SIZE * 4,
+	e->opts = (struct pf_opts){ .policy = { .on_busy = PF_BUSY_WAIT }, .pmem = PF_PMEM_CPU,
+				    .window = PF_CHUNK_SIZE * 4,
 				    .revoke_timeout_ms = 1000 };
 	mount_it(e);
 }

@@ -120,8 +120,8 @@ static void *let_go(void *arg)
 }
 
 /*
- * What a daemon does between its start and its service, stopped in the middle: flock(2) has let go of the exclusive lock
- * and has not taken the shared one yet. Another one must not have it; by flock alone it would.
+ * What a daemon does between its start and its service, stopped in the middle: flock(2) has let go of the exclusive
+ * lock and has not taken the shared one yet. Another one must not have it; by flock alone it would.
  */
 static void conversion(void)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_room.c - on a full device a file is removed and another one written while the kernel's FORGET is on its way: there is
- * space, after a wait that nobody has twice for the same file.
+ * test_room.c - on a full device a file is removed and another one written while the kernel's FORGET is on its way:
+ * there is space, after a wait that nobody has twice for the same file.
  */
 #include <errno.h>
 #include <pthread.h>

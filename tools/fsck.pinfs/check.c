@@ -124,7 +124,8 @@ static bool unfinished(const struct fsck *f)
 /* Finish truncates, free unlinked inodes and mark the image clean, by mounting the view: its objects are sound now. */
 static int finish(struct fsck *f)
 {
-	const struct pf_opts opts = { .policy = { .on_busy = PF_BUSY_WAIT }, .window = PF_CHUNK_SIZE, .pmem = PF_PMEM_CPU };
+	const struct pf_opts opts = { .policy = { .on_busy = PF_BUSY_WAIT }, .window = PF_CHUNK_SIZE,
+				      .pmem = PF_PMEM_CPU };
 	struct pf_mount_info info;
 	struct pf_fs *fs;
 	int err;

@@ -19,8 +19,8 @@ int complain(const char *fmt, ...) PF_PRINTF(1, 2);
  */
 int session_report(const char *path, enum pf_report what, uint32_t pid, char **json);
 
-/* One request to the daemon behind @path; the answer's body, NUL terminated, to be freed. 0 or -errno; 1 having said why
- * there is no talking to the daemon. */
+/* One request to the daemon behind @path; the answer's body, NUL terminated, to be freed. 0 or -errno; 1 having said
+ * why there is no talking to the daemon. */
 int session_call(const char *path, uint32_t opcode, const void *in, size_t inlen, char **body, size_t *len);
 
 /*

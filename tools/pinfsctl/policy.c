@@ -69,7 +69,8 @@ static void show(const struct pf_p_would_out *o, const struct pf_p_holder *h)
 	(void)printf("%s%s%s (on_busy=%.*s)\n", answer_of(o), limit[0] != '\0' ? ", at most " : "", limit,
 		     (int)sizeof o->wo_on_busy, o->wo_on_busy);
 	if (o->wo_queued != 0)
-		(void)printf("  behind %" PRIu64 " operation%s of the file\n", o->wo_queued, o->wo_queued == 1 ? "" : "s");
+		(void)printf("  behind %" PRIu64 " operation%s of the file\n", o->wo_queued,
+			     o->wo_queued == 1 ? "" : "s");
 	for (uint32_t i = 0; i < o->wo_nholder; i++) {
 		(void)printf("  pid %" PRIu32 " (", h[i].hr_pid);
 		for (size_t k = 0; k < sizeof h[i].hr_comm && h[i].hr_comm[k] != '\0'; k++)

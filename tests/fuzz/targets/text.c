@@ -29,7 +29,8 @@ static void command_line(char **word, int n)
 		if (c.opts.window < PF_WINDOW_MIN || c.opts.window > PF_WINDOW_MAX ||
 		    c.opts.window % PF_CHUNK_SIZE != 0)
 			FZ_FAIL("a window of any size was accepted");
-		if (c.opts.policy.on_busy >= PF_BUSY_NR || c.opts.policy.scope >= PF_SCOPE_NR || c.opts.pmem >= PF_PMEM_NR)
+		if (c.opts.policy.on_busy >= PF_BUSY_NR || c.opts.policy.scope >= PF_SCOPE_NR ||
+		    c.opts.pmem >= PF_PMEM_NR)
 			FZ_FAIL("a policy that does not exist");
 	}
 	pf_opts_free(&c);
