@@ -21,6 +21,7 @@ struct pf_backing {
 	void *map;			/* what word[] lies in */
 	size_t bytes;
 	atomic_bool never;		/* the filesystem below has no such call */
+	atomic_bool full;		/* ... had no room when it was asked last */
 };
 
 int pf_back_init(struct pf_pm *pm)
@@ -72,7 +73,9 @@ static bool reserve(struct pf_pm *pm, uint64_t from, uint64_t to)
 	while (rc != 0 && errno == EINTR);
 	if (rc != 0 && (errno == EOPNOTSUPP || errno == ENOSYS))
 		atomic_store(&b->never, true);
-	else if (rc != 0)
+	else
+		atomic_store(&b->full, rc != 0);
+	if (rc != 0 && !atomic_load(&b->never))
 		return false;
 	for (uint64_t c = from; c < to; c++)
 		atomic_fetch_or_explicit(&b->word[c / 64], UINT64_C(1) << (c % 64), memory_order_relaxed);
@@ -82,6 +85,11 @@ static bool reserve(struct pf_pm *pm, uint64_t from, uint64_t to)
 bool pf_pm_backs(const struct pf_pm *pm)
 {
 	return pm->backing != NULL && !atomic_load_explicit(&pm->backing->never, memory_order_relaxed);
+}
+
+bool pf_pm_back_full(const struct pf_pm *pm)
+{
+	return pm->backing != NULL && atomic_load_explicit(&pm->backing->full, memory_order_relaxed);
 }
 
 bool pf_pm_backed(const struct pf_pm *pm, uint64_t doff)

@@ -89,6 +89,8 @@ uint64_t pf_pm_back(struct pf_pm *pm, uint64_t doff, uint64_t len) PF_MUST_CHECK
 /* Does that matter at all here? If so: is the chunk of @doff known to have it? */
 bool pf_pm_backs(const struct pf_pm *pm);
 bool pf_pm_backed(const struct pf_pm *pm, uint64_t doff);
+/* The filesystem that holds the image had no room when it was asked last: only what is given back can be used. */
+bool pf_pm_back_full(const struct pf_pm *pm);
 /* Of pf_pm_open() and pf_pm_close(); calling fini early turns it off. */
 int pf_back_init(struct pf_pm *pm) PF_MUST_CHECK;
 void pf_back_fini(struct pf_pm *pm);

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <time.h>
 #include "base/lock.h"
+#include "media/pmem.h"
 #include "obj/orphan.h"
 #include "obj/reap.h"
 #include "space/alloc.h"
@@ -16,7 +17,7 @@ static bool enough(struct pf_fs *fs, uint64_t nblk)
 	struct pf_space sp;
 
 	pf_alloc_stat(fs, &sp);
-	return sp.free >= nblk && sp.free - nblk >= SLACK_BLKS;
+	return sp.free >= nblk && sp.free - nblk >= SLACK_BLKS && !pf_pm_back_full(fs->pm);
 }
 
 bool pf_room_wait(struct pf_fs *fs, uint64_t nblk)
@@ -25,7 +26,7 @@ bool pf_room_wait(struct pf_fs *fs, uint64_t nblk)
 	const uint64_t unlinked = atomic_load(&fs->unlinked);
 
 	assert(pf_rank_none());
-	if (enough(fs, nblk) || unlinked == atomic_load(&fs->unlinked_seen))
+	if (unlinked == atomic_load(&fs->unlinked_seen) || enough(fs, nblk))
 		return false;
 	for (unsigned int i = 0; i < PF_ROOM_MS && !pf_orph_none(fs); i++) {
 		(void)pf_reap_all(fs);
