@@ -96,8 +96,8 @@ for round in $(seq $rounds); do
 	load
 	step "$round: load" until_it enough
 	kill -9 "$(postmaster)"
-	wait $helpers $clients 2>/dev/null
 	step "$round: postmaster killed" end_family
+	wait $helpers $clients 2>/dev/null
 	server
 	step "$round: recovers" until_it ready
 	step "$round: nothing lost" committed
@@ -106,8 +106,8 @@ for round in $(seq $rounds); do
 	step "$round: load again" until_it enough
 	kill -9 "$daemon"
 	kill -9 "$helpers" 2>/dev/null
-	wait $helpers $clients 2>/dev/null
 	step "$round: everybody gone" end_family
+	wait $helpers $clients 2>/dev/null
 	step "$round: daemon killed" kill_it
 	step "$round: mounted again" mount_it
 	rm -f "$data/postmaster.pid"
