@@ -41,7 +41,7 @@ static uint32_t crc_table(uint32_t crc, const uint8_t *p, size_t len)
  * first two are then moved over what lies behind them by a carry-less product with x^(8n - 33) mod P (the 33: the
  * product is a bit short, and the instruction that takes it in shifts by 32).
  */
-#define PART 448U
+#define PART ((size_t)448)
 #define PAST_1 UINT32_C(0x1b03397f)	/* n = PART */
 #define PAST_2 UINT32_C(0x68bce87a)	/* n = 2 PART */
 

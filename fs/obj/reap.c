@@ -79,7 +79,7 @@ static bool same_batch(const struct pf_inode *x, const struct pf_inode *y)
 /* Sorted within the few that are taken off the queue at a time, which is where they were made and removed together. */
 static void free_list(struct pf_inode *list)
 {
-	struct pf_inode *v[256];
+	struct pf_inode *v[256] = { NULL };
 	unsigned int n, at, end;
 
 	while (list != NULL) {

@@ -236,6 +236,7 @@ int pf_inode_make(struct pf_tx *tx, struct pf_inode *dir, const struct pf_recipe
 	void *di = NULL;
 	int err;
 
+	policy.n = 0;
 	err = pf_acl_inherit(dir, r->mode, r->cred->umask, &acl);
 	if (err == 0)
 		err = pf_policy_inherit(dir, r->mode, &policy);

@@ -49,30 +49,34 @@ bool pf_gate_wait_cut(struct pf_lobj *o, uint64_t id, struct pf_gate_wait *w)
 	return waits;
 }
 
+/* From a list to @gone: what is @sh's, or of it only @unique. *last: what the list ends with then. */
+static struct pf_gate_wait *take_out(struct pf_gate_wait **at, const struct pf_share *sh, uint64_t unique,
+				     struct pf_gate_wait *gone, struct pf_gate_wait **last)
+{
+	*last = NULL;
+	while (*at != NULL) {
+		struct pf_gate_wait *w = *at;
+
+		if (w->share == sh && (unique == 0 || w->unique == unique)) {
+			*at = w->next;
+			w->next = gone;
+			gone = w;
+		} else {
+			*last = w;
+			at = &w->next;
+		}
+	}
+	return gone;
+}
+
 void pf_gate_forget(struct pf_share *sh, uint64_t unique, int err)
 {
 	struct pf_lobj *o = sh->obj;
-	struct pf_gate_wait *gone = NULL, *w, **at;
-	int list;
+	struct pf_gate_wait *gone, *w, *last;
 
 	pf_mutex_lock(&o->lock);
-	for (list = 0; list < 2; list++) {
-		struct pf_gate_wait *last = NULL;
-
-		at = list == 0 ? &o->aside : &o->pinwait;
-		while ((w = *at) != NULL) {
-			if (w->share == sh && (unique == 0 || w->unique == unique)) {
-				*at = w->next;
-				w->next = gone;
-				gone = w;
-			} else {
-				last = w;
-				at = &w->next;
-			}
-		}
-		if (list == 0)
-			o->aside_tail = last;
-	}
+	gone = take_out(&o->aside, sh, unique, NULL, &o->aside_tail);
+	gone = take_out(&o->pinwait, sh, unique, gone, &last);
 	pf_mutex_unlock(&o->lock);
 	while ((w = gone) != NULL) {
 		gone = w->next;

@@ -133,7 +133,7 @@ static int call_msync(void)
 /* A read pin of a page that nobody has stored to: on a device there is no hole. */
 static int pin_hole(void)
 {
-	struct pinfs_pin *pin;
+	struct pinfs_pin *pin = NULL;
 	char *p = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	int rc = p == MAP_FAILED ? -errno : pinfs_pin(p + CHUNK + 5 * PAGE, PAGE, 0, &pin);
 

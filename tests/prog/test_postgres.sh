@@ -32,8 +32,8 @@ postmaster() { head -n 1 "$data/postmaster.pid"; }
 # for a spinlock that one of the killed has kept; those are helped after ten seconds.
 family()
 {
-	for p in $(find /proc -maxdepth 1 -user postgres -name '[0-9]*' 2>/dev/null); do
-		case $(readlink "$p/cwd") in "$data"*) echo "${p#/proc/}" ;; esac
+	for p in /proc/[0-9]*; do
+		case $(readlink "$p/cwd" 2>/dev/null) in "$data"*) echo "${p#/proc/}" ;; esac
 	done
 }
 nobody_left() { [ -z "$(family)" ]; }
@@ -43,10 +43,12 @@ end_family()
 		nobody_left && return 0
 		sleep 0.1
 	done
-	kill -9 $(family) 2>/dev/null
+	for p in $(family); do
+		kill -9 "$p" 2>/dev/null
+	done
 	until_it nobody_left
 }
-trap 'kill -9 $(family) 2>/dev/null; cleanup' EXIT
+trap 'end_family; cleanup' EXIT
 ask() { psql -AtqX -c "$1"; }
 sums()
 {

@@ -125,7 +125,7 @@ static void last_close(void)
 		pf_op_released(env.fs, ino);
 		CU_ASSERT_EQUAL(is_dax(ino), !was);
 		/* There and back while it is open: as if nothing had been. */
-		a = opened(ino);
+		(void)opened(ino);
 		flag(ino, was);
 		flag(ino, !was);
 		pf_op_released(env.fs, ino);

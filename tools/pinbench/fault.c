@@ -233,7 +233,7 @@ static int touch_threads(struct pb_state *st, unsigned int n, double *out)
 	(void)pthread_barrier_destroy(&start);
 	(void)munmap(st->map, st->len);
 	st->map = NULL;
-	*out = (double)(st->len / CHUNK) * 1e9 / (double)at;
+	*out = (double)st->len / (double)CHUNK * 1e9 / (double)at;
 	return rc;
 }
 

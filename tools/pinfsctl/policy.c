@@ -17,9 +17,9 @@
 
 int policy_set(int argc, char **argv)
 {
-	struct pf_policy_over over;
+	struct pf_policy_over over = { .set = 0 };
 	char text[PF_P_SET_MAX + 1] = "", *body = NULL;
-	const char *must;
+	const char *must = "";
 	size_t len = 0;
 	int err;
 
@@ -85,7 +85,7 @@ int would_block(int argc, char **argv)
 {
 	struct pf_p_would_in in = { .wi_len = UINT64_MAX };
 	struct pf_p_holder h[PF_P_HOLDERS_MAX];
-	struct pf_p_would_out out;
+	struct pf_p_would_out out = { .wo_nholder = 0 };
 	char *body = NULL;
 	struct stat st;
 	size_t len = 0;
