@@ -272,7 +272,14 @@ static void path_of(struct pf_sess *s, uint32_t slot, uint64_t ino, char *path, 
 static void put_pin(struct text *t, const struct pf_viewer *v, struct pf_sess *s, const struct pf_pin_rec *r,
 		    uint64_t now)
 {
-	static const char *const api_name[PF_API_NR] = { [PF_API_PIN] = "pin", [PF_API_DMAEMU] = "dmaemu" };
+	static const char *const api_name[PF_API_NR] = {
+		[PF_API_PIN] = "pin", [PF_API_DMAEMU] = "dmaemu", [PF_API_DIRECT] = "direct",
+		[PF_API_LIBAIO] = "libaio", [PF_API_URING] = "io_uring", [PF_API_POSIX_AIO] = "aio",
+		[PF_API_VMSPLICE] = "vmsplice", [PF_API_ZEROCOPY] = "zerocopy", [PF_API_PROCESS_VM] = "process_vm",
+		[PF_API_LONGTERM] = "longterm", [PF_API_VERBS] = "verbs", [PF_API_VFIO] = "vfio",
+		[PF_API_IOMMUFD] = "iommufd", [PF_API_V4L2] = "v4l2",
+		[PF_API_URING_BUF] = "io_uring-buffers", [PF_API_XDP] = "xdp",
+	};
 	char path[256];
 
 	path_of(s, r->slot, r->ino, path, sizeof path);
@@ -281,7 +288,7 @@ static void put_pin(struct text *t, const struct pf_viewer *v, struct pf_sess *s
 	putf(t, ",\"tid\":%u,\"ino\":%llu,\"file\":", r->tid, (ull)r->ino);
 	puts_json(t, shows(v, s) ? path : "");
 	putf(t, ",\"foff\":%llu,\"len\":%llu,\"age_ns\":%llu,\"api\":\"%s\",\"label\":", (ull)r->foff, (ull)r->len,
-	     (ull)since(r->start_ns, now), r->api < PF_API_NR ? api_name[r->api] : "?");
+	     (ull)since(r->start_ns, now), r->api < PF_API_NR && api_name[r->api] != NULL ? api_name[r->api] : "?");
 	puts_json(t, r->label);
 	put(t, "}", 1);
 }

@@ -71,7 +71,27 @@ struct pf_l_rec {
 };
 PF_MEDIA_SIZE(struct pf_l_rec, 64);
 
-enum pf_pin_api { PF_API_PIN = 0, PF_API_DMAEMU = 1, PF_API_NR };
+/* Who asked for the pin. Transient ones last as long as one transfer; from PF_API_LONGTERM on, as long as the program
+ * likes. */
+enum pf_pin_api {
+	PF_API_PIN = 0,			/* pinfs_pin() */
+	PF_API_DMAEMU = 1,
+	PF_API_DIRECT = 2,		/* read, write, ... with O_DIRECT, or on a FUSE file with direct_io */
+	PF_API_LIBAIO = 3,
+	PF_API_URING = 4,
+	PF_API_POSIX_AIO = 5,
+	PF_API_VMSPLICE = 6,
+	PF_API_ZEROCOPY = 7,		/* send with MSG_ZEROCOPY */
+	PF_API_PROCESS_VM = 8,
+	PF_API_LONGTERM = 16,		/* pinfs_pin() with PINFS_PIN_LONGTERM */
+	PF_API_VERBS = 17,
+	PF_API_VFIO = 18,
+	PF_API_IOMMUFD = 19,
+	PF_API_V4L2 = 20,
+	PF_API_URING_BUF = 21,		/* registered buffers */
+	PF_API_XDP = 22,
+	PF_API_NR
+};
 
 /* pf_l_hdr.lh_kick: kicks counted by clients, and whether a thread of the daemon listens to it. */
 #define PF_KICK_ARMED UINT32_C(1)
