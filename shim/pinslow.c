@@ -73,7 +73,10 @@ static int bring(struct sh_file *f, uint64_t foff, bool write)
 struct pin_call {
 	struct sh_session *ses;
 	struct sh_req *req;
-	struct pf_p_pin_in in;
+	struct {
+		struct pf_p_pin_in pin;
+		struct pf_p_pin_chunk chunk;
+	} __attribute__((packed)) m;
 	uint64_t unique;
 };
 
@@ -83,7 +86,7 @@ static int send_pin(void *arg)
 	struct pin_call *c = arg;
 	struct sh_req *r = c->req;
 	struct sh_waiter *w = r->waiter;
-	int err = sh_send(c->ses, r, PF_P_PIN, &c->in, sizeof c->in);
+	int err = sh_send(c->ses, r, PF_P_PIN, &c->m, sizeof c->m);
 
 	if (err) {
 		sh_free(r, sizeof *r);
@@ -117,8 +120,10 @@ static int pin_remote(struct sh_slot *sl, const struct part *pt, uint32_t pi_fla
 	}
 	sh_wait_init(&w);
 	*c.req = (struct sh_req){ .slot = sl, .waiter = &w, .out = body, .out_bytes = room, .told = &c.unique };
-	c.in = (struct pf_p_pin_in){ .pi_fh = pt->file->fh, .pi_slot = sl->sl_idx, .pi_first = pt->first,
-				     .pi_npage = pt->n, .pi_flags = pi_flags };
+	/* serve may take the slot for another chunk, or give it back, before this arrives: ESTALE. */
+	c.m.pin = (struct pf_p_pin_in){ .pi_fh = pt->file->fh, .pi_slot = sl->sl_idx, .pi_first = pt->first,
+					.pi_npage = pt->n, .pi_flags = pi_flags | PF_PI_CHUNK };
+	c.m.chunk.pc_foff = pf_round_down(pt->foff, PF_CHUNK_SIZE);
 	err = sh_crew_post(send_pin, &c);
 	if (err) {
 		sh_free(c.req, sizeof *c.req);

@@ -328,16 +328,19 @@ static int msg_remove(struct pf_conn *c, const struct fuse_in_header *h, struct 
 static int msg_pin(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
 {
 	struct pf_p_pin_in in;
+	struct pf_p_pin_chunk pc = { 0 };
 
-	if (!pf_wire_take(w, &in, sizeof in))
+	if (!pf_wire_take(w, &in, sizeof in) || ((in.pi_flags & PF_PI_CHUNK) && !pf_wire_take(w, &pc, sizeof pc)))
 		return MSG_NONSENSE;
-	if ((in.pi_flags & ~(PF_PI_WRITE | PF_PI_WAIT)) != 0)
+	if ((in.pi_flags & ~(PF_PI_WRITE | PF_PI_WAIT | PF_PI_CHUNK)) != 0)
 		return -EINVAL;
 	return start_map(c, &(struct pf_map_req){
 		.what = PF_MAP_PIN,
 		.unique = h->unique,
 		.fh = in.pi_fh,
 		.slot = in.pi_slot,
+		.foff = pc.pc_foff,
+		.chunk = (in.pi_flags & PF_PI_CHUNK) != 0,
 		.first = in.pi_first,
 		.npage = in.pi_npage,
 		.write = (in.pi_flags & PF_PI_WRITE) != 0,

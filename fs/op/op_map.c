@@ -129,7 +129,11 @@ static int show(struct pf_map_req *r, const struct view *v, uint64_t *cut)
 	}
 	if (r->private)
 		atomic_store(&r->share->copies, true);
-	err = pf_win_grant(r->share, r->slot, r->foff, books, n, &out.mo_word);
+	/* A pin that was put aside may find that the client has given the slot up, or to another chunk. */
+	if (r->what == PF_MAP_PIN)
+		err = pf_win_refresh(r->share, r->slot, r->foff, books, n, &out.mo_word);
+	else
+		err = pf_win_grant(r->share, r->slot, r->foff, books, n, &out.mo_word);
 	if (err == 0 && r->what == PF_MAP_PIN)
 		err = pf_pin_count(r, v->ext, v->n, v->size, cut);
 	if (err == 0)
@@ -256,9 +260,12 @@ static void gate_opened(struct pf_gate_wait *w, int err)
 static int check(struct pf_map_req *r, bool handle_write)
 {
 	if (r->what == PF_MAP_PIN) {
+		uint64_t foff = r->foff;
 		int err = pf_pin_check(r, handle_write);
 
-		return err ? err : pf_win_where(r->share, r->slot, &r->foff);
+		if (err == 0)
+			err = pf_win_where(r->share, r->slot, &r->foff);
+		return err == 0 && r->chunk && r->foff != foff ? -ESTALE : err;
 	}
 	if ((r->foff & (PF_CHUNK_SIZE - 1)) != 0 || r->foff >= PF_FILE_MAX ||
 	    (r->fault_foff & (PF_BLK_SIZE - 1)) != 0 || r->fault_foff < r->foff ||

@@ -21,11 +21,12 @@ struct pf_map_req {
 	uint64_t unique;		/* for pf_sess_forget() */
 	uint64_t fh;
 	uint32_t slot;
-	uint64_t foff;			/* SETUP: of the chunk */
+	uint64_t foff;			/* of the chunk. PIN: if @chunk */
 	uint64_t fault_foff;		/* SETUP: page that must be backed when @write */
 	uint32_t first, npage;		/* PIN: pages of the chunk */
 	bool write;			/* SETUP: the page at fault_foff backed and writable. PIN: all pages backed */
 	bool private;			/* SETUP: the session makes private copies of the file's pages */
+	bool chunk;			/* PIN: @slot has to be the chunk at @foff, not whatever it is now */
 	bool wait;			/* PIN: answer -EAGAIN only when the break that is in the way has ended */
 	/*
 	 * Exactly once. @out with @ext (out->mo_next of them) on success, NULL otherwise. On success it is called

@@ -146,8 +146,8 @@ static void join_cut(struct pf_lobj *o, struct pf_grant *g, bool fresh)
 		b->dirty = true;
 }
 
-int pf_win_grant(struct pf_share *sh, uint32_t slot, uint64_t foff, const struct pf_gext *ext, unsigned int n,
-		 uint32_t *word)
+static int grant(struct pf_share *sh, uint32_t slot, uint64_t foff, const struct pf_gext *ext, unsigned int n,
+		 bool may_be_new, uint32_t *word)
 {
 	struct pf_lobj *o = sh->obj;
 	struct pf_sess *s = sh->sess;
@@ -175,7 +175,9 @@ int pf_win_grant(struct pf_share *sh, uint32_t slot, uint64_t foff, const struct
 	if (atomic_load(&s->state) != PF_SESS_LIVE) {
 		err = -ENOTCONN;
 	} else if (g && (g->share != sh || g->foff != foff)) {
-		err = -EBUSY;
+		err = may_be_new ? -EBUSY : -ESTALE;
+	} else if (!g && !may_be_new) {
+		err = -ESTALE;
 	} else if (g && is_stale(g)) {
 		err = -ESTALE;
 	} else if (!g) {
@@ -213,6 +215,18 @@ int pf_win_grant(struct pf_share *sh, uint32_t slot, uint64_t foff, const struct
 	return err;
 }
 
+int pf_win_grant(struct pf_share *sh, uint32_t slot, uint64_t foff, const struct pf_gext *ext, unsigned int n,
+		 uint32_t *word)
+{
+	return grant(sh, slot, foff, ext, n, true, word);
+}
+
+int pf_win_refresh(struct pf_share *sh, uint32_t slot, uint64_t foff, const struct pf_gext *ext, unsigned int n,
+		   uint32_t *word)
+{
+	return grant(sh, slot, foff, ext, n, false, word);
+}
+
 static bool covered(const struct pf_grant *g, unsigned int first, unsigned int n)
 {
 	unsigned int i;
@@ -247,9 +261,7 @@ int pf_win_pin(struct pf_share *sh, uint32_t slot, unsigned int first, unsigned 
 		g = NULL;
 	pf_mutex_unlock(&s->lock);	/* a grant of this inode does not go while LAYOUT is held */
 	b = o->cuts;
-	if (!g) {
-		err = -EINVAL;
-	} else if (is_stale(g)) {
+	if (!g || is_stale(g)) {
 		err = -ESTALE;
 	} else if (!covered(g, first, n)) {
 		err = -EFAULT;
@@ -272,10 +284,12 @@ int pf_win_pin(struct pf_share *sh, uint32_t slot, unsigned int first, unsigned 
 int pf_win_where(struct pf_share *sh, uint32_t slot, uint64_t *foff)
 {
 	struct pf_sess *s = sh->sess;
-	int err = -EINVAL;
+	int err = -ESTALE;
 
+	if (slot >= s->led.nslot)
+		return -EINVAL;
 	pf_mutex_lock(&s->lock);
-	if (slot < s->led.nslot && s->slot[slot] && s->slot[slot]->share == sh) {
+	if (s->slot[slot] && s->slot[slot]->share == sh) {
 		*foff = s->slot[slot]->foff;
 		err = 0;
 	}

@@ -93,15 +93,18 @@ void pf_share_link(struct pf_share *sh);
  */
 int pf_win_grant(struct pf_share *sh, uint32_t slot, uint64_t foff, const struct pf_gext *ext, unsigned int n,
 		 uint32_t *word) PF_MUST_CHECK;
+/* The same for a slot that is this chunk already. -ESTALE: it is not, or not any more; nothing has changed. */
+int pf_win_refresh(struct pf_share *sh, uint32_t slot, uint64_t foff, const struct pf_gext *ext, unsigned int n,
+		   uint32_t *word) PF_MUST_CHECK;
 
 /*
  * There too: count pages of a granted slot. -EAGAIN: a CUT waits for them, *cut is its id for pf_gate_wait_cut(), and
- * this session is not among those that it waits for. -EINVAL (no such grant of this share), -ESTALE, -EFAULT (a page
- * without a block), -EBUSY.
+ * this session is not among those that it waits for. -ESTALE (also: no such grant of this share), -EINVAL, -EFAULT (a
+ * page without a block), -EBUSY.
  */
 int pf_win_pin(struct pf_share *sh, uint32_t slot, unsigned int first, unsigned int n, uint64_t *cut) PF_MUST_CHECK;
 
-/* Which chunk a slot of this share is now. -EINVAL: it is none. */
+/* Which chunk a slot of this share is now. -ESTALE: it is none. -EINVAL: there is no such slot. */
 int pf_win_where(struct pf_share *sh, uint32_t slot, uint64_t *foff) PF_MUST_CHECK;
 
 /* REMOVEMAPPING: the client has unmapped the slot. -EBUSY while a pin is counted in it or an invalidate is not

@@ -126,14 +126,15 @@ struct pf_p_map_out {
 PF_MEDIA_SIZE(struct pf_p_map_out, 40);
 
 /*
- * PIN: count pages of one slot, when the fast path found it frozen. The slot must be set up.
+ * PIN: count pages of one slot, when the fast path found it frozen. The slot must be set up: with CHUNK, as the
+ * chunk that the caller means, since another of its threads may be taking the slot for another one.
  * pi_first/pi_npage: pages in the chunk (0..511). WRITE allocates what is missing.
  * Without WAIT: EAGAIN when a break waits for these pages and this session holds none of the pins it
  * waits for. With WAIT: the answer comes when that break has ended, and says EAGAIN as well: nothing
  * was counted, the caller holds nothing and starts again. So a pin never waits while it holds.
  * On success the daemon has added the counts to the ledger itself.
- * Errors: EAGAIN, EBADF, EINVAL, EACCES, EFAULT (beyond EOF, or a hole without WRITE), ENOSPC, ESTALE (slot is stale),
- * EINTR (PF_P_FORGET_WAIT), EBUSY.
+ * Errors: EAGAIN, EBADF, EINVAL, EACCES, EFAULT (beyond EOF, or a hole without WRITE), ENOSPC, ESTALE (the slot is
+ * stale, not set up for this file, or another chunk than meant), EINTR (PF_P_FORGET_WAIT), EBUSY.
  */
 struct pf_p_pin_in {
 	uint64_t pi_fh;
@@ -144,6 +145,10 @@ struct pf_p_pin_in {
 };
 #define PF_PI_WRITE UINT32_C(1)
 #define PF_PI_WAIT UINT32_C(2)
+#define PF_PI_CHUNK UINT32_C(16)	/* a pf_p_pin_chunk follows */
+struct pf_p_pin_chunk {
+	uint64_t pc_foff;	/* chunk start */
+};
 
 struct pf_p_kick_in {
 	uint32_t ki_slot;

@@ -104,7 +104,8 @@ static int64_t status(const struct play *b, const char *what)
 struct worker {
 	const struct play *b;
 	pthread_t t;
-	unsigned int seed, rounds, pins, bad;
+	unsigned int seed, rounds, pins;
+	int err;			/* the first */
 };
 
 static void *work(void *arg)
@@ -112,19 +113,17 @@ static void *work(void *arg)
 	struct worker *w = arg;
 	struct pinfs_pin *pin;
 
-	for (unsigned int i = 0; i < w->rounds; i++) {
+	for (unsigned int i = 0; i < w->rounds && w->err == 0; i++) {
 		size_t c = (size_t)rand_r(&w->seed) % CHUNKS;
+		bool pins = w->pins != 0 && i % w->pins == 0;
 
-		if (w->pins != 0 && i % w->pins == 0) {
-			if (pinfs_pin(word(w->b, c), 8, PINFS_PIN_WRITE, &pin) == 0) {
-				(void)atomic_fetch_add(word(w->b, c), 1);
-				usleep(200);
-				w->bad += pinfs_unpin(pin) != 0;
-			} else {
-				w->bad++;
-			}
-		} else {
+		if (pins)
+			w->err = pinfs_pin(word(w->b, c), 8, PINFS_PIN_WRITE, &pin);
+		if (w->err == 0)
 			(void)atomic_fetch_add(word(w->b, c), 1);
+		if (pins && w->err == 0) {
+			usleep(200);
+			w->err = pinfs_unpin(pin);
 		}
 	}
 	return NULL;
@@ -140,7 +139,7 @@ static uint64_t crowd(const struct play *b, unsigned int n, unsigned int rounds,
 	}
 	for (unsigned int i = 0; i < n; i++) {
 		pthread_join(w[i].t, NULL);
-		PT_EQ(w[i].bad, 0);
+		PT_EQ(w[i].err, 0);
 	}
 	free(w);
 	return n * rounds;
@@ -241,7 +240,7 @@ static void cut_meanwhile(void)
 				(off_t)(8 * CHUNK)), 0);
 	for (unsigned int i = 0; i < 4; i++) {
 		pthread_join(w[i].t, NULL);
-		PT_EQ(w[i].bad, 0);
+		PT_EQ(w[i].err, 0);
 	}
 	PT_EQ(fallocate(b.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)BYTES), 0);
 	PT_EQ(sum(&b), 0);

@@ -291,6 +291,7 @@ static void remove_one(struct fsess *s, const struct fuse_in_header *h, const ch
 static void pin(struct fsess *s, const struct fuse_in_header *h, const void *body)
 {
 	static char out[1 << 15] __attribute__((aligned(8)));
+	struct pf_p_pin_chunk pc;
 	struct pf_p_pin_in in;
 	struct parked *p;
 	struct fslot *sl;
@@ -300,9 +301,10 @@ static void pin(struct fsess *s, const struct fuse_in_header *h, const void *bod
 	memcpy(&in, body, sizeof in);
 	fk.n.pin++;
 	sl = in.pi_slot < fk.nslot ? &s->slots[in.pi_slot] : NULL;
-	if (sl == NULL || sl->f == NULL || in.pi_first + in.pi_npage > 512)
+	memcpy(&pc, (const char *)body + sizeof in, sizeof pc);
+	if (sl == NULL || in.pi_first + in.pi_npage > 512 || !(in.pi_flags & PF_PI_CHUNK))
 		err = -EINVAL;
-	else if (sl->stale)
+	else if (sl->f == NULL || sl->stale || sl->chunk != pc.pc_foff >> 21)
 		err = -ESTALE;
 	if (err)
 		goto out;

@@ -316,7 +316,7 @@ static void slots(void)
 	CU_ASSERT_EQUAL(fk_grant(o.k, o.fh, 1, FK_PAGE, DBLK), -EINVAL);
 	CU_ASSERT_EQUAL(fk_grant(o.k, 0, 1, 0, DBLK), -EBADF);
 	CU_ASSERT_EQUAL(fk_grant(o.k, UINT64_MAX, 1, 0, DBLK), -EBADF);
-	CU_ASSERT_EQUAL(fk_pin_slow(o.k, fhg, 0, 0, 1, &cut), -EINVAL);
+	CU_ASSERT_EQUAL(fk_pin_slow(o.k, fhg, 0, 0, 1, &cut), -ESTALE);
 	CU_ASSERT_EQUAL(fk_pin_slow(o.k, o.fh, 0, 511, 2, &cut), -EINVAL);
 	CU_ASSERT_EQUAL(fk_pin_slow(o.k, o.fh, 0, UINT32_MAX, 2, &cut), -EINVAL);
 	CU_ASSERT_EQUAL(fk_pin_slow(o.k, o.fh, 0, 0, 0, &cut), -EINVAL);
