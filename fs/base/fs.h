@@ -48,6 +48,7 @@ struct pf_opts {
 	bool nodiratime;
 	bool overcommit;		/* blocks of a sparse image are given out without room below */
 	bool ro;
+	bool pause_points;		/* tests may stop operations on their way (base/pause.h) */
 	enum pf_dax dax;
 	enum pf_profile profile;
 	uint32_t answers;		/* PF_ANSWER_*: where the profile differs from what pinfs does by itself */
@@ -57,6 +58,7 @@ struct pf_opts {
 #define PF_CACHE_DEFAULT UINT64_C(16384)
 
 struct pf_fail;		/* base/fail.h */
+struct pf_pause;	/* base/pause.h */
 struct pf_pm;		/* media/pmem.h */
 struct pf_jnl;		/* media/journal.h */
 struct pf_verified;	/* media/verify.h */
@@ -87,6 +89,7 @@ struct pf_fs {
 	_Atomic uint64_t unlinked_seen;	/* ... and how many of them somebody has waited for (op/room.h) */
 	_Atomic int state;		/* enum pf_state of base/fail.h */
 	struct pf_fail *fail;
+	struct pf_pause *pause;		/* NULL: no pause points */
 	struct pf_pm *pm;
 	struct pf_jnl *jnl;
 	struct pf_verified *verified;

@@ -232,6 +232,10 @@ static int one_option(struct parser *p, char *opt)
 		p->c->opts.overcommit = true;
 		return PF_OPTS_OK;
 	}
+	if (strcmp(opt, "pause_points") == 0) {
+		p->c->opts.pause_points = true;
+		return PF_OPTS_OK;
+	}
 	if (strcmp(opt, "no_default_permissions") == 0 || strcmp(opt, "default_permissions") == 0) {
 		p->c->unchecked = opt[0] == 'n';
 		return PF_OPTS_OK;
@@ -409,6 +413,7 @@ void pf_opts_help(void)
 		"                         remount-ro (default), shutdown, continue\n"
 		"  cache=N                inodes kept in memory that nobody uses (default 16K)\n"
 		"  overcommit             a sparse image may outgrow the filesystem that holds it\n"
+		"  pause_points           root may stop operations on their way (pinfsctl pause): for tests\n"
 		"  ro, allow_other, no_default_permissions, fsname=NAME and the usual mount options\n"
 		"\n"
 		"  TIME is in seconds (2, 0.5) or milliseconds (250ms); SIZE takes K, M, G or T. See pinfs(8).\n",

@@ -452,6 +452,21 @@ static int msg_set(struct pf_conn *c, const struct fuse_in_header *h, struct pf_
 	return 0;
 }
 
+static int msg_pause(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
+{
+	struct pf_p_pause_in in;
+
+	(void)h;
+	if (!pf_wire_take(w, &in, sizeof in))
+		return MSG_NONSENSE;
+	if (c->uid != 0)
+		return -EPERM;
+	in.pa_point[sizeof in.pa_point - 1] = '\0';
+	if (in.pa_what == PF_P_PAUSE_ARM)
+		return pf_pause_arm(c->srv->fs, in.pa_point, in.pa_ino, in.pa_count);
+	return in.pa_what == PF_P_PAUSE_RESUME ? pf_pause_resume(c->srv->fs, in.pa_point, in.pa_ino) : -EINVAL;
+}
+
 static int msg_would(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
 {
 	struct pf_holder who[PF_P_HOLDERS_MAX];
@@ -565,6 +580,7 @@ static const struct msg {
 	{ PF_P_FORGET_WAIT, true, msg_forget },	  { PF_P_SYNC, true, msg_sync },
 	{ PF_P_BADBLOCK, false, msg_bad },	  { PF_P_EVICT, false, msg_evict },
 	{ PF_P_SET, false, msg_set },		  { PF_P_WOULD, false, msg_would },
+	{ PF_P_PAUSE, false, msg_pause },
 };
 
 bool pf_msg_handle(struct pf_conn *c, const struct fuse_in_header *h, const void *body, size_t len, const char **why)

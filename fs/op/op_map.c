@@ -232,8 +232,11 @@ static void inside(struct pf_map_req *r)
 	struct pf_fs *fs = r->sess->fs;
 	struct pf_lobj *o = r->obj;
 	struct view v;
+	bool begun;
 	int err;
 
+	if (pf_pause(fs, &r->stand, PF_AT_GRANT, &begun))
+		return;
 	r->cut = 0;
 	err = look(r, &v);
 	if (err == 0)
@@ -245,6 +248,11 @@ static void inside(struct pf_map_req *r)
 		allocate(r);
 	else
 		refuse(r, err, r->cut);
+}
+
+static void let_go(struct pf_stand *s)
+{
+	inside(PF_CONTAINER_OF(s, struct pf_map_req, stand));
 }
 
 static void gate_opened(struct pf_gate_wait *w, int err)
@@ -296,6 +304,8 @@ void pf_map_start(struct pf_map_req *r)
 		r->write = true;
 	r->ip = r->share->inode;
 	r->obj = r->share->obj;
+	r->stand = (struct pf_stand){ .ino = r->obj->ino, .pid = r->sess->pid, .go = let_go,
+				      .what = r->what == PF_MAP_PIN ? "pin" : "fault" };
 	r->wait_gate = (struct pf_gate_wait){ .share = r->share, .unique = r->unique, .w_run = gate_opened };
 	if (pf_gate_enter(r->obj, &r->wait_gate) == 0)
 		inside(r);

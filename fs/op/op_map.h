@@ -44,6 +44,7 @@ struct pf_map_req {
 	struct pf_inode *ip;
 	struct pf_lobj *obj;
 	struct pf_gate_wait wait_gate;
+	struct pf_stand stand;
 	struct pf_brk brk;
 	uint64_t cut;			/* the CUT that a pin has to let go first */
 	bool answered;

@@ -12,7 +12,7 @@ int pf_gate_enter(struct pf_lobj *o, struct pf_gate_wait *w)
 	int aside = 0;
 
 	pf_mutex_lock(&o->lock);
-	if (!o->closer) {
+	if (!o->closer || !PF_ORDER(GATE)) {
 		o->inside++;
 	} else {
 		w->next = NULL;

@@ -41,7 +41,10 @@ struct pf_lay {
 	bool timer_stop;
 };
 
-enum pf_brk_state { PF_BRK_QUEUED, PF_BRK_GATE, PF_BRK_ACKS, PF_BRK_PARKED, PF_BRK_RUN, PF_BRK_WORK, PF_BRK_DONE };
+enum pf_brk_state {
+	PF_BRK_QUEUED, PF_BRK_GATE, PF_BRK_RUN, PF_BRK_UNMAP, PF_BRK_ACKS, PF_BRK_SLEEP, PF_BRK_PARKED, PF_BRK_FREE,
+	PF_BRK_WORK, PF_BRK_OPEN, PF_BRK_DONE
+};
 
 static inline void pf_lay_count(struct pf_fs *fs, enum pf_count c, uint64_t n)
 {

@@ -72,11 +72,14 @@ int pf_lay_init(struct pf_fs *fs)
 	err = pf_kick_init(fs);
 	if (err != 0)
 		pf_reg_fini(fs);
+	else if (fs->opts.pause_points)
+		err = pf_pause_init(fs);
 	return err;
 }
 
 void pf_lay_fini(struct pf_fs *fs)
 {
+	pf_pause_fini(fs);
 	pf_kick_fini(fs);
 	pf_reg_fini(fs);
 }
@@ -185,6 +188,8 @@ static void finish(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, int er
 			w->next = o->ready;
 			o->ready = w;
 		}
+	if (pf_pause_leave(fs, &b->stand))
+		(void)atomic_fetch_sub(&b->refs, 1);
 	dequeue(o, b);
 	if (o->closer == b)
 		o->closer = NULL;
@@ -367,6 +372,9 @@ static void park_brk(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 	b->waited = true;
 	if (b->froze)
 		pf_kick_arm(b->blocker->share->sess);
+	if (b->kicked)
+		(void)pf_lay_pins_fell(o, true);
+	b->kicked = false;
 }
 
 /* Blocks kept back are nobody's: there is a limit to them, beyond which `defer` waits. */
@@ -387,8 +395,9 @@ static bool may_defer(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
  */
 static int judge(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, bool *pinned)
 {
-	b->blocker = pf_win_scan(o, NULL, b->fz_foff, b->fz_len);
-	if (!b->blocker)
+	if (PF_ORDER(UNMAP_FIRST))
+		b->blocker = pf_win_scan(o, NULL, b->fz_foff, b->fz_len);
+	if (!b->blocker || (!PF_ORDER(SCAN_AGAIN) && b->waited))
 		return 0;
 	switch (b->policy.on_busy) {
 	case PF_BUSY_EBUSY:
@@ -408,16 +417,27 @@ static int judge(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, bool *pi
 	}
 	if (atomic_load(&fs->lay->down) != 0)
 		return atomic_load(&fs->lay->down);
-	park_brk(fs, o, b);
+	if (!PF_ORDER(ARM_FIRST))
+		pf_win_thaw(o, b->fz_foff, b->fz_len);
+	b->state = PF_BRK_SLEEP;
 	return 1;
 }
 
 /* One turn of the break that has the gate closed, nobody inside. LAYOUT is held, and dropped around callbacks. */
 
-/* From the top: range, freeze, unmap. 0, or the error that ends the break. */
-static int turn_start(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
+/* Tests may make it stand here: true as long as it does. */
+static bool stands(struct pf_brk *b, enum pf_point at)
 {
-	bool pinned = false;
+	bool begun, yes = (b->kind == PF_BRK_CUT || at == PF_AT_GRANT) && pf_pause(b->fs, &b->stand, at, &begun);
+
+	if (yes && begun)
+		atomic_fetch_add(&b->refs, 1);		/* given back in let_go(), or in finish() */
+	return yes;
+}
+
+/* From the top: range. 0, or the error that ends the break. */
+static int turn_start(struct pf_lobj *o, struct pf_brk *b)
+{
 	int err;
 
 	b->state = PF_BRK_RUN;
@@ -430,6 +450,18 @@ static int turn_start(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 		if (err != 0)
 			return err;
 	}
+	if (!PF_ORDER(UNMAP_FIRST))
+		b->blocker = pf_win_scan(o, NULL, b->pin_foff, b->pin_len);
+	b->state = PF_BRK_UNMAP;
+	return 0;
+}
+
+/* Freeze, unmap. 0, or the error that ends the break. */
+static int turn_unmap(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
+{
+	bool pinned = false;
+	int err;
+
 	b->state = PF_BRK_ACKS;
 	if (o->nr_grants == 0 && !any_copies(o, b))
 		return 0;
@@ -451,7 +483,7 @@ static int turn_start(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 				return err;
 		}
 	}
-	if (b->len != 0 && (b->dirty || b->foff < b->un_foff ||
+	if (b->len != 0 && ((b->dirty && PF_ORDER(UNMAP_AGAIN)) || b->foff < b->un_foff ||
 			    pf_range_end(b->foff, b->len) > pf_range_end(b->un_foff, b->un_len)))
 		send_invals(fs, o, b);
 	if (b->acks != 0) {
@@ -463,8 +495,15 @@ static int turn_start(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 	return 0;
 }
 
-/* Unmapped: scan, and the work. True: the break has ended. */
-static bool turn_work(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
+static void turn_sleep(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
+{
+	if (!PF_ORDER(ARM_FIRST))
+		pf_win_freeze(o, b->fz_foff, b->fz_len);
+	park_brk(fs, o, b);
+}
+
+/* Unmapped: scan. 0, or the error that ends the break. */
+static int turn_scan(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 {
 	bool pinned = false;
 	int err = 0;
@@ -473,24 +512,57 @@ static bool turn_work(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 		pf_reg_arm(b, b->busy_ns, 0);
 	if (b->froze) {
 		err = judge(fs, o, b, &pinned);
+		if (err > 0 && !stands(b, PF_AT_SLEEP))
+			turn_sleep(fs, o, b);
 		if (err > 0)
-			return false;
+			return 0;
 		if (err == 0)
 			err = park_blocks(fs, o, b, pinned);
 	}
-	if (err == 0) {
-		b->state = PF_BRK_WORK;
-		pf_mutex_unlock(&o->lock);
-		err = b->b_work(b);
-		pf_mutex_lock(&o->lock);
-		/* Also after an error: part of the work may be done, and no client remembers the range. */
-		if (b->kind == PF_BRK_CUT)
-			pf_win_trim(o, b->foff, b->len);
-		if (err == 0)
-			send_drops(o, b);
+	b->state = PF_BRK_FREE;
+	return err;
+}
+
+static void turn_work(struct pf_lobj *o, struct pf_brk *b)
+{
+	b->state = PF_BRK_WORK;
+	pf_mutex_unlock(&o->lock);
+	b->err = b->b_work(b);
+	pf_mutex_lock(&o->lock);
+	/* Also after an error: part of the work may be done, and no client remembers the range. */
+	if (b->kind == PF_BRK_CUT)
+		pf_win_trim(o, b->foff, b->len);
+	if (b->err == 0)
+		send_drops(o, b);
+	b->state = PF_BRK_OPEN;
+}
+
+/* The next step of the break that has the gate closed. NOTHING: somebody else's turn first. ENDS: with *err. */
+enum turn { TURN_DONE, TURN_NOTHING, TURN_ENDS };
+
+static enum turn turn(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, int *err)
+{
+	*err = b->stop;
+	if (b->stop != 0 && b->state != PF_BRK_OPEN)
+		return TURN_ENDS;
+	*err = 0;
+	if (b->state == PF_BRK_GATE && o->inside == 0 && !(b->waited && stands(b, PF_AT_WAKE)))
+		*err = turn_start(o, b);
+	else if (b->state == PF_BRK_UNMAP && (b->waited || !stands(b, PF_AT_UNMAP)))
+		*err = turn_unmap(fs, o, b);
+	else if (b->state == PF_BRK_ACKS && b->acks == 0 && !stands(b, PF_AT_SCAN))
+		*err = turn_scan(fs, o, b);
+	else if (b->state == PF_BRK_SLEEP && !stands(b, PF_AT_SLEEP))
+		turn_sleep(fs, o, b);
+	else if (b->state == PF_BRK_FREE && !stands(b, b->kind == PF_BRK_CUT ? PF_AT_FREE : PF_AT_GRANT))
+		turn_work(o, b);
+	else if (b->state != PF_BRK_OPEN || stands(b, PF_AT_OPEN))
+		return TURN_NOTHING;
+	else {
+		*err = b->err;
+		return TURN_ENDS;
 	}
-	finish(fs, o, b, err);
-	return true;
+	return *err != 0 ? TURN_ENDS : TURN_DONE;
 }
 
 /* Called at most once for a break, by the thread that submits it, before anybody else may work on it. */
@@ -521,6 +593,8 @@ static void pump(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *held, struc
 {
 	struct pf_gate_wait *w;
 	struct pf_brk *b, *ended;
+	enum turn did;
+	int err;
 
 	if (o->pumping)
 		goto out;
@@ -528,6 +602,7 @@ static void pump(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *held, struc
 	for (;;) {
 		ended = NULL;
 		b = o->closer;
+		did = TURN_NOTHING;
 		if ((w = o->ready) != NULL) {
 			o->ready = w->next;
 			pf_mutex_unlock(&o->lock);
@@ -538,20 +613,11 @@ static void pump(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *held, struc
 		if (self && self->stop != 0 && (self->state == PF_BRK_QUEUED || self->state == PF_BRK_PARKED)) {
 			finish(fs, o, self, self->stop);
 			ended = self;
-		} else if (b && b->stop != 0) {
-			finish(fs, o, b, b->stop);
-			ended = b;
-		} else if (b && o->inside == 0 && b->state == PF_BRK_GATE) {
-			int err = turn_start(fs, o, b);
-
-			if (err == 0)
+		} else if (b && (did = turn(fs, o, b, &err)) != TURN_NOTHING) {
+			if (did == TURN_DONE)
 				continue;
 			finish(fs, o, b, err);
 			ended = b;
-		} else if (b && b->state == PF_BRK_ACKS && b->acks == 0) {
-			ended = turn_work(fs, o, b) ? b : NULL;
-			if (!ended)
-				continue;
 		} else if (!b && (w = o->aside) != NULL) {
 			/* Before the next break: those who came while the gate was closed do not meet it closed
 			 * again. */
@@ -592,6 +658,15 @@ void pf_lay_pump(struct pf_fs *fs, struct pf_lobj *o)
 	pump(fs, o, NULL, NULL);
 }
 
+static void let_go(struct pf_stand *s)
+{
+	struct pf_brk *b = PF_CONTAINER_OF(s, struct pf_brk, stand);
+
+	pf_mutex_lock(&b->obj->lock);
+	pump(b->fs, b->obj, NULL, NULL);
+	pf_brk_unref(b);
+}
+
 void pf_lay_submit(struct pf_fs *fs, struct pf_brk *b)
 {
 	struct pf_lobj *o = b->obj;
@@ -609,7 +684,8 @@ void pf_lay_submit(struct pf_fs *fs, struct pf_brk *b)
 	b->state = PF_BRK_QUEUED;
 	b->acks = b->heap = 0;
 	b->err = b->stop = 0;
-	b->want = b->froze = b->parked_once = b->waited = b->registered = false;
+	b->want = b->froze = b->parked_once = b->waited = b->registered = b->kicked = false;
+	b->stand = (struct pf_stand){ .ino = o->ino, .pid = b->pid, .what = b->what, .go = let_go };
 	b->dirty = true;
 	b->un_foff = b->un_len = 0;
 	b->blocker = NULL;
@@ -649,12 +725,16 @@ static struct pf_brk *end_wait(struct pf_fs *fs, struct pf_lobj *o, struct pf_br
 		finish(fs, o, b, err);
 		return b;
 	case PF_BRK_GATE:
-	case PF_BRK_ACKS:
 	case PF_BRK_RUN:
+	case PF_BRK_UNMAP:
+	case PF_BRK_ACKS:
+	case PF_BRK_SLEEP:
 		if (b->stop == 0)
 			b->stop = err;
 		return NULL;
+	case PF_BRK_FREE:
 	case PF_BRK_WORK:
+	case PF_BRK_OPEN:
 	case PF_BRK_DONE:
 		break;
 	}
@@ -689,6 +769,7 @@ void pf_lay_shutdown(struct pf_fs *fs, int err)
 	uint64_t left;
 
 	atomic_store(&fs->lay->down, err);
+	pf_pause_end(fs);
 	do {
 		n = pf_reg_breaks(fs, b, PF_ARRAY_LEN(b), &left);
 		for (i = 0; i < n; i++) {
@@ -738,7 +819,7 @@ void pf_brk_timeout(struct pf_brk *b, uint64_t now)
 					   now + pf_max64(STUCK_MS * PF_NS_PER_MS, now - b->since_ns) : 0);
 	}
 	if (!ended && b->busy_ns != 0 && b->busy_ns <= now) {
-		pf_lay_count(fs, PF_COUNT_TIMEOUTS, b->state != PF_BRK_WORK && b->state != PF_BRK_DONE);
+		pf_lay_count(fs, PF_COUNT_TIMEOUTS, b->state < PF_BRK_FREE);
 		pf_reg_arm(b, 0, b->ack_ns);
 		ended = end_wait(fs, o, b, -EBUSY);
 	} else {
@@ -752,6 +833,8 @@ bool pf_lay_pins_fell(struct pf_lobj *o, bool anew)
 	struct pf_brk *b = o->cuts;
 	struct pf_grant *was;
 
+	if (b && b->state == PF_BRK_SLEEP)
+		b->kicked = true;
 	if (!b || b->state != PF_BRK_PARKED || b->want || !b->froze)
 		return false;
 	/* From the slot that was seen pinned last: one that is still pinned ends the look at once. The scan that

@@ -42,6 +42,7 @@
 #include <sys/types.h>
 #include "base/fs.h"
 #include "base/lock.h"
+#include "base/pause.h"
 
 struct pf_brk;
 struct pf_share;
@@ -114,6 +115,8 @@ struct pf_brk {
 	unsigned int heap;			/* place in the timer heap + 1 */
 	int err;				/* result */
 	int stop;				/* end the wait with this error */
+	struct pf_stand stand;			/* base/pause.h */
+	bool kicked;				/* ... before it was parked */
 	bool want;				/* parked, and something changed */
 	bool dirty;				/* granted in range since the last unmap */
 	bool froze;				/* slots of [fz_foff, + fz_len) are frozen for us */

@@ -564,6 +564,33 @@ static void put_windows(struct pf_fs *fs, const struct pf_viewer *v, struct text
 	putf(t, "}");
 }
 
+/* Pause points */
+
+#define STANDING_MAX 256U
+
+static void put_pauses(struct pf_fs *fs, struct text *t)
+{
+	struct pf_standing who[STANDING_MAX];
+	struct pf_armed armed[PF_AT_NR];
+	unsigned int n = pf_pause_standing(fs, who, STANDING_MAX), shown = 0;
+	uint64_t now = pf_lay_now();
+
+	pf_pause_armed(fs, armed);
+	putf(t, "{\"points\":%s,\"armed\":[", fs->pause ? "true" : "false");
+	for (unsigned int i = 0; i < PF_AT_NR; i++) {
+		if (!armed[i].on)
+			continue;
+		putf(t, "%s{\"point\":\"%s\",\"ino\":%llu,\"left\":%llu}", shown++ != 0 ? "," : "", pf_point_name[i],
+		     (ull)armed[i].ino, (ull)armed[i].left);
+	}
+	putf(t, "],\"standing\":[");
+	for (unsigned int i = 0; i < n; i++)
+		putf(t, "%s{\"point\":\"%s\",\"what\":\"%s\",\"pid\":%d,\"ino\":%llu,\"age_ns\":%llu}", i ? "," : "",
+		     pf_point_name[who[i].at], who[i].what, (int)who[i].pid, (ull)who[i].ino,
+		     (ull)since(who[i].since_ns, now));
+	putf(t, "]}");
+}
+
 int pf_report(struct pf_fs *fs, const struct pf_p_report_in *in, const struct pf_viewer *viewer, char **text,
 	      size_t *len)
 {
@@ -571,7 +598,7 @@ int pf_report(struct pf_fs *fs, const struct pf_p_report_in *in, const struct pf
 	struct text t = { 0 };
 	unsigned int i, n;
 
-	if (in->ri_what >= PF_REPORT_NR)
+	if (in->ri_what > PF_REPORT_WINDOWS && in->ri_what != PF_REPORT_PAUSES)
 		return -EINVAL;
 	sess = malloc(ENTRIES_MAX * sizeof(struct pf_sess *));
 	if (!sess)
@@ -581,6 +608,8 @@ int pf_report(struct pf_fs *fs, const struct pf_p_report_in *in, const struct pf
 		status(fs, viewer, &t, sess, n);
 	} else if (in->ri_what == PF_REPORT_WINDOWS) {
 		put_windows(fs, viewer, &t, sess, n, (pid_t)in->ri_pid);
+	} else if (in->ri_what == PF_REPORT_PAUSES) {
+		put_pauses(fs, &t);
 	} else {
 		put_pins(&t, viewer, sess, n);
 		put_all_kept(&t, viewer, sess, n);

@@ -243,13 +243,45 @@ static bool expect_no_more(struct pf_share *sh)
 	return true;
 }
 
-void pf_sess_ack(struct pf_sess *s, uint64_t id)
+/* A message that tests make come later (base/pause.h). */
+struct late {
+	struct pf_stand stand;
+	struct pf_sess *s;		/* referenced */
+	uint64_t arg;
+};
+
+/* True: go() gets it when it is let go. */
+static bool put_off(struct pf_sess *s, enum pf_point at, uint64_t ino, uint64_t arg, void (*go)(struct pf_stand *st))
+{
+	struct late *l = s->fs->pause ? calloc(1, sizeof *l) : NULL;
+	bool begun;
+
+	if (!l)
+		return false;
+	l->stand = (struct pf_stand){ .ino = ino, .pid = s->pid, .what = pf_point_name[at], .go = go };
+	l->s = s;
+	l->arg = arg;
+	pf_sess_get(s);
+	if (pf_pause(s->fs, &l->stand, at, &begun))
+		return true;
+	pf_sess_put(s);
+	free(l);
+	return false;
+}
+
+static uint64_t late_end(struct late *l)
+{
+	uint64_t arg = l->arg;
+
+	free(l);
+	return arg;
+}
+
+static void count_ack(struct pf_sess *s, uint64_t id)
 {
 	struct pf_share *sh;
 	bool mine;
 
-	if (id == 0)
-		return;
 	pf_mutex_lock(&s->lock);
 	for (sh = s->pending; sh && sh->inval_id != id; sh = sh->pend_next)
 		;
@@ -271,7 +303,33 @@ void pf_sess_ack(struct pf_sess *s, uint64_t id)
 	pf_share_unref(s->fs, sh);
 }
 
-bool pf_sess_kick(struct pf_sess *s, uint32_t slot)
+static void late_ack(struct pf_stand *st)
+{
+	struct late *l = PF_CONTAINER_OF(st, struct late, stand);
+	struct pf_sess *s = l->s;
+
+	count_ack(s, late_end(l));
+	pf_sess_put(s);
+}
+
+void pf_sess_ack(struct pf_sess *s, uint64_t id)
+{
+	uint64_t ino = 0;
+
+	if (id == 0)
+		return;
+	if (s->fs->pause) {
+		pf_mutex_lock(&s->lock);
+		for (struct pf_share *sh = s->pending; sh; sh = sh->pend_next)
+			if (sh->inval_id == id)
+				ino = sh->obj->ino;
+		pf_mutex_unlock(&s->lock);
+	}
+	if (ino == 0 || !put_off(s, PF_AT_ACK, ino, id, late_ack))
+		count_ack(s, id);
+}
+
+static bool hear_kick(struct pf_sess *s, uint32_t slot)
 {
 	struct pf_share *sh = NULL;
 	struct pf_grant *g;
@@ -299,6 +357,28 @@ bool pf_sess_kick(struct pf_sess *s, uint32_t slot)
 	pf_lay_pump(s->fs, sh->obj);
 	pf_share_unref(s->fs, sh);
 	return good;
+}
+
+static void late_kick(struct pf_stand *st)
+{
+	struct late *l = PF_CONTAINER_OF(st, struct late, stand);
+	struct pf_sess *s = l->s;
+
+	(void)hear_kick(s, (uint32_t)late_end(l));
+	pf_sess_put(s);
+}
+
+bool pf_sess_kick(struct pf_sess *s, uint32_t slot)
+{
+	uint64_t ino = 0;
+
+	if (s->fs->pause) {
+		pf_mutex_lock(&s->lock);
+		if (slot < s->led.nslot && s->slot[slot])
+			ino = s->slot[slot]->share->obj->ino;
+		pf_mutex_unlock(&s->lock);
+	}
+	return (ino != 0 && put_off(s, PF_AT_KICK, ino, slot, late_kick)) || hear_kick(s, slot);
 }
 
 /* Other threads may add and drop some meanwhile: each step takes the next one that was not seen yet. */

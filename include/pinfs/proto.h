@@ -39,6 +39,7 @@ enum pf_p_opcode {		/* besides FUSE_INIT, FUSE_SETUPMAPPING and FUSE_REMOVEMAPPI
 	PF_P_EVICT = 0x500a,	/* pf_p_evict_in -> header: root, and the user who mounted */
 	PF_P_SET = 0x500b,	/* text, at most PF_P_SET_MAX bytes -> header: the mount's policy; root and its owner */
 	PF_P_WOULD = 0x500c,	/* pf_p_would_in -> pf_p_would_out, holders; any peer that may see the mount */
+	PF_P_PAUSE = 0x5014,	/* pf_p_pause_in -> header: root, on a mount with -o pause_points */
 };
 
 enum pf_p_notify {		/* positive, in fuse_out_header.error with unique 0 */
@@ -262,10 +263,28 @@ struct pf_p_holder {
 };
 PF_MEDIA_SIZE(struct pf_p_holder, 40);
 
+/*
+ * PAUSE: for tests. ARM: who comes to the point pa_point from now on stands there; of inode pa_ino only, unless that
+ * is 0; the next pa_count only, unless that is 0. RESUME: the point is armed no more, and who stands there goes on; an
+ * empty name means all points. PF_REPORT_PAUSES says who stands where. Errors: EPERM, EOPNOTSUPP (the mount has none),
+ * EINVAL.
+ */
+enum pf_p_pause_what { PF_P_PAUSE_ARM = 0, PF_P_PAUSE_RESUME = 1 };
+struct pf_p_pause_in {
+	uint32_t pa_what;
+	uint32_t pa_pad;
+	uint64_t pa_ino;
+	uint64_t pa_count;
+	char pa_point[16];	/* NUL padded */
+};
+PF_MEDIA_SIZE(struct pf_p_pause_in, 40);
+
 struct pf_p_report_in {
 	uint32_t ri_what;	/* enum pf_report */
 	uint32_t ri_pid;	/* WINDOWS: of this process only; 0: of all */
 };
-enum pf_report { PF_REPORT_STATUS = 0, PF_REPORT_PINS = 1, PF_REPORT_WINDOWS = 2, PF_REPORT_NR };
+enum pf_report {
+	PF_REPORT_STATUS = 0, PF_REPORT_PINS = 1, PF_REPORT_WINDOWS = 2, PF_REPORT_PAUSES = 5, PF_REPORT_NR
+};
 
 #endif

@@ -41,6 +41,9 @@ int badblock_usage(FILE *f, int status);
 int policy_set(int argc, char **argv);
 int would_block(int argc, char **argv);
 
+/* pause.c: `pinfsctl pause ...`, `pinfsctl resume ...`, argv[0] being that word. The exit status. */
+int pause_verb(int argc, char **argv);
+
 /* windows.c: the daemon's report of windows, completed by what /proc says of the processes. The exit status. */
 int windows(const char *json, bool as_json);
 
