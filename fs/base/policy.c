@@ -17,6 +17,11 @@ const char *const pf_scope_name[PF_SCOPE_NR] = {
 	[PF_SCOPE_RANGE] = "range",
 	[PF_SCOPE_FILE] = "file",
 };
+const char *const pf_lease_break_name[PF_LEASE_BREAK_NR] = {
+	[PF_LEASE_REVOKE] = "revoke",
+	[PF_LEASE_TXTBSY] = "txtbsy",
+	[PF_LEASE_KILL] = "kill",
+};
 const char *const pf_policy_name[PF_POLICY_NR] = {
 	[PF_POLICY_ON_BUSY] = "on_busy",
 	[PF_POLICY_BREAK] = "break",
@@ -24,6 +29,8 @@ const char *const pf_policy_name[PF_POLICY_NR] = {
 	[PF_POLICY_POLL] = "poll_interval",
 	[PF_POLICY_FAIR] = "fair",
 	[PF_POLICY_DEADLOCK] = "deadlock",
+	[PF_POLICY_LEASE_TIME] = "lease_time",
+	[PF_POLICY_LEASE_BREAK] = "lease_break",
 };
 
 int pf_policy_find(const char *name, enum pf_policy_key *key)
@@ -120,6 +127,20 @@ int pf_policy_set(struct pf_policy *p, enum pf_policy_key key, const char *val, 
 		if (err == 0)
 			p->deadlock_waits = v == 1;
 		break;
+	case PF_POLICY_LEASE_TIME:
+		*must = "seconds (45, 0.5) or milliseconds (500ms) above 0";
+		err = pf_parse_ms(val, &ms);
+		if (err == 0 && ms == 0)
+			err = -EINVAL;
+		if (err == 0)
+			p->lease_ms = ms;
+		break;
+	case PF_POLICY_LEASE_BREAK:
+		*must = "one of revoke, txtbsy, kill";
+		err = one_of(val, pf_lease_break_name, PF_LEASE_BREAK_NR, &v);
+		if (err == 0)
+			p->lease_break = (enum pf_lease_break)v;
+		break;
 	case PF_POLICY_NR:
 		break;
 	}
@@ -140,6 +161,10 @@ void pf_policy_merge(struct pf_policy *p, const struct pf_policy_over *over)
 		p->unfair = over->p.unfair;
 	if (over->set & 1U << PF_POLICY_DEADLOCK)
 		p->deadlock_waits = over->p.deadlock_waits;
+	if (over->set & 1U << PF_POLICY_LEASE_TIME)
+		p->lease_ms = over->p.lease_ms;
+	if (over->set & 1U << PF_POLICY_LEASE_BREAK)
+		p->lease_break = over->p.lease_break;
 }
 
 int pf_policy_parse(const char *text, struct pf_policy_over *out, const char **must)

@@ -47,6 +47,7 @@
 struct pf_brk;
 struct pf_share;
 struct pf_gate_wait;
+struct pf_lease;
 
 /* One per in-core inode, embedded in it. Private to share/. */
 struct pf_lobj {
@@ -60,6 +61,7 @@ struct pf_lobj {
 	struct pf_gate_wait *aside, *aside_tail;	/* grants and pins that met a closed gate */
 	struct pf_gate_wait *pinwait;			/* pins that let the waiting CUT go first */
 	struct pf_gate_wait *ready;			/* their CUT has ended */
+	struct pf_lease *leases;			/* of all sessions; lease.c */
 	unsigned int inside;				/* grants and pins in progress */
 	bool pumping;					/* a thread is in pump() */
 };

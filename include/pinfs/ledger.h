@@ -30,12 +30,42 @@
  * has no short way). A daemon that listens to lh_kick loads it before it takes the bits and waits for another
  * value, so a kick either shows in the bits or changes the value. One that stops listening clears ARMED, then
  * takes the bits once more: whoever saw ARMED had set its bit before that. A client may use the long way always.
+ *
+ * REVOKE: the emulated IOMMU. A lease that is not given back in time is revoked (pinfs/lease.h): its pins become void
+ * while the device may be at work. What keeps the device off the blocks then is not the count but the translation,
+ * which a DMA engine looks up for each burst, in the slot of the ledger:
+ *
+ *   engine, for each burst                      revoke (daemon)
+ *   1  add 1 to ls_dma                          a  set the pages' bits in ls_gone
+ *   2  load ls_epoch and the bits: not what     b  load ls_dma: 0 -> no burst is under way that saw the bits clear;
+ *      it was given, or set -> to 4, fault         else wait for the kick and look again, bounded: see below
+ *   3  move the bytes                           c  give the blocks away
+ *   4  subtract 1 from ls_dma; load ls_word,
+ *      FROZEN -> kick
+ *
+ * All sequentially consistent. Either 1 is before b in the total order: then the daemon sees the burst and
+ * waits for its 4, which comes after 3. Or b is before 1, hence a before 2, and the engine faults. The slot has been
+ * FROZEN since before b, so 4 kicks. A burst that found the bits set looks busy for a moment; that costs a look. ls_dma
+ * counts bursts of any page of the slot: a revoke waits for bursts that it need not wait for, each of which is short.
+ *
+ * The bits, not STALE or the generation in ls_word, are the translation: a slot goes stale under on_busy=defer too, and
+ * the generation moves when a neighbour page is cut, while transfers under pins go on as they may. A slot that has lost
+ * a page this way is stale besides, so no new pin will ever meet the bits. ls_epoch changes when the slot becomes
+ * another chunk's; the bits are clear again then.
+ *
+ * A burst that does not end within revoke_timeout (an engine stopped, or killed between 1 and 4) cannot hold up the
+ * daemon: the blocks are kept out of reuse until ls_dma of the slot is 0, or nobody has the device open any more.
+ * Nobody but the engines that share this ledger is hurt by one that cheats.
  */
 #ifndef PINFS_LEDGER_H
 #define PINFS_LEDGER_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <pinfs/compiler.h>
 #include <pinfs/types.h>
 
@@ -45,12 +75,16 @@
 #define PF_SLOT_STALE UINT32_C(2)	/* the slot's blocks have left the file: no pin will ever succeed again */
 #define PF_SLOT_GEN UINT32_C(4)		/* added each time the blocks under the slot may have changed */
 
-/* One slot; 2176 bytes. Everything but ls_word is written by the client, ls_word by the daemon alone. */
+/* One slot; 2176 bytes. ls_word, ls_epoch and ls_gone are written by the daemon alone, the rest by the client and its
+ * engines. */
 struct pf_l_slot {
 	_Atomic uint32_t ls_word;	/* generation | STALE | FROZEN */
 	_Atomic uint32_t ls_whole;	/* pins of all 512 pages at once; they are not in ls_page */
 	_Atomic uint32_t ls_pins;	/* page-wise pins of this slot, each counted once however many pages */
-	uint32_t ls_pad[29];
+	_Atomic uint32_t ls_dma;	/* bursts of DMA engines under way; written by the engines */
+	_Atomic uint32_t ls_epoch;	/* the daemon's, as ls_gone: which chunk's translation this is */
+	_Atomic uint32_t ls_gone[16];	/* bit p % 32 of word p / 32: page p has no translation any more */
+	uint32_t ls_pad[11];
 	_Atomic uint32_t ls_page[512];
 };
 PF_MEDIA_SIZE(struct pf_l_slot, 2176);
@@ -141,6 +175,53 @@ static inline uint64_t pf_ledger_bytes(uint32_t nslot, uint32_t nrec)
 {
 	return sizeof(struct pf_l_hdr) + (uint64_t)nslot * sizeof(struct pf_l_slot) +
 	       (uint64_t)nrec * sizeof(struct pf_l_rec) + (uint64_t)pf_ledger_map_words(nslot) * sizeof(uint64_t);
+}
+
+/* Has a page of [first, first + n) of the slot lost its translation? */
+static inline bool pf_dma_gone(struct pf_l_slot *s, uint32_t first, uint32_t n)
+{
+	for (uint32_t w = first / 32; w <= (first + n - 1) / 32; w++) {
+		uint32_t lo = w == first / 32 ? first % 32 : 0;
+		uint32_t hi = w == (first + n - 1) / 32 ? (first + n - 1) % 32 : 31;
+
+		if (atomic_load(&s->ls_gone[w]) & (UINT32_MAX >> (31 - hi)) & (UINT32_MAX << lo))
+			return true;
+	}
+	return false;
+}
+
+static inline struct pf_l_slot *pf_dma_slot(struct pf_l_hdr *h, uint32_t slot)
+{
+	return (struct pf_l_slot *)(void *)((char *)h + h->lh_slot_off) + slot;
+}
+
+/* The end of a burst. Its kick has only the short way: an engine has no socket. So the daemon looks by itself, too. */
+static inline void pf_dma_exit(struct pf_l_hdr *h, uint32_t slot)
+{
+	struct pf_l_slot *s = pf_dma_slot(h, slot);
+
+	atomic_fetch_sub(&s->ls_dma, 1);					/* 4 */
+	if (!(atomic_load(&s->ls_word) & PF_SLOT_FROZEN) || h->lh_map_off == 0)
+		return;
+	atomic_fetch_or((_Atomic uint64_t *)(void *)((char *)h + h->lh_map_off) + slot / 64, UINT64_C(1) << slot % 64);
+	if (atomic_fetch_add(&h->lh_kick, PF_KICK_ONE) & PF_KICK_ARMED)
+		(void)syscall(SYS_futex, &h->lh_kick, 1 /* FUTEX_WAKE */, 1, NULL, NULL, 0);
+}
+
+/*
+ * An engine that has mapped a ledger at @h calls this before each burst of pages [first, first + n) of a slot, all of
+ * which it has checked against their limits. True: go on, then pf_dma_exit(). False: the translation is gone, touch
+ * nothing.
+ */
+static inline bool pf_dma_enter(struct pf_l_hdr *h, uint32_t slot, uint32_t epoch, uint32_t first, uint32_t n)
+{
+	struct pf_l_slot *s = pf_dma_slot(h, slot);
+
+	atomic_fetch_add(&s->ls_dma, 1);					/* 1 */
+	if (atomic_load(&s->ls_epoch) == epoch && !pf_dma_gone(s, first, n))	/* 2 */
+		return true;
+	pf_dma_exit(h, slot);
+	return false;
 }
 
 #endif

@@ -39,11 +39,17 @@ enum pf_p_opcode {		/* besides FUSE_INIT, FUSE_SETUPMAPPING and FUSE_REMOVEMAPPI
 	PF_P_EVICT = 0x500a,	/* pf_p_evict_in -> header: root, and the user who mounted */
 	PF_P_SET = 0x500b,	/* text, at most PF_P_SET_MAX bytes -> header: the mount's policy; root and its owner */
 	PF_P_WOULD = 0x500c,	/* pf_p_would_in -> pf_p_would_out, holders; any peer that may see the mount */
+	PF_P_LEASE = 0x500d,	/* pf_p_lease_in -> pf_p_lease_out: take, test, downgrade, drop a layout lease */
+	PF_P_LEASE_GIVE = 0x500e, /* pf_p_give_in, pieces -> pf_p_give_out: put a lease and its pins on their way */
+	PF_P_LEASE_LOOK = 0x500f, /* pf_p_token -> pf_p_look_out, pieces: what is on its way; a handle of the file */
+	PF_P_LEASE_HAVE = 0x5010, /* pf_p_have_in, pieces -> pf_p_lease_out: have it */
 	PF_P_PAUSE = 0x5014,	/* pf_p_pause_in -> header: root, on a mount with -o pause_points */
 };
 
 enum pf_p_notify {		/* positive, in fuse_out_header.error with unique 0 */
 	PF_P_NOTIFY_INVAL = 0x5100,	/* pf_p_inval; must be acknowledged */
+	PF_P_NOTIFY_LEASE = 0x5101,	/* pf_p_lease_event: a lease's state has changed */
+	PF_P_NOTIFY_REVOKE = 0x5102,	/* pf_p_revoke: windows of the range are SIGBUS from now on */
 };
 
 struct pf_p_hello_in {
@@ -279,12 +285,102 @@ struct pf_p_pause_in {
 };
 PF_MEDIA_SIZE(struct pf_p_pause_in, 40);
 
+/*
+ * LEASE (pinfs/lease.h). TAKE and TEST name a file and pages; DOWNGRADE and DROP a lease of this session.
+ * Errors: EBADF, EINVAL, EACCES, EPERM, EAGAIN (TEST: pf_p_lease_out of the lease in the way is the answer then,
+ * lo_id 0: no error), ENOLCK, ESTALE (no such lease, or it is broken), EBUSY (on its way).
+ */
+enum pf_p_lease_what { PF_P_LEASE_TAKE = 0, PF_P_LEASE_TEST = 1, PF_P_LEASE_DOWNGRADE = 2, PF_P_LEASE_DROP = 3,
+		       PF_P_LEASE_RETRACT = 4 };
+struct pf_p_lease_in {
+	uint32_t le_what;
+	uint32_t le_flags;	/* PF_LE_*, as PINFS_LEASE_* */
+	uint64_t le_fh;		/* TAKE, TEST */
+	uint64_t le_foff;	/* page aligned; len UINT64_MAX: to the end */
+	uint64_t le_len;
+	uint64_t le_id;		/* the others */
+};
+PF_MEDIA_SIZE(struct pf_p_lease_in, 40);
+#define PF_LE_READ UINT32_C(1)
+#define PF_LE_WRITE UINT32_C(2)
+#define PF_LE_UNBREAK UINT32_C(4)
+struct pf_p_lease_out {
+	uint64_t lo_id;		/* TEST: 0: it would be granted; else: what follows is in the way */
+	uint64_t lo_foff;
+	uint64_t lo_len;
+	uint32_t lo_flags;
+	uint32_t lo_pid;	/* 0: a waiting operation */
+	uint32_t lo_state;	/* enum pinfs_lease_state */
+	uint32_t lo_pad;
+};
+PF_MEDIA_SIZE(struct pf_p_lease_out, 40);
+
+struct pf_p_lease_event {
+	uint64_t ev_id;
+	uint64_t ev_left_ms;	/* BREAKING */
+	uint32_t ev_state;
+	uint32_t ev_moved;	/* BROKEN: another session has it now, and the pins that went with it */
+};
+PF_MEDIA_SIZE(struct pf_p_lease_event, 24);
+
+/* Comes before the invalidate that takes the windows' blocks away. Pages of the windows that there are by now stay
+ * SIGBUS until they are mapped anew by the program. Not acknowledged: the invalidate is. */
+struct pf_p_revoke {
+	uint64_t rv_ino;
+	uint64_t rv_foff;
+	uint64_t rv_len;
+};
+PF_MEDIA_SIZE(struct pf_p_revoke, 24);
+
+/*
+ * Hand-over. The giver names the counts that go along, piece by piece; the taker sets up slots of its own for the same
+ * chunks, and names one for each piece. Then all counts move from ledger to ledger in one step, or none.
+ */
+struct pf_p_token {
+	uint64_t tk_cookie[2];
+};
+struct pf_p_give_in {
+	uint64_t gi_id;		/* of the lease */
+	uint32_t gi_next;	/* pieces that follow, at most PF_P_PIECES_MAX */
+	uint32_t gi_pad;
+};
+struct pf_p_give_out {
+	struct pf_p_token go_token;
+};
+#define PF_P_PIECES_MAX 16384U
+struct pf_p_piece {
+	uint64_t pc_foff;	/* of the chunk */
+	uint32_t pc_slot;	/* GIVE: the giver's; HAVE: the taker's */
+	uint32_t pc_first, pc_npage;
+	uint32_t pc_pin;	/* which pin it belongs to: 0, 1, ..., in this order */
+	uint32_t pc_flags;	/* PF_PI_* of that pin */
+	uint32_t pc_pad;
+};
+PF_MEDIA_SIZE(struct pf_p_piece, 32);
+struct pf_p_look_out {
+	struct pf_p_lease_out lk_lease;
+	uint64_t lk_fh;		/* a handle of the file, in the taker's session; DETACH it when done */
+	uint64_t lk_ino;
+	uint64_t lk_size;
+	uint32_t lk_write;	/* it may write */
+	uint32_t lk_next;	/* pieces that follow */
+};
+PF_MEDIA_SIZE(struct pf_p_look_out, 72);
+struct pf_p_have_in {
+	struct pf_p_token ha_token;
+	uint64_t ha_fh;
+	uint32_t ha_next;
+	uint32_t ha_pad;
+};
+PF_MEDIA_SIZE(struct pf_p_have_in, 32);
+
 struct pf_p_report_in {
 	uint32_t ri_what;	/* enum pf_report */
 	uint32_t ri_pid;	/* WINDOWS: of this process only; 0: of all */
 };
 enum pf_report {
-	PF_REPORT_STATUS = 0, PF_REPORT_PINS = 1, PF_REPORT_WINDOWS = 2, PF_REPORT_PAUSES = 5, PF_REPORT_NR
+	PF_REPORT_STATUS = 0, PF_REPORT_PINS = 1, PF_REPORT_WINDOWS = 2, PF_REPORT_LEASES = 3,
+	PF_REPORT_PAUSES = 5, PF_REPORT_NR
 };
 
 #endif
