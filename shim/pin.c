@@ -106,7 +106,8 @@ void sh_pin_give(struct sh_tls *t, struct pinfs_pin *p)
 }
 
 /* For people: pinfsctl shows it. The coarse clock is as good as a tick, and costs no more than a load. */
-void sh_pin_publish(struct sh_tls *t, struct pinfs_pin *p, uint64_t ino, uint64_t foff, uint64_t len)
+void sh_pin_publish(struct sh_tls *t, struct pinfs_pin *p, enum pf_pin_api api, uint64_t ino, uint64_t foff,
+		    uint64_t len)
 {
 	struct pf_l_rec *r = p->rec;
 	struct timespec now;
@@ -125,7 +126,7 @@ void sh_pin_publish(struct sh_tls *t, struct pinfs_pin *p, uint64_t ino, uint64_
 	r->lr_foff = foff;
 	r->lr_len = len;
 	r->lr_start_ns = p->start_ns;
-	r->lr_api = PF_API_PIN;
+	r->lr_api = api;
 	r->lr_slot = p->piece[0].slot->sl_idx;
 	memset(r->lr_label, 0, sizeof r->lr_label);
 	atomic_store_explicit(&r->lr_state, PF_REC_LIVE, memory_order_release);
@@ -204,7 +205,7 @@ static void sg_page(struct sh_sgs *l, uint64_t pg, uint64_t page_foff, uint64_t 
 	sh_sg_add(l, pg + (a - page_foff), a, b - a);
 }
 
-static bool pin_fast(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **out)
+bool sh_pin_fast(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **out)
 {
 	const struct sh_pcache *c = &t->pc[(a->addr >> PF_CHUNK_SHIFT) % SH_PCACHE];
 	uint64_t foff = a->addr - c->base;
@@ -246,7 +247,7 @@ static bool pin_fast(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin 
 	p->npiece = 1;
 	p->own[0] = (struct sh_piece){ .slot = sl, .first = first, .n = n };
 	p->flags = a->flags & PINFS_PIN_WRITE;
-	sh_pin_publish(t, p, c->ino, pf_round_down(foff, SH_PAGE), n * SH_PAGE);
+	sh_pin_publish(t, p, a->api, c->ino, pf_round_down(foff, SH_PAGE), n * SH_PAGE);
 	*out = p;
 	return true;
 }
@@ -263,7 +264,7 @@ static int pin_any(const void *addr, size_t len, unsigned int flags, struct sh_s
 	t = sh_tls();
 	if (t == NULL)
 		return -ENOMEM;
-	if (pin_fast(t, &a, out))
+	if (sh_pin_fast(t, &a, out))
 		return 0;
 	return sh_pin_slow(t, &a, out);
 }

@@ -36,9 +36,12 @@ struct sh_sgs {
 /* What one pinfs_pin() call wants. Byte range; the pages are those it touches. */
 struct sh_ask {
 	uint64_t addr, len;
-	unsigned int flags;
+	unsigned int flags;		/* PINFS_PIN_*, SH_ASK_* */
+	enum pf_pin_api api;
 	struct sh_sgs *sgs;		/* or NULL */
 };
+#define SH_ASK_HOLES (1U << 16)		/* a hole that is only read is counted, too */
+#define SH_ASK_PRIVATE (1U << 17)	/* of a private window: the caller has looked that these pages are no copies */
 
 void sh_sg_add(struct sh_sgs *l, uint64_t doff, uint64_t foff, uint64_t len);
 /* Add to the counters. The caller checks the word before and after. */
@@ -52,7 +55,9 @@ static inline bool sh_still(const struct sh_slot *sl, uint32_t word, uint32_t se
 }
 struct pinfs_pin *sh_pin_take(struct sh_tls *t, struct sh_session *s);	/* NULL: no memory */
 void sh_pin_give(struct sh_tls *t, struct pinfs_pin *p);
-void sh_pin_publish(struct sh_tls *t, struct pinfs_pin *p, uint64_t ino, uint64_t foff, uint64_t len);
+void sh_pin_publish(struct sh_tls *t, struct pinfs_pin *p, enum pf_pin_api api, uint64_t ino, uint64_t foff,
+		    uint64_t len);
+bool sh_pin_fast(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **out);
 int sh_pin_slow(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **out);
 
 #endif

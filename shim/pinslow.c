@@ -20,7 +20,7 @@ struct part {
 	struct sh_vma view;		/* lo, hi, prot, map write: for the cache */
 	uint64_t base;
 	uint32_t vgen;
-	bool can_write;
+	bool can_write, private;
 };
 
 static bool continues(const struct sh_vma *v, const struct sh_vma *n)
@@ -191,7 +191,8 @@ static bool count_here(struct slow *s, const struct part *pt, struct sh_slot *sl
 		return false;
 	sh_count(sl, pt->first, pt->n);
 	if (sh_still(sl, word, seq)) {
-		cache_put(s->t, pt, sl, seq);
+		if (!pt->private)
+			cache_put(s->t, pt, sl, seq);
 		return true;
 	}
 	sh_uncount(sl, pt->first, pt->n);
@@ -221,7 +222,7 @@ static enum step wait_break(struct slow *s, const struct part *pt, struct sh_slo
 /* The daemon counts, because the slot is frozen or blocks are missing. */
 static enum step by_daemon(struct slow *s, const struct part *pt, struct sh_slot *sl)
 {
-	uint32_t fl = s->a->flags & PINFS_PIN_WRITE ? PF_PI_WRITE : 0;
+	uint32_t fl = s->a->flags & PINFS_PIN_WRITE ? PF_PI_WRITE : s->a->flags & SH_ASK_HOLES ? PF_PI_HOLES : 0;
 	int err = pin_remote(sl, pt, fl, s->pages);
 
 	if (err == 0)
@@ -271,9 +272,9 @@ static enum step pin_part(struct slow *s, struct part *pt, struct sh_slot **out)
 	}
 	if (bad)
 		return failed(s, -EIO);
-	if (eof || (missing != UINT64_MAX && !write))
+	if (eof || (missing != UINT64_MAX && !write && !(s->a->flags & SH_ASK_HOLES)))
 		return failed(s, -EFAULT);
-	if (missing != UINT64_MAX)
+	if (missing != UINT64_MAX && write)
 		return by_daemon(s, pt, sl);
 	if (count_here(s, pt, sl, seq, word))
 		return STEP_DONE;
@@ -295,7 +296,7 @@ static int locate(struct slow *s, struct part *pt)
 	sh_lock(&old);
 	err = window_of(s->at, left, s->a->flags, &v);
 	/* A page of a private window may be a copy, which no device address leads to. */
-	if (!err && v->map->private)
+	if (!err && v->map->private && !(s->a->flags & SH_ASK_PRIVATE))
 		err = -EFAULT;
 	if (!err && s->p != NULL && (v->map->file->ino != s->ino || v->map->file->ses != s->p->ses))
 		err = -EFAULT;			/* remapped under our feet */
@@ -305,6 +306,7 @@ static int locate(struct slow *s, struct part *pt)
 		pt->base = v->map->base;
 		pt->view = *v;
 		pt->can_write = (v->prot & PROT_WRITE) != 0;
+		pt->private = v->map->private;
 		pt->vgen = atomic_load(&sh_life.vgen);
 		pt->foff = pf_round_down(sh_vma_foff(v, s->at), SH_PAGE);
 		end = pf_min64(sh_vma_foff(v, s->at) + left, pf_round_down(pt->foff, PF_CHUNK_SIZE) + PF_CHUNK_SIZE);
@@ -412,7 +414,7 @@ int sh_pin_slow(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **out
 		return err;
 	}
 	s.p->flags = a->flags & PINFS_PIN_WRITE;
-	sh_pin_publish(t, s.p, s.ino, s.foff0,
+	sh_pin_publish(t, s.p, a->api, s.ino, s.foff0,
 		       pf_round_up(a->addr + a->len, SH_PAGE) - pf_round_down(a->addr, SH_PAGE));
 	*out = s.p;
 	return 0;

@@ -567,14 +567,15 @@ void sh_session_release(struct sh_session *s)
 	sh_sigs old;
 
 	sh_lock(&old);
-	if (s->dev_flush != NULL)
-		(void)sh_sys(SYS_munmap, s->dev_flush, (size_t)s->dev_bytes);
-	s->dev_flush = NULL;
 	for (uint32_t i = 0; i < s->fresh_slots; i++) {
 		atomic_store(&s->slots[i].sl_watch, 1);
 		pinned |= sh_slot_pinned(&s->slots[i]);
 	}
 	if (!pinned && s->devfd >= 0) {
+		/* The mapping is what keeps the lock when this process dies with a transfer under way. */
+		if (s->dev_flush != NULL)
+			(void)sh_sys(SYS_munmap, s->dev_flush, (size_t)s->dev_bytes);
+		s->dev_flush = NULL;
 		(void)sh_sys(SYS_close, s->devfd);
 		s->devfd = -1;
 	}

@@ -403,6 +403,8 @@ struct sh_tls {
 	uint32_t nmag, epoch;
 	uint32_t tid;
 	struct sh_copy *copies;		/* of calls in progress: copy.c */
+	uint64_t gap_lo, gap_hi;	/* addresses without any window, as of gap_vgen: transient.c */
+	uint32_t gap_vgen;
 };
 extern __thread struct sh_tls *sh_tls_ptr __attribute__((tls_model("initial-exec")));
 extern __thread bool sh_is_crew __attribute__((tls_model("initial-exec")));

@@ -332,7 +332,7 @@ static int msg_pin(struct pf_conn *c, const struct fuse_in_header *h, struct pf_
 
 	if (!pf_wire_take(w, &in, sizeof in) || ((in.pi_flags & PF_PI_CHUNK) && !pf_wire_take(w, &pc, sizeof pc)))
 		return MSG_NONSENSE;
-	if ((in.pi_flags & ~(PF_PI_WRITE | PF_PI_WAIT | PF_PI_CHUNK)) != 0)
+	if ((in.pi_flags & ~(PF_PI_WRITE | PF_PI_WAIT | PF_PI_CHUNK | PF_PI_HOLES)) != 0)
 		return -EINVAL;
 	return start_map(c, &(struct pf_map_req){
 		.what = PF_MAP_PIN,
@@ -345,6 +345,7 @@ static int msg_pin(struct pf_conn *c, const struct fuse_in_header *h, struct pf_
 		.npage = in.pi_npage,
 		.write = (in.pi_flags & PF_PI_WRITE) != 0,
 		.wait = (in.pi_flags & PF_PI_WAIT) != 0,
+		.holes = (in.pi_flags & PF_PI_HOLES) != 0,
 	});
 }
 

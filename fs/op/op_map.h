@@ -27,6 +27,7 @@ struct pf_map_req {
 	bool write;			/* SETUP: the page at fault_foff backed and writable. PIN: all pages backed */
 	bool private;			/* SETUP: the session makes private copies of the file's pages */
 	bool chunk;			/* PIN: @slot has to be the chunk at @foff, not whatever it is now */
+	bool holes;			/* PIN: without @write, holes are counted as they are */
 	bool wait;			/* PIN: answer -EAGAIN only when the break that is in the way has ended */
 	/*
 	 * Exactly once. @out with @ext (out->mo_next of them) on success, NULL otherwise. On success it is called

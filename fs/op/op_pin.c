@@ -24,7 +24,10 @@ int pf_pin_count(struct pf_map_req *r, const struct pf_dext *ext, unsigned int n
 			return -EIO;
 		else if (ext[i].foff <= at && at < ext[i].foff + ext[i].len)
 			at = ext[i].foff + ext[i].len;
-	if (at < end)
-		return r->write ? 1 : -EFAULT;	/* a device cannot read a hole */
-	return pf_win_pin(r->share, r->slot, r->first, r->npage, cut);
+	if (at < end && r->write)
+		return 1;
+	/* A device cannot read a hole. The kernel can: it finds a page of zeros. */
+	if (at < end && !r->holes)
+		return -EFAULT;
+	return pf_win_pin(r->share, r->slot, r->first, r->npage, r->holes, cut);
 }

@@ -244,7 +244,7 @@ static bool covered(const struct pf_grant *g, unsigned int first, unsigned int n
 	return n == 0;
 }
 
-int pf_win_pin(struct pf_share *sh, uint32_t slot, unsigned int first, unsigned int n, uint64_t *cut)
+int pf_win_pin(struct pf_share *sh, uint32_t slot, unsigned int first, unsigned int n, bool holes, uint64_t *cut)
 {
 	struct pf_lobj *o = sh->obj;
 	struct pf_sess *s = sh->sess;
@@ -263,7 +263,7 @@ int pf_win_pin(struct pf_share *sh, uint32_t slot, unsigned int first, unsigned 
 	b = o->cuts;
 	if (!g || is_stale(g)) {
 		err = -ESTALE;
-	} else if (!covered(g, first, n)) {
+	} else if (!holes && !covered(g, first, n)) {
 		err = -EFAULT;
 	} else if (b && b->state == PF_BRK_PARKED && b->froze && !b->policy.unfair &&
 		   pf_range_overlap(g->foff + first * PF_BLK_SIZE, n * PF_BLK_SIZE, b->fz_foff,

@@ -100,9 +100,10 @@ int pf_win_refresh(struct pf_share *sh, uint32_t slot, uint64_t foff, const stru
 /*
  * There too: count pages of a granted slot. -EAGAIN: a CUT waits for them, *cut is its id for pf_gate_wait_cut(), and
  * this session is not among those that it waits for. -ESTALE (also: no such grant of this share), -EINVAL, -EFAULT (a
- * page without a block), -EBUSY.
+ * page without a block, unless @holes), -EBUSY.
  */
-int pf_win_pin(struct pf_share *sh, uint32_t slot, unsigned int first, unsigned int n, uint64_t *cut) PF_MUST_CHECK;
+int pf_win_pin(struct pf_share *sh, uint32_t slot, unsigned int first, unsigned int n, bool holes, uint64_t *cut)
+	PF_MUST_CHECK;
 
 /* Which chunk a slot of this share is now. -ESTALE: it is none. -EINVAL: there is no such slot. */
 int pf_win_where(struct pf_share *sh, uint32_t slot, uint64_t *foff) PF_MUST_CHECK;

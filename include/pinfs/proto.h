@@ -140,8 +140,8 @@ PF_MEDIA_SIZE(struct pf_p_map_out, 40);
  * waits for. With WAIT: the answer comes when that break has ended, and says EAGAIN as well: nothing
  * was counted, the caller holds nothing and starts again. So a pin never waits while it holds.
  * On success the daemon has added the counts to the ledger itself.
- * Errors: EAGAIN, EBADF, EINVAL, EACCES, EFAULT (beyond EOF, or a hole without WRITE), ENOSPC, ESTALE (the slot is
- * stale, not set up for this file, or another chunk than meant), EINTR (PF_P_FORGET_WAIT), EBUSY.
+ * Errors: EAGAIN, EBADF, EINVAL, EACCES, EFAULT (beyond EOF, or a hole without WRITE or HOLES), ENOSPC, ESTALE (the
+ * slot is stale, not set up for this file, or another chunk than meant), EINTR (PF_P_FORGET_WAIT), EBUSY.
  */
 struct pf_p_pin_in {
 	uint64_t pi_fh;
@@ -153,6 +153,7 @@ struct pf_p_pin_in {
 #define PF_PI_WRITE UINT32_C(1)
 #define PF_PI_WAIT UINT32_C(2)
 #define PF_PI_CHUNK UINT32_C(16)	/* a pf_p_pin_chunk follows */
+#define PF_PI_HOLES UINT32_C(32)	/* without WRITE: a hole is counted as it is, for whoever fills it meanwhile */
 struct pf_p_pin_chunk {
 	uint64_t pc_foff;	/* chunk start */
 };

@@ -214,7 +214,7 @@ int fk_pin_slow(struct fk_sess *k, uint64_t fh, uint32_t slot, unsigned int firs
 		return err;
 	err = enter(sh);
 	if (err == 0) {
-		err = pf_win_pin(sh, slot, first, n, cut);
+		err = pf_win_pin(sh, slot, first, n, false, cut);
 		pf_gate_exit(k->fs, sh->obj);
 	}
 	pf_share_unref(k->fs, sh);
