@@ -23,8 +23,13 @@
  * leaves the queue earlier.
  *
  * ALL PINNED. Nothing can be taken back, and whoever holds the pins may be waiting for this very fault. Most pins are
- * short, so the wants stay for REFUSE_NS, looked at with every unpin; then they fail: a fault with SIGBUS, a pin with
- * EBUSY. Where pins end, but new ones are always faster than we, that takes HOPE_NS.
+ * short, so the wants stay for REFUSE_NS after the last pin of a whole slot that ended, looked at with every unpin; then
+ * they fail: a fault with SIGBUS, a pin with EBUSY. Where pins end, but new ones are always faster than we, that takes
+ * HOPE_NS after the last want that got a slot.
+ *
+ * That is not time by the clock: a machine that stands still, or has no processor for the program, would end it before
+ * those who hold the pins have run at all. From one look at the queue to the next no more than LOOK_NS have passed, and
+ * nothing at all while it is the daemon whom we wait for.
  */
 #include "sh.h"
 
@@ -34,6 +39,7 @@
 #define MS UINT64_C(1000000)
 #define REFUSE_NS (1000 * MS)		/* libpinfs(7) and pinfs_pin(3) say so */
 #define HOPE_NS (10 * REFUSE_NS)
+#define LOOK_NS (REFUSE_NS / 10)
 #define BATCH 10U			/* slots taken back ahead of need in one pass */
 #define PASS_NS (1 * MS)		/* between two passes */
 #define YOUNG_NS (1 * MS)		/* not taken back ahead of need */
@@ -191,18 +197,19 @@ static void watch_pins(struct sh_session *s, bool on)
 	}
 }
 
+/* Those who have waited for too long. */
 static void refuse(struct sh_session *s, uint64_t now)
 {
 	struct sh_want **p = &s->starved, *w;
 
 	s->starved_tail = &s->starved;
 	while ((w = *p) != NULL) {
-		uint64_t end = pf_max64(w->since_ns, s->stuck_ns) + HOPE_NS;
+		uint64_t end = pf_max64(w->since, s->got_one) + HOPE_NS;
 
-		if (s->pinned_ns != 0)
-			end = pf_min64(end, pf_max64(w->since_ns, s->pinned_ns) + REFUSE_NS);
-		if (end > now) {
-			wake_at(s, end);
+		if (s->pinned)
+			end = pf_min64(end, pf_max64(w->since, s->unpinned) + REFUSE_NS);
+		if (end > s->patience) {
+			wake_at(s, now + pf_min64(end - s->patience, LOOK_NS));
 			s->starved_tail = &w->next;
 			p = &w->next;
 			continue;
@@ -232,18 +239,17 @@ static void feed(struct sh_session *s, uint64_t now)
 	}
 	if (p == PICK_LATER)
 		wake_at(s, when);
-	if (p != PICK_NONE)
-		s->pinned_ns = 0;
-	else if (s->pinned_ns == 0)
-		s->pinned_ns = now;
-	if (s->stuck_ns == 0)
-		s->stuck_ns = s->pinned_ns;
-	if (s->stuck_ns != 0)
+	if (s->counts)
+		s->patience += pf_min64(now - s->look_ns, LOOK_NS);
+	s->look_ns = now;
+	s->pinned = p == PICK_NONE;
+	if (!s->pinned || atomic_exchange(&s->unpin, false))
+		s->unpinned = s->patience;
+	s->counts = s->nstarved > 0 && (p == PICK_NONE || p == PICK_LATER);
+	if (s->counts)
 		refuse(s, now);
-	if (s->nstarved == 0) {
-		s->stuck_ns = 0;
+	if (s->nstarved == 0)
 		watch_pins(s, false);
-	}
 }
 
 static void put_last(struct sh_session *s, struct sh_want *w)
@@ -262,13 +268,14 @@ struct sh_slot *sh_budget_slot(struct sh_file *f, uint64_t chunk, struct sh_want
 	if (s->starved == NULL || s->draining || (sh.budget_test & SH_TEST_UNFAIR))
 		sl = sh_slot_new(f, chunk);
 	if (sl != NULL) {
-		s->stuck_ns = 0;
+		s->got_one = s->patience;
 		ghost_look(s, f, chunk);
 		look_ahead(s, sh_now_ns());
 		return sl;
 	}
-	if (w->since_ns == 0) {
-		w->since_ns = sh_now_ns();
+	if (!w->starved) {
+		w->starved = true;
+		w->since = s->patience;
 		count(s, PF_STAT_STARVED);
 		if (s->low < s->low_most)
 			s->low++;

@@ -167,18 +167,21 @@ static bool kick_by_futex(struct sh_slot *sl)
 void sh_uncount(struct sh_slot *sl, uint32_t first, uint32_t n)
 {
 	struct pf_l_slot *l = sl->sl_led;
-	uint32_t word;
+	uint32_t word, were;
 
 	if (n == SH_CHUNK_PAGES) {
-		atomic_fetch_sub(&l->ls_whole, 1);
+		were = atomic_fetch_sub(&l->ls_whole, 1);
 	} else {
 		for (uint32_t i = first; i < first + n; i++)
 			atomic_fetch_sub(&l->ls_page[i], 1);
-		atomic_fetch_sub(&l->ls_pins, 1);
+		were = atomic_fetch_sub(&l->ls_pins, 1);
 	}
 	word = atomic_load(&l->ls_word) & (PF_SLOT_FROZEN | PF_SLOT_STALE);
-	if (atomic_load(&sl->sl_watch) || (word & PF_SLOT_STALE) || (word != 0 && !kick_by_futex(sl)))
+	if (atomic_load(&sl->sl_watch) || (word & PF_SLOT_STALE) || (word != 0 && !kick_by_futex(sl))) {
+		if (were == 1)
+			atomic_store(&sl->sl_ses->unpin, true);
 		sh_crew_kick(sl);
+	}
 }
 
 void sh_sg_add(struct sh_sgs *l, uint64_t doff, uint64_t foff, uint64_t len)

@@ -220,7 +220,8 @@ struct sh_want {
 	bool write;
 	bool private;				/* a store makes a copy, which the file need not know */
 	uint32_t tid;				/* of the thread that waits */
-	uint64_t since_ns;			/* in the queue for a slot; 0: never was */
+	bool starved;				/* it has been in the queue for a slot, */
+	uint64_t since;				/* ... since sh_session.patience was this */
 	unsigned int tries;
 	struct sh_waiter *waiter;
 };
@@ -289,8 +290,11 @@ struct sh_session {
 	uint32_t nreclaim;
 	struct sh_ghost *ghost;			/* chunks that were taken back ahead of need */
 	uint32_t ghost_mask;
-	uint64_t pinned_ns;			/* since when all slots are pinned; 0: they are not */
-	uint64_t stuck_ns;			/* when they first were since anybody got one; 0: they were not */
+	uint64_t look_ns;			/* the last look at the queue: */
+	bool counts, pinned;			/* ... it waits for pins, not for the daemon; all slots are pinned */
+	atomic_bool unpin;			/* the last pin of a slot has ended since */
+	uint64_t patience;			/* how long wants have waited for pins altogether */
+	uint64_t unpinned, got_one;		/* ... when a slot had no pin last; when a want got one last */
 	uint64_t pass_ns, wake_ns;		/* next pass of the worker; next time to look, 0: none */
 
 	pthread_mutex_t tx;

@@ -77,7 +77,7 @@ static struct {
 	int fail_next, fail_always;
 	bool closed;			/* the gate: no grants between an invalidation and the change */
 	struct aside *aside;
-	bool hold;
+	bool hold, busy;
 	struct aside *held, **held_tail;
 	struct fake_grant grant[1024];
 	size_t ngrant;
@@ -276,7 +276,7 @@ static void remove_one(struct fsess *s, const struct fuse_in_header *h, const ch
 		return;
 	}
 	atomic_fetch_or(&s->led[idx].ls_word, PF_SLOT_FROZEN);
-	if (counted(s, idx)) {
+	if (counted(s, idx) || fk.busy) {
 		if (!s->slots[idx].stale)
 			atomic_fetch_and(&s->led[idx].ls_word, ~PF_SLOT_FROZEN);
 		fk.n.busy++;
@@ -928,6 +928,13 @@ void fake_fail_next(int err)
 {
 	pthread_mutex_lock(&fk.lock);
 	fk.fail_next = err;
+	pthread_mutex_unlock(&fk.lock);
+}
+
+void fake_busy(bool on)
+{
+	pthread_mutex_lock(&fk.lock);
+	fk.busy = on;
 	pthread_mutex_unlock(&fk.lock);
 }
 

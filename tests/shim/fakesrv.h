@@ -42,6 +42,7 @@ void fake_fail_always(int err);				/* 0: no more */
 void fake_hang_up(void);				/* close every session */
 void fake_move(int fd, uint64_t foff);			/* another block, same bytes, after an invalidate */
 
+void fake_busy(bool on);				/* REMOVEMAPPINGs come too late: somebody has pinned the slot */
 void fake_hold(bool on);				/* REMOVEMAPPINGs are answered when it is off again */
 /* What empty slots were set up for since the last call: inodes and chunks, in order; how many. */
 struct fake_grant { uint64_t ino, chunk; };

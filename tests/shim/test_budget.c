@@ -8,7 +8,7 @@
 #include "fakesrv.h"
 #include "harness/proc.h"
 #include "harness/run.h"
-#include "sh.h"
+#include "pin.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -288,19 +288,188 @@ static void soon_unpinned(void)
 	area_close(&a);
 }
 
-/* ---- in order ---- */
-
-static void *touch_one(void *arg)
-{
-	(void)atomic_fetch_add((_Atomic uint64_t *)arg, 1);
-	return NULL;
-}
+/* ---- how long is a second? ---- */
 
 static void until_starved(uint64_t n)
 {
 	for (int i = 0; i < 30000 && said(PF_STAT_STARVED) < n; i++)
 		pt_sleep_ms(1);
 	PT_EQ(said(PF_STAT_STARVED), n);
+}
+
+struct toucher {
+	pthread_t t;
+	_Atomic uint64_t *p;
+	int sig;
+	atomic_bool done;
+};
+
+static void *touch_it(void *arg)
+{
+	struct toucher *x = arg;
+
+	x->sig = touch(x->p);
+	atomic_store(&x->done, true);
+	return NULL;
+}
+
+static void touch_start(struct toucher *x, _Atomic uint64_t *p)
+{
+	*x = (struct toucher){ .p = p };
+	PT_EQ(pthread_create(&x->t, NULL, touch_it, x), 0);
+}
+
+/* The signal, or 0. */
+static int touch_end(struct toucher *x)
+{
+	pthread_join(x->t, NULL);
+	return x->sig;
+}
+
+/* The process stands still for longer than a want waits; those who hold the pins have not been able to let go. */
+static void stood_still(void)
+{
+	struct pinfs_pin *p[3];
+	struct toucher x;
+	struct area a;
+	sh_sigs old;
+
+	area_open(&a, 3, 1);
+	for (size_t i = 0; i < 3; i++)
+		p[i] = pin(&a, i);
+	touch_start(&x, word(&a, 5));
+	until_starved(1);
+	for (int i = 0; i < 3; i++) {
+		sh_lock(&old);
+		pt_sleep_ms(1100);
+		sh_unlock(&old);
+		pt_sleep_ms(20);
+	}
+	CU_ASSERT(!atomic_load(&x.done));
+	PT_EQ(pinfs_unpin(p[1]), 0);
+	PT_EQ(touch_end(&x), 0);
+	PT_EQ(said(PF_STAT_REFUSED), 0);
+	PT_EQ(pinfs_unpin(p[0]), 0);
+	PT_EQ(pinfs_unpin(p[2]), 0);
+	area_close(&a);
+}
+
+/* Time that wants have waited for, as serve counts it. */
+static uint64_t patience(uint64_t more_ms)
+{
+	struct sh_session *s = sh.sessions;
+	uint64_t ns;
+	sh_sigs old;
+
+	sh_lock(&old);
+	s->patience += more_ms * 1000000;
+	ns = s->patience;
+	sh_unlock(&old);
+	return ns;
+}
+
+static void until_patience(uint64_t ns)
+{
+	for (int i = 0; i < 30000 && patience(0) < ns; i++)
+		pt_sleep_ms(1);
+	CU_ASSERT(patience(0) >= ns);
+}
+
+/* Pins of the two slots end, and before either slot is seen free there is a new one: one second does not matter then. */
+static void pins_change_hands(void)
+{
+	struct pinfs_pin *p[2], *next;
+	struct toucher x;
+	struct area a;
+
+	area_open(&a, 2, 1);
+	for (size_t i = 0; i < 2; i++)
+		p[i] = pin(&a, i);
+	touch_start(&x, word(&a, 5));
+	until_starved(1);
+	for (int i = 0; i < 4; i++) {
+		sh_sigs old;
+
+		until_patience(patience(0) + 1);
+		(void)patience(700);
+		/* serve may not look in between. */
+		sh_lock(&old);
+		PT_EQ(pinfs_unpin(p[0]), 0);
+		sh_count(&sh.sessions->slots[0], 0, 1);
+		sh_unlock(&old);
+		until_patience(patience(0) + 1);
+		next = pin(&a, 0);
+		sh_uncount(&sh.sessions->slots[0], 0, 1);
+		p[0] = next;
+	}
+	CU_ASSERT(!atomic_load(&x.done));
+	PT_EQ(said(PF_STAT_REFUSED), 0);
+	/* But ten do. */
+	(void)patience(10000);
+	PT_EQ(touch_end(&x), SIGBUS);
+	CU_ASSERT(said(PF_STAT_REFUSED) >= 1);
+	for (size_t i = 0; i < 2; i++)
+		PT_EQ(pinfs_unpin(p[i]), 0);
+	PT_EQ(touch(word(&a, 6)), 0);	/* not where somebody was just given the signal */
+	area_close(&a);
+}
+
+/* No slot looks pinned, but whichever is asked for has a pin when the daemon looks. */
+static void always_too_late(void)
+{
+	struct fake_counts c;
+	struct toucher x;
+	struct area a;
+
+	area_open(&a, 2, 1);
+	PT_EQ(touch(word(&a, 0)), 0);
+	PT_EQ(touch(word(&a, 1)), 0);
+	fake_busy(true);
+	touch_start(&x, word(&a, 5));
+	until_starved(1);
+	(void)patience(8000);
+	until_patience(patience(0) + 1000000);
+	fake_counts(&c);
+	CU_ASSERT(c.busy > 0);
+	CU_ASSERT(!atomic_load(&x.done));
+	PT_EQ(said(PF_STAT_REFUSED), 0);
+	(void)patience(2000);
+	PT_EQ(touch_end(&x), SIGBUS);
+	CU_ASSERT(said(PF_STAT_REFUSED) >= 1);
+	fake_busy(false);
+	PT_EQ(touch(word(&a, 6)), 0);	/* not where somebody was just given the signal */
+	area_close(&a);
+}
+
+/* What the daemon takes its time for is no reason to give up. */
+static void slow_daemon(void)
+{
+	struct fake_counts c;
+	struct toucher x;
+	struct area a;
+
+	area_open(&a, 2, 1);
+	PT_EQ(touch(word(&a, 0)), 0);
+	PT_EQ(touch(word(&a, 1)), 0);
+	fake_hold(true);
+	touch_start(&x, word(&a, 5));
+	until_starved(1);
+	pt_sleep_ms(1500);
+	CU_ASSERT(!atomic_load(&x.done));
+	fake_counts(&c);
+	PT_EQ(c.held, 1);
+	fake_hold(false);
+	PT_EQ(touch_end(&x), 0);
+	PT_EQ(said(PF_STAT_REFUSED), 0);
+	area_close(&a);
+}
+
+/* ---- in order ---- */
+
+static void *touch_one(void *arg)
+{
+	(void)atomic_fetch_add((_Atomic uint64_t *)arg, 1);
+	return NULL;
 }
 
 /*
@@ -413,6 +582,10 @@ int main(int argc, char **argv)
 		{ "twin: pinned slots are taken", twin_takes_pinned, 0 },
 		{ "all pinned: fails, later", all_pinned, 0 },
 		{ "all pinned: waits for an unpin", soon_unpinned, 0 },
+		{ "all pinned: stood still for a second", stood_still, 0 },
+		{ "all pinned: from hand to hand", pins_change_hands, 0 },
+		{ "pinned whenever it is asked for", always_too_late, 0 },
+		{ "a daemon that takes its time", slow_daemon, 0 },
 		{ "in order of arrival", fifo, 0 },
 		{ "twin: out of turn", twin_jumps_the_queue, 0 },
 		{ "slots are free ahead of need", ahead, 0 },
