@@ -62,6 +62,8 @@ PROGRAMS := $(addprefix $(B)/,$(CORE_TOOLS) $(CLIENT_TOOLS)) $(if $(wildcard fs/
 .PHONY: all help deps demo check check-long check-guest check-run crash model lint san bench install uninstall clean
 
 all: $(PROGRAMS) | $(B)/ ## build every program and libpinfs.so into build/
+	@printf '#include <sys/sdt.h>\n' | $(CC) -E - >/dev/null 2>&1 || \
+		echo 'note: built without static probes: there is no sys/sdt.h (systemtap-sdt-dev)'
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -10,7 +10,7 @@
  *
  * A want that an answer did not satisfy because somebody else's page was asked for is simply served again.
  */
-#include "sh.h"
+#include "trace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -37,6 +37,7 @@ static struct poison *poisons;		/* serve only; oldest last */
 
 void sh_want_push(struct sh_want *w)
 {
+	w->trace_ns = sh_trace_begin();
 	w->next = atomic_load(&sh.faults);
 	while (!atomic_compare_exchange_weak(&sh.faults, &w->next, w))
 		;
@@ -165,6 +166,7 @@ void sh_want_end(struct sh_want *w, int err)
 {
 	struct sh_vma *v;
 
+	SH_PROBE_FAULT(w, w->trace_ns, err);
 	if (w->waiter != NULL) {
 		sh_wake(w->waiter, err);
 	} else if (err) {
@@ -543,6 +545,7 @@ void sh_serve_inval(struct sh_session *s, const struct pf_p_inval *in)
 	uint64_t foff = pf_round_down(in->in_foff, grain), len = in->in_len;
 	struct pf_p_ack_in ack = { .ak_id = in->in_id };
 	struct sh_slot *sl, *next;
+	uint64_t since = sh_trace_begin();
 	struct sh_file *f;
 	sh_sigs old;
 
@@ -565,6 +568,7 @@ void sh_serve_inval(struct sh_session *s, const struct pf_p_inval *in)
 		sh_zap_file(f, foff, len);
 	}
 	sh_unlock(&old);
+	SH_PROBE_UNMAP(s, in, since);
 	if (in->in_id != 0)
 		(void)sh_send(s, NULL, PF_P_INVAL_ACK, &ack, sizeof ack);
 }

@@ -11,7 +11,7 @@
  * these blocks. That is what the load of ls_word *after* the addition proves: the daemon changes it before the
  * slot can mean anything else, and it does not take a slot away whose counters are not zero.
  */
-#include "pin.h"
+#include "trace.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -119,8 +119,10 @@ void sh_pin_publish(struct sh_tls *t, struct pinfs_pin *p, enum pf_pin_api api, 
 	p->len = len;
 	p->start_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 	p->live = 1;
-	if (r == NULL)
+	if (r == NULL) {
+		SH_PROBE_PIN(p);
 		return;
+	}
 	r->lr_tid = t->tid;
 	r->lr_ino = ino;
 	r->lr_foff = foff;
@@ -130,6 +132,7 @@ void sh_pin_publish(struct sh_tls *t, struct pinfs_pin *p, enum pf_pin_api api, 
 	r->lr_slot = p->piece[0].slot->sl_idx;
 	memset(r->lr_label, 0, sizeof r->lr_label);
 	atomic_store_explicit(&r->lr_state, PF_REC_LIVE, memory_order_release);
+	SH_PROBE_PIN(p);
 }
 
 /* ---- counters ---- */
@@ -301,6 +304,7 @@ PF_EXPORT int pinfs_unpin(struct pinfs_pin *p)
 	if (!p->live)
 		return -EINVAL;
 	p->live = 0;
+	SH_PROBE_UNPIN(p);
 	if (p->rec != NULL)
 		atomic_store_explicit(&p->rec->lr_state, PF_REC_FREE, memory_order_release);
 	for (uint32_t i = 0; i < p->npiece; i++)

@@ -4,7 +4,7 @@
  * layout is being broken. Waits hold no count: what was counted is given back before anything waits, and all
  * starts again from the top.
  */
-#include "pin.h"
+#include "trace.h"
 
 #include <errno.h>
 #include <string.h>
@@ -405,11 +405,13 @@ int sh_pin_slow(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **out
 	s.pages = sh_alloc(SH_CHUNK_PAGES * sizeof *s.pages);
 	if (s.pages == NULL)
 		return -ENOMEM;
+	t->slow_ns = sh_trace_begin();
 	err = pin_range(&s);
 	sh_free(s.pages, SH_CHUNK_PAGES * sizeof *s.pages);
 	if (!err && a->sgs != NULL && a->sgs->need > a->sgs->room)
 		err = -E2BIG;
 	if (err) {
+		SH_PROBE_REFUSED(s.p, t->slow_ns, s.foff0, a->len, err);
 		abandon(&s);
 		return err;
 	}

@@ -3,7 +3,7 @@
  * session.c - the socket to one daemon: set-up, requests, and taking answers apart. Owns tx, pend_lock and the
  * receive buffer (serve only). Messages are obeyed in the order of arrival (proto.h), hence one reader.
  */
-#include "sh.h"
+#include "trace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -166,12 +166,21 @@ static int map_ledger(struct sh_session *s, int fd, uint32_t nslot)
 	struct stat st;
 	struct pf_l_hdr *h;
 	long r = sh_sys(SYS_fstat, fd, &st);
+	uint64_t off = 0;
 	void *p;
 
 	if (r < 0)
 		return (int)r;
 	if (nslot == 0 || nslot > PF_WINDOW_MAX / PF_CHUNK_SIZE || (uint64_t)st.st_size < sizeof *h)
 		return -EPROTO;
+	/* The ring of a trace lies at the end: it is mapped when there is one. */
+	if (sh_sys(SYS_pread64, fd, &off, sizeof off, offsetof(struct pf_l_hdr, lh_trace_off)) != (long)sizeof off)
+		return -EPROTO;
+	if (off != 0 && (off % SH_PAGE != 0 || !pf_range_ok(off, PF_T_RING_BYTES, (uint64_t)st.st_size)))
+		return -EPROTO;
+	s->trace_off = off;
+	if (off != 0)
+		st.st_size = (off_t)off;
 	p = sh_mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (sh_mmap_err(p))
 		return sh_mmap_err(p);
@@ -265,7 +274,9 @@ static int session_open(const char *sock, struct sh_session **out)
 	if (err)
 		goto out_unmap;
 	(void)sh_sys(SYS_setsockopt, s->fd, SOL_SOCKET, SO_RCVTIMEO, &never, sizeof never);
-	(void)sh_sys(SYS_close, fds[1]);
+	s->ledfd = s->trace_off != 0 ? fds[1] : -1;
+	if (s->ledfd < 0)
+		(void)sh_sys(SYS_close, fds[1]);
 	*out = s;
 	return 0;
 
@@ -540,6 +551,7 @@ void sh_session_lose(struct sh_session *s, const char *why)
 		}
 	}
 	pthread_mutex_unlock(&s->pend_lock);
+	sh_trace_set(s, false);
 	mapped = sh_serve_lost(s);
 	sh_log(mapped ? SH_ERR : SH_INFO, "lost the daemon of @%s (%s): its %u windows give SIGBUS from now on",
 	       s->sock, why, mapped);
@@ -584,9 +596,17 @@ void sh_session_release(struct sh_session *s)
 
 static bool message(struct sh_session *s, const struct fuse_out_header *h, const void *body, size_t len)
 {
+	struct pf_p_notify_trace tr;
 	struct pf_p_inval in;
 	struct sh_req *r;
 
+	if (h->unique == 0 && h->error == PF_P_NOTIFY_TRACE) {
+		if (len < sizeof tr)
+			return false;
+		memcpy(&tr, body, sizeof tr);
+		sh_trace_set(s, tr.nt_on != 0);
+		return true;
+	}
 	if (h->unique == 0) {
 		if (h->error != PF_P_NOTIFY_INVAL)
 			return true;		/* a newer daemon's; minor versions may add notifies */

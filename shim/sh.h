@@ -111,6 +111,7 @@ void sh_mem_reinit(bool torn);		/* in the child; torn: begin anew, what is there
 /* ---- the tables ---- */
 struct sh_file;
 struct sh_session;
+struct pf_t_ring;		/* pinfs/trace.h */
 
 struct sh_vma {
 	uint64_t lo, hi;			/* addresses, page aligned */
@@ -222,6 +223,7 @@ struct sh_want {
 	uint32_t tid;				/* of the thread that waits */
 	bool starved;				/* it has been in the queue for a slot, */
 	uint64_t since;				/* ... since sh_session.patience was this */
+	uint64_t trace_ns;			/* when it came, for a trace; 0: there was none */
 	unsigned int tries;
 	struct sh_waiter *waiter;
 };
@@ -269,6 +271,11 @@ struct sh_session {
 	uint64_t ledger_bytes;
 	struct pf_l_slot *lslots;
 	struct pf_l_rec *lrecs;
+	int ledfd;				/* in the crew's table */
+	uint64_t trace_off;			/* of the ring in the ledger */
+	struct pf_t_ring *_Atomic ring;		/* NULL: not mapped yet */
+	atomic_bool ring_on;
+	bool traced;				/* counted in sh_life.trace */
 	_Atomic uint64_t *lmap;		/* slots kicked; NULL: a daemon that wants to be told by socket */
 
 	struct sh_file *files[SH_FILES];	/* by inode */
@@ -374,7 +381,8 @@ struct sh_life {
 	_Atomic uint32_t epoch;			/* counts forks: a pin belongs to one. 0: a copy, see sh_alive() */
 	_Atomic uint32_t vgen;			/* any window changed: cached look-ups are void */
 	_Atomic uint32_t busy;
-	uint8_t pad[SH_PAGE - 12];
+	_Atomic uint32_t trace;			/* sessions that are traced: trace.h */
+	uint8_t pad[SH_PAGE - 16];
 };
 extern struct sh_life sh_life;
 void sh_fork_bare(void);
@@ -409,6 +417,7 @@ struct sh_tls {
 	struct sh_copy *copies;		/* of calls in progress: copy.c */
 	uint64_t gap_lo, gap_hi;	/* addresses without any window, as of gap_vgen: transient.c */
 	uint32_t gap_vgen;
+	uint64_t slow_ns;		/* a pin by the slow path began then, for a trace; 0: none */
 };
 extern __thread struct sh_tls *sh_tls_ptr __attribute__((tls_model("initial-exec")));
 extern __thread bool sh_is_crew __attribute__((tls_model("initial-exec")));

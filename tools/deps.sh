@@ -35,6 +35,7 @@ need_check()
 {
 	need fuse3 prog fusermount3
 	need libcunit1-dev header CUnit/Basic.h
+	need systemtap-sdt-dev header sys/sdt.h
 	need sqlite3 prog sqlite3
 	need git prog git
 	need attr prog setfattr

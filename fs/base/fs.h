@@ -8,6 +8,7 @@
 #ifndef PF_BASE_FS_H
 #define PF_BASE_FS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <pinfs/format.h>
@@ -59,6 +60,7 @@ struct pf_opts {
 
 struct pf_fail;		/* base/fail.h */
 struct pf_pause;	/* base/pause.h */
+struct pf_trace;	/* base/trace.h */
 struct pf_pm;		/* media/pmem.h */
 struct pf_jnl;		/* media/journal.h */
 struct pf_verified;	/* media/verify.h */
@@ -88,6 +90,8 @@ struct pf_fs {
 	_Atomic uint64_t unlinked;	/* inodes that have lost their last name ... */
 	_Atomic uint64_t unlinked_seen;	/* ... and how many of them somebody has waited for (op/room.h) */
 	_Atomic int state;		/* enum pf_state of base/fail.h */
+	atomic_bool tracing;		/* base/probe.h */
+	struct pf_trace *trace;
 	struct pf_fail *fail;
 	struct pf_pause *pause;		/* NULL: no pause points */
 	struct pf_pm *pm;

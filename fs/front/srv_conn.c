@@ -284,6 +284,8 @@ void pf_conn_close(struct pf_conn *c, bool forced)
 	c->out_bytes = 0;
 	c->broken = true;
 	pf_mutex_unlock(&c->lock);
+	pf_tap_close(c->tap);		/* nobody else uses it: we are the worker */
+	c->tap = NULL;
 	if (c->sess)
 		gone = end_session(c, c->sess, forced);
 	pf_mutex_lock(&c->lock);

@@ -15,6 +15,7 @@
 #include "base/lock.h"
 #include "front/srv.h"
 #include "share/session.h"
+#include "share/tap.h"
 
 #define PF_SRV_WORKERS 3U
 #define PF_SRV_CONNS 8192U		/* connections at a time */
@@ -56,6 +57,7 @@ struct pf_conn {
 	/* The worker's. `sess` is set once, under lock. */
 	struct pf_sess *sess;
 	_Atomic bool init;		/* FUSE_INIT was answered */
+	struct pf_tap *tap;		/* it traces */
 	uint8_t *in;
 	size_t in_len, in_room;
 };

@@ -25,6 +25,7 @@
 #include "op/op.h"
 #include "op/op_map.h"
 #include "share/report.h"
+#include "share/tap.h"
 
 /* Returns an errno for the answer, or one of these. */
 #define MSG_DONE 1		/* answered, or will be, or needs no answer */
@@ -184,6 +185,7 @@ static int msg_hello(struct pf_conn *c, const struct fuse_in_header *h, struct p
 			    (fs->opts.answers & PF_ANSWER_DEVICE ? PF_HO_DEVICE : 0),
 	};
 	pf_conn_answer(c, h->unique, 0, &(struct iovec){ &out, sizeof out }, 1, fds);
+	pf_tap_join(s);
 	return MSG_DONE;
 
 out_device:
@@ -426,6 +428,48 @@ static int msg_evict(struct pf_conn *c, const struct fuse_in_header *h, struct p
 	return in.ev_pid == 0 || in.ev_pid > INT32_MAX ? -ESRCH : pf_conn_evict(c->srv, (pid_t)in.ev_pid);
 }
 
+/* Traces */
+
+static int msg_trace(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
+{
+	struct pf_p_trace_in in;
+	int err;
+
+	(void)h;
+	if (!pf_wire_take(w, &in, sizeof in))
+		return MSG_NONSENSE;
+	if (c->uid != 0 && c->uid != geteuid())
+		return -EPERM;
+	if (in.ti_what == PF_P_TRACE_STOP && c->tap) {
+		pf_tap_quiet(c->tap);
+		return 0;
+	}
+	if (in.ti_what != PF_P_TRACE_START)
+		return -EINVAL;
+	err = c->tap ? -EBUSY : pf_tap_open(c->srv->fs, &c->tap);
+	if (err == 0)
+		pf_info("pid %d (uid %d) traces", (int)c->pid, (int)c->uid);
+	return err;
+}
+
+static int msg_trace_read(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
+{
+	struct pf_p_trace_out out;
+	struct pf_t_ev *ev;
+	unsigned int n;
+
+	(void)w;
+	if (!c->tap)
+		return -EINVAL;
+	ev = malloc(PF_P_TRACE_MAX * sizeof *ev);
+	if (!ev)
+		return -ENOMEM;
+	n = pf_tap_read(c->tap, ev, PF_P_TRACE_MAX, &out);
+	pf_conn_answer(c, h->unique, 0, (struct iovec[]){ { &out, sizeof out }, { ev, n * sizeof *ev } }, 2, NULL);
+	free(ev);
+	return MSG_DONE;
+}
+
 /* Policy */
 
 static int msg_set(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
@@ -582,6 +626,7 @@ static const struct msg {
 	{ PF_P_BADBLOCK, false, msg_bad },	  { PF_P_EVICT, false, msg_evict },
 	{ PF_P_SET, false, msg_set },		  { PF_P_WOULD, false, msg_would },
 	{ PF_P_PAUSE, false, msg_pause },
+	{ PF_P_TRACE, false, msg_trace },	  { PF_P_TRACE_READ, false, msg_trace_read },
 };
 
 bool pf_msg_handle(struct pf_conn *c, const struct fuse_in_header *h, const void *body, size_t len, const char **why)

@@ -33,6 +33,7 @@ struct pf_lay {
 	struct pf_brk **heap;			/* by the next deadline */
 	unsigned int nr_heap, room_heap;
 
+	struct pf_tap *tap;			/* who traces (tap.h), or NULL */
 	struct pf_kick *kick;			/* kick.c; NULL: this kernel cannot wait for several futexes */
 
 	pthread_cond_t timer_cond;

@@ -47,6 +47,7 @@
 #include <stdlib.h>
 #include <pinfs/proto.h>
 #include "base/log.h"
+#include "base/probe.h"
 #include "share/lay.h"
 
 #define STUCK_MS UINT64_C(100)	/* between two looks whether a wait can end at all, at least */
@@ -197,6 +198,7 @@ static void finish(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, int er
 	b->state = PF_BRK_DONE;
 	b->err = err;
 	pf_lay_count(fs, PF_COUNT_BREAKS, 1);
+	PF_PROBE_DONE(fs, b, err);
 }
 
 /* Unmapping */
@@ -236,6 +238,7 @@ static void send_invals(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 			id = pf_lay_id(fs);
 			pf_sess_expect(sh, id);
 			pf_lay_count(fs, PF_COUNT_INVALIDATES, 1);
+			PF_PROBE_INVAL(sh->sess, id, b->id, o->ino, b->foff, b->len);
 			if (!sh->unacked) {
 				pf_sess_send_inval(sh, id, b->foff, b->len, has_copies(sh, b) ? PF_IN_CUT : 0, 0);
 				sh->inval_brk = b;
@@ -279,6 +282,7 @@ static void quarantine(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 {
 	for (struct pf_share *sh = o->shares; sh; sh = sh->next)
 		if (sh->inval_brk == b) {
+			PF_PROBE_QUARANTINE(sh->sess, sh->inval_id, b->id, o->ino);
 			pf_warn("pid %d (%s) did not unmap inode %llu within %llu ms: it is in quarantine",
 				(int)sh->sess->pid, sh->sess->comm, (unsigned long long)o->ino,
 				(unsigned long long)fs->opts.revoke_timeout_ms);
@@ -370,6 +374,13 @@ static void park_brk(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 	if (!b->waited)
 		pf_lay_count(fs, PF_COUNT_WAITS, 1);
 	b->waited = true;
+	PF_PROBE_WAIT(fs, b);
+	for (struct pf_share *sh = o->shares; sh && PF_TRACING(fs); sh = sh->next) {
+		uint64_t pages = pf_win_pinned(sh, b->fz_foff, b->fz_len);
+
+		if (pages != 0)
+			PF_PROBE_FOR(sh->sess, b, pages);
+	}
 	if (b->froze)
 		pf_kick_arm(b->blocker->share->sess);
 	if (b->kicked)
@@ -397,6 +408,7 @@ static int judge(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, bool *pi
 {
 	if (PF_ORDER(UNMAP_FIRST))
 		b->blocker = pf_win_scan(o, NULL, b->fz_foff, b->fz_len);
+	PF_PROBE_SCAN(fs, b, b->blocker != NULL);
 	if (!b->blocker || (!PF_ORDER(SCAN_AGAIN) && b->waited))
 		return 0;
 	switch (b->policy.on_busy) {
@@ -463,6 +475,7 @@ static int turn_unmap(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 	int err;
 
 	b->state = PF_BRK_ACKS;
+	PF_PROBE_START(fs, b);
 	if (o->nr_grants == 0 && !any_copies(o, b))
 		return 0;
 	if (b->kind == PF_BRK_CUT) {
@@ -525,9 +538,12 @@ static int turn_scan(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 
 static void turn_work(struct pf_lobj *o, struct pf_brk *b)
 {
+	uint64_t since = pf_trace_begin(b->fs);
+
 	b->state = PF_BRK_WORK;
 	pf_mutex_unlock(&o->lock);
 	b->err = b->b_work(b);
+	PF_PROBE_WORK(b->fs, b, since, b->err);
 	pf_mutex_lock(&o->lock);
 	/* Also after an error: part of the work may be done, and no client remembers the range. */
 	if (b->kind == PF_BRK_CUT)
@@ -689,6 +705,7 @@ void pf_lay_submit(struct pf_fs *fs, struct pf_brk *b)
 	b->dirty = true;
 	b->un_foff = b->un_len = 0;
 	b->blocker = NULL;
+	PF_PROBE_SUBMIT(fs, b);
 
 	pf_mutex_lock(&o->lock);
 	now = !o->pumping && !o->closer && !(b->kind == PF_BRK_CUT ? o->cuts : o->maps);
@@ -708,6 +725,7 @@ void pf_lay_submit(struct pf_fs *fs, struct pf_brk *b)
 		pf_reg_del(b);
 		b->state = PF_BRK_DONE;
 		b->err = err;
+		PF_PROBE_DONE(fs, b, err);
 		pf_mutex_unlock(&o->lock);
 		pf_brk_unref(b);
 	}
@@ -784,6 +802,7 @@ static void look_again(struct pf_brk *b)
 {
 	b->want = true;
 	b->seq = pf_lay_id(b->fs);
+	PF_PROBE_WAKE(b->fs, b);
 }
 
 static bool may_be_stuck(const struct pf_brk *b)

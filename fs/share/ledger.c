@@ -8,20 +8,21 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <pinfs/trace.h>
 #include <pinfs/version.h>
 
 #define COUNT_MAX UINT32_C(0x7fffffff)
 
 int pf_ledger_create(struct pf_ledger *l, uint32_t nslot, uint32_t nrec)
 {
-	uint64_t bytes = pf_ledger_bytes(nslot, nrec);
+	uint64_t bytes = pf_ledger_bytes(nslot, nrec), whole = pf_round_up(bytes, PF_BLK_SIZE) + PF_T_RING_BYTES;
 	void *base;
 	int fd, err;
 
 	fd = memfd_create("pinfs-ledger", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
 		return -errno;
-	if (ftruncate(fd, (off_t)bytes) != 0)
+	if (ftruncate(fd, (off_t)whole) != 0)
 		goto out_errno;
 	base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	if (base == MAP_FAILED)
@@ -32,7 +33,8 @@ int pf_ledger_create(struct pf_ledger *l, uint32_t nslot, uint32_t nrec)
 		(void)munmap(base, bytes);
 		goto out_close;
 	}
-	*l = (struct pf_ledger){ .fd = fd, .hdr = base, .bytes = bytes, .nslot = nslot, .nrec = nrec };
+	*l = (struct pf_ledger){ .fd = fd, .hdr = base, .bytes = bytes, .nslot = nslot, .nrec = nrec,
+				.trace_off = whole - PF_T_RING_BYTES };
 	l->slot = (void *)((char *)base + sizeof(struct pf_l_hdr));
 	l->rec = (void *)(l->slot + nslot);
 	l->map = (void *)(l->rec + nrec);
@@ -45,6 +47,7 @@ int pf_ledger_create(struct pf_ledger *l, uint32_t nslot, uint32_t nrec)
 		.lh_rec_off = sizeof(struct pf_l_hdr) + (uint64_t)nslot * sizeof(struct pf_l_slot),
 		.lh_bytes = bytes,
 		.lh_map_off = (uintptr_t)l->map - (uintptr_t)base,
+		.lh_trace_off = whole - PF_T_RING_BYTES,
 	};
 	return 0;
 

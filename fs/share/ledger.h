@@ -20,6 +20,7 @@ struct pf_ledger {
 	_Atomic uint64_t *map;		/* slots kicked */
 	uint64_t bytes;
 	uint32_t nslot, nrec;
+	uint64_t trace_off;		/* in the file; mapped by share/tap.c */
 };
 
 /* A fresh ledger, all zero but the header, shared and sealed against any change of its size. -ENOMEM, -EMFILE,

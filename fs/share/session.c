@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <pinfs/proto.h>
+#include "base/probe.h"
 #include "share/lay.h"
 
 #define HANDLES_MAX 65536U
@@ -151,6 +152,7 @@ int pf_sess_attach(struct pf_sess *s, struct pf_lobj *obj, void *inode, void (*p
 		atomic_init(&sh->write, write);
 		(void)snprintf(sh->path, sizeof sh->path, "%s", path);
 		pf_share_link(sh);
+		PF_PROBE_FILE(s, obj->ino, sh->path);
 		pf_mutex_lock(&s->lock);
 		sh->sess_next = s->shares;
 		if (sh->sess_next)
@@ -295,6 +297,7 @@ static void count_ack(struct pf_sess *s, uint64_t id)
 	pf_mutex_lock(&s->lock);
 	mine = sh->inval_id == id && expect_no_more(sh);
 	pf_mutex_unlock(&s->lock);
+	PF_PROBE_ACK(s, id, sh->obj->ino);
 	if (mine)
 		pf_lay_answered(s->fs, sh, false);
 	pf_lay_pump(s->fs, sh->obj);
@@ -336,6 +339,7 @@ static bool hear_kick(struct pf_sess *s, uint32_t slot)
 	bool good = false;
 
 	pf_lay_count(s->fs, PF_COUNT_KICKS, 1);
+	PF_PROBE_KICK(s, slot);
 	pf_mutex_lock(&s->lock);
 	if (slot < s->led.nslot && s->slot[slot]) {
 		sh = s->slot[slot]->share;
@@ -458,6 +462,7 @@ void pf_sess_gone(struct pf_sess *s)
 {
 	if (!advance(s, PF_SESS_DEAD))
 		return;
+	PF_PROBE_LEAVE(s);
 	pf_kick_leave(s);
 	for (struct pf_share *sh = pf_sess_share(s, NULL); sh; sh = pf_sess_share(s, sh)) {
 		struct pf_lobj *o = sh->obj;

@@ -58,6 +58,7 @@ struct pf_sess {
 	uint32_t free_handle;			/* no free one below */
 
 	struct pf_sess *reg_next, **reg_pprev;	/* REGISTRY */
+	bool greeted, tapped;			/* REGISTRY: tap.c */
 	unsigned int kick_place;		/* kick.c's, + 1; 0: none */
 };
 

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <pinfs/proto.h>
+#include "base/probe.h"
 #include "share/lay.h"
 
 void pf_share_get(struct pf_share *sh)
@@ -207,6 +208,7 @@ static int grant(struct pf_share *sh, uint32_t slot, uint64_t foff, const struct
 		copy = old;
 		*word = g->word;
 		pf_lay_count(s->fs, PF_COUNT_GRANTS, 1);
+		PF_PROBE_MAP(s, slot, o->ino, foff, PF_CHUNK_SIZE);
 	}
 	pf_mutex_unlock(&s->lock);
 	pf_mutex_unlock(&o->lock);
@@ -503,6 +505,8 @@ static int park_one(struct pf_fs *fs, struct pf_grant *g, struct pf_gext e, uint
 		return err;
 	g->parked[g->nparked++] = e;
 	count_kept(g->share, e.npage, 0);
+	PF_PROBE_PARK(g->share->sess, g->share->obj->ino, g->foff + e.page * PF_BLK_SIZE, e.npage * PF_BLK_SIZE,
+		      e.dblk);
 	*nblk += e.npage;
 	return 0;
 }
@@ -564,6 +568,8 @@ bool pf_win_unpark(struct pf_fs *fs, struct pf_grant *g, bool all)
 		} else {
 			pf_alloc_unpark(fs, (struct pf_run){ e.dblk, e.npage });
 			count_kept(g->share, 0, e.npage);
+			PF_PROBE_UNPARK(g->share->sess, g->share->obj->ino, g->foff + e.page * PF_BLK_SIZE,
+					e.npage * PF_BLK_SIZE, e.dblk);
 		}
 	}
 	g->nparked = kept;

@@ -157,7 +157,8 @@ struct pf_l_hdr {
 	_Atomic uint32_t lh_kick;	/* PF_KICK_*; a line of its own */
 	uint8_t lh_pad3[60];
 	_Atomic uint64_t lh_stat[PF_STAT_NR];	/* the client's; enum pf_l_stat */
-	uint8_t lh_pad4[4096 - 192];
+	uint8_t lh_pad4[4096 - 192 - 8];
+	uint64_t lh_trace_off;		/* byte offset of struct pf_t_ring, a multiple of the page size; 0: none */
 };
 PF_MEDIA_SIZE(struct pf_l_hdr, 4096);
 
@@ -170,7 +171,8 @@ static inline uint32_t pf_ledger_map_words(uint32_t nslot)
 	return nslot / 64 + (nslot % 64 != 0);
 }
 
-/* Header, slots, records, the map of kicked slots: in this order, each after the one before. */
+/* Header, slots, records, the map of kicked slots: in this order, each after the one before. Behind them, from the next
+ * page on, is the ring of a trace (trace.h), which is no memory until somebody traces. */
 static inline uint64_t pf_ledger_bytes(uint32_t nslot, uint32_t nrec)
 {
 	return sizeof(struct pf_l_hdr) + (uint64_t)nslot * sizeof(struct pf_l_slot) +

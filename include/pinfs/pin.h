@@ -108,6 +108,23 @@ int pinfs_pin_label(struct pinfs_pin *pin, const char *label);
  */
 int pinfs_device(const void *addr);
 
+/*
+ * pinfs_trace - tell a trace of the mount (pinfsctl trace) what a device does: a transfer starts, has moved ev_len
+ * bytes from ev_foff on, has ended. @pin is the pin that it works under, or NULL. Costs a load when nobody traces.
+ * -EINVAL: NULL, or an unknown @what.
+ */
+enum { PINFS_TRACE_DMA_START = 0, PINFS_TRACE_DMA_BURST = 1, PINFS_TRACE_DMA_END = 2 };
+struct pinfs_event {
+	uint64_t ev_id;		/* of the transfer; the caller's own */
+	uint64_t ev_ino;
+	uint64_t ev_foff;
+	uint64_t ev_len;
+	int ev_err;		/* END: 0 or a negative errno */
+	unsigned int ev_flags;	/* PINFS_PIN_WRITE: to the file */
+	const char *ev_label;	/* START: shown; or NULL */
+};
+int pinfs_trace(const struct pinfs_pin *pin, unsigned int what, const struct pinfs_event *ev);
+
 #ifdef __cplusplus
 }
 #endif

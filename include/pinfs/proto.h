@@ -43,6 +43,8 @@ enum pf_p_opcode {		/* besides FUSE_INIT, FUSE_SETUPMAPPING and FUSE_REMOVEMAPPI
 	PF_P_LEASE_GIVE = 0x500e, /* pf_p_give_in, pieces -> pf_p_give_out: put a lease and its pins on their way */
 	PF_P_LEASE_LOOK = 0x500f, /* pf_p_token -> pf_p_look_out, pieces: what is on its way; a handle of the file */
 	PF_P_LEASE_HAVE = 0x5010, /* pf_p_have_in, pieces -> pf_p_lease_out: have it */
+	PF_P_TRACE = 0x5012,	/* pf_p_trace_in -> header: root, and the user who mounted */
+	PF_P_TRACE_READ = 0x5013, /* empty -> pf_p_trace_out, events; by the connection that traces */
 	PF_P_PAUSE = 0x5014,	/* pf_p_pause_in -> header: root, on a mount with -o pause_points */
 };
 
@@ -50,6 +52,7 @@ enum pf_p_notify {		/* positive, in fuse_out_header.error with unique 0 */
 	PF_P_NOTIFY_INVAL = 0x5100,	/* pf_p_inval; must be acknowledged */
 	PF_P_NOTIFY_LEASE = 0x5101,	/* pf_p_lease_event: a lease's state has changed */
 	PF_P_NOTIFY_REVOKE = 0x5102,	/* pf_p_revoke: windows of the range are SIGBUS from now on */
+	PF_P_NOTIFY_TRACE = 0x5110,	/* pf_p_notify_trace; to be obeyed, not answered */
 };
 
 struct pf_p_hello_in {
@@ -374,6 +377,31 @@ struct pf_p_have_in {
 	uint32_t ha_pad;
 };
 PF_MEDIA_SIZE(struct pf_p_have_in, 32);
+
+/*
+ * TRACE: begin to trace, or end it; of one mount by one connection at a time, and no longer than that is open. After
+ * the end, READ still gives what is there. READ answers at once, with the events of all processes since the last one in
+ * no order, at most PF_P_TRACE_MAX, and says how many were overwritten before they could be read. Errors: EPERM; EBUSY
+ * somebody else traces; EINVAL there is no trace of this connection; ENOMEM.
+ */
+enum pf_p_trace_what { PF_P_TRACE_STOP = 0, PF_P_TRACE_START = 1 };
+struct pf_p_trace_in {
+	uint32_t ti_what;
+	uint32_t ti_pad;
+};
+#define PF_P_TRACE_MAX 4096U
+struct pf_p_trace_out {
+	uint64_t to_now_ns;	/* CLOCK_MONOTONIC */
+	uint64_t to_since_ns;	/* when the trace began */
+	uint64_t to_lost;	/* events, since the last READ */
+	uint32_t to_nev;	/* struct pf_t_ev that follow */
+	uint32_t to_more;	/* 1: there are more by now */
+};
+PF_MEDIA_SIZE(struct pf_p_trace_out, 32);
+struct pf_p_notify_trace {
+	uint32_t nt_on;
+	uint32_t nt_pad;
+};
 
 struct pf_p_report_in {
 	uint32_t ri_what;	/* enum pf_report */
