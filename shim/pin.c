@@ -258,21 +258,27 @@ bool sh_pin_fast(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **ou
 	return true;
 }
 
+int sh_pin_ask(const struct sh_ask *a, struct pinfs_pin **out)
+{
+	struct sh_tls *t = sh_tls();
+
+	if (t == NULL)
+		return -ENOMEM;
+	if (!(a->flags & PINFS_PIN_LONGTERM) && sh_pin_fast(t, a, out))
+		return 0;
+	return sh_pin_slow(t, a, out);
+}
+
 static int pin_any(const void *addr, size_t len, unsigned int flags, struct sh_sgs *sgs, struct pinfs_pin **out)
 {
-	struct sh_ask a = { .addr = sh_addr(addr), .len = len, .flags = flags, .sgs = sgs };
-	struct sh_tls *t;
+	struct sh_ask a = { .addr = sh_addr(addr), .len = len, .flags = flags, .sgs = sgs,
+			    .api = flags & PINFS_PIN_LONGTERM ? PF_API_LONGTERM : PF_API_PIN };
 
-	if (len == 0 || out == NULL || (flags & ~(PINFS_PIN_WRITE | PINFS_PIN_NOWAIT)))
+	if (len == 0 || out == NULL || (flags & ~(PINFS_PIN_WRITE | PINFS_PIN_NOWAIT | PINFS_PIN_LONGTERM)))
 		return -EINVAL;
 	if (len > UINT64_MAX - a.addr)
 		return -EOVERFLOW;
-	t = sh_tls();
-	if (t == NULL)
-		return -ENOMEM;
-	if (sh_pin_fast(t, &a, out))
-		return 0;
-	return sh_pin_slow(t, &a, out);
+	return sh_pin_ask(&a, out);
 }
 
 PF_EXPORT int pinfs_pin(const void *addr, size_t len, unsigned int flags, struct pinfs_pin **out)
@@ -309,6 +315,8 @@ PF_EXPORT int pinfs_unpin(struct pinfs_pin *p)
 		atomic_store_explicit(&p->rec->lr_state, PF_REC_FREE, memory_order_release);
 	for (uint32_t i = 0; i < p->npiece; i++)
 		sh_uncount(p->piece[i].slot, p->piece[i].first, p->piece[i].n);
+	if (p->flags & PINFS_PIN_LONGTERM)
+		sh_long_ended(p->ses, p->len / SH_PAGE);
 	if (p->piece != p->own)
 		sh_free(p->piece, p->room * sizeof *p->piece);
 	sh_pin_give(sh_tls(), p);

@@ -37,7 +37,7 @@ struct sh_sgs {
 struct sh_ask {
 	uint64_t addr, len;
 	unsigned int flags;		/* PINFS_PIN_*, SH_ASK_* */
-	enum pf_pin_api api;
+	enum pf_pin_api api;		/* who asks */
 	struct sh_sgs *sgs;		/* or NULL */
 };
 #define SH_ASK_HOLES (1U << 16)		/* a hole that is only read is counted, too */
@@ -59,5 +59,9 @@ void sh_pin_publish(struct sh_tls *t, struct pinfs_pin *p, enum pf_pin_api api, 
 		    uint64_t len);
 bool sh_pin_fast(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **out);
 int sh_pin_slow(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **out);
+/* pinfs_pin() for whoever stands behind @a->api; the arguments are checked. */
+int sh_pin_ask(const struct sh_ask *a, struct pinfs_pin **out);
+/* The daemon hears that so many pages of long-term pins are not counted any more; waits for its answer. */
+void sh_long_ended(struct sh_session *s, uint64_t npage);
 
 #endif

@@ -141,6 +141,76 @@ out:
 	return err;
 }
 
+/* ---- long-term pins ---- */
+
+struct long_call {
+	struct sh_session *ses;
+	struct sh_req *req;
+	uint32_t op;
+	size_t len;
+	union {
+		struct pf_p_unpin_in unpin;
+		struct pf_p_admit_in admit;
+	} in;
+};
+
+/* Posted, as send_pin(). */
+static int send_long(void *arg)
+{
+	struct long_call *c = arg;
+	struct sh_req *r = c->req;
+	struct sh_waiter *w = r->waiter;
+	int err = sh_send(c->ses, r, c->op, &c->in, c->len);
+
+	if (err) {
+		sh_free(r, sizeof *r);
+		sh_wake(w, err);
+	}
+	return err;
+}
+
+/* Send and wait for the answer. -ENOMEM: nothing was sent. */
+static int call_long(struct long_call *c)
+{
+	struct sh_waiter w;
+
+	c->req = sh_alloc(sizeof *c->req);
+	if (c->req == NULL)
+		return -ENOMEM;
+	sh_wait_init(&w);
+	c->req->waiter = &w;
+	if (sh_crew_post(send_long, c) != 0) {
+		sh_free(c->req, sizeof *c->req);
+		return -ENOMEM;
+	}
+	return sh_wait(&w);
+}
+
+/* Until the answer, so that what ends here may be pinned at once by another process of the user. */
+void sh_long_ended(struct sh_session *s, uint64_t npage)
+{
+	struct long_call c = { .ses = s, .op = PF_P_UNPIN, .len = sizeof c.in.unpin };
+
+	c.in.unpin.un_npage = npage + atomic_exchange(&s->long_owed, 0);
+	if (call_long(&c) == -ENOMEM)
+		atomic_fetch_add(&s->long_owed, c.in.unpin.un_npage);	/* with the next one */
+}
+
+/*
+ * A mapping that cannot be pinned, for want of a protection or because it is private: where long-term pins are refused
+ * altogether, that comes first, as in the kernel's check_vma_flags(). Takes over the reference to @f.
+ */
+static int refused(const struct sh_ask *a, struct sh_file *f, int err)
+{
+	struct long_call c = { .ses = f->ses, .op = PF_P_ADMIT, .len = sizeof c.in.admit };
+
+	c.in.admit = (struct pf_p_admit_in){ .ad_fh = f->fh, .ad_api = a->api };
+	if (call_long(&c) == -EOPNOTSUPP)
+		err = -EOPNOTSUPP;
+	sh_file_put(f);
+	return err;
+}
+
 /* ---- one chunk ---- */
 
 enum step { STEP_DONE, STEP_AGAIN, STEP_RESTART, STEP_FAIL };
@@ -155,14 +225,24 @@ struct slow {
 	int err;
 };
 
+/* A long-term pin is asked for at the daemon's, whatever the fast path could do. */
+static bool is_long(const struct slow *s)
+{
+	return (s->a->flags & PINFS_PIN_LONGTERM) != 0;
+}
+
 static void unwind(struct slow *s)
 {
 	struct pinfs_pin *p = s->p;
+	uint64_t npage = 0;
 
 	while (p->npiece > 0) {
 		p->npiece--;
 		sh_uncount(p->piece[p->npiece].slot, p->piece[p->npiece].first, p->piece[p->npiece].n);
+		npage += p->piece[p->npiece].n;
 	}
+	if (is_long(s) && npage != 0)
+		sh_long_ended(p->ses, npage);
 	s->at = s->a->addr;
 	if (s->a->sgs != NULL)
 		s->a->sgs->need = 0;
@@ -212,17 +292,21 @@ static enum step wait_break(struct slow *s, const struct part *pt, struct sh_slo
 
 	unwind(s);
 	err = pin_remote(sl, pt, fl | PF_PI_WAIT, s->pages);
-	if (err == 0)
+	if (err == 0) {
 		sh_uncount(sl, pt->first, pt->n);	/* it was over already; earlier parts come first */
+		if (is_long(s))
+			sh_long_ended(pt->file->ses, pt->n);
+	}
 	if (err && err != -EAGAIN && err != -ESTALE && err != -EBADF)
 		return failed(s, err);
 	return STEP_RESTART;
 }
 
-/* The daemon counts, because the slot is frozen or blocks are missing. */
+/* The daemon counts, because the slot is frozen, blocks are missing, or the pin is long-term. */
 static enum step by_daemon(struct slow *s, const struct part *pt, struct sh_slot *sl)
 {
-	uint32_t fl = s->a->flags & PINFS_PIN_WRITE ? PF_PI_WRITE : s->a->flags & SH_ASK_HOLES ? PF_PI_HOLES : 0;
+	uint32_t fl = (s->a->flags & PINFS_PIN_WRITE ? PF_PI_WRITE : s->a->flags & SH_ASK_HOLES ? PF_PI_HOLES : 0) |
+		      (is_long(s) ? PF_PI_LONGTERM : 0) | (uint32_t)s->a->api << PF_PI_API_SHIFT;
 	int err = pin_remote(sl, pt, fl, s->pages);
 
 	if (err == 0)
@@ -266,10 +350,15 @@ static enum step pin_part(struct slow *s, struct part *pt, struct sh_slot **out)
 	*out = sl;
 	if (atomic_load(&pt->file->ses->lost))
 		return failed(s, -ENOTCONN);
-	if (!live || unknown != UINT64_MAX) {
-		err = bring(pt->file, unknown != UINT64_MAX ? unknown : pt->foff, write);
+	/* Long-term, the slot is enough: a pin that is refused has allocated nothing. */
+	if (!live || (unknown != UINT64_MAX && !is_long(s))) {
+		err = bring(pt->file, unknown != UINT64_MAX ? unknown : pt->foff, write && !is_long(s));
+		if (is_long(s) && (err == -EFAULT || err == -EIO))
+			err = 0;		/* of the page; there is a slot now */
 		return err ? failed(s, err) : STEP_AGAIN;
 	}
+	if (is_long(s))
+		return by_daemon(s, pt, sl);
 	if (bad)
 		return failed(s, -EIO);
 	if (eof || (missing != UINT64_MAX && !write && !(s->a->flags & SH_ASK_HOLES)))
@@ -289,6 +378,7 @@ static enum step pin_part(struct slow *s, struct part *pt, struct sh_slot **out)
 static int locate(struct slow *s, struct part *pt)
 {
 	uint64_t left = s->a->addr + s->a->len - s->at, end;
+	struct sh_file *ask = NULL;
 	struct sh_vma *v;
 	sh_sigs old;
 	int err;
@@ -313,8 +403,12 @@ static int locate(struct slow *s, struct part *pt)
 		pt->first = (uint32_t)(pt->foff / SH_PAGE % SH_CHUNK_PAGES);
 		pt->n = (uint32_t)PF_DIV_UP(end - pt->foff, SH_PAGE);
 	}
+	if (err && is_long(s) && (v = sh_vma_find(s->at)) != NULL) {
+		ask = v->map->file;
+		ask->refs++;
+	}
 	sh_unlock(&old);
-	return err;
+	return ask != NULL ? refused(s->a, ask, err) : err;
 }
 
 static void add_sg(struct slow *s, const struct part *pt)
@@ -415,7 +509,7 @@ int sh_pin_slow(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **out
 		abandon(&s);
 		return err;
 	}
-	s.p->flags = a->flags & PINFS_PIN_WRITE;
+	s.p->flags = a->flags & (PINFS_PIN_WRITE | PINFS_PIN_LONGTERM);
 	sh_pin_publish(t, s.p, a->api, s.ino, s.foff0,
 		       pf_round_up(a->addr + a->len, SH_PAGE) - pf_round_down(a->addr, SH_PAGE));
 	*out = s.p;

@@ -314,6 +314,7 @@ struct sh_session {
 	struct pinfs_pin *pins;			/* [nrec], pin i owns record i */
 	struct pinfs_pin *free_pins;
 	uint32_t fresh_pins;
+	_Atomic uint64_t long_owed;		/* pages of long-term pins whose end the daemon has not heard of */
 
 	unsigned char *rx;			/* serve's receive buffer */
 	size_t rx_len;

@@ -37,6 +37,8 @@ extern const char *const pf_profile_name[PF_PROFILE_NR];
 #define PF_ANSWER_NO_SHIFT 4U		/* ... no COLLAPSE_RANGE, no INSERT_RANGE */
 #define PF_ANSWER_GROW_BREAKS 8U	/* fallocate that may grow the file breaks its layout */
 #define PF_ANSWER_DEVICE 16U		/* regular files are like device DAX nodes */
+#define PF_ANSWER_VFIO_SLIPS 32U	/* VFIO's pins are not known to be long-term, hence not refused */
+#define PF_ANSWER_XDP_SLIPS 64U		/* nor AF_XDP's */
 
 struct pf_opts {
 	struct pf_policy policy;	/* changes while mounted: pf_fs_policy() */
@@ -47,6 +49,7 @@ struct pf_opts {
 	uint64_t window;		/* bytes, multiple of 2 MiB: window budget of one session */
 	enum pf_atime atime;
 	bool nodiratime;
+	uint64_t longterm_limit;	/* bytes that a user may pin long-term, besides RLIMIT_MEMLOCK; 0: any */
 	bool overcommit;		/* blocks of a sparse image are given out without room below */
 	bool ro;
 	bool pause_points;		/* tests may stop operations on their way (base/pause.h) */

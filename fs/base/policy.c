@@ -22,6 +22,11 @@ const char *const pf_lease_break_name[PF_LEASE_BREAK_NR] = {
 	[PF_LEASE_TXTBSY] = "txtbsy",
 	[PF_LEASE_KILL] = "kill",
 };
+const char *const pf_longterm_name[PF_LONG_NR] = {
+	[PF_LONG_REFUSE] = "refuse",
+	[PF_LONG_LEASE] = "lease",
+	[PF_LONG_ALLOW] = "allow",
+};
 const char *const pf_policy_name[PF_POLICY_NR] = {
 	[PF_POLICY_ON_BUSY] = "on_busy",
 	[PF_POLICY_BREAK] = "break",
@@ -31,6 +36,7 @@ const char *const pf_policy_name[PF_POLICY_NR] = {
 	[PF_POLICY_DEADLOCK] = "deadlock",
 	[PF_POLICY_LEASE_TIME] = "lease_time",
 	[PF_POLICY_LEASE_BREAK] = "lease_break",
+	[PF_POLICY_LONGTERM] = "longterm",
 };
 
 int pf_policy_find(const char *name, enum pf_policy_key *key)
@@ -141,6 +147,12 @@ int pf_policy_set(struct pf_policy *p, enum pf_policy_key key, const char *val, 
 		if (err == 0)
 			p->lease_break = (enum pf_lease_break)v;
 		break;
+	case PF_POLICY_LONGTERM:
+		*must = "one of refuse, lease, allow";
+		err = one_of(val, pf_longterm_name, PF_LONG_NR, &v);
+		if (err == 0)
+			p->longterm = (enum pf_longterm)v;
+		break;
 	case PF_POLICY_NR:
 		break;
 	}
@@ -165,6 +177,8 @@ void pf_policy_merge(struct pf_policy *p, const struct pf_policy_over *over)
 		p->lease_ms = over->p.lease_ms;
 	if (over->set & 1U << PF_POLICY_LEASE_BREAK)
 		p->lease_break = over->p.lease_break;
+	if (over->set & 1U << PF_POLICY_LONGTERM)
+		p->longterm = over->p.longterm;
 }
 
 int pf_policy_parse(const char *text, struct pf_policy_over *out, const char **must)

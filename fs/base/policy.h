@@ -15,9 +15,12 @@
 enum pf_busy { PF_BUSY_WAIT, PF_BUSY_EBUSY, PF_BUSY_DEFER, PF_BUSY_UNSAFE, PF_BUSY_POLL, PF_BUSY_NR };
 enum pf_scope { PF_SCOPE_RANGE, PF_SCOPE_FILE, PF_SCOPE_NR };
 enum pf_lease_break { PF_LEASE_REVOKE, PF_LEASE_TXTBSY, PF_LEASE_KILL, PF_LEASE_BREAK_NR };
+/* What becomes of pins that last as long as the client likes: none, only under a lease, any. */
+enum pf_longterm { PF_LONG_REFUSE, PF_LONG_LEASE, PF_LONG_ALLOW, PF_LONG_NR };
 extern const char *const pf_busy_name[PF_BUSY_NR];
 extern const char *const pf_scope_name[PF_SCOPE_NR];
 extern const char *const pf_lease_break_name[PF_LEASE_BREAK_NR];
+extern const char *const pf_longterm_name[PF_LONG_NR];
 
 struct pf_policy {
 	enum pf_busy on_busy;		/* what a break does that meets a pin */
@@ -28,17 +31,19 @@ struct pf_policy {
 	bool deadlock_waits;		/* a wait that can never end is waited, as Linux does; else EDEADLK */
 	enum pf_lease_break lease_break;/* what comes over a lease that is not given back in time */
 	uint64_t lease_ms;		/* the time; 0: PF_LEASE_DEFAULT_MS */
+	enum pf_longterm longterm;
 };
 #define PF_POLL_DEFAULT_MS UINT64_C(10)
 #define PF_LEASE_DEFAULT_MS UINT64_C(45000)	/* /proc/sys/fs/lease-break-time of Linux */
 
 enum pf_policy_key {
 	PF_POLICY_ON_BUSY, PF_POLICY_BREAK, PF_POLICY_TIMEOUT, PF_POLICY_POLL, PF_POLICY_FAIR, PF_POLICY_DEADLOCK,
-	PF_POLICY_LEASE_TIME, PF_POLICY_LEASE_BREAK,
+	PF_POLICY_LEASE_TIME, PF_POLICY_LEASE_BREAK, PF_POLICY_LONGTERM,
 	PF_POLICY_NR
 };
 extern const char *const pf_policy_name[PF_POLICY_NR];	/* "on_busy", "break", ... */
-#define PF_POLICY_KEYS "on_busy=, break=, busy_timeout=, poll_interval=, fair=, deadlock=, lease_time= or lease_break="
+#define PF_POLICY_KEYS \
+	"on_busy=, break=, busy_timeout=, poll_interval=, fair=, deadlock=, lease_time=, lease_break= or longterm="
 
 /* -ENOENT: no such key. */
 int pf_policy_find(const char *name, enum pf_policy_key *key) PF_MUST_CHECK;

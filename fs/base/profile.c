@@ -26,18 +26,22 @@ const char *const pf_profile_name[PF_PROFILE_NR] = {
 static const struct {
 	enum pf_busy on_busy;
 	enum pf_scope break_scope;
+	enum pf_longterm longterm;
 	uint32_t answers;
 	uint64_t statx_hide;
 } profile[PF_PROFILE_NR] = {
-	[PF_PROFILE_PINFS] = { PF_BUSY_WAIT, PF_SCOPE_RANGE, 0, 0 },
-	/* Before 4.17 nothing waited; 5.8 brought the bit of statx(2). */
-	[PF_PROFILE_LINUX_4_15] = { PF_BUSY_UNSAFE, PF_SCOPE_FILE, PF_ANSWER_NO_UNSHARE, STATX_ATTR_DAX },
-	[PF_PROFILE_LINUX_4_19] = { PF_BUSY_WAIT, PF_SCOPE_FILE, PF_ANSWER_NO_UNSHARE, STATX_ATTR_DAX },
-	[PF_PROFILE_LINUX_6_12] = { PF_BUSY_WAIT, PF_SCOPE_FILE, PF_ANSWER_NO_UNSHARE, 0 },
-	[PF_PROFILE_VIRTIOFS] = { PF_BUSY_WAIT, PF_SCOPE_FILE,
+	[PF_PROFILE_PINFS] = { PF_BUSY_WAIT, PF_SCOPE_RANGE, PF_LONG_REFUSE, 0, 0 },
+	/* Before 4.17 nothing waited; 5.8 brought the bit of statx(2). RDMA and V4L2 have refused since 4.15, VFIO
+	 * since 4.16, AF_XDP since 5.1. */
+	[PF_PROFILE_LINUX_4_15] = { PF_BUSY_UNSAFE, PF_SCOPE_FILE, PF_LONG_REFUSE,
+				    PF_ANSWER_NO_UNSHARE | PF_ANSWER_VFIO_SLIPS | PF_ANSWER_XDP_SLIPS, STATX_ATTR_DAX },
+	[PF_PROFILE_LINUX_4_19] = { PF_BUSY_WAIT, PF_SCOPE_FILE, PF_LONG_REFUSE,
+				    PF_ANSWER_NO_UNSHARE | PF_ANSWER_XDP_SLIPS, STATX_ATTR_DAX },
+	[PF_PROFILE_LINUX_6_12] = { PF_BUSY_WAIT, PF_SCOPE_FILE, PF_LONG_REFUSE, PF_ANSWER_NO_UNSHARE, 0 },
+	[PF_PROFILE_VIRTIOFS] = { PF_BUSY_WAIT, PF_SCOPE_FILE, PF_LONG_REFUSE,
 				  PF_ANSWER_NO_SYNC | PF_ANSWER_NO_UNSHARE | PF_ANSWER_NO_SHIFT | PF_ANSWER_GROW_BREAKS,
 				  FLAGS },
-	[PF_PROFILE_DEVDAX] = { PF_BUSY_WAIT, PF_SCOPE_FILE,
+	[PF_PROFILE_DEVDAX] = { PF_BUSY_WAIT, PF_SCOPE_FILE, PF_LONG_ALLOW,
 				PF_ANSWER_DEVICE | PF_ANSWER_NO_UNSHARE | PF_ANSWER_NO_SHIFT, FLAGS },
 };
 
@@ -47,6 +51,8 @@ void pf_profile_apply(struct pf_opts *opts, unsigned int given)
 		opts->policy.on_busy = profile[opts->profile].on_busy;
 	if (!(given & 1U << PF_POLICY_BREAK))
 		opts->policy.scope = profile[opts->profile].break_scope;
+	if (!(given & 1U << PF_POLICY_LONGTERM))
+		opts->policy.longterm = profile[opts->profile].longterm;
 	opts->answers = profile[opts->profile].answers;
 	opts->statx_hide = profile[opts->profile].statx_hide;
 }

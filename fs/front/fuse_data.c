@@ -476,19 +476,20 @@ void pf_fuse_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence, struc
 		(void)fuse_reply_err(req, -err);
 }
 
-static int attach(struct pf_front *f, fuse_req_t req, uint64_t ino, bool write, struct pinfs_attach *out)
+static int attach(struct pf_front *f, fuse_req_t req, uint64_t ino, uint64_t fh, struct pinfs_attach *out)
 {
+	struct pf_map_right to = { .ino = ino };
 	struct stat st;
-	uint32_t gen;
 	int err = pf_op_check_dax(f->fs, ino);
 
 	if (err == 0)
-		err = pf_op_getattr(f->fs, ino, &st, &gen);
+		err = pf_op_getattr(f->fs, ino, &st, &to.gen);
 	if (err != 0)
 		return err;
 	/* An immutable or append-only file has no windows for stores, whoever opened it when. */
-	write = write && pf_op_open_check(f->fs, ino, false, false) == 0;
-	return pf_srv_attach_cookie(f->srv, ino, gen, write, fuse_req_ctx(req)->pid, out);
+	to.write = pf_handle_writes(fh) && pf_op_open_check(f->fs, ino, false, false) == 0;
+	(void)pf_handle_policy(fh, &to.over);
+	return pf_srv_attach_cookie(f->srv, &to, fuse_req_ctx(req)->pid, out);
 }
 
 static int set_policy(fuse_req_t req, uint64_t fh, const struct pinfs_policy *in)
@@ -525,7 +526,7 @@ void pf_fuse_ioctl(fuse_req_t req, fuse_ino_t node, unsigned int cmd, void *arg 
 	int err;
 
 	if (cmd == PINFS_IOC_ATTACH && outsize >= sizeof at) {
-		err = attach(f, req, pf_ino_of(node), pf_handle_writes(fi->fh), &at);
+		err = attach(f, req, pf_ino_of(node), fi->fh, &at);
 		if (err == 0)
 			(void)fuse_reply_ioctl(req, 0, &at, sizeof at);
 		else

@@ -152,6 +152,16 @@ static int set_defer_limit(struct parser *p, const char *val)
 	return PF_OPTS_OK;
 }
 
+static int set_longterm_limit(struct parser *p, const char *val)
+{
+	uint64_t n;
+
+	if (pf_opts_size(val, &n) != 0 || n < PF_BLK_SIZE)
+		return bad(p, "longterm_limit=%s: must be a size of 4K or more (K, M, G or T)", val);
+	p->c->opts.longterm_limit = n;
+	return PF_OPTS_OK;
+}
+
 static int set_cache(struct parser *p, const char *val)
 {
 	uint64_t n;
@@ -179,6 +189,7 @@ static const struct {
 	{ "profile", set_profile },
 	{ "window", set_window },
 	{ "defer_limit", set_defer_limit },
+	{ "longterm_limit", set_longterm_limit },
 	{ "revoke_timeout", set_revoke_timeout },
 	{ "pmem", set_pmem },
 	{ "errors", set_errors },
@@ -402,6 +413,9 @@ void pf_opts_help(void)
 		"  poll_interval=TIME     with on_busy=poll: time between two looks (default 10ms)\n"
 		"  break=SCOPE            whose pins count: range (default), file (as Linux does)\n"
 		"  defer_limit=SIZE       blocks that on_busy=defer may keep back; then it waits (default: a quarter)\n"
+		"  longterm=POLICY        pins that last as long as the client likes (RDMA, VFIO, ...):\n"
+		"                         refuse (default), lease (only under one), allow\n"
+		"  longterm_limit=SIZE    how much a user may pin so (default: RLIMIT_MEMLOCK alone)\n"
 		"  dax=WHICH              files that clients may map directly: always (default), never,\n"
 		"                         inode (those with the flag of chattr +x)\n"
 		"  profile=SYSTEM         answers of another system, as defaults for the options above:\n"

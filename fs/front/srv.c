@@ -313,15 +313,12 @@ static pid_t process_of(pid_t tid)
 	return pid;
 }
 
-int pf_srv_attach_cookie(struct pf_srv *srv, uint64_t ino, uint32_t gen, bool write, pid_t tid,
-			 struct pinfs_attach *out)
+int pf_srv_attach_cookie(struct pf_srv *srv, const struct pf_map_right *to, pid_t tid, struct pinfs_attach *out)
 {
 	struct pf_cookie fresh = {
 		.until_ns = pf_lay_now() + PF_SRV_COOKIE_NS,
-		.ino = ino,
-		.gen = gen,
 		.pid = process_of(tid),
-		.write = write,
+		.to = *to,
 	};
 	struct pf_cookie *at = NULL;
 	int tries;
@@ -351,7 +348,8 @@ int pf_srv_attach_cookie(struct pf_srv *srv, uint64_t ino, uint32_t gen, bool wr
 	if (!at)
 		return -EAGAIN;
 	*out = (struct pinfs_attach){
-		.at_cookie = { fresh.cookie[0], fresh.cookie[1] }, .at_ino = ino, .at_gen = gen, .at_write = write,
+		.at_cookie = { fresh.cookie[0], fresh.cookie[1] }, .at_ino = to->ino, .at_gen = to->gen,
+		.at_write = to->write,
 	};
 	memcpy(out->at_sock, srv->sock, sizeof out->at_sock);
 	return 0;

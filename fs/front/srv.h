@@ -10,7 +10,7 @@
 
 #include <sys/types.h>
 #include <pinfs/ioctl.h>
-#include "base/fs.h"
+#include "op/op_map.h"
 
 struct pf_srv;
 
@@ -22,12 +22,11 @@ void pf_srv_stop(struct pf_srv *srv);
 
 /*
  * PINFS_IOC_ATTACH: fill @out with a fresh cookie for this file and the socket's name. @tid is the thread that called
- * ioctl (fuse_ctx.pid); only its process can use the cookie. @write: the descriptor is open for writing. The caller
- * has checked that @ino is a regular file in DAX mode. 0, -ENOMEM, -ESRCH (the thread cannot be seen from here),
+ * ioctl (fuse_ctx.pid); only its process can use the cookie. @to->write: the descriptor is open for writing. The caller
+ * has checked that it is a regular file in DAX mode. 0, -ENOMEM, -ESRCH (the thread cannot be seen from here),
  * -EAGAIN (too many cookies unused).
  */
-int pf_srv_attach_cookie(struct pf_srv *srv, uint64_t ino, uint32_t gen, bool write, pid_t tid,
-			 struct pinfs_attach *out);
+int pf_srv_attach_cookie(struct pf_srv *srv, const struct pf_map_right *to, pid_t tid, struct pinfs_attach *out);
 
 /* PINFS_IOC_SOCK. */
 void pf_srv_sock(const struct pf_srv *srv, struct pinfs_sock *out);

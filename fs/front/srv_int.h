@@ -65,10 +65,8 @@ struct pf_conn {
 struct pf_cookie {
 	uint64_t cookie[2];		/* 0, 0: free */
 	uint64_t until_ns;
-	uint64_t ino;
-	uint32_t gen;
 	pid_t pid;
-	bool write;
+	struct pf_map_right to;
 };
 
 struct pf_srv {

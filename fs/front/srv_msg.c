@@ -24,6 +24,7 @@
 #include "op/op_bad.h"
 #include "op/op.h"
 #include "op/op_map.h"
+#include "share/charge.h"
 #include "share/report.h"
 #include "share/tap.h"
 
@@ -210,11 +211,11 @@ static int msg_attach(struct pf_conn *c, const struct fuse_in_header *h, struct 
 	in.ai_path[sizeof in.ai_path - 1] = '\0';
 	if (!pf_srv_redeem(c->srv, in.ai_cookie, c->pid, &right))
 		return -ESTALE;
-	err = pf_map_attach(c->sess, right.ino, right.gen, right.write, in.ai_path, &out.ao_fh, &out.ao_size);
+	err = pf_map_attach(c->sess, &right.to, in.ai_path, &out.ao_fh, &out.ao_size);
 	if (err != 0)
 		return err;
-	out.ao_ino = right.ino;
-	out.ao_write = right.write;
+	out.ao_ino = right.to.ino;
+	out.ao_write = right.to.write;
 	pf_conn_answer(c, h->unique, 0, &(struct iovec){ &out, sizeof out }, 1, NULL);
 	return MSG_DONE;
 }
@@ -331,10 +332,11 @@ static int msg_pin(struct pf_conn *c, const struct fuse_in_header *h, struct pf_
 {
 	struct pf_p_pin_in in;
 	struct pf_p_pin_chunk pc = { 0 };
+	const uint32_t known = PF_PI_WRITE | PF_PI_WAIT | PF_PI_LONGTERM | PF_PI_CHUNK | PF_PI_HOLES | PF_PI_API_MASK;
 
 	if (!pf_wire_take(w, &in, sizeof in) || ((in.pi_flags & PF_PI_CHUNK) && !pf_wire_take(w, &pc, sizeof pc)))
 		return MSG_NONSENSE;
-	if ((in.pi_flags & ~(PF_PI_WRITE | PF_PI_WAIT | PF_PI_CHUNK | PF_PI_HOLES)) != 0)
+	if ((in.pi_flags & ~known) != 0)
 		return -EINVAL;
 	return start_map(c, &(struct pf_map_req){
 		.what = PF_MAP_PIN,
@@ -348,7 +350,29 @@ static int msg_pin(struct pf_conn *c, const struct fuse_in_header *h, struct pf_
 		.write = (in.pi_flags & PF_PI_WRITE) != 0,
 		.wait = (in.pi_flags & PF_PI_WAIT) != 0,
 		.holes = (in.pi_flags & PF_PI_HOLES) != 0,
+		.longterm = (in.pi_flags & PF_PI_LONGTERM) != 0,
+		.api = (enum pf_pin_api)((in.pi_flags & PF_PI_API_MASK) >> PF_PI_API_SHIFT),
 	});
+}
+
+static int msg_unpin(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
+{
+	struct pf_p_unpin_in in;
+
+	(void)h;
+	if (!pf_wire_take(w, &in, sizeof in))
+		return MSG_NONSENSE;
+	pf_uncharge(c->sess, in.un_npage);
+	return 0;
+}
+
+static int msg_admit(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
+{
+	struct pf_p_admit_in in;
+
+	(void)h;
+	return pf_wire_take(w, &in, sizeof in) ? pf_map_admit(c->sess, in.ad_fh, (enum pf_pin_api)in.ad_api) :
+						 MSG_NONSENSE;
 }
 
 static int msg_kick(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
@@ -627,6 +651,7 @@ static const struct msg {
 	{ PF_P_SET, false, msg_set },		  { PF_P_WOULD, false, msg_would },
 	{ PF_P_PAUSE, false, msg_pause },
 	{ PF_P_TRACE, false, msg_trace },	  { PF_P_TRACE_READ, false, msg_trace_read },
+	{ PF_P_UNPIN, true, msg_unpin },	  { PF_P_ADMIT, true, msg_admit },
 };
 
 bool pf_msg_handle(struct pf_conn *c, const struct fuse_in_header *h, const void *body, size_t len, const char **why)

@@ -295,6 +295,10 @@ void pf_map_start(struct pf_map_req *r)
 		err = check(r, handle_write);
 	if (err == 0)
 		err = r->write ? pf_fs_writable(r->sess->fs) : pf_fs_readable(r->sess->fs);
+	if (err == 0 && r->longterm) {		/* before anything is allocated for it */
+		r->ip = r->share->inode;
+		err = pf_pin_admit(r);
+	}
 	if (err != 0) {
 		end_error(r, err);
 		return;
@@ -313,26 +317,38 @@ void pf_map_start(struct pf_map_req *r)
 
 /* The other messages */
 
+static int set_longterm(struct pf_sess *s, uint64_t fh, enum pf_longterm longterm)
+{
+	struct pf_share *sh;
+	bool write;
+	int err = pf_sess_handle(s, fh, &sh, &write);
+
+	if (err != 0)
+		return err;
+	atomic_store(&sh->longterm, (unsigned int)longterm + 1);
+	pf_share_unref(s->fs, sh);
+	return 0;
+}
+
 static void put_inode(struct pf_fs *fs, void *inode)
 {
 	pf_op_iput(fs, inode);
 }
 
-int pf_map_attach(struct pf_sess *s, uint64_t ino, uint32_t gen, bool write, const char *path, uint64_t *fh,
-		  uint64_t *size)
+int pf_map_attach(struct pf_sess *s, const struct pf_map_right *right, const char *path, uint64_t *fh, uint64_t *size)
 {
 	struct pf_inode *ip;
 	unsigned int none = 0;
 	int err;
 
-	err = pf_op_iget(s->fs, ino, gen, &ip);
+	err = pf_op_iget(s->fs, right->ino, right->gen, &ip);
 	if (err != 0)
 		return err;
 	err = pf_inode_isreg(ip) ? pf_op_extents(s->fs, ip, 0, 0, NULL, &none, size) : -EINVAL;
 	if (err != 0)
 		goto out_put;
 	pf_inode_hold(ip);		/* for the session */
-	err = pf_sess_attach(s, pf_inode_lobj(ip), ip, put_inode, write, path, fh);
+	err = pf_sess_attach(s, pf_inode_lobj(ip), ip, put_inode, right->write, path, fh);
 	if (err != 0)
 		goto out_put;
 	/* Whoever makes the file immutable looks for writers first, and whoever ends its being DAX for anybody: so they
@@ -340,14 +356,30 @@ int pf_map_attach(struct pf_sess *s, uint64_t ino, uint32_t gen, bool write, con
 	pf_rwlock_rdlock(&ip->lock);
 	if (!ip->dax)
 		err = -EOPNOTSUPP;
-	else if (write && pf_inode_sealed(ip))
+	else if (right->write && pf_inode_sealed(ip))
 		err = -EPERM;
 	pf_rwlock_unlock(&ip->lock);
+	if (err == 0 && (right->over.set & 1U << PF_POLICY_LONGTERM))
+		err = set_longterm(s, *fh, right->over.p.longterm);
 	if (err != 0)
 		(void)pf_sess_detach(s, *fh);
 out_put:
 	pf_op_iput(s->fs, ip);
 	return err;
+}
+
+int pf_map_admit(struct pf_sess *s, uint64_t fh, enum pf_pin_api api)
+{
+	struct pf_map_req r = { .sess = s, .api = api };
+	bool write;
+	int err = pf_sess_handle(s, fh, &r.share, &write);
+
+	if (err != 0)
+		return err;
+	r.ip = r.share->inode;
+	err = pf_pin_admit(&r);
+	pf_share_unref(s->fs, r.share);
+	return err == -EPERM ? 0 : err;
 }
 
 int pf_map_remove(struct pf_sess *s, uint32_t slot)

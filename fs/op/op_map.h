@@ -28,6 +28,8 @@ struct pf_map_req {
 	bool private;			/* SETUP: the session makes private copies of the file's pages */
 	bool chunk;			/* PIN: @slot has to be the chunk at @foff, not whatever it is now */
 	bool holes;			/* PIN: without @write, holes are counted as they are */
+	bool longterm;			/* PIN: for as long as the client likes */
+	enum pf_pin_api api;		/* PIN: who asks; any number */
 	bool wait;			/* PIN: answer -EAGAIN only when the break that is in the way has ended */
 	/*
 	 * Exactly once. @out with @ext (out->mo_next of them) on success, NULL otherwise. On success it is called
@@ -55,10 +57,15 @@ struct pf_map_req {
 /* mr_answer and mr_end are called before this returns, or later. */
 void pf_map_start(struct pf_map_req *r);
 
-/* ATTACH: the right to inode @ino of generation @gen, as a cookie proved it. -ESTALE, -EINVAL (no regular file),
- * -EOPNOTSUPP (not DAX), -EPERM (@write, and its flags forbid it), -ENFILE, -ENOMEM. */
-int pf_map_attach(struct pf_sess *s, uint64_t ino, uint32_t gen, bool write, const char *path, uint64_t *fh,
-		  uint64_t *size);
+/*
+ * ATTACH: the right to a file, as a cookie proved it, with the policy of the descriptor. -ESTALE, -EINVAL (no regular
+ * file), -EOPNOTSUPP (not DAX), -EPERM (to write, and its flags forbid it), -ENFILE, -ENOMEM.
+ */
+struct pf_map_right { uint64_t ino; uint32_t gen; bool write; struct pf_policy_over over; };
+int pf_map_attach(struct pf_sess *s, const struct pf_map_right *right, const char *path, uint64_t *fh, uint64_t *size);
+
+/* Would a long-term pin be refused whatever it is like? -EOPNOTSUPP, -EBADF, media errors. */
+int pf_map_admit(struct pf_sess *s, uint64_t fh, enum pf_pin_api api);
 
 /* REMOVEMAPPING of one slot: -EINVAL, -EBUSY (pinned, or an invalidate is not acknowledged). */
 int pf_map_remove(struct pf_sess *s, uint32_t slot);

@@ -3,6 +3,36 @@
 #include "op/op_pin.h"
 
 #include <errno.h>
+#include "op/policy.h"
+#include "share/charge.h"
+#include "share/lease.h"
+
+int pf_pin_admit(const struct pf_map_req *r)
+{
+	const uint32_t answers = r->sess->fs->opts.answers;
+	unsigned int own = atomic_load(&r->share->longterm);
+	struct pf_policy p;
+	int err = pf_policy_of(r->ip, NULL, &p);
+
+	if (err != 0)
+		return err;
+	if (own != 0)
+		p.longterm = (enum pf_longterm)(own - 1);
+	if (((answers & PF_ANSWER_VFIO_SLIPS) && r->api == PF_API_VFIO) ||
+	    ((answers & PF_ANSWER_XDP_SLIPS) && r->api == PF_API_XDP))
+		return 0;
+	switch (p.longterm) {
+	case PF_LONG_ALLOW:
+		return 0;
+	case PF_LONG_LEASE:
+		return pf_lease_covers(r->share, r->foff + (uint64_t)r->first * PF_BLK_SIZE,
+				       (uint64_t)r->npage * PF_BLK_SIZE);
+	case PF_LONG_REFUSE:
+	case PF_LONG_NR:
+		break;
+	}
+	return -EOPNOTSUPP;
+}
 
 int pf_pin_check(const struct pf_map_req *r, bool handle_write)
 {
@@ -15,6 +45,7 @@ int pf_pin_count(struct pf_map_req *r, const struct pf_dext *ext, unsigned int n
 {
 	uint64_t at = r->foff + (uint64_t)r->first * PF_BLK_SIZE, end = at + (uint64_t)r->npage * PF_BLK_SIZE;
 	unsigned int i;
+	int err = 0;
 
 	/* A page that the file's last byte lies in is a page of the file. */
 	if (end - PF_BLK_SIZE >= size)
@@ -29,5 +60,14 @@ int pf_pin_count(struct pf_map_req *r, const struct pf_dext *ext, unsigned int n
 	/* A device cannot read a hole. The kernel can: it finds a page of zeros. */
 	if (at < end && !r->holes)
 		return -EFAULT;
-	return pf_win_pin(r->share, r->slot, r->first, r->npage, r->holes, cut);
+	if (r->longterm)
+		err = pf_pin_admit(r);	/* once more: a lease may have ended */
+	if (err == 0 && r->longterm)
+		err = pf_charge(r->sess, r->api, r->npage);
+	if (err != 0)
+		return err;
+	err = pf_win_pin(r->share, r->slot, r->first, r->npage, r->holes, cut);
+	if (err != 0 && r->longterm)
+		pf_uncharge(r->sess, r->npage);
+	return err;
 }

@@ -34,6 +34,9 @@ struct pf_lay {
 	unsigned int nr_heap, room_heap;
 
 	struct pf_tap *tap;			/* who traces (tap.h), or NULL */
+	struct pf_mutex users_lock;		/* LEAF */
+	struct pf_user *users;			/* charge.c; and what they and their sessions are charged */
+
 	struct pf_kick *kick;			/* kick.c; NULL: this kernel cannot wait for several futexes */
 
 	pthread_cond_t timer_cond;

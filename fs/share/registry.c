@@ -133,6 +133,7 @@ int pf_reg_init(struct pf_fs *fs)
 	if (!l)
 		return -ENOMEM;
 	pf_mutex_init(&l->lock, PF_RANK_REGISTRY);
+	pf_mutex_init(&l->users_lock, PF_RANK_LEAF);
 	if (pthread_condattr_init(&attr) != 0 || pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) != 0 ||
 	    pthread_cond_init(&l->timer_cond, &attr) != 0)
 		abort();
@@ -145,6 +146,7 @@ int pf_reg_init(struct pf_fs *fs)
 	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (rc != 0) {
 		(void)pthread_cond_destroy(&l->timer_cond);
+		pf_mutex_fini(&l->users_lock);
 		pf_mutex_fini(&l->lock);
 		free(l);
 		fs->lay = NULL;
@@ -173,8 +175,9 @@ void pf_reg_fini(struct pf_fs *fs)
 	if (!l)
 		return;
 	pf_reg_stop(fs);
-	assert(!l->sessions && l->nr_breaks == 0);
+	assert(!l->sessions && !l->users && l->nr_breaks == 0);
 	(void)pthread_cond_destroy(&l->timer_cond);
+	pf_mutex_fini(&l->users_lock);
 	pf_mutex_fini(&l->lock);
 	free(l->heap);
 	free(l);

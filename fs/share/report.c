@@ -16,9 +16,11 @@
 #include <pinfs/version.h>
 #include "base/fail.h"
 #include "media/pmem.h"
+#include "share/charge.h"
 #include "share/lay.h"
 
 #define ENTRIES_MAX 4096U
+#define USERS_SHOWN 256U
 #define ENTRY_BYTES 4096U		/* no single entry is longer */
 
 /* A text that grows; after a failure it stays as it is. */
@@ -180,6 +182,7 @@ static void put_session(struct text *t, struct pf_sess *s, uint64_t now)
 	/* What the client says of itself; any number is one. */
 	for (i = 0; i < PF_ARRAY_LEN(stat_name); i++)
 		putf(t, "\"%s\":%llu,", stat_name[i], (ull)atomic_load(&s->led.hdr->lh_stat[i]));
+	putf(t, "\"longterm_pages\":%llu,", (ull)pf_charged(s));
 	putf(t, "\"kept_blocks\":%llu,\"kept_ns\":%llu,", (ull)kept,
 	     (ull)(kept != 0 ? since(atomic_load(&s->kept_ns), now) : 0));
 	putf(t, "\"state\":\"%s\"}", state_of(s, quarantined));
@@ -214,6 +217,21 @@ static void put_state(struct text *t, struct pf_fs *fs)
 	putf(t, "},");
 }
 
+/* What users have pinned long-term. */
+static void put_users(struct text *t, struct pf_fs *fs)
+{
+	struct pf_charged who[USERS_SHOWN];
+	uint64_t pages;
+	unsigned int n = pf_charge_list(fs, who, USERS_SHOWN, &pages), shown = 0;
+
+	putf(t, "\"longterm\":{\"pages\":%llu,\"users\":[", (ull)pages);
+	for (unsigned int i = 0; i < n; i++)
+		if (who[i].pages != 0)
+			putf(t, "%s{\"uid\":%u,\"pages\":%llu}", shown++ ? "," : "", who[i].uid,
+			     (ull)who[i].pages);
+	putf(t, "]},");
+}
+
 static void status(struct pf_fs *fs, const struct pf_viewer *v, struct text *t, struct pf_sess **sess,
 		   unsigned int nsess)
 {
@@ -236,10 +254,12 @@ static void status(struct pf_fs *fs, const struct pf_viewer *v, struct text *t, 
 	putf(t, ",\"fsid\":%llu,\"daemon_pid\":%d,", (ull)fs->fsid, (int)getpid());
 	putf(t,
 	     "\"options\":{\"on_busy\":\"%s\",\"break\":\"%s\",\"pmem\":\"%s\",\"busy_timeout_ms\":%llu,"
-	     "\"fair\":%s,\"deadlock\":\"%s\",\"poll_interval_ms\":%llu,\"revoke_timeout_ms\":%llu,"
+	     "\"fair\":%s,\"deadlock\":\"%s\",\"longterm\":\"%s\",\"longterm_limit\":%llu,"
+	     "\"poll_interval_ms\":%llu,\"revoke_timeout_ms\":%llu,"
 	     "\"window\":%llu,\"errors\":\"%s\",\"dax\":\"%s\",\"profile\":\"%s\",\"ro\":%s},\"pmem_mode\":\"%s\",",
 	     pf_busy_name[p.on_busy], pf_scope_name[p.scope], pf_pmem_name[o->pmem], (ull)p.timeout_ms,
 	     p.unfair ? "false" : "true", p.deadlock_waits ? "wait" : "detect",
+	     pf_longterm_name[p.longterm], (ull)o->longterm_limit,
 	     (ull)(p.poll_ms != 0 ? p.poll_ms : PF_POLL_DEFAULT_MS), (ull)o->revoke_timeout_ms, (ull)o->window,
 	     pf_errors_name[o->errors], pf_dax_name[o->dax], pf_profile_name[o->profile], o->ro ? "true" : "false",
 	     pf_pmem_name[fs->pm->mode]);
@@ -252,7 +272,9 @@ static void status(struct pf_fs *fs, const struct pf_viewer *v, struct text *t, 
 		put(t, ",", i != 0);
 		put_session(t, sess[i], now);
 	}
-	putf(t, "],\"waiters\":%llu,\"counters\":{", (ull)waiters);
+	putf(t, "],");
+	put_users(t, fs);
+	putf(t, "\"waiters\":%llu,\"counters\":{", (ull)waiters);
 	put_counters(t, fs);
 	putf(t, "}}");
 }

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <pinfs/proto.h>
 #include "base/probe.h"
+#include "share/charge.h"
 #include "share/lay.h"
 
 #define HANDLES_MAX 65536U
@@ -30,15 +31,18 @@ int pf_sess_create(struct pf_fs *fs, const struct pf_sess_who *who, pf_sess_send
 	s->word = malloc(nslot * sizeof *s->word);
 	if (!s->slot || !s->word)
 		goto out_free;
-	err = pf_ledger_create(&s->led, nslot, PF_LEDGER_RECS);
+	s->fs = fs;
+	s->uid = who->uid;
+	err = pf_charge_begin(s);
 	if (err != 0)
 		goto out_free;
+	err = pf_ledger_create(&s->led, nslot, PF_LEDGER_RECS);
+	if (err != 0)
+		goto out_charge;
 	for (i = 0; i < nslot; i++)
 		s->word[i] = PF_SLOT_GEN;
-	s->fs = fs;
 	s->id = atomic_fetch_add(&fs->lay->next_sess, 1) + 1;
 	s->pid = who->pid;
-	s->uid = who->uid;
 	(void)snprintf(s->comm, sizeof s->comm, "%s", who->comm);
 	s->since_ns = pf_lay_now();
 	s->send = send;
@@ -51,6 +55,8 @@ int pf_sess_create(struct pf_fs *fs, const struct pf_sess_who *who, pf_sess_send
 	*out = s;
 	return 0;
 
+out_charge:
+	pf_charge_end(s);
 out_free:
 	free(s->slot);
 	free(s->word);
@@ -71,6 +77,7 @@ void pf_sess_put(struct pf_sess *s)
 	pf_reg_del_sess(s);
 	if (s->send_gone)
 		s->send_gone(s->send_arg);
+	pf_charge_end(s);
 	pf_ledger_destroy(&s->led);
 	pf_mutex_fini(&s->lock);
 	free(s->handle);
@@ -463,6 +470,7 @@ void pf_sess_gone(struct pf_sess *s)
 	if (!advance(s, PF_SESS_DEAD))
 		return;
 	PF_PROBE_LEAVE(s);
+	pf_uncharge(s, UINT64_MAX);
 	pf_kick_leave(s);
 	for (struct pf_share *sh = pf_sess_share(s, NULL); sh; sh = pf_sess_share(s, sh)) {
 		struct pf_lobj *o = sh->obj;

@@ -45,6 +45,8 @@ struct pf_sess {
 	pf_sess_send_fn send;
 	void *send_arg;
 	void (*send_gone)(void *arg);		/* the session is freed: send_arg is not used any more */
+	struct pf_user *user;			/* charge.c's */
+	uint64_t charged;			/* pages pinned long-term; under its lock */
 
 	struct pf_mutex lock;			/* SESSION: all below */
 	struct pf_ledger led;

@@ -49,6 +49,7 @@ struct pf_share {
 	void (*put)(struct pf_fs *fs, void *inode);
 	_Atomic unsigned int refs;
 	atomic_bool write;			/* a handle of it is, or was, for writing */
+	_Atomic unsigned int longterm;		/* enum pf_longterm + 1 of the descriptor it came by; 0: as the file */
 	atomic_bool copies;			/* has private copies of pages: hears of a cut even without a slot */
 	struct pf_grant *grants;
 	struct pf_share *pend_next, **pend_pprev;	/* of the session, while inval_id is not 0; SESSION */

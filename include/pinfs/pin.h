@@ -24,6 +24,12 @@ extern "C" {
 #define PINFS_PIN_WRITE 1U
 /* Do not wait for a truncate or punch that is in progress on these pages: -EAGAIN instead. */
 #define PINFS_PIN_NOWAIT 2U
+/*
+ * The pin lasts for as long as the program likes, not for one transfer (FOLL_LONGTERM). The daemon decides, by the
+ * policy longterm= of pinfs(8); by default it refuses, as Linux does. The pages are charged to the user
+ * (RLIMIT_MEMLOCK).
+ */
+#define PINFS_PIN_LONGTERM 4U
 
 struct pinfs_pin;		/* one pin; opaque; freed by pinfs_unpin() */
 
@@ -39,7 +45,7 @@ struct pinfs_pin_info {
 	uint64_t pi_foff;	/* first byte, page aligned */
 	uint64_t pi_len;	/* bytes, multiple of the page size */
 	uint64_t pi_age_ns;
-	uint32_t pi_flags;	/* PINFS_PIN_WRITE */
+	uint32_t pi_flags;	/* PINFS_PIN_WRITE, PINFS_PIN_LONGTERM */
 	uint32_t pi_pad;
 };
 
@@ -63,7 +69,8 @@ struct pinfs_range_info {
  * this process (a mapping of a file that is not in DAX mode is none), beyond the end of the file, or a hole
  * without PINFS_PIN_WRITE; -EACCES write pin of a read-only mapping; -EAGAIN see PINFS_PIN_NOWAIT; -ENOMEM, -ENOSPC;
  * -EBUSY all window slots are pinned, for a second; -EINTR; -ENOTCONN the daemon is gone; -EOPNOTSUPP the process
- * has no session (may not open the device).
+ * has no session (may not open the device). With PINFS_PIN_LONGTERM besides: -EOPNOTSUPP the policy refuses; -EPERM it
+ * asks for a lease, and none covers the range; -ENOMEM more than the user may pin.
  */
 int pinfs_pin(const void *addr, size_t len, unsigned int flags, struct pinfs_pin **out);
 

@@ -46,6 +46,8 @@ enum pf_p_opcode {		/* besides FUSE_INIT, FUSE_SETUPMAPPING and FUSE_REMOVEMAPPI
 	PF_P_TRACE = 0x5012,	/* pf_p_trace_in -> header: root, and the user who mounted */
 	PF_P_TRACE_READ = 0x5013, /* empty -> pf_p_trace_out, events; by the connection that traces */
 	PF_P_PAUSE = 0x5014,	/* pf_p_pause_in -> header: root, on a mount with -o pause_points */
+	PF_P_UNPIN = 0x5015,	/* pf_p_unpin_in -> header: a long-term pin has ended */
+	PF_P_ADMIT = 0x5016,	/* pf_p_admit_in -> header: would longterm= refuse? EOPNOTSUPP, else 0; EBADF */
 };
 
 enum pf_p_notify {		/* positive, in fuse_out_header.error with unique 0 */
@@ -159,6 +161,24 @@ struct pf_p_pin_in {
 #define PF_PI_HOLES UINT32_C(32)	/* without WRITE: a hole is counted as it is, for whoever fills it meanwhile */
 struct pf_p_pin_chunk {
 	uint64_t pc_foff;	/* chunk start */
+};
+/*
+ * LONGTERM: for as long as the client likes. The daemon alone admits and counts such a pin, and charges its pages to
+ * the user. Errors besides: EOPNOTSUPP longterm=refuse; EPERM longterm=lease without a lease, or verbs of a client that
+ * may not lock memory at all; ENOMEM the user's limit.
+ */
+#define PF_PI_LONGTERM UINT32_C(4)
+#define PF_PI_API_SHIFT 8U		/* bits 8 to 15: enum pf_pin_api, who asks */
+#define PF_PI_API_MASK (UINT32_C(255) << PF_PI_API_SHIFT)
+
+/* UNPIN: pages of long-term pins whose counters the client has lowered; they are not charged to the user any more. */
+struct pf_p_unpin_in {
+	uint64_t un_npage;
+};
+struct pf_p_admit_in {
+	uint64_t ad_fh;
+	uint32_t ad_api;	/* enum pf_pin_api */
+	uint32_t ad_pad;
 };
 
 struct pf_p_kick_in {

@@ -13,6 +13,8 @@
 #include "op/op_map.h"
 #include "unit/op_env.h"
 
+#define RIGHT(write) (&(struct pf_map_right){ ino, gen, write, { 0 } })
+
 #define MANY 4096	/* inodes; the cache of the test holds 64 */
 
 static struct op_env env;
@@ -242,11 +244,11 @@ static void attached(void)
 	CU_ASSERT_EQUAL(pf_op_getattr(env.fs, ino, &st, &gen), 0);
 	CU_ASSERT_EQUAL_FATAL(pf_sess_create(env.fs, &me, no_message, NULL, NULL, &s), 0);
 	/* Asked for while it was DAX, and come when it is not any more. */
-	CU_ASSERT_EQUAL(pf_map_attach(s, ino, gen, true, "", &fh, &size), -EOPNOTSUPP);
-	CU_ASSERT_EQUAL(pf_map_attach(s, ino, gen, false, "", &fh, &size), -EOPNOTSUPP);
+	CU_ASSERT_EQUAL(pf_map_attach(s, RIGHT(true), "", &fh, &size), -EOPNOTSUPP);
+	CU_ASSERT_EQUAL(pf_map_attach(s, RIGHT(false), "", &fh, &size), -EOPNOTSUPP);
 	flag(ino, true);
 	CU_ASSERT_EQUAL(pf_op_check_dax(env.fs, ino), 0);
-	CU_ASSERT_EQUAL(pf_map_attach(s, ino, gen, true, "", &fh, &size), 0);
+	CU_ASSERT_EQUAL(pf_map_attach(s, RIGHT(true), "", &fh, &size), 0);
 	/* Nobody has it open: a pin whose mapping and descriptor are gone looks like that. */
 	flag(ino, false);
 	CU_ASSERT(is_dax(ino));
@@ -255,11 +257,11 @@ static void attached(void)
 	CU_ASSERT(is_dax(ino));
 	CU_ASSERT_EQUAL(pf_sess_detach(s, fh), 0);
 	CU_ASSERT(!is_dax(ino));
-	CU_ASSERT_EQUAL(pf_map_attach(s, ino, gen, true, "", &fh, &size), -EOPNOTSUPP);
+	CU_ASSERT_EQUAL(pf_map_attach(s, RIGHT(true), "", &fh, &size), -EOPNOTSUPP);
 	/* The end of the process detaches as well. */
 	flag(ino, true);
 	CU_ASSERT(is_dax(ino));
-	CU_ASSERT_EQUAL(pf_map_attach(s, ino, gen, true, "", &fh, &size), 0);
+	CU_ASSERT_EQUAL(pf_map_attach(s, RIGHT(true), "", &fh, &size), 0);
 	flag(ino, false);
 	CU_ASSERT(is_dax(ino));
 	pf_sess_gone(s);

@@ -69,8 +69,10 @@ static void profiles(void)
 		uint64_t hide;
 	} row[] = {
 		{ "pinfs", PF_BUSY_WAIT, PF_SCOPE_RANGE, 0, 0 },
-		{ "linux-4.15", PF_BUSY_UNSAFE, PF_SCOPE_FILE, PF_ANSWER_NO_UNSHARE, STATX_ATTR_DAX },
-		{ "linux-4.19", PF_BUSY_WAIT, PF_SCOPE_FILE, PF_ANSWER_NO_UNSHARE, STATX_ATTR_DAX },
+		{ "linux-4.15", PF_BUSY_UNSAFE, PF_SCOPE_FILE,
+		  PF_ANSWER_NO_UNSHARE | PF_ANSWER_VFIO_SLIPS | PF_ANSWER_XDP_SLIPS, STATX_ATTR_DAX },
+		{ "linux-4.19", PF_BUSY_WAIT, PF_SCOPE_FILE, PF_ANSWER_NO_UNSHARE | PF_ANSWER_XDP_SLIPS,
+		  STATX_ATTR_DAX },
 		{ "linux-6.12", PF_BUSY_WAIT, PF_SCOPE_FILE, PF_ANSWER_NO_UNSHARE, 0 },
 		{ "virtiofs", PF_BUSY_WAIT, PF_SCOPE_FILE,
 		  PF_ANSWER_NO_SYNC | PF_ANSWER_NO_UNSHARE | PF_ANSWER_NO_SHIFT | PF_ANSWER_GROW_BREAKS, FLAGS },
@@ -89,6 +91,7 @@ static void profiles(void)
 		CU_ASSERT_EQUAL(c.opts.policy.scope, row[i].scope);
 		CU_ASSERT_EQUAL(c.opts.answers, row[i].answers);
 		CU_ASSERT_EQUAL(c.opts.statx_hide, row[i].hide);
+		CU_ASSERT_EQUAL(c.opts.policy.longterm, i == PF_PROFILE_DEVDAX ? PF_LONG_ALLOW : PF_LONG_REFUSE);
 		pf_opts_free(&c);
 		/* Said in so many words, before and after. */
 		(void)snprintf(opts, sizeof opts, "on_busy=ebusy,profile=%s,break=range", row[i].name);
@@ -97,9 +100,10 @@ static void profiles(void)
 		CU_ASSERT_EQUAL(c.opts.policy.scope, PF_SCOPE_RANGE);
 		CU_ASSERT_EQUAL(c.opts.answers, row[i].answers);
 		pf_opts_free(&c);
-		(void)snprintf(opts, sizeof opts, "break=range,profile=%s,on_busy=defer", row[i].name);
+		(void)snprintf(opts, sizeof opts, "break=range,profile=%s,on_busy=defer,longterm=lease", row[i].name);
 		CU_ASSERT_EQUAL(parse(&c, opts), PF_OPTS_OK);
 		CU_ASSERT_EQUAL(c.opts.policy.on_busy, PF_BUSY_DEFER);
+		CU_ASSERT_EQUAL(c.opts.policy.longterm, PF_LONG_LEASE);
 		CU_ASSERT_EQUAL(c.opts.policy.scope, PF_SCOPE_RANGE);
 		pf_opts_free(&c);
 	}
@@ -113,6 +117,8 @@ static void profiles(void)
 	CU_ASSERT_EQUAL(c.opts.revoke_timeout_ms, 10000);
 	CU_ASSERT_EQUAL(c.opts.window, UINT64_C(4) << 30);
 	pf_opts_free(&c);
+	refused("longterm=never", "longterm=never: must be one of refuse, lease, allow");
+	refused("longterm_limit=1", "longterm_limit=1: must be a size of 4K or more");
 	refused("profile=", "must be one of pinfs, linux-4.15, linux-4.19, linux-6.12, virtiofs, devdax");
 	refused("profile=linux-5.0", "profile=linux-5.0: must be one of");
 	refused("profile", "profile needs a value");

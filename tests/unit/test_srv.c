@@ -20,6 +20,9 @@
 #include "unit/space_env.h"
 #include "unit/srv/client.h"
 
+/* To v's file. */
+#define RIGHT(g) (&(struct pf_map_right){ v.ino, (g), true, { 0 } })
+
 static void whole_way(void)
 {
 	struct env v;
@@ -105,7 +108,7 @@ static void cookies(void)
 	env_open(&v, PF_BUSY_WAIT, CHUNK);
 	c = cl_open(&v);
 	CU_ASSERT_EQUAL(call(c, PF_P_ATTACH, &in, sizeof in), -ESTALE);
-	CU_ASSERT_EQUAL(pf_srv_attach_cookie(v.srv, v.ino, v.gen, true, gettid(), &at), 0);
+	CU_ASSERT_EQUAL(pf_srv_attach_cookie(v.srv, RIGHT(v.gen), gettid(), &at), 0);
 	CU_ASSERT_EQUAL(at.at_ino, v.ino);
 	CU_ASSERT_EQUAL(at.at_write, 1);
 	memcpy(in.ai_cookie, at.at_cookie, sizeof in.ai_cookie);
@@ -124,13 +127,13 @@ static void cookies(void)
 	CU_ASSERT_EQUAL(call(c, PF_P_ATTACH, &in, sizeof in), 0);
 	CU_ASSERT_EQUAL(call(c, PF_P_ATTACH, &in, sizeof in), -ESTALE);
 	/* A file that was deleted and whose number was given out again. */
-	CU_ASSERT_EQUAL(pf_srv_attach_cookie(v.srv, v.ino, v.gen + 1, true, gettid(), &at), 0);
+	CU_ASSERT_EQUAL(pf_srv_attach_cookie(v.srv, RIGHT(v.gen + 1), gettid(), &at), 0);
 	memcpy(in.ai_cookie, at.at_cookie, sizeof in.ai_cookie);
 	CU_ASSERT_EQUAL(call(c, PF_P_ATTACH, &in, sizeof in), -ESTALE);
-	CU_ASSERT_EQUAL(pf_srv_attach_cookie(v.srv, v.ino, v.gen, true, 0x3fffffff, &at), -ESRCH);
+	CU_ASSERT_EQUAL(pf_srv_attach_cookie(v.srv, RIGHT(v.gen), 0x3fffffff, &at), -ESRCH);
 	/* More than are kept: the oldest are forgotten, nothing fails. */
 	for (int i = 0; i < 10000; i++)
-		CU_ASSERT_EQUAL(pf_srv_attach_cookie(v.srv, v.ino, v.gen, true, gettid(), &at), 0);
+		CU_ASSERT_EQUAL(pf_srv_attach_cookie(v.srv, RIGHT(v.gen), gettid(), &at), 0);
 	cl_close(c);
 	env_close(&v);
 }
@@ -332,7 +335,7 @@ static void killed(void)
 		struct pinfs_attach at;
 
 		CU_ASSERT_EQUAL(read(sv[0], &ok, 1), 1);
-		CU_ASSERT_EQUAL(pf_srv_attach_cookie(v.srv, v.ino, v.gen, true, pid, &at), 0);
+		CU_ASSERT_EQUAL(pf_srv_attach_cookie(v.srv, RIGHT(v.gen), pid, &at), 0);
 		CU_ASSERT_EQUAL(write(sv[0], &at, sizeof at), sizeof at);
 		CU_ASSERT_EQUAL(read(sv[0], &ok, 1), 1);
 		CU_ASSERT_EQUAL(ok, '!');

@@ -292,8 +292,9 @@ static size_t fix_body(uint32_t opcode, uint8_t how, const uint8_t *p, size_t le
 	case PF_P_ATTACH: {
 		struct pf_p_attach_in in = { .ai_path = "f" };
 
-		if (pf_srv_attach_cookie(run.srv, run.ino[file], run.gen[file], (how & READ_ONLY) == 0, getpid(),
-					 &right) == 0)
+		const struct pf_map_right to = { run.ino[file], run.gen[file], (how & READ_ONLY) == 0, { 0 } };
+
+		if (pf_srv_attach_cookie(run.srv, &to, getpid(), &right) == 0)
 			memcpy(in.ai_cookie, right.at_cookie, sizeof in.ai_cookie);
 		memcpy(out, &in, sizeof in);
 		return sizeof in;

@@ -205,10 +205,11 @@ void cl_close(struct cl *c)
 int cl_attach(struct env *v, struct cl *c, bool write, uint64_t *fh)
 {
 	struct pf_p_attach_in in = { .ai_path = "/mnt/test/a \"file\"\n\xff" };
+	const struct pf_map_right to = { v->ino, v->gen, write, { 0 } };
 	struct pinfs_attach at;
 	int err;
 
-	CU_ASSERT_EQUAL(pf_srv_attach_cookie(v->srv, v->ino, v->gen, write, gettid(), &at), 0);
+	CU_ASSERT_EQUAL(pf_srv_attach_cookie(v->srv, &to, gettid(), &at), 0);
 	memcpy(in.ai_cookie, at.at_cookie, sizeof in.ai_cookie);
 	err = call(c, PF_P_ATTACH, &in, sizeof in);
 	*fh = err == 0 ? ((struct pf_p_attach_out *)(void *)c->body)->ao_fh : 0;
