@@ -95,6 +95,15 @@ $(B)/tests/pin/alone.dyn $(B)/tests/pin/alone.static: tests/pin/alone/alone.c
 	$(Q)$(CC) $(if $(filter %.static,$@),$(filter-out $(SAN),$(call flags,$<)) -static -DALONE_STATIC,$(call flags,$<)) -o $@ $<
 $(B)/tests/pin/test_confined: | $(B)/tests/pin/alone.dyn $(B)/tests/pin/alone.static
 
+# A daemon that can do without one of its rules of order (base/pause.h).
+ORDER_SRC := $(shell grep -lw PF_ORDER $(CORE_SRC))
+$(B)/tests/pin/pinfs.order: $(call obj,$(FRONT_SRC) tests/pin/order/order.c) $(patsubst %.c,$(B)/step/%.o,$(ORDER_SRC)) \
+		$(B)/libpinfscore.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(FUSE_LIBS) $(PMEM_LIBS) -lpthread
+$(B)/tests/pin/test_pause: | $(B)/tests/pin/pinfs.order
+
 # Windows beside mappings of ext4.
 $(B)/tests/pin/test_map_calls: $(call obj,tests/mount/twin.c)
 

@@ -76,6 +76,7 @@ static bool stops(struct pf_pause *p, const struct pf_stand *s, enum pf_point at
 
 	if (p->over || !a->on || (a->ino != 0 && a->ino != s->ino))
 		return false;
+	a->stood++;
 	if (a->left != 0 && --a->left == 0)
 		a->on = false;
 	return true;

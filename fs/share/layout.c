@@ -381,9 +381,10 @@ static void park_brk(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 		if (pages != 0)
 			PF_PROBE_FOR(sh->sess, b, pages);
 	}
-	if (b->froze)
+	if (b->froze && b->blocker)
 		pf_kick_arm(b->blocker->share->sess);
-	if (b->kicked)
+	/* It stood between the scan and here, and something was different then. */
+	if (b->kicked || !b->blocker)
 		(void)pf_lay_pins_fell(o, true);
 	b->kicked = false;
 }

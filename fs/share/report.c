@@ -602,8 +602,8 @@ static void put_pauses(struct pf_fs *fs, struct text *t)
 	for (unsigned int i = 0; i < PF_AT_NR; i++) {
 		if (!armed[i].on)
 			continue;
-		putf(t, "%s{\"point\":\"%s\",\"ino\":%llu,\"left\":%llu}", shown++ != 0 ? "," : "", pf_point_name[i],
-		     (ull)armed[i].ino, (ull)armed[i].left);
+		putf(t, "%s{\"point\":\"%s\",\"ino\":%llu,\"left\":%llu,\"stood\":%llu}", shown++ != 0 ? "," : "",
+		     pf_point_name[i], (ull)armed[i].ino, (ull)armed[i].left, (ull)armed[i].stood);
 	}
 	putf(t, "],\"standing\":[");
 	for (unsigned int i = 0; i < n; i++)

@@ -24,10 +24,16 @@
 static struct pt_fs all[MAX_FS];
 static unsigned int serial;
 static const char *base;		/* pt_fs_base() */
+static const char *program = "pinfs";	/* pt_fs_daemon() */
 
 void pt_fs_base(const char *dir)
 {
 	base = dir;
+}
+
+void pt_fs_daemon(const char *name)
+{
+	program = name != NULL ? name : "pinfs";
 }
 
 const char *pt_program(const char *name)
@@ -208,7 +214,7 @@ int pt_fs_mount(struct pt_fs *fs, const char *opts)
 	struct stat st;
 
 	fs->pid = pt_spawn(
-		(const char *[]){ pt_program("pinfs"), "-f", fs->img, fs->mnt, opts != NULL ? "-o" : NULL, opts, NULL },
+		(const char *[]){ pt_program(program), "-f", fs->img, fs->mnt, opts != NULL ? "-o" : NULL, opts, NULL },
 		log, log);
 	if (log >= 0)
 		(void)close(log);

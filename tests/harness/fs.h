@@ -29,6 +29,8 @@ bool pt_need_mount(void);
 
 /* Where pt_fs_new() makes its directories from now on; NULL: in pt_tmp(). Kept, not copied. */
 void pt_fs_base(const char *dir);
+/* The program that pt_fs_mount() starts, below the build directory; NULL: pinfs. Kept, not copied. */
+void pt_fs_daemon(const char *program);
 /* An image of @size (as mkfs.pinfs -s takes it) and a mount point, not mounted. NULL: failed, said why. */
 struct pt_fs *pt_fs_new(const char *size);
 /* Start the daemon with -o @opts (NULL: none) and wait until the mount answers. 0, or the daemon's exit status. */
