@@ -279,7 +279,7 @@ static void order_grow(void) { play(hole_filled_meanwhile, NULL, "UNMAP_AGAIN");
 static void order_mapped(void) { play(mapped_meanwhile, NULL, "UNMAP_AGAIN"); }
 static void order_look(void) { play(pin_before_the_next_look, "fair=no", "SCAN_AGAIN"); }
 
-/* A pin that was there from the start ends at each point where somebody has seen it, or will: never lost, never early. */
+/* A pin that was there from the start ends at each point where somebody has seen it, or will: never lost. */
 static void unpin_anywhere(void)
 {
 	static const char *const point[] = { "unmap", "scan", "sleep", "ack", "kick" };
