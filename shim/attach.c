@@ -12,14 +12,18 @@
 
 #define FUSE_MAGIC 0x65735546
 
-__attribute__((weak)) int sh_attach(int fd, struct pinfs_attach *at)
+__attribute__((weak)) bool sh_attach_maybe(int fd)
 {
 	struct statfs fs;
-	long r = sh_sys(SYS_fstatfs, fd, &fs);
 
-	if (r < 0)
-		return (int)r;
-	if (fs.f_type != FUSE_MAGIC)
+	return sh_sys(SYS_fstatfs, fd, &fs) == 0 && fs.f_type == FUSE_MAGIC;
+}
+
+__attribute__((weak)) int sh_attach(int fd, struct pinfs_attach *at)
+{
+	long r;
+
+	if (!sh_attach_maybe(fd))
 		return -ENOTTY;
 	memset(at, 0, sizeof *at);
 	r = sh_sys(SYS_ioctl, fd, PINFS_IOC_ATTACH, at);

@@ -40,9 +40,15 @@ SH_EARLY static void load(void *slot, const char *name)
 	memcpy(slot, &sym, sizeof sym);
 }
 
+SH_EARLY static inline bool any_window(void)
+{
+	return __builtin_expect(atomic_load_explicit(&sh.nvma, memory_order_relaxed) != 0, 0);
+}
+
+/* ... and the kernel could not read or write one. */
 SH_EARLY static bool needed(void)
 {
-	if (!sh.user_mode || atomic_load(&sh.nvma) == 0 || sh_is_crew)
+	if (!sh.user_mode || sh_is_crew)
 		return false;
 	sh_alive();
 	return true;
@@ -82,25 +88,37 @@ static enum sh_kind kept(enum sh_kind kind, const void *p, size_t n, int flags)
 #define FDS(n) ((n) > 0 ? PF_DIV_UP((size_t)(n), 64) * 8 : 0)
 #define MANY(n, one) ((n) > 0 ? (size_t)(n) * sizeof(one) : 0)
 
+/*
+ * Of a program without windows nothing is asked but one load and a branch, and the real call is a jump: what else there
+ * is to do has a function, a stack frame and a guard of its own.
+ */
 #define CALL(result, name, params, args, ...)                                                          \
-	PF_EXPORT result name params;                                                                  \
-	PF_EXPORT SH_EARLY result name params                                                          \
+	static result first_##name params;                                                             \
+	static result(*real_##name) params = first_##name;                                             \
+	SH_EARLY static result first_##name params                                                     \
 	{                                                                                              \
-		static result(*real) params;                                                           \
+		load(&real_##name, #name);                                                             \
+		return real_##name args;                                                               \
+	}                                                                                              \
+	SH_EARLY __attribute__((noinline)) static result with_windows_##name params                    \
+	{                                                                                              \
 		struct sh_io io;                                                                       \
 		int err;                                                                               \
                                                                                                        \
-		if (real == NULL)                                                                      \
-			load(&real, #name);                                                            \
 		if (!needed())                                                                         \
-			return real args;                                                              \
+			return real_##name args;                                                       \
 		struct sh_span span[] = { __VA_ARGS__ };                                               \
 		err = sh_io_begin(&io, span, PF_ARRAY_LEN(span));                                      \
 		if (err) {                                                                             \
 			errno = -err;                                                                  \
 			return -1;                                                                     \
 		}                                                                                      \
-		return (result)sh_io_end(&io, (long)real args);                                        \
+		return (result)sh_io_end(&io, (long)real_##name args);                                 \
+	}                                                                                              \
+	PF_EXPORT result name params;                                                                  \
+	PF_EXPORT SH_EARLY result name params                                                          \
+	{                                                                                              \
+		return any_window() ? with_windows_##name args : real_##name args;                     \
 	}
 
 #include "io_calls.def"
@@ -145,7 +163,7 @@ PF_EXPORT SH_EARLY int ioctl(int fd, unsigned long request, ...)
 	va_end(ap);
 	if (real == NULL)
 		load(&real, "ioctl");
-	if (!needed())
+	if (!any_window() || !needed())
 		return real(fd, request, arg);
 	n = old_ioctl(request);
 	if (n == 0 && (_IOC_DIR(request) & (_IOC_READ | _IOC_WRITE)))

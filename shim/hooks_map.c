@@ -313,13 +313,20 @@ static void *map_over(void *addr, size_t len, int prot, int flags, int fd, off_t
 	return p;
 }
 
+/* A program that has nothing to do with pinfs pays one system call for the mapping of a file: no more than this. */
+SH_EARLY static bool maybe_ours(int fd)
+{
+	return sh.ready && !sh.disabled && (atomic_load(&sh.sessions) != NULL || sh_attach_maybe(fd)) &&
+	       sh_hook_ours();
+}
+
 PF_EXPORT SH_EARLY void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 {
 	int type = flags & MAP_TYPE, saved = errno, err;
 	void *p;
 
 	if ((type == MAP_SHARED || type == MAP_SHARED_VALIDATE || type == MAP_PRIVATE) && !(flags & MAP_ANONYMOUS) &&
-	    fd >= 0 && len != 0 && off >= 0 && (uint64_t)off % SH_PAGE == 0 && sh_hook_ours()) {
+	    fd >= 0 && len != 0 && off >= 0 && (uint64_t)off % SH_PAGE == 0 && maybe_ours(fd)) {
 		err = map_window(addr, len, prot, flags, fd, (uint64_t)off, &p);
 		errno = saved;
 		if (err == 0)

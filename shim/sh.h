@@ -459,6 +459,7 @@ void sh_session_lose(struct sh_session *s, const char *why);	/* serve */
 
 /* ---- attach.c: is a descriptor a file of ours? A test replaces it. ---- */
 int sh_attach(int fd, struct pinfs_attach *at);		/* 0, -ENOTTY, -errno */
+bool sh_attach_maybe(int fd);				/* false: surely not; one system call */
 
 /* ---- file.c ---- */
 /* Program: the attached file behind @fd with a reference, or -errno (-ENOTTY: not ours). */

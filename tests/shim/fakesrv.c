@@ -87,6 +87,7 @@ static struct {
 /* ---- instead of the ioctl ---- */
 
 int sh_attach(int fd, struct pinfs_attach *at);
+bool sh_attach_maybe(int fd);
 
 static struct ffile *find(uint64_t ino)
 {
@@ -94,6 +95,13 @@ static struct ffile *find(uint64_t ino)
 		if (fk.file[i].ino == ino)
 			return &fk.file[i];
 	return NULL;
+}
+
+bool sh_attach_maybe(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && find(st.st_ino) != NULL;
 }
 
 int sh_attach(int fd, struct pinfs_attach *at)
