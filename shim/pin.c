@@ -211,6 +211,27 @@ static void sg_page(struct sh_sgs *l, uint64_t pg, uint64_t page_foff, uint64_t 
 	sh_sg_add(l, pg + (a - page_foff), a, b - a);
 }
 
+/* Are they all here? To the list, if one is wanted. One look, if the whole chunk is. */
+static bool all_pages(const struct sh_slot *sl, uint32_t first, uint32_t n, uint64_t foff, const struct sh_ask *a)
+{
+	uint64_t all = atomic_load_explicit(&sl->sl_all, memory_order_relaxed), pg;
+
+	if (all != SH_ALL_NOT && a->sgs == NULL)
+		return true;
+	if (sh_pg_here(all)) {
+		sh_sg_add(a->sgs, all + foff % PF_CHUNK_SIZE, foff, a->len);
+		return true;
+	}
+	for (uint32_t i = first; i < first + n; i++) {
+		pg = atomic_load_explicit(&sl->sl_page[i], memory_order_relaxed);
+		if (!sh_pg_here(pg))
+			return false;
+		if (a->sgs != NULL)
+			sg_page(a->sgs, pg, pf_round_down(foff, SH_PAGE) + (i - first) * SH_PAGE, foff, a->len);
+	}
+	return true;
+}
+
 bool sh_pin_fast(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **out)
 {
 	const struct sh_pcache *c = &t->pc[(a->addr >> PF_CHUNK_SHIFT) % SH_PCACHE];
@@ -230,14 +251,8 @@ bool sh_pin_fast(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **ou
 		return false;		/* frozen, or the blocks have changed */
 	first = (uint32_t)(foff / SH_PAGE % SH_CHUNK_PAGES);
 	n = (uint32_t)((foff + a->len - 1) / SH_PAGE % SH_CHUNK_PAGES) - first + 1;
-	for (uint32_t i = first; i < first + n; i++) {
-		uint64_t pg = atomic_load_explicit(&sl->sl_page[i], memory_order_relaxed);
-
-		if (!sh_pg_here(pg))
-			return false;
-		if (a->sgs != NULL)
-			sg_page(a->sgs, pg, pf_round_down(foff, SH_PAGE) + (i - first) * SH_PAGE, foff, a->len);
-	}
+	if (!all_pages(sl, first, n, foff, a))
+		return false;
 	p = sh_pin_take(t, sl->sl_ses);
 	if (p == NULL)
 		return false;

@@ -12,18 +12,21 @@ struct sh_piece {
 
 #define SH_PIECES 3U			/* without memory of its own: up to 4 MiB anywhere */
 
-/* Pin i of a session owns ledger record i; pins beyond the records have none, which only hides them from pinfsctl. */
+/* Pin i of a session owns ledger record i; pins beyond the records have none, which only hides them from pinfsctl.
+ * Neighbours are different threads': they share no cache line. */
 struct pinfs_pin {
-	struct sh_session *ses;
+	_Alignas(64) struct sh_session *ses;
 	struct pf_l_rec *rec;
 	uint32_t epoch;			/* of the process that made it */
 	uint32_t live;
 	uint32_t flags;
 	uint32_t npiece;
 	uint64_t ino, foff, len, start_ns;	/* whole pages */
-	uint64_t room;			/* of piece[], when it is not own[] */
+	union {
+		uint64_t room;		/* live: of piece[], when it is not own[] */
+		struct pinfs_pin *next;	/* free list */
+	};
 	struct sh_piece *piece, own[SH_PIECES];
-	struct pinfs_pin *next;		/* free list */
 };
 
 /* Scatter list under construction. need counts what there is no room for as well. */

@@ -182,6 +182,10 @@ enum sh_slot_state { SH_FREE, SH_SETTING, SH_LIVE, SH_REMOVING, SH_DEAD };
 static inline bool sh_pg_here(uint64_t pg) { return pg >= SH_PAGE; }
 static inline bool sh_pg_bus(uint64_t pg) { return pg == SH_PG_EOF || pg == SH_PG_BAD; }
 
+/* Value of sl_all; or it is sl_page[0], and the others follow that one on the device. */
+#define SH_ALL_NOT UINT64_C(0)
+#define SH_ALL_SCATTERED UINT64_C(1)
+
 /*
  * Written by serve under sh.lock; read by the pin fast path under the sequence count alone. The array is never
  * unmapped and sl_page never freed while the process lives, so a reader that lost a race reads stale, not
@@ -193,6 +197,7 @@ struct sh_slot {
 	_Atomic uint32_t sl_watch;		/* tell the crew when the last pin is gone */
 	_Atomic uint32_t sl_queued;		/* on sh.kicks */
 	struct sh_slot *sl_kick;
+	_Atomic uint64_t sl_all;		/* are all pages here? SH_ALL_* */
 	_Atomic uint64_t *sl_page;		/* [512] */
 	struct pf_l_slot *sl_led;
 	struct sh_session *sl_ses;

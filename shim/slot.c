@@ -168,6 +168,21 @@ static unsigned int page_put(struct sh_slot *sl, uint64_t i, uint64_t pg)
 	return was == SH_PG_HOLE ? SH_FILLED : SH_CHANGED;
 }
 
+/* What the pin of a whole chunk asks, so that it need not look at 512 pages. */
+static void all_here(struct sh_slot *sl)
+{
+	uint64_t first = atomic_load_explicit(&sl->sl_page[0], memory_order_relaxed), all = first, pg;
+
+	for (unsigned int i = 0; i < SH_CHUNK_PAGES && all != SH_ALL_NOT; i++) {
+		pg = atomic_load_explicit(&sl->sl_page[i], memory_order_relaxed);
+		if (!sh_pg_here(pg))
+			all = SH_ALL_NOT;
+		else if (pg != first + i * SH_PAGE)
+			all = SH_ALL_SCATTERED;
+	}
+	atomic_store_explicit(&sl->sl_all, all, memory_order_relaxed);
+}
+
 /* The daemon's answer: verified, since it indexes arrays and becomes mmap() offsets. Returns what became of
  * pages that were known before: SH_FILLED, SH_CHANGED. */
 unsigned int sh_slot_fill(struct sh_slot *sl, const struct pf_p_map_out *mo, const struct pf_p_extent *ext)
@@ -205,6 +220,7 @@ unsigned int sh_slot_fill(struct sh_slot *sl, const struct pf_p_map_out *mo, con
 	}
 	for (; at < SH_CHUNK_PAGES; at++)
 		changed |= page_put(sl, at, at < npage ? SH_PG_HOLE : SH_PG_EOF);
+	all_here(sl);
 	sl->sl_size = mo->mo_size;
 	atomic_store(&sl->sl_word, mo->mo_word & ~PF_SLOT_FROZEN);
 	change_end(sl);
@@ -221,6 +237,7 @@ void sh_slot_forget(struct sh_slot *sl, uint64_t foff, uint64_t len)
 		return;
 	sl->sl_stored = false;
 	change_begin(sl);
+	atomic_store_explicit(&sl->sl_all, SH_ALL_NOT, memory_order_relaxed);
 	for (uint64_t i = a / SH_PAGE; i < PF_DIV_UP(b, SH_PAGE); i++)
 		atomic_store_explicit(&sl->sl_page[i], SH_PG_UNKNOWN, memory_order_relaxed);
 	change_end(sl);

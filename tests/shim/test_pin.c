@@ -201,6 +201,47 @@ static void scatter(void)
 	finish(fd, p, 8 * MIB);
 }
 
+/* The pin of a whole chunk looks at one word, which has to change whenever one page does. */
+static void whole_chunks(void)
+{
+	static struct pinfs_sg sg[600];
+	struct pinfs_pin *a;
+	size_t n;
+	char *p;
+	int fd = start(16, 6 * MIB, 2 * MIB, &p);
+
+	fake_fill(fd, 2 * MIB, 2 * MIB, true);
+	fake_fill(fd, 4 * MIB, 2 * MIB - PAGE, false);
+	for (int round = 0; round < 2; round++) {	/* by the slow path, then by the fast one */
+		n = 600;
+		PT_EQ(pinfs_pin_sg(p + 5, 2 * MIB - 5, PINFS_PIN_WRITE, sg, &n, &a), 0);
+		PT_EQ(n, 1);
+		PT_EQ(sg[0].sg_doff, fake_doff(fd, 0) + 5);
+		PT_EQ(sg[0].sg_len, 2 * MIB - 5);
+		PT_EQ(sg[0].sg_foff, 5);
+		PT_EQ(pinfs_unpin(a), 0);
+		n = 600;
+		PT_EQ(pinfs_pin_sg(p + 3 * PAGE + 7, PAGE, PINFS_PIN_WRITE, sg, &n, &a), 0);
+		PT_EQ(n, 1);
+		PT_EQ(sg[0].sg_doff, fake_doff(fd, 3 * PAGE) + 7);
+		PT_EQ(sg[0].sg_len, PAGE);
+		PT_EQ(pinfs_unpin(a), 0);
+		n = 600;
+		PT_EQ(pinfs_pin_sg(p + 2 * MIB, 2 * MIB, PINFS_PIN_WRITE, sg, &n, &a), 0);
+		PT_EQ(n, 512);
+		for (size_t i = 0; i < n; i++)
+			PT_EQ(sg[i].sg_doff, fake_doff(fd, 2 * MIB + i * PAGE));
+		PT_EQ(pinfs_unpin(a), 0);
+		PT_EQ(pinfs_pin(p + 4 * MIB, 2 * MIB, 0, &a), -EFAULT);		/* its last page is a hole */
+		PT_EQ(pinfs_pin(p, 2 * MIB, 0, &a), 0);
+		PT_EQ(pinfs_unpin(a), 0);
+	}
+	PT_EQ(fake_punch(fd, 0, PAGE, 30000), 0);
+	PT_EQ(pinfs_pin(p, 2 * MIB, 0, &a), -EFAULT);
+	PT_EQ(pins(), 0);
+	finish(fd, p, 6 * MIB);
+}
+
 struct unpin_later { struct pinfs_pin *pin; unsigned int ms; };
 
 static void *unpin_later(void *arg)
@@ -545,6 +586,7 @@ int main(int argc, char **argv)
 		{ "counts", counts, 0 },
 		{ "bad arguments", bad_arguments, 0 },
 		{ "scatter lists and the device", scatter, 0 },
+		{ "whole chunks", whole_chunks, 0 },
 		{ "a cut waits", cut_waits, 0 },
 		{ "pins during a cut", during_a_cut, 0 },
 		{ "a pin outlives its mapping", outlives, 0 },
