@@ -23,9 +23,9 @@
  * leaves the queue earlier.
  *
  * ALL PINNED. Nothing can be taken back, and whoever holds the pins may be waiting for this very fault. Most pins are
- * short, so the wants stay for REFUSE_NS after the last pin of a whole slot that ended, looked at with every unpin; then
- * they fail: a fault with SIGBUS, a pin with EBUSY. Where pins end, but new ones are always faster than we, that takes
- * HOPE_NS after the last want that got a slot.
+ * short, so the wants stay for REFUSE_NS after the last time that a slot lost its last pin, looked at with every unpin;
+ * then they fail: a fault with SIGBUS, a pin with EBUSY. Where pins end, but new ones are always faster than we, that
+ * takes HOPE_NS after the last want that got a slot.
  *
  * That is not time by the clock: a machine that stands still, or has no processor for the program, would end it before
  * those who hold the pins have run at all. From one look at the queue to the next no more than LOOK_NS have passed, and

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,6 +107,21 @@ static void child_setup(pid_t parent)
 		_exit(126);
 }
 
+/* An assertion that ends the case ends the child; one that does not shows in its status. Both say what it was. */
+static int run_child(int (*fn)(void *arg), void *arg)
+{
+	const unsigned int failed = CU_get_number_of_failures();
+	struct CU_Test *test = CU_get_current_test();
+	volatile int rc = 1;
+	jmp_buf fatal;
+
+	if (test != NULL)
+		test->pJumpBuf = &fatal;
+	if (setjmp(fatal) == 0)
+		rc = fn(arg);
+	return rc == 0 && CU_get_number_of_failures() != failed ? 1 : rc;
+}
+
 pid_t pt_fork(int (*fn)(void *arg), void *arg)
 {
 	pid_t parent = getpid(), pid;
@@ -115,7 +131,7 @@ pid_t pt_fork(int (*fn)(void *arg), void *arg)
 	if (pid == 0) {
 		child_setup(parent);
 		kids.n = 0;
-		_exit(fn(arg));
+		_exit(run_child(fn, arg));
 	}
 	if (pid > 0 && !own(pid))
 		pt_kill(pid);

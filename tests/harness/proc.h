@@ -14,8 +14,8 @@ static inline uint64_t pt_now_ms(void) { return pt_now_ns() / 1000000; }
 void pt_sleep_ms(unsigned int ms);
 
 /*
- * Fork: the child runs fn(arg) and exits with what it returns; it dies with its parent. A group is killed as
- * a whole. -1 and errno on failure.
+ * Fork: the child runs fn(arg) and exits with what it returns, or 1 if an assertion failed; it dies with its parent.
+ * A group is killed as a whole. -1 and errno on failure.
  */
 pid_t pt_fork(int (*fn)(void *arg), void *arg);
 

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -180,7 +181,8 @@ static bool find_places(void)
 	}
 	(void)snprintf(run.tmp, sizeof run.tmp, "%s/pinfs-test.XXXXXX",
 		       access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-	run.own_tmp = mkdtemp(run.tmp) != NULL;
+	/* Some tests run programs as another user. */
+	run.own_tmp = mkdtemp(run.tmp) != NULL && chmod(run.tmp, 0711) == 0;
 	return run.own_tmp;
 }
 

@@ -15,50 +15,25 @@
 #include <unistd.h>
 #include <linux/falloc.h>
 #include <pinfs/pin.h>
-#include "harness/fs.h"
 #include "harness/proc.h"
 #include "harness/run.h"
-#include "pin/actor.h"
 #include "pin/look.h"
+#include "pin/stage.h"
 
 #define K UINT64_C(1024)
-#define F_LEN (64 * K)
-#define SOON_MS 20000
 
 static struct pt_fs *fs;
-static char f[512], g[512], h[512];
+static char f[STAGE_PATH], g[STAGE_PATH], h[STAGE_PATH];
 
 static bool begin(const char *opts)
 {
-	struct actor *a;
-	char *const path[] = { f, g, h };
-
-	if (!pt_need_mount())
+	fs = stage("16M", opts);
+	if (fs == NULL)
 		return false;
-	fs = pt_fs_start("16M", opts);
-	a = actor_new();
-	for (unsigned int i = 0; i < PF_ARRAY_LEN(path); i++) {
-		(void)snprintf(path[i], sizeof f, "%s", pt_path(fs, "%c", (char)('f' + i)));
-		PT_EQ(actor_do(a, act_write(path[i], 0, F_LEN, 'o')), (long)F_LEN);
-	}
-	actor_end(a);
+	stage_file(fs, "f", f);
+	stage_file(fs, "g", g);
+	stage_file(fs, "h", h);
 	return true;
-}
-
-static struct actor *holder(const char *path)
-{
-	struct actor *a = actor_new();
-
-	PT_EQ(actor_map_file(a, 0, path, F_LEN), 0);
-	PT_EQ(actor_do(a, act_pin(0, 0, 0, 4096, PINFS_PIN_WRITE)), 0);
-	return a;
-}
-
-static uint64_t size_of(const char *path)
-{
-	struct stat st;
-
-	return stat(path, &st) == 0 ? (uint64_t)st.st_size : UINT64_MAX;
 }
 
 /* By each way to the daemon: with the kernel's inode lock, without it, and with a descriptor. */
@@ -68,11 +43,11 @@ static void itself(void)
 
 	if (!begin(NULL))
 		return;
-	a = holder(f);
+	a = stage_holder(f, 0, 4096);
 	PT_EQ(actor_do(a, act_truncate(f, 0)), -EDEADLK);
 	PT_EQ(actor_do(a, act_open_trunc(f)), -EDEADLK);
 	PT_EQ(actor_do(a, act_fallocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096)), -EDEADLK);
-	PT_EQ(size_of(f), F_LEN);
+	PT_EQ(stage_size(f), F_LEN);
 	PT_EQ(actor_do(a, act_load(0, 0)), 'o');
 	PT_EQ(actor_do(a, act_truncate(f, 4096)), 0);		/* not in its own way */
 	PT_EQ(actor_do(a, act_unpin(0)), 0);
@@ -88,7 +63,7 @@ static void itself_as_linux(void)
 
 	if (!begin("deadlock=wait"))
 		return;
-	a = holder(f);
+	a = stage_holder(f, 0, 4096);
 	actor_send(a, act_truncate(f, 0));
 	CU_ASSERT(look_until(fs, 1, 1, NULL));
 	PT_EQ(actor_result(a, 1000), -EINPROGRESS);		/* ten times as long as the first look takes */
@@ -105,7 +80,7 @@ static void circle(unsigned int n)
 	unsigned int i;
 
 	for (i = 0; i < n; i++)
-		a[i] = holder(path[i]);
+		a[i] = stage_holder(path[i], 0, 4096);
 	for (i = 0; i + 1 < n; i++) {
 		actor_send(a[i], act_truncate(path[i + 1], 0));
 		CU_ASSERT(look_until(fs, i + 1, i + 1, NULL));
@@ -147,7 +122,7 @@ static void in_the_kernel(void)
 
 	if (!begin(NULL))
 		return;
-	a = holder(f);
+	a = stage_holder(f, 0, 4096);
 	c = actor_new();
 	actor_send(c, act_truncate(f, 0));
 	CU_ASSERT(look_until(fs, 1, 1, NULL));
@@ -205,14 +180,14 @@ static void not_a_deadlock(void)
 	if (!begin(NULL))
 		return;
 	PT_EQ(pt_wait(pt_fork(two_threads, NULL), 2 * SOON_MS), 0);
-	PT_EQ(size_of(f), 0);
+	PT_EQ(stage_size(f), 0);
 	pt_fs_end(fs);
 }
 
 /* A stream of pins that overlap: each new one is there before the last is gone. Do they get in before a truncate? */
 static void stream(bool fair)
 {
-	struct actor *a = holder(f), *b = actor_new(), *c = actor_new();
+	struct actor *a = stage_holder(f, 0, 4096), *b = actor_new(), *c = actor_new();
 	unsigned int got = 0;
 	long rc;
 

@@ -20,33 +20,24 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 #include <pinfs/pin.h>
-#include "harness/fs.h"
 #include "harness/proc.h"
 #include "harness/run.h"
-#include "pin/actor.h"
 #include "pin/look.h"
 #include "pin/raw.h"
+#include "pin/stage.h"
 #include "pin/victim.h"
 
-#define F_LEN (UINT64_C(64) << 10)
-#define F_BLOCKS ((int64_t)(F_LEN / 4096))
-#define SOON_MS 30000
 
 static struct pt_fs *fs;
-static char f[512], victim[512];
+static char f[STAGE_PATH], victim[STAGE_PATH];
 
 static bool begin(const char *opts)
 {
-	struct actor *a;
-
-	if (!pt_need_mount())
+	fs = stage("16M", opts);
+	if (fs == NULL)
 		return false;
-	fs = pt_fs_start("16M", opts);
-	(void)snprintf(f, sizeof f, "%s", pt_path(fs, "f"));
+	stage_file(fs, "f", f);
 	(void)snprintf(victim, sizeof victim, "%s", pt_path(fs, "victim"));
-	a = actor_new();
-	PT_EQ(actor_do(a, act_write(f, 0, F_LEN, 'o')), (long)F_LEN);
-	actor_end(a);
 	return true;
 }
 

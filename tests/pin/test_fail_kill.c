@@ -25,20 +25,17 @@
 #include <linux/fuse.h>
 #include <pinfs/pin.h>
 #include <pinfs/version.h>
-#include "harness/fs.h"
 #include "harness/proc.h"
 #include "harness/run.h"
-#include "pin/actor.h"
 #include "pin/look.h"
 #include "pin/raw.h"
+#include "pin/stage.h"
 
 #define FILES 3U
-#define F_LEN (UINT64_C(64) << 10)
 #define BIG (UINT64_C(5) << 20)
-#define SOON_MS 30000
 
 static struct pt_fs *fs;
-static char f[512], other[512];
+static char f[STAGE_PATH], other[STAGE_PATH];
 
 static uint64_t rnd(uint64_t *seed)
 {
@@ -58,17 +55,11 @@ static uint64_t seeded(uint64_t deflt)
 
 static bool begin(const char *opts)
 {
-	struct actor *a;
-
-	if (!pt_need_mount())
+	fs = stage("64M", opts);
+	if (fs == NULL)
 		return false;
-	fs = pt_fs_start("64M", opts);
-	(void)snprintf(f, sizeof f, "%s", pt_path(fs, "f"));
-	(void)snprintf(other, sizeof other, "%s", pt_path(fs, "other"));
-	a = actor_new();
-	PT_EQ(actor_do(a, act_write(f, 0, F_LEN, 'o')), (long)F_LEN);
-	PT_EQ(actor_do(a, act_write(other, 0, F_LEN, 'o')), (long)F_LEN);
-	actor_end(a);
+	stage_file(fs, "f", f);
+	stage_file(fs, "other", other);
 	return true;
 }
 

@@ -21,32 +21,23 @@
 #include <pinfs/pin.h>
 #include <pinfs/proto.h>
 #include <pinfs/version.h>
-#include "harness/fs.h"
 #include "harness/proc.h"
 #include "harness/run.h"
-#include "pin/actor.h"
 #include "pin/look.h"
 #include "pin/raw.h"
+#include "pin/stage.h"
 
-#define F_LEN (UINT64_C(64) << 10)
-#define SOON_MS 10000
 
 static struct pt_fs *fs;
-static char f[512], other[512];
+static char f[STAGE_PATH], other[STAGE_PATH];
 
 static bool begin(const char *opts)
 {
-	struct actor *a;
-
-	if (!pt_need_mount())
+	fs = stage("16M", opts);
+	if (fs == NULL)
 		return false;
-	fs = pt_fs_start("16M", opts);
-	(void)snprintf(f, sizeof f, "%s", pt_path(fs, "f"));
-	(void)snprintf(other, sizeof other, "%s", pt_path(fs, "other"));
-	a = actor_new();
-	PT_EQ(actor_do(a, act_write(f, 0, F_LEN, 'o')), (long)F_LEN);
-	PT_EQ(actor_do(a, act_write(other, 0, F_LEN, 'o')), (long)F_LEN);
-	actor_end(a);
+	stage_file(fs, "f", f);
+	stage_file(fs, "other", other);
 	return true;
 }
 

@@ -15,25 +15,20 @@
 #include <linux/falloc.h>
 #include <pinfs/ioctl.h>
 #include <pinfs/pin.h>
-#include "harness/fs.h"
 #include "harness/proc.h"
 #include "harness/run.h"
-#include "pin/actor.h"
 #include "pin/look.h"
+#include "pin/stage.h"
 #include "pin/victim.h"
 
 #define K UINT64_C(1024)
-#define F_LEN (64 * K)
-#define SOON_MS 10000
 
 static struct pt_fs *fs;
 
 static bool begin(const char *opts)
 {
-	if (!pt_need_mount())
-		return false;
-	fs = pt_fs_start("16M", opts);
-	return true;
+	fs = stage("16M", opts);
+	return fs != NULL;
 }
 
 static const char *top(void)
@@ -41,30 +36,9 @@ static const char *top(void)
 	return pt_path(fs, "%s", ".");
 }
 
-/* The path of a new file of 16 pages 'o'. */
-static const char *make(const char *name)
-{
-	const char *path = pt_path(fs, "%s", name);
-	struct actor *a = actor_new();
-
-	PT_EQ(actor_do(a, act_write(path, 0, F_LEN, 'o')), (long)F_LEN);
-	actor_end(a);
-	return path;
-}
-
 static void policy(const char *path, const char *value)
 {
 	PT_SYS(setxattr(path, "user.pinfs.on_busy", value, strlen(value), 0));
-}
-
-/* An actor with a write pin of the file's first page. */
-static struct actor *holder(const char *path)
-{
-	struct actor *a = actor_new();
-
-	PT_EQ(actor_map_file(a, 0, path, F_LEN), 0);
-	PT_EQ(actor_do(a, act_pin(0, 0, 0, 4096, PINFS_PIN_WRITE)), 0);
-	return a;
 }
 
 /* Exit status of pinfsctl; @out gets its standard output and error. */
@@ -77,7 +51,7 @@ static int ctl(char *out, size_t room, const char *verb, const char *a, const ch
 
 static void by_directory(void)
 {
-	char free_dir[512], f[512], g[512], out[4096];
+	char free_dir[512], f[512], g[STAGE_PATH], out[4096];
 	struct actor *hf, *hg, *c;
 
 	if (!begin("on_busy=wait"))
@@ -85,10 +59,10 @@ static void by_directory(void)
 	(void)snprintf(free_dir, sizeof free_dir, "%s", pt_path(fs, "eb"));
 	PT_SYS_FATAL(mkdir(free_dir, 0755));
 	policy(free_dir, "ebusy");
-	(void)snprintf(f, sizeof f, "%s", make("eb/f"));
-	(void)snprintf(g, sizeof g, "%s", make("g"));
-	hf = holder(f);
-	hg = holder(g);
+	stage_file(fs, "eb/f", f);
+	stage_file(fs, "g", g);
+	hf = stage_holder(f, 0, 4096);
+	hg = stage_holder(g, 0, 4096);
 	c = actor_new();
 
 	PT_EQ(ctl(out, sizeof out, "would-block", f, NULL), 0);
@@ -120,7 +94,7 @@ static void by_directory(void)
 	PT_EQ(pt_fs_umount(fs), 0);
 	PT_EQ(pt_fs_fsck(fs), 0);
 	PT_EQ(pt_fs_mount(fs, "on_busy=wait"), 0);
-	hf = holder(f);						/* and across a mount */
+	hf = stage_holder(f, 0, 4096);						/* and across a mount */
 	c = actor_new();
 	PT_EQ(actor_do(c, act_truncate(f, 0)), -EBUSY);
 	actor_end(hf);
@@ -131,13 +105,13 @@ static void by_directory(void)
 static void by_mount(void)
 {
 	static const char *const nonsense[] = { "on_busy=never", "on_busy", "colour=red", "break=file,on_busy=wait" };
-	char f[512], out[4096];
+	char f[STAGE_PATH], out[4096];
 	struct actor *h, *c;
 
 	if (!begin("on_busy=wait"))
 		return;
-	(void)snprintf(f, sizeof f, "%s", make("f"));
-	h = holder(f);
+	stage_file(fs, "f", f);
+	h = stage_holder(f, 0, 4096);
 	c = actor_new();
 	actor_send(c, act_truncate(f, 0));
 	CU_ASSERT(look_until(fs, 1, 1, NULL));
@@ -147,8 +121,8 @@ static void by_mount(void)
 	PT_EQ(actor_do(h, act_unpin(0)), 0);
 	PT_EQ(actor_result(c, SOON_MS), 0);
 	actor_end(h);
-	(void)make("f");
-	h = holder(f);
+	stage_file(fs, "f", f);
+	h = stage_holder(f, 0, 4096);
 	PT_EQ(actor_do(c, act_truncate(f, 0)), -EBUSY);
 	for (size_t i = 0; i < PF_ARRAY_LEN(nonsense); i++) {
 		PT_EQ(ctl(out, sizeof out, "set", top(), nonsense[i]), 2);
@@ -177,11 +151,11 @@ static void by_open(void)
 	struct pinfs_fallocate fa = { .fa_mode = FALLOC_FL_COLLAPSE_RANGE, .fa_len = 4096 };
 	int fd, other, rd;
 	struct actor *h, *c;
-	char f[512];
+	char f[STAGE_PATH];
 
 	if (!begin("on_busy=wait"))
 		return;
-	(void)snprintf(f, sizeof f, "%s", make("f"));
+	stage_file(fs, "f", f);
 	fd = open(f, O_RDWR | O_CLOEXEC);
 	other = open(f, O_RDWR | O_CLOEXEC);
 	rd = open(f, O_RDONLY | O_CLOEXEC);
@@ -189,7 +163,7 @@ static void by_open(void)
 	PT_FAILS(fd_policy(rd, "on_busy=ebusy"), EBADF);
 	PT_FAILS(fd_policy(fd, "on_busy=maybe"), EINVAL);
 	PT_FAILS(fd_policy(fd, "colour=red"), EINVAL);
-	h = holder(f);
+	h = stage_holder(f, 0, 4096);
 	PT_FAILS(ftruncate(fd, 0), EBUSY);
 	PT_FAILS(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096), EBUSY);
 	PT_FAILS(ioctl(fd, PINFS_IOC_FALLOCATE, &fa), EBUSY);
@@ -238,14 +212,14 @@ static int stranger(void *arg)
 /* The owner of a file chooses among what harms nobody else. What root may choose does the harm: that is the twin. */
 static void unsafe_is_for_root(void)
 {
-	char f[512], v[512], out[4096];
+	char f[512], v[STAGE_PATH], out[4096];
 	struct actor *h, *c;
 	uint64_t len;
 	int fd;
 
 	if (!begin("on_busy=wait,allow_other"))
 		return;
-	(void)snprintf(f, sizeof f, "%s", make("f"));
+	stage_file(fs, "f", f);
 	(void)snprintf(v, sizeof v, "%s", pt_path(fs, "victim"));
 	PT_SYS(chown(f, 65534, 65534));
 	fd = open(f, O_RDWR | O_CLOEXEC);
@@ -256,7 +230,7 @@ static void unsafe_is_for_root(void)
 	for (int unsafe = 0; unsafe < 2; unsafe++) {
 		if (unsafe)
 			policy(f, "unsafe");
-		h = holder(f);
+		h = stage_holder(f, 0, 4096);
 		c = actor_new();
 		PT_EQ(ctl(out, sizeof out, "would-block", f, NULL), 0);
 		CU_ASSERT((strstr(out, "CORRUPTS") != NULL) == unsafe);
@@ -274,7 +248,7 @@ static void unsafe_is_for_root(void)
 
 static int set_as_nobody(void *arg)
 {
-	char out[512];
+	char out[STAGE_PATH];
 
 	if (fchdir(*(int *)arg) != 0 || setgid(65534) != 0 || setuid(65534) != 0)
 		return 1;
@@ -299,14 +273,14 @@ static void set_is_for_the_owner(void)
 /* A poll ends without a kick. */
 static void poll(void)
 {
-	char f[512];
+	char f[STAGE_PATH];
 	struct actor *h, *c;
 	int64_t kicks;
 
 	if (!begin("on_busy=poll,poll_interval=5ms"))
 		return;
-	(void)snprintf(f, sizeof f, "%s", make("f"));
-	h = holder(f);
+	stage_file(fs, "f", f);
+	h = stage_holder(f, 0, 4096);
 	c = actor_new();
 	actor_send(c, act_truncate(f, 0));
 	CU_ASSERT(look_until(fs, 1, 1, NULL));

@@ -20,70 +20,25 @@
 #include <unistd.h>
 #include <linux/falloc.h>
 #include <pinfs/pin.h>
-#include "harness/fs.h"
 #include "harness/proc.h"
 #include "harness/run.h"
-#include "pin/actor.h"
 #include "pin/look.h"
+#include "pin/stage.h"
 #include "pin/victim.h"
 
 #define K UINT64_C(1024)
-#define F_LEN (64 * K)
-#define SOON_MS 10000
 
 static struct pt_fs *fs;
-static char f[512];
+static char f[STAGE_PATH];
 
 /* A mount with a file of 16 pages 'o'. */
 static bool begin(const char *opts)
 {
-	struct actor *a;
-
-	if (!pt_need_mount())
+	fs = stage("16M", opts);
+	if (fs == NULL)
 		return false;
-	fs = pt_fs_start("16M", opts);
-	(void)snprintf(f, sizeof f, "%s", pt_path(fs, "f"));
-	a = actor_new();
-	PT_EQ(actor_do(a, act_write(f, 0, F_LEN, 'o')), (long)F_LEN);
-	actor_end(a);
+	stage_file(fs, "f", f);
 	return true;
-}
-
-/* An actor that maps the file and holds a write pin of [off, + len). */
-static struct actor *holder(uint64_t off, uint64_t len)
-{
-	struct actor *a = actor_new();
-
-	PT_EQ(actor_map_file(a, 0, f, F_LEN), 0);
-	PT_EQ(actor_do(a, act_pin(0, 0, off, len, PINFS_PIN_WRITE)), 0);
-	return a;
-}
-
-static struct actor *sender(struct act what)
-{
-	struct actor *a = actor_new();
-
-	actor_send(a, what);
-	return a;
-}
-
-static uint64_t size_of(const char *path)
-{
-	struct stat st;
-
-	return stat(path, &st) == 0 ? (uint64_t)st.st_size : UINT64_MAX;
-}
-
-/* Still 16 pages 'o'? */
-static bool untouched(void)
-{
-	static char got[F_LEN + 1], want[F_LEN];
-	int fd = open(f, O_RDONLY | O_CLOEXEC);
-	ssize_t n = pread(fd, got, sizeof got, 0);
-
-	(void)close(fd);
-	memset(want, 'o', sizeof want);
-	return n == (ssize_t)F_LEN && memcmp(got, want, F_LEN) == 0;
 }
 
 static void two_pinners(void)
@@ -94,9 +49,9 @@ static void two_pinners(void)
 
 	if (!begin(NULL))
 		return;
-	h1 = holder(0, 4096);
-	h2 = holder(60 * K, 4096);
-	c = sender(act_truncate(f, 0));
+	h1 = stage_holder(f, 0, 4096);
+	h2 = stage_holder(f, 60 * K, 4096);
+	c = stage_sender(act_truncate(f, 0));
 	CU_ASSERT(look_until(fs, 1, 1, &l));
 	PT_EQ(l.wait[0].nholder, 2);
 	PT_EQ(actor_do(h1, act_unpin(0)), 0);
@@ -106,10 +61,10 @@ static void two_pinners(void)
 	} while (l.wait[0].nholder != 1 && pt_now_ms() < end);
 	PT_EQ(l.wait[0].nholder, 1);
 	PT_EQ(l.wait[0].holder, actor_pid(h2));
-	CU_ASSERT(untouched());
+	CU_ASSERT(stage_untouched(f));
 	PT_EQ(actor_do(h2, act_unpin(0)), 0);
 	PT_EQ(actor_result(c, SOON_MS), 0);
-	PT_EQ(size_of(f), 0);
+	PT_EQ(stage_size(f), 0);
 	/* Since Linux 5.16 the last unpin, at least, was heard of without a message. */
 	if (syscall(SYS_futex_waitv, NULL, 0, 0, NULL, CLOCK_MONOTONIC) != 0 && errno == EINVAL)
 		CU_ASSERT(look_status(fs, "counters.kicks_futex") >= 1);
@@ -126,10 +81,10 @@ static void pins_add_up(void)
 
 	if (!begin(NULL))
 		return;
-	h1 = holder(0, 4096);
+	h1 = stage_holder(f, 0, 4096);
 	PT_EQ(actor_do(h1, act_pin(1, 0, 0, 4096, 0)), 0);
-	h2 = holder(0, 4096);
-	c = sender(act_fallocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096));
+	h2 = stage_holder(f, 0, 4096);
+	c = stage_sender(act_fallocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096));
 	CU_ASSERT(look_until(fs, 1, 1, NULL));
 	PT_EQ(actor_do(h1, act_unpin(0)), 0);
 	PT_EQ(actor_do(h2, act_unpin(0)), 0);
@@ -150,17 +105,17 @@ static void fifo(struct act first, struct act second, uint64_t want_size)
 	struct actor *h, *c1, *c2;
 	struct look l;
 
-	h = holder(0, 4096);
-	c1 = sender(first);
+	h = stage_holder(f, 0, 4096);
+	c1 = stage_sender(first);
 	CU_ASSERT(look_until(fs, 1, 1, NULL));
-	c2 = sender(second);
+	c2 = stage_sender(second);
 	CU_ASSERT(look_until(fs, 2, 1, &l));
 	for (size_t i = 0; i < 2; i++)
 		CU_ASSERT_STRING_EQUAL(l.wait[i].state, l.wait[i].pid == actor_pid(c1) ? "pins" : "queued");
 	PT_EQ(actor_do(h, act_unpin(0)), 0);
 	PT_EQ(actor_result(c1, SOON_MS), 0);
 	PT_EQ(actor_result(c2, SOON_MS), 0);
-	PT_EQ(size_of(f), want_size);
+	PT_EQ(stage_size(f), want_size);
 	actor_end(h);
 	actor_end(c1);
 	actor_end(c2);
@@ -183,18 +138,18 @@ static void first_waiter_leaves(void)
 
 	if (!begin(NULL))
 		return;
-	h = holder(0, 4096);
-	c1 = sender(act_truncate(f, 0));
+	h = stage_holder(f, 0, 4096);
+	c1 = stage_sender(act_truncate(f, 0));
 	CU_ASSERT(look_until(fs, 1, 1, NULL));
-	c2 = sender(act_open_trunc(f));
+	c2 = stage_sender(act_open_trunc(f));
 	CU_ASSERT(look_until(fs, 2, 1, NULL));
 	PT_EQ(kill(actor_pid(c1), SIGUSR1), 0);
 	PT_EQ(actor_result(c1, SOON_MS), -EINTR);
 	CU_ASSERT(look_until(fs, 1, 1, NULL));		/* moved up: it now waits for the pin */
-	CU_ASSERT(untouched());
+	CU_ASSERT(stage_untouched(f));
 	PT_EQ(actor_do(h, act_unpin(0)), 0);
 	PT_EQ(actor_result(c2, SOON_MS), 0);
-	PT_EQ(size_of(f), 0);
+	PT_EQ(stage_size(f), 0);
 	actor_end(h);
 	actor_end(c1);
 	actor_end(c2);
@@ -204,7 +159,7 @@ static void first_waiter_leaves(void)
 /* A signal ends the wait, the file is as it was, and the next try starts from the beginning. */
 static void interrupted(struct act what)
 {
-	struct actor *h = holder(0, 4096), *c = sender(what);
+	struct actor *h = stage_holder(f, 0, 4096), *c = stage_sender(what);
 	uint64_t t0;
 
 	CU_ASSERT(look_until(fs, 1, 1, NULL));
@@ -213,7 +168,7 @@ static void interrupted(struct act what)
 	PT_EQ(actor_result(c, SOON_MS), -EINTR);
 	CU_ASSERT(pt_now_ms() - t0 < 5000);	/* the pin is still there */
 	CU_ASSERT(look_until(fs, 0, 0, NULL));
-	CU_ASSERT(untouched());
+	CU_ASSERT(stage_untouched(f));
 	actor_send(c, what);
 	CU_ASSERT(look_until(fs, 1, 1, NULL));
 	/* And SIGKILL, which FUSE daemons that ignore interrupts make wait. */
@@ -221,7 +176,7 @@ static void interrupted(struct act what)
 	actor_kill(c);
 	CU_ASSERT(pt_now_ms() - t0 < 5000);	/* the pin is still there */
 	CU_ASSERT(look_until(fs, 0, 0, NULL));
-	CU_ASSERT(untouched());
+	CU_ASSERT(stage_untouched(f));
 	actor_end(h);
 }
 
@@ -242,15 +197,15 @@ static void holder_killed(void)
 
 	if (!begin(NULL))
 		return;
-	h = holder(0, F_LEN);
-	c = sender(act_truncate(f, 0));
+	h = stage_holder(f, 0, F_LEN);
+	c = stage_sender(act_truncate(f, 0));
 	CU_ASSERT(look_until(fs, 1, 1, NULL));
 	actor_kill(h);
 	PT_EQ(actor_result(c, SOON_MS), 0);
-	PT_EQ(size_of(f), 0);
+	PT_EQ(stage_size(f), 0);
 	/* A holder that exits in order, without unpinning. */
 	PT_EQ(truncate(f, F_LEN), 0);
-	h = holder(0, F_LEN);
+	h = stage_holder(f, 0, F_LEN);
 	actor_send(c, act_truncate(f, 0));
 	CU_ASSERT(look_until(fs, 1, 1, NULL));
 	actor_end(h);
@@ -269,9 +224,9 @@ static void pin_without_mapping(void)
 	if (!begin(NULL))
 		return;
 	(void)snprintf(victim, sizeof victim, "%s", pt_path(fs, "victim"));
-	h = holder(0, F_LEN);
+	h = stage_holder(f, 0, F_LEN);
 	PT_EQ(actor_do(h, act_unmap(0)), 0);
-	c = sender(act_truncate(f, 0));
+	c = stage_sender(act_truncate(f, 0));
 	CU_ASSERT(look_until(fs, 1, 1, NULL));
 	len = victim_make(victim);
 	PT_EQ(actor_do(h, act_dma(0, 1)), (long)F_LEN);
@@ -295,7 +250,7 @@ static void unlinked(bool pinned)
 		return;
 	free0 = (uint64_t)look_status(fs, "space.free");
 	(void)snprintf(victim, sizeof victim, "%s", pt_path(fs, "victim"));
-	h = holder(0, F_LEN);
+	h = stage_holder(f, 0, F_LEN);
 	PT_EQ(actor_do(h, act_unmap(0)), 0);
 	if (!pinned)
 		PT_EQ(actor_do(h, act_forget(0)), 0);
@@ -328,10 +283,10 @@ static void new_pins(void)
 
 	if (!begin(NULL))
 		return;
-	h = holder(32 * K, 4096);
+	h = stage_holder(f, 32 * K, 4096);
 	other = actor_new();
 	PT_EQ(actor_map_file(other, 0, f, F_LEN), 0);
-	c = sender(act_truncate(f, 16 * K));
+	c = stage_sender(act_truncate(f, 16 * K));
 	CU_ASSERT(look_until(fs, 1, 1, NULL));
 	PT_EQ(actor_do(other, act_pin(0, 0, 32 * K, 4096, PINFS_PIN_NOWAIT)), -EAGAIN);
 	PT_EQ(actor_do(other, act_pin(1, 0, 0, 4096, PINFS_PIN_NOWAIT | PINFS_PIN_WRITE)), 0);	/* not cut */
@@ -344,7 +299,7 @@ static void new_pins(void)
 	PT_EQ(actor_do(h, act_unpin(1)), 0);
 	PT_EQ(actor_result(c, SOON_MS), 0);
 	PT_EQ(actor_result(other, SOON_MS), -EFAULT);	/* its pages are no longer the file's */
-	PT_EQ(size_of(f), 16 * K);
+	PT_EQ(stage_size(f), 16 * K);
 	actor_end(h);
 	actor_end(other);
 	actor_end(c);
@@ -358,10 +313,10 @@ static void new_pin_after_all(void)
 
 	if (!begin(NULL))
 		return;
-	h = holder(0, 4096);
+	h = stage_holder(f, 0, 4096);
 	other = actor_new();
 	PT_EQ(actor_map_file(other, 0, f, F_LEN), 0);
-	c = sender(act_truncate(f, 0));
+	c = stage_sender(act_truncate(f, 0));
 	CU_ASSERT(look_until(fs, 1, 1, NULL));
 	actor_send(other, act_pin(0, 0, 0, 4096, 0));
 	PT_EQ(actor_result(other, 100), -EINPROGRESS);
@@ -384,8 +339,8 @@ static void access_while_waiting(void)
 
 	if (!begin(NULL))
 		return;
-	h = holder(0, 4096);
-	c = sender(act_truncate(f, 4096));
+	h = stage_holder(f, 0, 4096);
+	c = stage_sender(act_truncate(f, 4096));
 	PT_EQ(actor_result(c, SOON_MS), 0);		/* misses the pin */
 	PT_EQ(actor_do(h, act_load(0, 8192)), -EFAULT);
 	PT_EQ(truncate(f, F_LEN), 0);
@@ -413,13 +368,13 @@ static void busy_timeout(void)
 
 	if (!begin("on_busy=wait,busy_timeout=300ms"))
 		return;
-	h = holder(0, 4096);
+	h = stage_holder(f, 0, 4096);
 	c = actor_new();
 	t0 = pt_now_ms();
 	PT_EQ(actor_do(c, act_truncate(f, 0)), -EBUSY);
 	CU_ASSERT(pt_now_ms() - t0 >= 300);
 	CU_ASSERT(pt_now_ms() - t0 < 5000);
-	CU_ASSERT(untouched());
+	CU_ASSERT(stage_untouched(f));
 	PT_EQ(look_status(fs, "counters.timeouts"), 1);
 	PT_EQ(actor_do(h, act_unpin(0)), 0);
 	PT_EQ(actor_do(c, act_truncate(f, 0)), 0);
@@ -436,10 +391,10 @@ static void umount_pinned(void)
 
 	if (!begin(NULL))
 		return;
-	h = holder(0, 4096);
+	h = stage_holder(f, 0, 4096);
 	PT_EQ(actor_do(h, act_unmap(0)), 0);
 	PT_FAILS(pt_umount2(fs->mnt, 0), EBUSY);
-	c = sender(act_truncate(f, 0));
+	c = stage_sender(act_truncate(f, 0));
 	CU_ASSERT(look_until(fs, 1, 1, NULL));
 	PT_FAILS(pt_umount2(fs->mnt, 0), EBUSY);
 	PT_SYS(pt_umount2(fs->mnt, MNT_DETACH));
@@ -485,7 +440,7 @@ static void device_outlives_submitter(void)
 	PT_EQ(l.pin[0].pid, device);
 	CU_ASSERT_STRING_EQUAL(l.pin[0].label, "dma 1");
 	pt_kill(submitter);
-	c = sender(act_truncate(f, 0));
+	c = stage_sender(act_truncate(f, 0));
 	CU_ASSERT(look_until(fs, 1, 1, &l));
 	PT_EQ(l.wait[0].holder, device);
 	PT_EQ(pt_run(out, sizeof out, 10000, (const char *[]){ dmaemu, "cancel", "--socket", sock, "1", NULL }), 0);
@@ -557,7 +512,7 @@ static uint64_t daemon_cpu_ns(void)
 /* Rounds of work on files that nobody waits for; what one costs the daemon, in CPU time. */
 static uint64_t use_others(unsigned int ms, unsigned int *rounds)
 {
-	static char buf[4096], path[512];
+	static char buf[4096], path[STAGE_PATH];
 	uint64_t end = pt_now_ms() + ms, cpu = daemon_cpu_ns();
 	unsigned int n = 0;
 	struct stat st;
@@ -617,7 +572,7 @@ static void thousand_waiters(void)
 	PT_EQ(actor_do(h, act_many(ACT_MANY_UNPIN, "", 0, 0)), 0);
 	PT_EQ(actor_result(c, 20000), 0);
 	for (int i = 0; i < MANY; i++)
-		left += size_of(pt_path(fs, "many%d", i)) != 0;
+		left += stage_size(pt_path(fs, "many%d", i)) != 0;
 	PT_EQ(left, 0);
 	PT_SYS(sched_setaffinity(0, sizeof before, &before));
 	actor_end(h);

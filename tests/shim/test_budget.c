@@ -375,7 +375,7 @@ static void until_patience(uint64_t ns)
 	CU_ASSERT(patience(0) >= ns);
 }
 
-/* Pins of the two slots end, and before either slot is seen free there is a new one: one second does not matter then. */
+/* Pins of the two slots end, and before either slot is seen free there is a new one: a second does not matter then. */
 static void pins_change_hands(void)
 {
 	struct pinfs_pin *p[2], *next;
