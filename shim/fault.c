@@ -11,6 +11,7 @@
  * A want that an answer did not satisfy because somebody else's page was asked for is simply served again.
  */
 #include "trace.h"
+#include "async.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -133,8 +134,10 @@ void sh_fault_forget(void)
 
 int sh_serve_timeout_ms(void)
 {
-	int ms = sh_budget_timeout_ms();
+	int ms = sh_budget_timeout_ms(), look = sh_flights_timeout_ms();
 
+	if (look >= 0 && (ms < 0 || ms > look))
+		ms = look;
 	return poisons && (ms < 0 || ms > POISON_LOOK_MS) ? POISON_LOOK_MS : ms;
 }
 
@@ -145,6 +148,7 @@ void sh_serve_timer(void)
 	sh_sigs old;
 
 	sh_budget_timer();
+	sh_flights_timer();
 	if (poisons == NULL)
 		return;
 	sh_lock(&old);
@@ -569,6 +573,7 @@ void sh_serve_inval(struct sh_session *s, const struct pf_p_inval *in)
 	}
 	sh_unlock(&old);
 	SH_PROBE_UNMAP(s, in, since);
+	sh_flights_poke();
 	if (in->in_id != 0)
 		(void)sh_send(s, NULL, PF_P_INVAL_ACK, &ack, sizeof ack);
 }

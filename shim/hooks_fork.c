@@ -16,7 +16,7 @@
  *
  * vfork(), posix_spawn() and clone(CLONE_VM) children run in the parent's memory and need nothing.
  */
-#include "sh.h"
+#include "async.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -204,6 +204,7 @@ static struct sh_vma *renew(bool torn)
 	sh_mem_reinit(torn);
 	sh_engine_forget();
 	sh_fault_forget();
+	sh_async_forget();
 	list = torn ? NULL : take_table();
 	sh.vmas = NULL;
 	atomic_store(&sh.nvma, 0);

@@ -4,6 +4,7 @@
  * range that holds windows and foreign memory is served in one piece under sh.lock.
  */
 #include "hooks.h"
+#include "site.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -329,8 +330,10 @@ PF_EXPORT SH_EARLY void *mmap(void *addr, size_t len, int prot, int flags, int f
 	    fd >= 0 && len != 0 && off >= 0 && (uint64_t)off % SH_PAGE == 0 && maybe_ours(fd)) {
 		err = map_window(addr, len, prot, flags, fd, (uint64_t)off, &p);
 		errno = saved;
-		if (err == 0)
+		if (err == 0) {
+			sh_site_look();
 			return p;
+		}
 		if (err != -ENOTTY) {
 			errno = -err;
 			return MAP_FAILED;

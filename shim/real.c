@@ -37,6 +37,21 @@ void sh_real_init(void)
 	load(&sh_real.nthreads, "__nptl_nthreads");
 }
 
+#if defined(__x86_64__)
+SH_EARLY long sh_syscall(long nr, long a, long b, long c, long d, long e, long f)
+{
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
+	long r;
+
+	__asm__ volatile("syscall"
+			 : "=a"(r)
+			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+			 : "rcx", "r11", "memory");
+	return r;
+}
+#else
 SH_EARLY long sh_syscall(long nr, long a, long b, long c, long d, long e, long f)
 {
 	int saved = errno;
@@ -48,6 +63,7 @@ SH_EARLY long sh_syscall(long nr, long a, long b, long c, long d, long e, long f
 	}
 	return r;
 }
+#endif
 
 SH_EARLY void *sh_mmap(void *addr, size_t len, int prot, int flags, int fd, uint64_t off)
 {

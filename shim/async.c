@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* async.c - requests in flight: see async.h. Owns the list of places and flights_lock. */
+#include "async.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <string.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#define LOOK_MS 1
+#ifndef FUSE_SUPER_MAGIC
+#define FUSE_SUPER_MAGIC 0x65735546
+#endif
+
+static pthread_mutex_t flights_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct sh_place *places;
+static struct sh_flight *over;		/* have ended; given up after the lock */
+static uint64_t seq;			/* of the last flight with a hold */
+static _Atomic uint64_t nheld;
+static atomic_bool poked;		/* serve looks */
+static atomic_bool breaking;		/* a slot may be frozen */
+static uint64_t until_seq;		/* ... at the flights up to this one, at least */
+
+/* ---- flights ---- */
+
+void sh_flights_lock(sh_sigs *old)
+{
+	sigset_t all;
+
+	if (!sh_is_crew) {
+		memset(&all, 0xff, sizeof all);
+		(void)sh_sys(SYS_rt_sigprocmask, SIG_BLOCK, &all, old, (size_t)8);
+	}
+	pthread_mutex_lock(&flights_lock);
+}
+
+static void give_up(struct sh_flight *f)
+{
+	struct sh_flight *with;
+
+	for (; f != NULL; f = with) {
+		with = f->with;
+		sh_hold_drop(f->hold);
+		sh_free(f, sizeof *f);
+	}
+}
+
+void sh_flights_unlock(const sh_sigs *old)
+{
+	struct sh_flight *f = over, *next;
+
+	over = NULL;
+	pthread_mutex_unlock(&flights_lock);
+	for (; f != NULL; f = next) {
+		next = f->next;
+		give_up(f);
+	}
+	if (!sh_is_crew)
+		sh_sigs_restore(old);
+}
+
+void sh_place_add(struct sh_place *p)
+{
+	p->next = places;
+	places = p;
+}
+
+static struct sh_flight **bucket(struct sh_place *p, uint64_t key)
+{
+	return &p->hash[(key * UINT64_C(0x9e3779b97f4a7c15)) >> 56];
+}
+
+static bool holds(const struct sh_flight *f)
+{
+	while (f != NULL && f->hold == NULL)
+		f = f->with;
+	return f != NULL;
+}
+
+static void land(struct sh_place *p, struct sh_flight *f)
+{
+	if (holds(f))
+		atomic_fetch_sub(&nheld, 1);
+	p->flights--;
+	f->next = over;
+	over = f;
+}
+
+void sh_flights_end_all(struct sh_place *p)
+{
+	struct sh_flight *f;
+
+	for (unsigned int i = 0; i < SH_FLIGHT_HASH; i++) {
+		while ((f = p->hash[i]) != NULL) {
+			p->hash[i] = f->next;
+			land(p, f);
+		}
+	}
+}
+
+void sh_place_del(struct sh_place *p)
+{
+	struct sh_place **at = &places;
+
+	while (*at != NULL && *at != p)
+		at = &(*at)->next;
+	if (*at != NULL)
+		*at = p->next;
+}
+
+static int look_now(void *arg)
+{
+	(void)arg;
+	sh_serve_bell();
+	return 0;
+}
+
+void sh_flight_begin(struct sh_place *p, struct sh_flight *f)
+{
+	struct sh_flight **b = bucket(p, f->key);
+
+	f->ended = false;
+	f->seq = seq;
+	if (holds(f)) {
+		f->seq = ++seq;
+		atomic_fetch_add(&nheld, 1);
+		if (atomic_load(&breaking) && !atomic_exchange(&poked, true))
+			(void)sh_crew_post(look_now, NULL);
+	}
+	p->flights++;
+	f->next = *b;
+	*b = f;
+}
+
+void sh_flight_none(struct sh_place *p, struct sh_flight *f)
+{
+	struct sh_flight **at = bucket(p, f->key);
+
+	while (*at != NULL && *at != f)
+		at = &(*at)->next;
+	if (*at == NULL)
+		return;
+	*at = f->next;
+	land(p, f);
+}
+
+void sh_flight_end(struct sh_place *p, uint64_t key)
+{
+	struct sh_flight **at = bucket(p, key), *f, *one = NULL;
+	bool more = false;
+
+	for (f = *at; f != NULL; f = f->next) {
+		if (f->key != key || f->ended)
+			continue;
+		more = one != NULL;
+		if (more)
+			break;
+		one = f;
+	}
+	if (one != NULL)
+		one->ended = true;
+	if (more || one == NULL)
+		return;
+	while ((f = *at) != NULL) {
+		if (f->key == key) {
+			*at = f->next;
+			land(p, f);
+		} else {
+			at = &f->next;
+		}
+	}
+}
+
+/* ---- serve ---- */
+
+void sh_flights_poke(void)
+{
+	atomic_store(&breaking, true);
+	if (atomic_load(&nheld) != 0)
+		atomic_store(&poked, true);
+}
+
+int sh_flights_timeout_ms(void)
+{
+	return atomic_load(&poked) ? LOOK_MS : -1;
+}
+
+static bool older(const struct sh_place *p, uint64_t limit)
+{
+	for (unsigned int i = 0; p->flights > 0 && i < SH_FLIGHT_HASH; i++) {
+		for (const struct sh_flight *f = p->hash[i]; f != NULL; f = f->next) {
+			if (f->seq <= limit && holds(f))
+				return true;
+		}
+	}
+	return false;
+}
+
+/* A break that has been told to wait for pins keeps the slot frozen. */
+static bool frozen(void)
+{
+	for (struct sh_session *s = sh.sessions; s != NULL; s = s->next) {
+		for (uint32_t i = 0; i < s->nslot && !atomic_load(&s->lost); i++) {
+			struct pf_l_slot *l = &s->lslots[i];
+
+			if ((atomic_load_explicit(&l->ls_word, memory_order_relaxed) & PF_SLOT_FROZEN) &&
+			    (atomic_load(&l->ls_pins) | atomic_load(&l->ls_whole)))
+				return true;
+		}
+	}
+	return false;
+}
+
+void sh_flights_timer(void)
+{
+	bool old = false;
+	sh_sigs sigs;
+
+	if (!atomic_load(&poked))
+		return;
+	sh_flights_lock(&sigs);
+	for (struct sh_place *p = places; p != NULL; p = p->next)
+		p->look(p);
+	for (struct sh_place *p = places; p != NULL && !old; p = p->next)
+		old = older(p, until_seq);
+	if (!old) {
+		/* Those of the moment of the last look are over. Has anybody a reason to go on? */
+		until_seq = seq;
+		if (!frozen())
+			atomic_store(&breaking, false);
+		if (atomic_load(&nheld) == 0 || !atomic_load(&breaking))
+			atomic_store(&poked, false);
+	}
+	sh_flights_unlock(&sigs);
+}
+
+void sh_async_forget(void)
+{
+	pthread_mutex_init(&flights_lock, NULL);
+	places = NULL;
+	over = NULL;
+	atomic_store(&nheld, 0);
+	atomic_store(&poked, false);
+	atomic_store(&breaking, false);
+	sh_aio_forget();
+	sh_uring_forget();
+}
+
+/* ---- what both kinds need ---- */
+
+bool sh_fd_direct(int fd)
+{
+	long fl = sh_sys(SYS_fcntl, fd, F_GETFL);
+	struct statfs st;
+
+	if (fl < 0)
+		return false;
+	if (fl & O_DIRECT)
+		return true;
+	return sh_sys(SYS_fstatfs, fd, &st) == 0 && st.f_type == FUSE_SUPER_MAGIC;
+}
+
+void *sh_no_memory(void)
+{
+	static void *_Atomic none;
+	void *p = atomic_load(&none), *was = NULL;
+
+	if (p != NULL)
+		return p;
+	p = sh_mmap(NULL, SH_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (sh_mmap_err(p))
+		return sh_ptr(SH_PAGE);
+	if (atomic_compare_exchange_strong(&none, &was, p))
+		return p;
+	(void)sh_sys(SYS_munmap, p, SH_PAGE);
+	return was;
+}
+
+int sh_peek(void *to, const void *from, size_t n)
+{
+	struct iovec here = { to, n }, there = { (void *)(uintptr_t)from, n };
+	long r = sh_sys(SYS_process_vm_readv, sh_sys(SYS_getpid), &here, 1L, &there, 1L, 0L);
+
+	if (r == -EFAULT && sh_touches(from, n)) {
+		/* Where userfaultfd does not see the kernel's accesses. */
+		sh_prefault(sh_addr(from), n, false);
+		r = sh_sys(SYS_process_vm_readv, sh_sys(SYS_getpid), &here, 1L, &there, 1L, 0L);
+	}
+	if (r == -EPERM || r == -ENOSYS || r == -ESRCH) {
+		memcpy(to, from, n);
+		return 0;
+	}
+	return r == (long)n ? 0 : -EFAULT;
+}
