@@ -45,7 +45,8 @@ static void quiet(sh_sigs *old)
 	(void)sh_sys(SYS_rt_sigprocmask, SIG_BLOCK, &all, old, (size_t)8);
 }
 
-/* Where the next window begins, or how far this one goes. */
+/* Where the next shared window begins, or how far this one goes. Private ones are the kernel's to copy: they exist only
+ * where their faults are served, and what they show changes by itself when it is stored to. */
 static bool in_window(uint64_t at, uint64_t len, size_t *n)
 {
 	struct sh_vma *v;
@@ -57,6 +58,7 @@ static bool in_window(uint64_t at, uint64_t len, size_t *n)
 	in = v != NULL && v->lo <= at;
 	if (v != NULL)
 		len = pf_min64(len, in ? v->hi - at : v->lo - at);
+	in = in && !v->map->private;
 	sh_unlock(&old);
 	if (in)
 		len = pf_min64(len, PF_CHUNK_SIZE - at % PF_CHUNK_SIZE);
@@ -163,8 +165,8 @@ static int copy_window(char *window, char *mine, size_t n, bool store, size_t *d
 	return 0;
 }
 
-/* Memory of the program that is no window; it may be nothing at all. */
-static int plain(char *user, char *mine, size_t n, bool store)
+/* Memory of the program that is no shared window; it may be nothing at all. How many bytes; it ends at a page. */
+static size_t plain_some(char *user, char *mine, size_t n, bool store)
 {
 	struct iovec here = { mine, n }, there = { user, n };
 	long r = sh_sys(store ? SYS_process_vm_writev : SYS_process_vm_readv, sh_sys(SYS_getpid), &here, 1L, &there,
@@ -172,23 +174,29 @@ static int plain(char *user, char *mine, size_t n, bool store)
 
 	if (r == -EPERM || r == -ENOSYS || r == -ESRCH) {
 		memcpy(store ? user : mine, store ? mine : user, n);
-		return 0;
+		return n;
 	}
-	return r == (long)n ? 0 : -EFAULT;
+	return r > 0 ? (size_t)r : 0;
+}
+
+static int plain(char *user, char *mine, size_t n, bool store)
+{
+	return plain_some(user, mine, n, store) == n ? 0 : -EFAULT;
 }
 
 /* How many bytes could be copied. */
 static size_t transfer(char *user, char *mine, size_t len, bool store)
 {
-	size_t done = 0, n;
+	size_t done = 0, n, k;
 	int err = 0;
 
 	while (done < len && !err) {
 		if (in_window(sh_addr(user) + done, len - done, &n)) {
 			err = copy_window(user + done, mine + done, n, store, &done);
 		} else {
-			err = plain(user + done, mine + done, n, store);
-			done += err ? 0 : n;
+			k = plain_some(user + done, mine + done, n, store);
+			done += k;
+			err = k == n ? 0 : -EFAULT;
 		}
 	}
 	return done;
@@ -221,9 +229,32 @@ static struct sh_copy *copy_new(struct sh_io *io, void *user, size_t len, unsign
 	return c;
 }
 
+/*
+ * Only @done bytes of it could be read: what follows is no memory for the call either, which then fails or transfers
+ * less, as its file does with the program's own buffer. A page ends where the program's does.
+ */
+static int copy_cut(struct sh_copy *c, size_t done)
+{
+	size_t off = sh_addr(c->user) % SH_PAGE, bytes = (size_t)pf_round_up(off + c->len, SH_PAGE);
+	char *room = sh_alloc(bytes > WHOLE_PAGES ? bytes : WHOLE_PAGES);
+	uint64_t bad;
+
+	if (room == NULL)
+		return -ENOMEM;
+	memcpy(room + off, c->mine, done);
+	sh_free(c->room, c->bytes);
+	c->room = room;
+	c->bytes = bytes > WHOLE_PAGES ? bytes : WHOLE_PAGES;
+	c->mine = room + off;
+	bad = done == 0 ? sh_addr(room) : pf_round_up(sh_addr(c->mine) + done, SH_PAGE);
+	return (int)sh_sys(SYS_mprotect, bad, sh_addr(room) + bytes - bad, PROT_NONE);
+}
+
 static int copy_add(struct sh_io *io, sh_any *at, size_t len, unsigned int dir, bool counted)
 {
 	struct sh_copy *c;
+	size_t done;
+	int err = 0;
 
 	if (*at == NULL || !touches_window(*at, len))
 		return 0;
@@ -232,10 +263,13 @@ static int copy_add(struct sh_io *io, sh_any *at, size_t len, unsigned int dir, 
 		return -ENOMEM;
 	c->counted = counted;
 	/* What the kernel may leave as it is has to be there. */
-	if (((dir & SH_IN) || !counted) && transfer(c->user, c->mine, len, false) != len)
-		return -EFAULT;
+	if ((dir & SH_IN) || !counted) {
+		done = transfer(c->user, c->mine, len, false);
+		if (done != len)
+			err = counted ? copy_cut(c, done) : -EFAULT;
+	}
 	*at = c->mine;
-	return 0;
+	return err;
 }
 
 /* A copy of something that only we look at afterwards. */

@@ -121,6 +121,52 @@ static enum sh_kind kept(enum sh_kind kind, const void *p, size_t n, int flags)
 		return any_window() ? with_windows_##name args : real_##name args;                     \
 	}
 
+#define TO(f, p, len) .fd = (f), .dir = SH_OUT, .one = { (p), (len) }, .n = 1
+#define TO_CHK(f, p, len, room) .fd = (f), .dir = SH_OUT, .one = { (p), (len) }, .n = (len) <= (room)
+#define FROM(f, p, len) .fd = (f), .dir = SH_IN, .one = { (void *)(uintptr_t)(p), (len) }, .n = 1
+#define TOV(f, vec, k) .fd = (f), .dir = SH_OUT, .v = (vec), .n = (k) > 0 ? (size_t)(k) : 0
+#define FROMV(f, vec, k) .fd = (f), .dir = SH_IN, .v = (vec), .n = (k) > 0 ? (size_t)(k) : 0
+#define POS(o) .how = SH_AT_POS, .at = (o)
+#define FLAGS(o, fl) .how = SH_AT_FLAGS, .at = (o), .flags = (fl)
+
+/* The same for a read or write of a descriptor, which takes one of three ways: move.c. */
+#define MOVE(name, params, args, memory, ...)                                                          \
+	static ssize_t first_##name params;                                                            \
+	static ssize_t(*real_##name) params = first_##name;                                            \
+	SH_EARLY static ssize_t first_##name params                                                    \
+	{                                                                                              \
+		load(&real_##name, #name);                                                             \
+		return real_##name args;                                                               \
+	}                                                                                              \
+	SH_EARLY __attribute__((noinline)) static ssize_t with_windows_##name params                   \
+	{                                                                                              \
+		struct sh_io io;                                                                       \
+		ssize_t r;                                                                             \
+		int err;                                                                               \
+                                                                                                       \
+		struct sh_move move = { __VA_ARGS__ };                                                 \
+		switch (sh_move(&move, &r)) {                                                          \
+		case SH_WAY_DONE:                                                                      \
+			return r;                                                                      \
+		case SH_WAY_PLAIN:                                                                     \
+			return real_##name args;                                                       \
+		case SH_WAY_COPY:                                                                      \
+			break;                                                                         \
+		}                                                                                      \
+		struct sh_span span[] = { memory };                                                    \
+		err = sh_io_begin(&io, span, PF_ARRAY_LEN(span));                                      \
+		if (err) {                                                                             \
+			errno = -err;                                                                  \
+			return -1;                                                                     \
+		}                                                                                      \
+		return sh_io_end(&io, real_##name args);                                               \
+	}                                                                                              \
+	PF_EXPORT ssize_t name params;                                                                 \
+	PF_EXPORT SH_EARLY ssize_t name params                                                         \
+	{                                                                                              \
+		return any_window() ? with_windows_##name args : real_##name args;                     \
+	}
+
 #include "io_calls.def"
 
 /* ---- ioctl ---- */

@@ -3,6 +3,7 @@
 #ifndef SH_IO_H
 #define SH_IO_H
 
+#include <sys/uio.h>
 #include "sh.h"
 
 typedef void *sh_any __attribute__((may_alias));	/* a pointer argument of whatever type */
@@ -38,5 +39,24 @@ struct sh_io {
 int sh_io_begin(struct sh_io *io, struct sh_span *span, size_t n);
 long sh_io_end(struct sh_io *io, long r);
 void sh_io_drop(struct sh_tls *t);	/* the thread ends in the middle of a call */
+
+/* ---- move.c: read(2), write(2) and so on ---- */
+enum sh_at { SH_AT_NONE, SH_AT_POS, SH_AT_FLAGS };	/* readv, preadv, preadv2 */
+struct sh_move {
+	int fd;
+	unsigned int dir;		/* SH_OUT: into the program's memory. SH_IN: from it */
+	const struct iovec *v;		/* the program's array of @n; or NULL, and @n 1: */
+	struct iovec one;
+	size_t n;
+	enum sh_at how;
+	off_t at;
+	int flags;
+};
+enum sh_way {
+	SH_WAY_PLAIN,			/* make the call as it is */
+	SH_WAY_COPY,			/* ... with copies: sh_io_begin() */
+	SH_WAY_DONE,			/* it has been made: *r and errno */
+};
+enum sh_way sh_move(const struct sh_move *m, ssize_t *r);
 
 #endif

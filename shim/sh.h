@@ -421,6 +421,7 @@ struct sh_tls {
 	uint32_t nmag, epoch;
 	uint32_t tid;
 	struct sh_copy *copies;		/* of calls in progress: copy.c */
+	struct sh_hold *calls;		/* that block, with pages held: transient.c */
 	uint64_t gap_lo, gap_hi;	/* addresses without any window, as of gap_vgen: transient.c */
 	uint32_t gap_vgen;
 	uint64_t slow_ns;		/* a pin by the slow path began then, for a trace; 0: none */

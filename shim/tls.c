@@ -3,6 +3,7 @@
  * tls.c - what a thread of the program keeps with us, how threads wait for each other, and the table lock.
  */
 #include "io.h"
+#include "transient.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -18,6 +19,7 @@ static pthread_key_t tls_key;
 
 static void tls_gone(void *p)
 {
+	sh_hold_end(p);
 	sh_tls_ptr = NULL;
 	sh_io_drop(p);
 	sh_mag_flush(p);

@@ -17,6 +17,8 @@
 #define PIECE_BYTES (UINT64_C(16) << 20)	/* one pin at most: what does not fit into the window fails by pieces */
 
 struct sh_hold {
+	struct sh_hold *next;		/* calls of the thread: sh_hold_enter() */
+	const char *frame;		/* of the call's function */
 	uint32_t epoch;
 	uint32_t n, room;
 	struct pinfs_pin **pin, *own[OWN_PINS];
@@ -263,7 +265,7 @@ static int hold_all(struct asking *k, const struct iovec *v, size_t n, bool part
 }
 
 /*
- * A truncate is in the way of one of them, and nothing is held: wait until the pins that it is in the way of can be had.
+ * A truncate is in the way of one of them, and nothing is held: wait until the pins that it keeps from us can be had.
  * They are given back, one by one: the next look may find another truncate.
  */
 static int wait_turn(struct asking *k, const struct iovec *v, size_t n)
@@ -366,6 +368,74 @@ void sh_hold_drop(struct sh_hold *h)
 	sh_free(h, sizeof *h);
 	errno = saved;
 }
+
+/* ---- calls that block ---- */
+
+void sh_hold_enter(struct sh_hold *h, const void *frame)
+{
+	struct sh_tls *t = sh_tls();
+
+	if (h == NULL || t == NULL)
+		return;
+	h->frame = frame;
+	h->next = t->calls;
+	t->calls = h;
+}
+
+void sh_hold_return(struct sh_hold *h)
+{
+	struct sh_tls *t = sh_tls();
+	struct sh_hold **p = h != NULL && t != NULL ? &t->calls : NULL;
+
+	if (h == NULL)
+		return;
+	sh_alive();
+	if (h->epoch != atomic_load(&sh_life.epoch))
+		return;
+	while (p != NULL && *p != NULL && *p != h)
+		p = &(*p)->next;
+	if (p != NULL && *p != NULL)
+		*p = h->next;
+	sh_hold_drop(h);
+}
+
+void sh_hold_end(struct sh_tls *t)
+{
+	struct sh_hold *h;
+
+	while (t->epoch == atomic_load(&sh_life.epoch) && (h = t->calls) != NULL) {
+		t->calls = h->next;
+		sh_hold_drop(h);
+	}
+}
+
+/*
+ * A call that is still going on, and was interrupted by the handler that we are in, is further up the stack; or on the
+ * other stack, when the handler has one of its own. What is not above us on our own stack, or on the handlers' when no
+ * handler runs there, has been left.
+ */
+void sh_hold_left(struct sh_tls *t, const void *frame)
+{
+	const char *here = frame, *lo;
+	struct sh_hold **p = &t->calls, *h;
+	stack_t alt;
+	bool on_alt;
+
+	if (sh_sys(SYS_sigaltstack, NULL, &alt) != 0)
+		return;
+	lo = alt.ss_sp;
+	while ((h = *p) != NULL) {
+		on_alt = !(alt.ss_flags & SS_DISABLE) && h->frame >= lo && h->frame < lo + alt.ss_size;
+		if (on_alt == ((alt.ss_flags & SS_ONSTACK) != 0) ? h->frame <= here : on_alt) {
+			*p = h->next;
+			sh_hold_drop(h);
+		} else {
+			p = &h->next;
+		}
+	}
+}
+
+/* ---- for rings ---- */
 
 static int pick_device(void *arg)
 {

@@ -87,10 +87,38 @@ int sh_hold(const struct iovec *v, size_t n, unsigned int flags, enum pf_pin_api
 int sh_hold_part(const struct iovec *v, size_t n, unsigned int flags, enum pf_pin_api api, struct sh_hold **out,
 		 size_t *good);
 
-/* The end of it. NULL is allowed. errno is untouched. */
+/* The end of it. NULL is allowed. errno is untouched. Wakes who waits. */
 void sh_hold_drop(struct sh_hold *h);
+
+/*
+ * A call of this thread that blocks with @h: what is dropped when the thread ends in the middle of it. The end of the
+ * call is sh_hold_return(). A handler that leaves the call by siglongjmp() is noticed at the thread's next transfer:
+ * its frame is gone then.
+ */
+void sh_hold_enter(struct sh_hold *h, const void *frame);	/* something on the stack of the program's own call */
+void sh_hold_return(struct sh_hold *h);
+void sh_hold_end(struct sh_tls *t);		/* the thread ends */
+void sh_hold_left(struct sh_tls *t, const void *frame);	/* drop what a jump has left behind */
 
 /* A descriptor of the device of (the first part of) it, with the session's claim: see io_uring above. -errno. */
 int sh_hold_device(const struct sh_hold *h);
+
+/* ---- move.c ---- */
+
+/*
+ * What the kernel does with the buffers of a read or write of this descriptor. At most three system calls; not for
+ * calls without a buffer in a window.
+ */
+enum sh_fd_kind {
+	SH_FD_COPIES,		/* touches them by instructions, and counts nothing: page cache, pipes, sockets */
+	SH_FD_PINS,		/* pins them: O_DIRECT; any file of a FUSE mount, which may have direct_io */
+	/*
+	 * A file of pinfs, or of an overlay, which may be one. Its buffers would be pinned, too, but must not be held:
+	 * Linux takes the inode's lock first and pins then. We would hold, and the call would wait for the lock of
+	 * the inode, which a truncate has that may wait for this very hold. So the call gets other memory: io.h.
+	 */
+	SH_FD_BOUNCE,
+};
+enum sh_fd_kind sh_fd_kind(int fd);
 
 #endif

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_transient.c - programs that know nothing of pins: read(2) and write(2) with buffers in windows, on a descriptor
+ * that makes the kernel pin them. The source (slowfs.h) answers when the test says so; what happens meanwhile is the
+ * subject. Children make the calls, so that they have sessions of their own and can be killed.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#include <linux/falloc.h>
+#include <pinfs/compiler.h>
+#include <pinfs/pin.h>
+#include "harness/fs.h"
+#include "harness/proc.h"
+#include "harness/run.h"
+#include "pin/actor.h"
+#include "pin/child.h"
+#include "pin/look.h"
+#include "pin/slowfs.h"
+#include "pin/stage.h"
+#include "pin/victim.h"
+
+#define K UINT64_C(1024)
+#define AT (16 * K)		/* where in the window the buffer lies, and how long it is */
+#define LEN (32 * K)
+
+static struct pt_fs *fs;
+static struct slow *slow;
+static char f[STAGE_PATH], g[STAGE_PATH];
+
+static bool begin(const char *opts)
+{
+	fs = stage("16M", opts);
+	slow = fs != NULL ? slow_start() : NULL;
+	if (slow == NULL)
+		return false;
+	stage_file(fs, "f", f);
+	stage_file(fs, "g", g);
+	return true;
+}
+
+static void end(void)
+{
+	slow_end(slow);
+	pt_fs_end(fs);
+}
+
+/* Until the process's first thread waits in this system call; false after a while. */
+static bool await_call(pid_t pid, long nr)
+{
+	uint64_t end = pt_now_ms() + SOON_MS;
+	char path[64];
+	long now = -1;
+	FILE *s;
+
+	(void)snprintf(path, sizeof path, "/proc/%d/syscall", (int)pid);
+	do {
+		s = fopen(path, "re");
+		if (s == NULL || fscanf(s, "%ld", &now) != 1)
+			now = -1;		/* "running" */
+		if (s != NULL)
+			(void)fclose(s);
+	} while (now != nr && pt_now_ms() < end);
+	return now == nr;
+}
+
+static bool all_bytes(const char *p, size_t n, char c)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (p[i] != c)
+			return false;
+	}
+	return n > 0;
+}
+
+static char *window(const char *path, size_t len)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	char *p = fd < 0 ? NULL : child_map(fd, len);
+
+	(void)close(fd);
+	return p;
+}
+
+/* ---- each call ---- */
+
+static ssize_t do_read(int fd, char *p) { return read(fd, p, LEN); }
+static ssize_t do_pread(int fd, char *p) { return pread(fd, p, LEN, 4096); }
+static ssize_t do_write(int fd, char *p) { return write(fd, p, LEN); }
+static ssize_t do_pwrite(int fd, char *p) { return pwrite(fd, p, LEN, 4096); }
+
+#define TWO(p) { { (p), 4096 }, { (p) + 4096, LEN - 4096 } }
+static ssize_t do_readv(int fd, char *p)
+{
+	struct iovec v[] = TWO(p);
+
+	return readv(fd, v, 2);
+}
+
+static ssize_t do_preadv(int fd, char *p)
+{
+	struct iovec v[] = TWO(p);
+
+	return preadv(fd, v, 2, 4096);
+}
+
+static ssize_t do_preadv2(int fd, char *p)
+{
+	struct iovec v[] = TWO(p);
+
+	return preadv2(fd, v, 2, -1, 0);
+}
+
+static ssize_t do_writev(int fd, char *p)
+{
+	struct iovec v[] = TWO(p);
+
+	return writev(fd, v, 2);
+}
+
+static ssize_t do_pwritev(int fd, char *p)
+{
+	struct iovec v[] = TWO(p);
+
+	return pwritev(fd, v, 2, 4096);
+}
+
+static ssize_t do_pwritev2(int fd, char *p)
+{
+	struct iovec v[] = TWO(p);
+
+	return pwritev2(fd, v, 2, 4096, 0);
+}
+
+static const struct {
+	const char *name;
+	ssize_t (*fn)(int fd, char *p);
+	bool reads;
+} calls[] = {
+	{ "read", do_read, true },
+	{ "pread", do_pread, true },
+	{ "readv", do_readv, true },
+	{ "preadv", do_preadv, true },
+	{ "preadv2", do_preadv2, true },
+	{ "write", do_write, false },
+	{ "pwrite", do_pwrite, false },
+	{ "writev", do_writev, false },
+	{ "pwritev", do_pwritev, false },
+	{ "pwritev2", do_pwritev2, false },
+};
+
+/* One transfer between the slow file and the window, from a fresh process. */
+static int mover(void *arg)
+{
+	const unsigned int *which = arg;
+	char *p = window(f, F_LEN);
+	int fd = open(slow_path(slow), O_RDWR | O_CLOEXEC);
+	ssize_t n;
+
+	NEED(p != NULL && fd >= 0);
+	n = calls[*which].fn(fd, p + AT);
+	NEED(n == (ssize_t)LEN);
+	return 0;
+}
+
+static void each_call(void)
+{
+	struct actor *c;
+	struct look l;
+	char got[LEN];
+	pid_t pid;
+
+	if (!begin(NULL))
+		return;
+	for (unsigned int i = 0; i < PF_ARRAY_LEN(calls); i++) {
+		c = actor_new();
+		PT_EQ(actor_do(c, act_write(f, 0, F_LEN, 'o')), (long)F_LEN);
+		slow_hold(slow, true);
+		pid = child_start(mover, &i);
+		CU_ASSERT(slow_await(slow, 1));
+		actor_send(c, act_truncate(f, 0));
+		CU_ASSERT(look_until(fs, 1, 1, &l));
+		PT_EQ(l.wait[0].holder, pid);
+		CU_ASSERT(l.npin >= 1);
+		PT_EQ(actor_result(c, 0), -EINPROGRESS);
+		slow_hold(slow, false);
+		slow_release(slow, 0);
+		if (child_end(pid) != 0)
+			pt_say("%s: %s", calls[i].name, child_said());
+		CU_ASSERT_STRING_EQUAL(child_said(), "");
+		PT_EQ(actor_result(c, SOON_MS), 0);
+		if (!calls[i].reads)
+			CU_ASSERT(slow_written(slow, got, sizeof got) > 0 && all_bytes(got, 4096, 'o'));
+		actor_end(c);
+	}
+	end();
+}
+
+/* What a truncate frees while the kernel still writes to it is somebody else's when the bytes arrive. */
+static bool survives(long truncated)
+{
+	struct actor *c;
+	uint64_t len;
+	bool intact;
+	pid_t pid;
+
+	slow_hold(slow, true);
+	pid = child_start(mover, &(unsigned int){ 1 });
+	CU_ASSERT(slow_await(slow, 1));
+	c = stage_sender(act_truncate(f, 0));
+	PT_EQ(actor_result(c, SOON_MS), truncated);
+	len = victim_make(pt_path(fs, "victim"));
+	slow_hold(slow, false);
+	slow_release(slow, 0);
+	PT_EQ(child_end(pid), 0);
+	intact = victim_intact(pt_path(fs, "victim"), len);
+	if (truncated != 0) {
+		PT_EQ(stage_size(f), F_LEN);
+		PT_EQ(actor_do(c, act_truncate(f, 0)), 0);
+	}
+	actor_end(c);
+	return intact;
+}
+
+static void busy(void)
+{
+	if (!begin("on_busy=ebusy"))
+		return;
+	CU_ASSERT(survives(-EBUSY));
+	end();
+}
+
+static void deferred(void)
+{
+	if (!begin("on_busy=defer"))
+		return;
+	CU_ASSERT(survives(0));
+	CU_ASSERT(look_parked_until(fs, 0));
+	end();
+}
+
+static void unsafe(void)
+{
+	if (!begin("on_busy=unsafe"))
+		return;
+	CU_ASSERT(!survives(0));
+	end();
+}
+
+/* ---- the end of a process ---- */
+
+static void killed(void)
+{
+	struct actor *c;
+	uint64_t len;
+	pid_t pid;
+
+	if (!begin(NULL))
+		return;
+	slow_hold(slow, true);
+	pid = child_start(mover, &(unsigned int){ 1 });
+	CU_ASSERT(slow_await(slow, 1));
+	PT_SYS(kill(pid, SIGKILL));
+	CU_ASSERT(look_session_until(fs, pid, "cut off"));
+	/* Nobody waits for the dead; but the blocks stay out of use until the kernel is done with them. */
+	c = stage_sender(act_truncate(f, 0));
+	PT_EQ(actor_result(c, SOON_MS), 0);
+	CU_ASSERT(look_status(fs, "space.parked") >= (int64_t)(LEN / 4096));
+	PT_EQ(pt_wait(pid, 0), -1);
+	len = victim_make(pt_path(fs, "victim"));
+	slow_hold(slow, false);
+	slow_release(slow, 0);
+	PT_EQ(pt_wait(pid, SOON_MS), 128 + SIGKILL);
+	CU_ASSERT(victim_intact(pt_path(fs, "victim"), len));
+	CU_ASSERT(look_parked_until(fs, 0));
+	actor_end(c);
+	end();
+}
+
+/* ---- files of pinfs ---- */
+
+/* write(2) to g from a window of f; the kernel makes it wait behind a truncate of g. */
+static int copier(void *arg)
+{
+	char *p = window(f, F_LEN);
+	int fd = open(g, O_RDWR | O_CLOEXEC | (arg != NULL ? O_DIRECT : 0));
+
+	NEED(p != NULL && fd >= 0);
+	NEED(pwrite(fd, p + AT, LEN, 0) == (ssize_t)LEN);
+	return 0;
+}
+
+/* What waits for an inode's lock holds nothing. */
+static void no_circle(void)
+{
+	struct actor *h, *t1, *t2;
+	char got[LEN];
+	pid_t pid;
+	int fd;
+
+	if (!begin(NULL))
+		return;
+	for (int direct = 0; direct < 2; direct++) {
+		h = actor_new();
+		PT_EQ(actor_do(h, act_write(f, 0, F_LEN, 'f')), (long)F_LEN);
+		PT_EQ(actor_do(h, act_write(g, 0, F_LEN, 'o')), (long)F_LEN);
+		PT_EQ(actor_map_file(h, 0, g, F_LEN), 0);
+		PT_EQ(actor_do(h, act_pin(0, 0, 0, 4096, PINFS_PIN_WRITE)), 0);
+		t1 = stage_sender(act_truncate(g, 0));
+		CU_ASSERT(look_until(fs, 1, 1, NULL));
+		pid = child_start(copier, direct ? &direct : NULL);
+		CU_ASSERT(await_call(pid, SYS_pwrite64));
+		t2 = actor_new();
+		PT_EQ(actor_do(t2, act_truncate(f, 4096)), 0);
+		PT_EQ(actor_result(t1, 0), -EINPROGRESS);
+		PT_EQ(actor_do(h, act_unpin(0)), 0);
+		PT_EQ(actor_result(t1, SOON_MS), 0);
+		PT_EQ(child_end(pid), 0);
+		fd = open(g, O_RDONLY | O_CLOEXEC);
+		PT_EQ(pread(fd, got, LEN, 0), LEN);
+		(void)close(fd);
+		actor_end(h);
+		actor_end(t1);
+		actor_end(t2);
+	}
+	end();
+}
+
+static const struct pt_case cases[] = {
+	{ "each call is waited for", each_call, 0 },
+	{ "ebusy: a truncate meets a read", busy, 0 },
+	{ "defer: blocks are kept until the read has ended", deferred, 0 },
+	{ "twin: unsafe, and the bytes land in another file", unsafe, 0 },
+	{ "a process that is killed with a read under way", killed, 0 },
+	{ "nothing is held behind an inode's lock", no_circle, 0 },
+};
+
+int main(int argc, char **argv)
+{
+	const struct pt_suite suites[] = { { "transient", cases, PF_ARRAY_LEN(cases) } };
+
+	return pt_main(argc, argv, suites, PF_ARRAY_LEN(suites));
+}
