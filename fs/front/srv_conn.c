@@ -105,6 +105,13 @@ static void break_off(struct pf_conn *c)
 		(void)shutdown(c->fd, SHUT_RDWR);
 }
 
+void pf_conn_hang_up(struct pf_conn *c)
+{
+	pf_mutex_lock(&c->lock);
+	break_off(c);
+	pf_mutex_unlock(&c->lock);
+}
+
 /* Lock held: what epoll is to tell us next. */
 static void arm(struct pf_conn *c)
 {

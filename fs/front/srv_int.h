@@ -109,6 +109,20 @@ int pf_conn_evict(struct pf_srv *srv, pid_t pid);
 void pf_conn_send(struct pf_conn *c, const struct iovec *iov, int n, const int *fds);
 void pf_conn_answer(struct pf_conn *c, uint64_t unique, int err, const struct iovec *body, int n, const int *fds);
 
+void pf_conn_hang_up(struct pf_conn *c);	/* any locks but LEAF; its worker sees the end of the stream */
+
+/* What the function of a message returns: an errno for the answer, or one of these. */
+#define MSG_DONE 1		/* answered, or will be, or needs no answer */
+#define MSG_NONSENSE 2
+
+struct pf_wire;
+
+/* srv_lease.c */
+int pf_msg_lease(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w);
+int pf_msg_give(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w);
+int pf_msg_look(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w);
+int pf_msg_have(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w);
+
 /* srv_msg.c. False: nonsense, the connection ends; *why is one phrase. */
 bool pf_msg_handle(struct pf_conn *c, const struct fuse_in_header *h, const void *body, size_t len, const char **why);
 

@@ -28,10 +28,6 @@
 #include "share/report.h"
 #include "share/tap.h"
 
-/* Returns an errno for the answer, or one of these. */
-#define MSG_DONE 1		/* answered, or will be, or needs no answer */
-#define MSG_NONSENSE 2
-
 /* Who is it? */
 
 /* May the peer open the device itself? A descriptor of it shows all files, so nobody else gets one. ACLs are not
@@ -95,6 +91,11 @@ static int msg_init(struct pf_conn *c, const struct fuse_in_header *h, struct pf
 static void session_send(void *arg, const struct iovec *iov, int n)
 {
 	pf_conn_send(arg, iov, n, NULL);
+}
+
+static void session_hang_up(void *arg)
+{
+	pf_conn_hang_up(arg);
 }
 
 static void session_gone(void *arg)
@@ -173,6 +174,8 @@ static int msg_hello(struct pf_conn *c, const struct fuse_in_header *h, struct p
 		pf_conn_answer(c, h->unique, err, NULL, 0, NULL);
 		return MSG_NONSENSE;
 	}
+	s->pidfd = c->pidfd;
+	s->hang_up = session_hang_up;
 	out = (struct pf_p_hello_out){
 		.ho_major = PINFS_PROTO_MAJOR,
 		.ho_minor = PINFS_PROTO_MINOR,
@@ -649,6 +652,8 @@ static const struct msg {
 	{ PF_P_FORGET_WAIT, true, msg_forget },	  { PF_P_SYNC, true, msg_sync },
 	{ PF_P_BADBLOCK, false, msg_bad },	  { PF_P_EVICT, false, msg_evict },
 	{ PF_P_SET, false, msg_set },		  { PF_P_WOULD, false, msg_would },
+	{ PF_P_LEASE, true, pf_msg_lease },	  { PF_P_LEASE_GIVE, true, pf_msg_give },
+	{ PF_P_LEASE_LOOK, true, pf_msg_look },	  { PF_P_LEASE_HAVE, true, pf_msg_have },
 	{ PF_P_PAUSE, false, msg_pause },
 	{ PF_P_TRACE, false, msg_trace },	  { PF_P_TRACE_READ, false, msg_trace_read },
 	{ PF_P_UNPIN, true, msg_unpin },	  { PF_P_ADMIT, true, msg_admit },

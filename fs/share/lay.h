@@ -14,7 +14,7 @@
 enum pf_count {
 	PF_COUNT_BREAKS, PF_COUNT_WAITS, PF_COUNT_COLLISIONS, PF_COUNT_QUARANTINES, PF_COUNT_TIMEOUTS, PF_COUNT_CANCELS,
 	PF_COUNT_DEFERRED_BLOCKS, PF_COUNT_GRANTS, PF_COUNT_PINS_SLOW, PF_COUNT_KICKS,
-	PF_COUNT_KICKS_FUTEX, PF_COUNT_INVALIDATES, PF_COUNT_NR
+	PF_COUNT_KICKS_FUTEX, PF_COUNT_INVALIDATES, PF_COUNT_LEASES_BROKEN, PF_COUNT_REVOKES, PF_COUNT_NR
 };
 
 #define PF_LAY_BUCKETS 1024U
@@ -37,6 +37,8 @@ struct pf_lay {
 	struct pf_mutex users_lock;		/* LEAF */
 	struct pf_user *users;			/* charge.c; and what they and their sessions are charged */
 
+	struct pf_give *gives;			/* leases on their way to another session; give.c */
+
 	struct pf_kick *kick;			/* kick.c; NULL: this kernel cannot wait for several futexes */
 
 	pthread_cond_t timer_cond;
@@ -46,8 +48,8 @@ struct pf_lay {
 };
 
 enum pf_brk_state {
-	PF_BRK_QUEUED, PF_BRK_GATE, PF_BRK_RUN, PF_BRK_UNMAP, PF_BRK_ACKS, PF_BRK_SLEEP, PF_BRK_PARKED, PF_BRK_FREE,
-	PF_BRK_WORK, PF_BRK_OPEN, PF_BRK_DONE
+	PF_BRK_QUEUED, PF_BRK_GATE, PF_BRK_RUN, PF_BRK_UNMAP, PF_BRK_ACKS, PF_BRK_BURSTS, PF_BRK_SLEEP, PF_BRK_PARKED,
+	PF_BRK_FREE, PF_BRK_WORK, PF_BRK_OPEN, PF_BRK_DONE
 };
 
 static inline void pf_lay_count(struct pf_fs *fs, enum pf_count c, uint64_t n)
@@ -71,6 +73,7 @@ void pf_reg_del(struct pf_brk *b);
 /* Set the deadlines (0: none). LAYOUT is held. */
 void pf_reg_arm(struct pf_brk *b, uint64_t busy_ns, uint64_t ack_ns);
 void pf_reg_arm_poll(struct pf_brk *b, uint64_t poll_ns);
+void pf_reg_arm_lease(struct pf_brk *b, uint64_t lease_ns);
 /* With a reference (pf_brk_unref), or NULL. */
 struct pf_brk *pf_reg_find(struct pf_fs *fs, uint64_t id);
 /* Up to @max waiting breaks with a reference each; *left: how many more there are. */
@@ -95,6 +98,8 @@ void pf_brk_timeout(struct pf_brk *b, uint64_t now);
 void pf_lay_pump(struct pf_fs *fs, struct pf_lobj *o);
 /* LAYOUT is held. A pin may have ended: does the CUT that waits have reason to look? */
 bool pf_lay_pins_fell(struct pf_lobj *o, bool anew);
+/* LAYOUT is held. A lease of the inode is less in the way than it was: has the CUT that waits reason to look? */
+bool pf_lay_lease_fell(struct pf_lobj *o);
 /* LAYOUT is held. The session of @sh answered, or will not answer any more (@lost: and may still touch its blocks). */
 void pf_lay_answered(struct pf_fs *fs, struct pf_share *sh, bool lost);
 

@@ -49,7 +49,9 @@
 #include "base/log.h"
 #include "base/probe.h"
 #include "share/lay.h"
+#include "share/lease.h"
 
+#define BURST_MS UINT64_C(2)	/* between two looks at bursts: the last one may have had nobody to kick */
 #define STUCK_MS UINT64_C(100)	/* between two looks whether a wait can end at all, at least */
 
 void pf_lobj_init(struct pf_lobj *o, uint64_t ino)
@@ -332,7 +334,11 @@ static int park_blocks(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, bo
 	for (struct pf_share *sh = o->shares; sh && err == 0; sh = sh->next) {
 		if (sh->unacked || atomic_load(&sh->sess->state) != PF_SESS_LIVE) {
 			err = park_lost(fs, o, b, sh, &nblk);
-		} else if (pinned) {
+			continue;
+		}
+		if (b->dma_lost)
+			err = pf_win_park_dma(fs, sh, b->foff, b->len, &nblk);
+		if (pinned && err == 0) {
 			pf_win_stale(sh, b->foff, b->len, true);
 			err = pf_win_park(fs, sh, b->foff, b->len, true, &nblk);
 		}
@@ -387,6 +393,26 @@ static void park_brk(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 	if (b->kicked || !b->blocker)
 		(void)pf_lay_pins_fell(o, true);
 	b->kicked = false;
+}
+
+/* Leases come before everything else: nobody is unmapped for an operation that will wait for longer than that, or fail.
+ * 0: none is in the way, or it is parked; or the error that ends the break. */
+static int meet_leases(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
+{
+	uint64_t until = 0;
+	int rc = pf_lease_meet(fs, o, b, &until, &b->revoked);
+
+	b->leased = false;
+	if (rc <= 0)
+		return rc;
+	if (atomic_load(&fs->lay->down) != 0)
+		return atomic_load(&fs->lay->down);
+	/* The ghost of a lease ends with an unpin, which kicks. */
+	b->blocker = pf_win_scan(o, NULL, b->fz_foff, b->fz_len);
+	b->leased = true;
+	park_brk(fs, o, b);
+	pf_reg_arm_lease(b, until);
+	return 0;
 }
 
 /* Blocks kept back are nobody's: there is a limit to them, beyond which `defer` waits. */
@@ -469,7 +495,7 @@ static int turn_start(struct pf_lobj *o, struct pf_brk *b)
 	return 0;
 }
 
-/* Freeze, unmap. 0, or the error that ends the break. */
+/* Freeze, leases, unmap. 0, and it may be parked; or the error that ends the break. */
 static int turn_unmap(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 {
 	bool pinned = false;
@@ -477,7 +503,7 @@ static int turn_unmap(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 
 	b->state = PF_BRK_ACKS;
 	PF_PROBE_START(fs, b);
-	if (o->nr_grants == 0 && !any_copies(o, b))
+	if (o->nr_grants == 0 && !any_copies(o, b) && (b->kind != PF_BRK_CUT || !o->leases))
 		return 0;
 	if (b->kind == PF_BRK_CUT) {
 		bool old = b->froze;
@@ -489,6 +515,9 @@ static int turn_unmap(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 		b->froze = true;
 		b->fz_foff = b->pin_foff;
 		b->fz_len = b->pin_len;
+		err = meet_leases(fs, o, b);
+		if (err != 0 || b->state == PF_BRK_PARKED)
+			return err;
 		/* Nothing is unmapped in vain. A pinner that is about to undo looks busy, too: it and we meet here
 		 * at random anyway. */
 		if (b->policy.on_busy == PF_BUSY_EBUSY) {
@@ -516,12 +545,48 @@ static void turn_sleep(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 	park_brk(fs, o, b);
 }
 
+static bool bursts(struct pf_lobj *o, const struct pf_brk *b)
+{
+	return b->revoked && !b->dma_lost && PF_ORDER(BURSTS) && pf_win_dma(o, b->fz_foff, b->fz_len);
+}
+
+/*
+ * Unmapped; and devices that worked through pins which are void now may have bursts under way: the gate stays closed
+ * until they have ended, for revoke_timeout at most. Step b of the revoke in ledger.h. 0, or the error that ends the
+ * break.
+ */
+static int wait_bursts(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
+{
+	int err = pf_reg_add(b);
+
+	if (err != 0)
+		return err;
+	b->state = PF_BRK_BURSTS;
+	for (struct pf_share *sh = o->shares; sh; sh = sh->next)
+		if (atomic_load(&sh->sess->state) == PF_SESS_LIVE)
+			pf_kick_arm(sh->sess);
+	pf_reg_arm(b, b->busy_ns, pf_lay_now() + fs->opts.revoke_timeout_ms * PF_NS_PER_MS);
+	pf_reg_arm_poll(b, pf_lay_now() + BURST_MS * PF_NS_PER_MS);
+	return 0;
+}
+
+/* They do not end. */
+static void give_bursts_up(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
+{
+	pf_warn("a device is at work on revoked pages of inode %llu for %llu ms: their blocks are kept out of use",
+		(unsigned long long)o->ino, (unsigned long long)fs->opts.revoke_timeout_ms);
+	pf_lay_count(fs, PF_COUNT_QUARANTINES, 1);
+	b->dma_lost = true;
+}
+
 /* Unmapped: scan. 0, or the error that ends the break. */
 static int turn_scan(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 {
 	bool pinned = false;
 	int err = 0;
 
+	if (bursts(o, b))
+		return wait_bursts(fs, o, b);
 	if (b->ack_ns != 0)
 		pf_reg_arm(b, b->busy_ns, 0);
 	if (b->froze) {
@@ -568,6 +633,8 @@ static enum turn turn(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, int
 	else if (b->state == PF_BRK_UNMAP && (b->waited || !stands(b, PF_AT_UNMAP)))
 		*err = turn_unmap(fs, o, b);
 	else if (b->state == PF_BRK_ACKS && b->acks == 0 && !stands(b, PF_AT_SCAN))
+		*err = turn_scan(fs, o, b);
+	else if (b->state == PF_BRK_BURSTS && !bursts(o, b))
 		*err = turn_scan(fs, o, b);
 	else if (b->state == PF_BRK_SLEEP && !stands(b, PF_AT_SLEEP))
 		turn_sleep(fs, o, b);
@@ -696,12 +763,13 @@ void pf_lay_submit(struct pf_fs *fs, struct pf_brk *b)
 	b->since_ns = pf_lay_now();
 	b->busy_ns = b->kind == PF_BRK_CUT && may_wait(b) && b->policy.timeout_ms != 0 ?
 			     b->since_ns + b->policy.timeout_ms * PF_NS_PER_MS : 0;
-	b->ack_ns = b->poll_ns = 0;
+	b->ack_ns = b->poll_ns = b->lease_ns = 0;
 	atomic_store(&b->refs, 2);	/* the queue's and ours */
 	b->state = PF_BRK_QUEUED;
 	b->acks = b->heap = 0;
 	b->err = b->stop = 0;
 	b->want = b->froze = b->parked_once = b->waited = b->registered = b->kicked = false;
+	b->leased = b->revoked = b->dma_lost = false;
 	b->stand = (struct pf_stand){ .ino = o->ino, .pid = b->pid, .what = b->what, .go = let_go };
 	b->dirty = true;
 	b->un_foff = b->un_len = 0;
@@ -747,6 +815,7 @@ static struct pf_brk *end_wait(struct pf_fs *fs, struct pf_lobj *o, struct pf_br
 	case PF_BRK_RUN:
 	case PF_BRK_UNMAP:
 	case PF_BRK_ACKS:
+	case PF_BRK_BURSTS:
 	case PF_BRK_SLEEP:
 		if (b->stop == 0)
 			b->stop = err;
@@ -827,7 +896,14 @@ void pf_brk_timeout(struct pf_brk *b, uint64_t now)
 	if (b->ack_ns != 0 && b->ack_ns <= now) {
 		if (b->state == PF_BRK_ACKS && b->acks != 0)
 			quarantine(fs, o, b);
+		if (b->state == PF_BRK_BURSTS && bursts(o, b))
+			give_bursts_up(fs, o, b);
 		pf_reg_arm(b, b->busy_ns, 0);
+	}
+	if (b->lease_ns != 0 && b->lease_ns <= now) {
+		if (b->state == PF_BRK_PARKED && b->leased)
+			look_again(b);
+		pf_reg_arm_lease(b, 0);
 	}
 	if (b->poll_ns != 0 && b->poll_ns <= now) {
 		if (stuck != 0)
@@ -835,7 +911,8 @@ void pf_brk_timeout(struct pf_brk *b, uint64_t now)
 		else if (b->state == PF_BRK_PARKED && b->policy.on_busy == PF_BUSY_POLL)
 			look_again(b);
 		/* Less and less often: the cost stays in proportion to the wait. */
-		pf_reg_arm_poll(b, looks(b) && may_be_stuck(b) ?
+		pf_reg_arm_poll(b, b->state == PF_BRK_BURSTS ? now + BURST_MS * PF_NS_PER_MS :
+				   looks(b) && may_be_stuck(b) ?
 					   now + pf_max64(STUCK_MS * PF_NS_PER_MS, now - b->since_ns) : 0);
 	}
 	if (!ended && b->busy_ns != 0 && b->busy_ns <= now) {
@@ -848,6 +925,16 @@ void pf_brk_timeout(struct pf_brk *b, uint64_t now)
 	pump(fs, o, ended, NULL);
 }
 
+bool pf_lay_lease_fell(struct pf_lobj *o)
+{
+	struct pf_brk *b = o->cuts;
+
+	if (!b || b->state != PF_BRK_PARKED || b->want || !b->leased || pf_lease_blocks(o, b))
+		return false;
+	look_again(b);
+	return true;
+}
+
 bool pf_lay_pins_fell(struct pf_lobj *o, bool anew)
 {
 	struct pf_brk *b = o->cuts;
@@ -855,6 +942,10 @@ bool pf_lay_pins_fell(struct pf_lobj *o, bool anew)
 
 	if (b && b->state == PF_BRK_SLEEP)
 		b->kicked = true;
+	if (b && b->state == PF_BRK_BURSTS)
+		return !bursts(o, b);		/* whoever calls us goes on with it */
+	if (b && b->leased)
+		return pf_lay_lease_fell(o);
 	if (!b || b->state != PF_BRK_PARKED || b->want || !b->froze)
 		return false;
 	/* From the slot that was seen pinned last: one that is still pinned ends the look at once. The scan that

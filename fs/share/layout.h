@@ -111,6 +111,7 @@ struct pf_brk {
 	uint64_t seq;				/* order of turns at the gate */
 	uint64_t since_ns;			/* CLOCK_MONOTONIC at submit */
 	uint64_t busy_ns, ack_ns, poll_ns;	/* deadlines, 0 = none: busy_timeout, revoke_timeout, next look */
+	uint64_t lease_ns;			/* ... and when the time of a lease is over */
 	_Atomic unsigned int refs;		/* b_done is called by the last to let go */
 	unsigned int state;
 	unsigned int acks;			/* sessions still to answer */
@@ -124,6 +125,9 @@ struct pf_brk {
 	bool froze;				/* slots of [fz_foff, + fz_len) are frozen for us */
 	bool parked_once;			/* b_park was called */
 	bool waited;
+	bool leased;				/* parked because of leases */
+	bool revoked;				/* pins were made void for it */
+	bool dma_lost;				/* bursts of devices under these do not end */
 	bool registered;
 	uint64_t fz_foff, fz_len;
 	uint64_t un_foff, un_len;		/* unmapped so far, unless dirty */

@@ -81,6 +81,23 @@ unsigned int pf_ledger_pinned(struct pf_ledger *l, uint32_t slot, unsigned int f
 	return pinned;
 }
 
+void pf_ledger_gone(struct pf_ledger *l, uint32_t slot, const uint64_t gone[8])
+{
+	for (unsigned int i = 0; i < 8; i++) {
+		atomic_store(&l->slot[slot].ls_gone[2 * i], (uint32_t)gone[i]);
+		atomic_store(&l->slot[slot].ls_gone[2 * i + 1], (uint32_t)(gone[i] >> 32));
+	}
+}
+
+void pf_ledger_next_epoch(struct pf_ledger *l, uint32_t slot)
+{
+	static const uint64_t none[8];
+
+	/* The client may have written there: it spoils its own translations, and can be right by chance only. */
+	atomic_fetch_add(&l->slot[slot].ls_epoch, 1);
+	pf_ledger_gone(l, slot, none);
+}
+
 int pf_ledger_pin(struct pf_ledger *l, uint32_t slot, unsigned int first, unsigned int n)
 {
 	struct pf_l_slot *s = &l->slot[slot];
@@ -101,6 +118,27 @@ int pf_ledger_pin(struct pf_ledger *l, uint32_t slot, unsigned int first, unsign
 	for (i = first; i < first + n; i++)
 		atomic_fetch_add(&s->ls_page[i], 1);
 	return 0;
+}
+
+static void lower(_Atomic uint32_t *c)
+{
+	uint32_t v = atomic_load(c);
+
+	while (v != 0 && !atomic_compare_exchange_weak(c, &v, v - 1))
+		;
+}
+
+void pf_ledger_unpin(struct pf_ledger *l, uint32_t slot, unsigned int first, unsigned int n)
+{
+	struct pf_l_slot *s = &l->slot[slot];
+
+	if (n == PF_CHUNK_BLKS) {
+		lower(&s->ls_whole);
+		return;
+	}
+	for (unsigned int i = first; i < first + n; i++)
+		lower(&s->ls_page[i]);
+	lower(&s->ls_pins);
 }
 
 uint64_t pf_ledger_pins(struct pf_ledger *l, uint32_t slot)

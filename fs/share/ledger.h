@@ -40,11 +40,24 @@ static inline bool pf_ledger_idle(struct pf_ledger *l, uint32_t slot)
 	return atomic_load(&l->slot[slot].ls_whole) == 0 && atomic_load(&l->slot[slot].ls_pins) == 0;
 }
 
+/* Bursts of DMA engines are under way. Step b of the revoke. */
+static inline bool pf_ledger_dma(struct pf_ledger *l, uint32_t slot)
+{
+	return atomic_load(&l->slot[slot].ls_dma) != 0;
+}
+/* Pages of a slot lose their translation: bit p % 64 of gone[p / 64]. Step a. Only ever more of them, until: */
+void pf_ledger_gone(struct pf_ledger *l, uint32_t slot, const uint64_t gone[8]);
+/* The slot is nobody's: no mapping of it is good any more. */
+void pf_ledger_next_epoch(struct pf_ledger *l, uint32_t slot);
+
 /* How many of the @n pages from @first are pinned. */
 unsigned int pf_ledger_pinned(struct pf_ledger *l, uint32_t slot, unsigned int first, unsigned int n);
 
 /* Count a pin of @n pages, as the client's fast path does. -EBUSY: a counter that no honest client reaches. */
 int pf_ledger_pin(struct pf_ledger *l, uint32_t slot, unsigned int first, unsigned int n) PF_MUST_CHECK;
+
+/* And take it off again; never below 0. */
+void pf_ledger_unpin(struct pf_ledger *l, uint32_t slot, unsigned int first, unsigned int n);
 
 /* Pins of a slot, whole and page-wise, as the client says. */
 uint64_t pf_ledger_pins(struct pf_ledger *l, uint32_t slot);

@@ -24,7 +24,7 @@ uint64_t pf_lay_now(void)
 
 static uint64_t key(const struct pf_brk *b)
 {
-	const uint64_t when[] = { b->busy_ns, b->ack_ns, b->poll_ns };
+	const uint64_t when[] = { b->busy_ns, b->ack_ns, b->poll_ns, b->lease_ns };
 	uint64_t first = 0;
 
 	for (unsigned int i = 0; i < PF_ARRAY_LEN(when); i++)
@@ -256,6 +256,17 @@ void pf_reg_arm_poll(struct pf_brk *b, uint64_t poll_ns)
 
 	pf_mutex_lock(&l->lock);
 	b->poll_ns = poll_ns;
+	if (b->registered)
+		heap_update(l, b);
+	pf_mutex_unlock(&l->lock);
+}
+
+void pf_reg_arm_lease(struct pf_brk *b, uint64_t lease_ns)
+{
+	struct pf_lay *l = b->fs->lay;
+
+	pf_mutex_lock(&l->lock);
+	b->lease_ns = lease_ns;
 	if (b->registered)
 		heap_update(l, b);
 	pf_mutex_unlock(&l->lock);

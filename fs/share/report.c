@@ -197,6 +197,7 @@ static void put_counters(struct text *t, struct pf_fs *fs)
 		[PF_COUNT_DEFERRED_BLOCKS] = "deferred_blocks", [PF_COUNT_GRANTS] = "grants",
 		[PF_COUNT_PINS_SLOW] = "pins_slow",	[PF_COUNT_KICKS] = "kicks",
 		[PF_COUNT_KICKS_FUTEX] = "kicks_futex",	[PF_COUNT_INVALIDATES] = "invalidates",
+		[PF_COUNT_LEASES_BROKEN] = "leases_broken", [PF_COUNT_REVOKES] = "revokes",
 	};
 
 	for (unsigned int i = 0; i < PF_COUNT_NR; i++)

@@ -15,6 +15,7 @@
 #include "base/probe.h"
 #include "share/charge.h"
 #include "share/lay.h"
+#include "share/lease.h"
 
 #define HANDLES_MAX 65536U
 
@@ -48,6 +49,7 @@ int pf_sess_create(struct pf_fs *fs, const struct pf_sess_who *who, pf_sess_send
 	s->send = send;
 	s->send_gone = send_gone;
 	s->send_arg = arg;
+	s->pidfd = -1;
 	atomic_init(&s->refs, 1);
 	atomic_init(&s->state, PF_SESS_LIVE);
 	pf_mutex_init(&s->lock, PF_RANK_SESSION);
@@ -456,11 +458,16 @@ void pf_sess_cut_off(struct pf_sess *s, bool evicted)
 	pf_kick_leave(s);
 	atomic_store(&s->evicted, evicted);
 	for (struct pf_share *sh = pf_sess_share(s, NULL); sh; sh = pf_sess_share(s, sh)) {
+		unsigned int drop;
+
 		pf_gate_forget(sh, 0, -ENOTCONN);
 		pf_mutex_lock(&sh->obj->lock);
+		drop = pf_lease_end_share(sh);
 		pf_lay_answered(s->fs, sh, true);
 		pf_lay_pins_fell(sh->obj, true);
 		pf_lay_pump(s->fs, sh->obj);
+		while (drop-- != 0)
+			pf_share_unref_more(sh);	/* the leases', not ours */
 	}
 	drop_handles(s);
 }
@@ -478,6 +485,7 @@ void pf_sess_gone(struct pf_sess *s)
 
 		pf_gate_forget(sh, 0, -ENOTCONN);
 		pf_mutex_lock(&o->lock);
+		drop += pf_lease_end_share(sh);
 		pf_mutex_lock(&s->lock);
 		while (sh->grants) {
 			pf_win_drop(s->fs, sh->grants);
@@ -489,7 +497,7 @@ void pf_sess_gone(struct pf_sess *s)
 		pf_lay_pins_fell(o, true);
 		pf_lay_pump(s->fs, o);
 		while (drop-- != 0)
-			pf_share_unref_more(sh);	/* the grants' and the invalidate's, not ours */
+			pf_share_unref_more(sh);	/* the leases', the grants' and the invalidate's, not ours */
 	}
 	drop_handles(s);
 }

@@ -59,6 +59,12 @@ struct pf_sess {
 	uint32_t nr_handles;			/* room */
 	uint32_t free_handle;			/* no free one below */
 
+	/* Of the process, set by whoever lends send; -1 and NULL: there is no way. hang_up: end the connection, which
+	 * cuts the session off later; called with LAYOUT held, as send is. */
+	int pidfd;
+	void (*hang_up)(void *arg);
+	_Atomic uint32_t nr_leases;
+
 	struct pf_sess *reg_next, **reg_pprev;	/* REGISTRY */
 	bool greeted, tapped;			/* REGISTRY: tap.c */
 	unsigned int kick_place;		/* kick.c's, + 1; 0: none */

@@ -14,6 +14,7 @@
 #include <pinfs/proto.h>
 #include "base/probe.h"
 #include "share/lay.h"
+#include "share/lease.h"
 
 void pf_share_get(struct pf_share *sh)
 {
@@ -50,6 +51,7 @@ void pf_share_unref(struct pf_fs *fs, struct pf_share *sh)
 	assert(pf_rank_none());
 	pf_mutex_lock(&o->lock);
 	assert(!sh->grants && !sh->inval_brk);
+	pf_lease_free_ghosts(sh);
 	*sh->pprev = sh->next;
 	if (sh->next)
 		sh->next->pprev = sh->pprev;
@@ -90,6 +92,24 @@ static bool overlaps(const struct pf_grant *g, uint64_t foff, uint64_t len)
 	return pf_chunk_clip(g->foff, foff, len, &first) != 0;
 }
 
+static bool gone(const struct pf_grant *g, unsigned int page)
+{
+	return (g->gone[page / 64] >> (page % 64) & 1) != 0;
+}
+
+/* Pages of the run whose pins count: not those that were revoked. */
+static unsigned int pinned_run(struct pf_grant *g, unsigned int first, unsigned int n)
+{
+	struct pf_ledger *l = &g->share->sess->led;
+	unsigned int pinned = 0;
+
+	if (!g->revoked)
+		return pf_ledger_pinned(l, g->slot, first, n);
+	for (unsigned int i = first; i < first + n; i++)
+		pinned += !gone(g, i) && pf_ledger_pinned(l, g->slot, i, 1) != 0;
+	return pinned;
+}
+
 /*
  * A pin counts for any page of a live slot. In a stale slot only pages that still have their block count: the others
  * were pinned as blocks that have left the file, and the file may have new ones there by now.
@@ -102,14 +122,14 @@ static unsigned int pinned_pages(struct pf_grant *g, uint64_t foff, uint64_t len
 	if (n == 0 || pf_ledger_idle(l, g->slot))
 		return 0;
 	if (!is_stale(g))
-		return pf_ledger_pinned(l, g->slot, first, n);
+		return pinned_run(g, first, n);
 	for (i = 0; i < g->next_ext; i++) {
 		unsigned int a = g->ext[i].page > first ? g->ext[i].page : first;
 		unsigned int end = g->ext[i].page + g->ext[i].npage;
 		unsigned int b = end < first + n ? end : first + n;
 
 		if (a < b)
-			pinned += pf_ledger_pinned(l, g->slot, a, b - a);
+			pinned += pinned_run(g, a, b - a);
 	}
 	return pinned;
 }
@@ -316,6 +336,7 @@ void pf_win_drop(struct pf_fs *fs, struct pf_grant *g)
 	 * undoes. */
 	s->word[g->slot] = (g->word & ~PF_SLOT_STALE) + PF_SLOT_GEN;
 	pf_ledger_word(&s->led, g->slot, s->word[g->slot] | PF_SLOT_FROZEN);
+	pf_ledger_next_epoch(&s->led, g->slot);
 	if (o->cuts && o->cuts->blocker == g)
 		o->cuts->blocker = NULL;
 	free(g->ext);
@@ -356,7 +377,7 @@ int pf_win_remove(struct pf_fs *fs, struct pf_sess *s, uint32_t slot)
 	pf_ledger_word(&s->led, slot, g->word | PF_SLOT_FROZEN);
 	if (!pf_ledger_idle(&s->led, slot) && pf_ledger_pinned(&s->led, slot, 0, (unsigned int)PF_CHUNK_BLKS) != 0)
 		err = -EBUSY;
-	else if (sh->unacked)
+	else if (sh->unacked || (g->nparked != 0 && pf_ledger_dma(&s->led, slot)))
 		err = -EBUSY;
 	if (err == 0)
 		pf_win_drop(fs, g);
@@ -449,15 +470,90 @@ bool pf_win_alone(struct pf_share *sh, uint32_t slot, uint64_t foff)
 	return alone;
 }
 
+static void make_stale(struct pf_grant *g)
+{
+	struct pf_share *sh = g->share;
+
+	if (is_stale(g))
+		return;
+	g->word |= PF_SLOT_STALE;
+	publish(g);
+	pf_sess_send_inval(sh, pf_lay_id(sh->sess->fs), g->foff, PF_CHUNK_SIZE, PF_IN_DEAD, g->slot);
+}
+
 void pf_win_stale(struct pf_share *sh, uint64_t foff, uint64_t len, bool pinned)
 {
+	for (struct pf_grant *g = sh->grants; g; g = g->next)
+		if (overlaps(g, foff, len) && (!pinned || pinned_pages(g, foff, len) != 0))
+			make_stale(g);
+}
+
+/* Revoked pins. */
+
+bool pf_win_revoke(struct pf_share *sh, uint64_t foff, uint64_t len)
+{
+	struct pf_ledger *l = &sh->sess->led;
+	bool any = false;
+
 	for (struct pf_grant *g = sh->grants; g; g = g->next) {
-		if (is_stale(g) || !overlaps(g, foff, len) || (pinned && pinned_pages(g, foff, len) == 0))
+		unsigned int first, n = pf_chunk_clip(g->foff, foff, len, &first);
+
+		if (n == 0 || pinned_pages(g, foff, len) == 0)
 			continue;
-		g->word |= PF_SLOT_STALE;
-		publish(g);
-		pf_sess_send_inval(sh, pf_lay_id(sh->sess->fs), g->foff, PF_CHUNK_SIZE, PF_IN_DEAD, g->slot);
+		for (unsigned int i = first; i < first + n; i++)
+			g->gone[i / 64] |= UINT64_C(1) << (i % 64);
+		g->revoked = any = true;
+		pf_ledger_gone(l, g->slot, g->gone);
+		make_stale(g);
 	}
+	return any;
+}
+
+struct pf_grant *pf_win_live(struct pf_share *sh, uint32_t slot, uint64_t foff, unsigned int first, unsigned int n)
+{
+	struct pf_grant *g;
+
+	for (g = sh->grants; g && g->slot != slot;)
+		g = g->next;
+	return g && g->foff == foff && !is_stale(g) && covered(g, first, n) ? g : NULL;
+}
+
+/* A slot that is not stale has no page that is gone: so taking bits back is to clear all. */
+int pf_win_untranslate(struct pf_share *sh, const struct pf_p_piece *piece, uint32_t n)
+{
+	struct pf_ledger *l = &sh->sess->led;
+	static const uint64_t none[PF_CHUNK_BLKS / 64];
+	bool busy = false;
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct pf_grant *g = pf_win_live(sh, piece[i].pc_slot, piece[i].pc_foff, 0, 0);
+
+		for (unsigned int p = piece[i].pc_first; p < piece[i].pc_first + piece[i].pc_npage; p++)
+			g->gone[p / 64] |= UINT64_C(1) << (p % 64);
+		pf_ledger_gone(l, g->slot, g->gone);
+		busy = pf_ledger_dma(l, g->slot) || busy;
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		struct pf_grant *g = pf_win_live(sh, piece[i].pc_slot, piece[i].pc_foff, 0, 0);
+
+		if (g && busy) {
+			memset(g->gone, 0, sizeof g->gone);
+			pf_ledger_gone(l, g->slot, none);
+		} else if (g) {
+			g->revoked = true;
+			make_stale(g);
+		}
+	}
+	return busy ? -EAGAIN : 0;
+}
+
+bool pf_win_dma(struct pf_lobj *o, uint64_t foff, uint64_t len)
+{
+	for (struct pf_share *sh = o->shares; sh; sh = sh->next)
+		for (struct pf_grant *g = sh->grants; g; g = g->next)
+			if (g->revoked && overlaps(g, foff, len) && pf_ledger_dma(&sh->sess->led, g->slot))
+				return true;
+	return false;
 }
 
 /* Parking */
@@ -514,7 +610,6 @@ static int park_one(struct pf_fs *fs, struct pf_grant *g, struct pf_gext e, uint
 static int park_grant(struct pf_fs *fs, struct pf_grant *g, unsigned int first, unsigned int n, bool pinned,
 		      uint64_t *nblk)
 {
-	struct pf_ledger *l = &g->share->sess->led;
 	unsigned int i, at, run;
 	int err = 0;
 
@@ -524,12 +619,12 @@ static int park_grant(struct pf_fs *fs, struct pf_grant *g, unsigned int first, 
 
 		at = e.page > first ? e.page : first;
 		while (at < end && err == 0) {
-			if (pinned && pf_ledger_pinned(l, g->slot, at, 1) == 0) {
+			if (pinned && pinned_run(g, at, 1) == 0) {
 				at++;
 				continue;
 			}
 			run = pinned ? 1 : end - at;
-			while (at + run < end && pf_ledger_pinned(l, g->slot, at + run, 1) != 0)
+			while (at + run < end && pinned_run(g, at + run, 1) != 0)
 				run++;
 			err = park_one(fs, g, (struct pf_gext){ at, run, e.dblk + (at - e.page) }, nblk);
 			at += run;
@@ -553,17 +648,33 @@ int pf_win_park(struct pf_fs *fs, struct pf_share *sh, uint64_t foff, uint64_t l
 	return err;
 }
 
+int pf_win_park_dma(struct pf_fs *fs, struct pf_share *sh, uint64_t foff, uint64_t len, uint64_t *nblk)
+{
+	int err = 0;
+
+	for (struct pf_grant *g = sh->grants; g && err == 0; g = g->next) {
+		unsigned int first, n = pf_chunk_clip(g->foff, foff, len, &first);
+
+		if (n == 0 || !g->revoked || !pf_ledger_dma(&sh->sess->led, g->slot))
+			continue;
+		err = park_grant(fs, g, first, n, false, nblk);
+		publish(g);
+	}
+	return err;
+}
+
 bool pf_win_unpark(struct pf_fs *fs, struct pf_grant *g, bool all)
 {
 	struct pf_ledger *l = &g->share->sess->led;
 	uint32_t i, kept = 0, were = g->nparked;
+	bool dma = g->revoked && pf_ledger_dma(l, g->slot);
 
 	if (g->nparked == 0 || (!all && (g->share->unacked || !pins_count(g->share))))
 		return false;
 	for (i = 0; i < g->nparked; i++) {
 		struct pf_gext e = g->parked[i];
 
-		if (!all && pf_ledger_pinned(l, g->slot, e.page, e.npage) != 0) {
+		if (!all && (dma || pinned_run(g, e.page, e.npage) != 0)) {
 			g->parked[kept++] = e;
 		} else {
 			pf_alloc_unpark(fs, (struct pf_run){ e.dblk, e.npage });

@@ -21,6 +21,7 @@
 #include "space/alloc.h"
 
 struct pf_sess;
+struct pf_p_piece;
 
 /* Pages [page, page + npage) of a chunk lie at device blocks [dblk, dblk + npage). */
 struct pf_gext {
@@ -38,6 +39,8 @@ struct pf_grant {
 	uint32_t next_ext, nparked;
 	struct pf_gext *ext;			/* as last shown to the client, sorted, less what breaks took */
 	struct pf_gext *parked;			/* left the file, not reusable because of this slot */
+	bool revoked;				/* some bit of gone[] is set; the slot is STALE then */
+	uint64_t gone[PF_CHUNK_BLKS / 64];	/* pages whose pins are void; ls_gone, as the daemon means it */
 };
 
 struct pf_share {
@@ -133,6 +136,20 @@ void pf_win_stale(struct pf_share *sh, uint64_t foff, uint64_t len, bool pinned)
  * the blocks. */
 int pf_win_park(struct pf_fs *fs, struct pf_share *sh, uint64_t foff, uint64_t len, bool pinned,
 		uint64_t *nblk) PF_MUST_CHECK;
+/*
+ * Void the pins of the range: they count no more, and no device translates their pages from now on. A burst that began
+ * before may be under way: pf_win_dma(). True when there was a pin.
+ */
+bool pf_win_revoke(struct pf_share *sh, uint64_t foff, uint64_t len);
+/* The slot, when it is this chunk of the share, not stale, and each of the pages has a block; or NULL. */
+struct pf_grant *pf_win_live(struct pf_share *sh, uint32_t slot, uint64_t foff, unsigned int first, unsigned int n);
+/* These pages are to be another session's: no device translates them by way of this one any more, and its slots go
+ * stale. -EAGAIN: a burst is under way, nothing has changed. */
+int pf_win_untranslate(struct pf_share *sh, const struct pf_p_piece *piece, uint32_t n) PF_MUST_CHECK;
+/* Revoked pages of the range, in slots with bursts under way. */
+bool pf_win_dma(struct pf_lobj *o, uint64_t foff, uint64_t len);
+/* Park the blocks of those pages. -ENOMEM. */
+int pf_win_park_dma(struct pf_fs *fs, struct pf_share *sh, uint64_t foff, uint64_t len, uint64_t *nblk) PF_MUST_CHECK;
 /* How many blocks of the range @sh was shown. */
 uint64_t pf_win_blocks(const struct pf_share *sh, uint64_t foff, uint64_t len);
 /* Blocks of this slot that no pin and no quarantine holds any more are reusable. @all: do not look.

@@ -37,8 +37,8 @@
  *
  *   engine, for each burst                      revoke (daemon)
  *   1  add 1 to ls_dma                          a  set the pages' bits in ls_gone
- *   2  load ls_epoch and the bits: not what     b  load ls_dma: 0 -> no burst is under way that saw the bits clear;
- *      it was given, or set -> to 4, fault         else wait for the kick and look again, bounded: see below
+ *   2  load the bits, then ls_epoch: set, or    b  load ls_dma: 0 -> no burst is under way that saw the bits clear;
+ *      not what it was given -> to 4, fault        else wait for the kick and look again, bounded: see below
  *   3  move the bytes                           c  give the blocks away
  *   4  subtract 1 from ls_dma; load ls_word,
  *      FROZEN -> kick
@@ -50,8 +50,8 @@
  *
  * The bits, not STALE or the generation in ls_word, are the translation: a slot goes stale under on_busy=defer too, and
  * the generation moves when a neighbour page is cut, while transfers under pins go on as they may. A slot that has lost
- * a page this way is stale besides, so no new pin will ever meet the bits. ls_epoch changes when the slot becomes
- * another chunk's; the bits are clear again then.
+ * a page this way is stale besides, so no new pin will ever meet the bits. ls_epoch changes when the slot ends being
+ * this chunk's, and after that the bits are cleared: an engine that is late finds one or the other.
  *
  * A burst that does not end within revoke_timeout (an engine stopped, or killed between 1 and 4) cannot hold up the
  * daemon: the blocks are kept out of reuse until ls_dma of the slot is 0, or nobody has the device open any more.
@@ -220,7 +220,7 @@ static inline bool pf_dma_enter(struct pf_l_hdr *h, uint32_t slot, uint32_t epoc
 	struct pf_l_slot *s = pf_dma_slot(h, slot);
 
 	atomic_fetch_add(&s->ls_dma, 1);					/* 1 */
-	if (atomic_load(&s->ls_epoch) == epoch && !pf_dma_gone(s, first, n))	/* 2 */
+	if (!pf_dma_gone(s, first, n) && atomic_load(&s->ls_epoch) == epoch)	/* 2, in this order */
 		return true;
 	pf_dma_exit(h, slot);
 	return false;

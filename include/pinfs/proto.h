@@ -311,8 +311,8 @@ PF_MEDIA_SIZE(struct pf_p_pause_in, 40);
 
 /*
  * LEASE (pinfs/lease.h). TAKE and TEST name a file and pages; DOWNGRADE and DROP a lease of this session.
- * Errors: EBADF, EINVAL, EACCES, EPERM, EAGAIN (TEST: pf_p_lease_out of the lease in the way is the answer then,
- * lo_id 0: no error), ENOLCK, ESTALE (no such lease, or it is broken), EBUSY (on its way).
+ * The answer to TEST is PF_P_LEASE_FREE, or the lease that is in the way (lo_id 0: a waiting operation).
+ * Errors: EBADF, EINVAL, EACCES, EPERM, EAGAIN, ENOLCK, ESTALE (no such lease, or it is broken), EBUSY (on its way).
  */
 enum pf_p_lease_what { PF_P_LEASE_TAKE = 0, PF_P_LEASE_TEST = 1, PF_P_LEASE_DOWNGRADE = 2, PF_P_LEASE_DROP = 3,
 		       PF_P_LEASE_RETRACT = 4 };
@@ -328,13 +328,14 @@ PF_MEDIA_SIZE(struct pf_p_lease_in, 40);
 #define PF_LE_READ UINT32_C(1)
 #define PF_LE_WRITE UINT32_C(2)
 #define PF_LE_UNBREAK UINT32_C(4)
+#define PF_P_LEASE_FREE UINT32_C(16)
 struct pf_p_lease_out {
-	uint64_t lo_id;		/* TEST: 0: it would be granted; else: what follows is in the way */
+	uint64_t lo_id;
 	uint64_t lo_foff;
 	uint64_t lo_len;
 	uint32_t lo_flags;
 	uint32_t lo_pid;	/* 0: a waiting operation */
-	uint32_t lo_state;	/* enum pinfs_lease_state */
+	uint32_t lo_state;	/* enum pinfs_lease_state, or PF_P_LEASE_FREE */
 	uint32_t lo_pad;
 };
 PF_MEDIA_SIZE(struct pf_p_lease_out, 40);
@@ -371,7 +372,7 @@ struct pf_p_give_in {
 struct pf_p_give_out {
 	struct pf_p_token go_token;
 };
-#define PF_P_PIECES_MAX 16384U
+#define PF_P_PIECES_MAX 1024U
 struct pf_p_piece {
 	uint64_t pc_foff;	/* of the chunk */
 	uint32_t pc_slot;	/* GIVE: the giver's; HAVE: the taker's */

@@ -57,9 +57,16 @@ static void receive(void *arg, const struct iovec *iov, int n)
 	const struct pf_p_inval *in = iov[1].iov_base;
 
 	CU_ASSERT_EQUAL(n, 2);
-	CU_ASSERT_EQUAL(h->error, PF_P_NOTIFY_INVAL);
 	pthread_mutex_lock(&k->lock);
-	if (k->nmsg < PF_ARRAY_LEN(k->msg))
+	if (h->error == PF_P_NOTIFY_LEASE) {
+		memcpy(&k->event, iov[1].iov_base, sizeof k->event);
+		k->nevent++;
+	} else if (h->error == PF_P_NOTIFY_REVOKE) {
+		memcpy(&k->revoke, iov[1].iov_base, sizeof k->revoke);
+		k->nrevoke++;
+	} else if (h->error != PF_P_NOTIFY_INVAL) {
+		CU_FAIL("an unknown notify");
+	} else if (k->nmsg < PF_ARRAY_LEN(k->msg))
 		k->msg[k->nmsg++] =
 			(struct fk_msg){ in->in_id, in->in_ino, in->in_foff, in->in_len, in->in_flags, in->in_slot };
 	pthread_mutex_unlock(&k->lock);

@@ -29,6 +29,9 @@ struct fk_sess {
 	pthread_mutex_t lock;
 	struct fk_msg msg[4096];	/* invalidates, in order */
 	unsigned int nmsg, acked;
+	struct pf_p_lease_event event;	/* the last one */
+	struct pf_p_revoke revoke;
+	unsigned int nevent, nrevoke;
 };
 
 struct fk_brk {
