@@ -230,9 +230,9 @@ static void ref(struct shard *s, struct pf_inode *ip)
 /* ---- references ---- */
 
 /*
- * A number is looked for in the hash first. One that is DYING cannot be reached by any name; a new inode of its
- * number goes in front of it, so it is never found instead of that. Two threads that miss together: the second waits
- * for the first one's load.
+ * A number is looked for in the hash first. One that is DYING cannot be reached by any name, but it is in the hash for
+ * a moment longer than its number is in use: a name that leads to the number then is of another inode, which goes in
+ * front of it. Two threads that miss together: the second waits for the first one's load.
  */
 static int get(struct pf_fs *fs, uint64_t ino, bool orphan, struct pf_inode **spare, struct pf_inode **out)
 {
@@ -251,7 +251,7 @@ static int get(struct pf_fs *fs, uint64_t ino, bool orphan, struct pf_inode **sp
 		ref(s, ip);
 		goto out;
 	}
-	if (ip != NULL && *spare == NULL) {
+	if (ip != NULL && orphan && *spare == NULL) {
 		err = -ESTALE;
 		goto out;
 	}

@@ -205,6 +205,26 @@ static void *churn(void *arg)
 	return NULL;
 }
 
+/* What rename leaves behind is an inode that nobody has looked up yet. */
+static void *whiteouts(void *arg)
+{
+	struct op_env *e = arg;
+	struct pf_entry en;
+
+	for (unsigned int i = 0; i < 6000; i++) {
+		if (pf_op_mknod(e->fs, &op_root, PF_INO_ROOT, "a", S_IFREG | 0600, 0, &en) != 0)
+			return e;
+		pf_op_forget(e->fs, en.ino, 1);
+		if (pf_op_rename(e->fs, &op_root, PF_INO_ROOT, "a", PF_INO_ROOT, "b", RENAME_WHITEOUT) != 0 ||
+		    pf_op_lookup(e->fs, PF_INO_ROOT, "a", &en) != 0 || !S_ISCHR(en.st.st_mode))
+			return e;
+		pf_op_forget(e->fs, en.ino, 1);
+		if (pf_op_unlink(e->fs, PF_INO_ROOT, "a") != 0 || pf_op_unlink(e->fs, PF_INO_ROOT, "b") != 0)
+			return e;
+	}
+	return NULL;
+}
+
 static void together(void)
 {
 	struct op_env e;
@@ -216,7 +236,7 @@ static void together(void)
 	used = inodes_now(&e);
 	CU_ASSERT_EQUAL(pf_reap_start(e.fs, PF_REAP_THREAD), 0);
 	for (int i = 0; i < 3; i++)
-		CU_ASSERT_EQUAL_FATAL(pthread_create(&t[i], NULL, churn, &e), 0);
+		CU_ASSERT_EQUAL_FATAL(pthread_create(&t[i], NULL, i == 0 ? whiteouts : churn, &e), 0);
 	for (int i = 0; i < 3; i++) {
 		pthread_join(t[i], &rc);
 		CU_ASSERT_PTR_NULL(rc);
