@@ -161,6 +161,18 @@ static int greet(struct sh_session *s, struct pf_p_hello_out *ho, int fds[2])
 	return err;
 }
 
+/* One field, from a mapping of its own: the system calls that this needs are those that all else here needs. */
+static int trace_off(int fd, uint64_t *off)
+{
+	struct pf_l_hdr *h = sh_mmap(NULL, SH_PAGE, PROT_READ, MAP_SHARED, fd, 0);
+
+	if (sh_mmap_err(h))
+		return sh_mmap_err(h);
+	*off = h->lh_trace_off;
+	(void)sh_sys(SYS_munmap, h, (size_t)SH_PAGE);
+	return 0;
+}
+
 static int map_ledger(struct sh_session *s, int fd, uint32_t nslot)
 {
 	struct stat st;
@@ -174,8 +186,9 @@ static int map_ledger(struct sh_session *s, int fd, uint32_t nslot)
 	if (nslot == 0 || nslot > PF_WINDOW_MAX / PF_CHUNK_SIZE || (uint64_t)st.st_size < sizeof *h)
 		return -EPROTO;
 	/* The ring of a trace lies at the end: it is mapped when there is one. */
-	if (sh_sys(SYS_pread64, fd, &off, sizeof off, offsetof(struct pf_l_hdr, lh_trace_off)) != (long)sizeof off)
-		return -EPROTO;
+	r = trace_off(fd, &off);
+	if (r < 0)
+		return (int)r;
 	if (off != 0 && (off % SH_PAGE != 0 || !pf_range_ok(off, PF_T_RING_BYTES, (uint64_t)st.st_size)))
 		return -EPROTO;
 	s->trace_off = off;
