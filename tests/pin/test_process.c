@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_process.c - windows in processes that fork in every way there is, while threads touch them; that exec; whose
- * threads die in a fault; that take signals in one. Each scene is a process of its own on a real mount.
+ * test_process.c - windows in processes that fork in every way there is, while threads touch them, and that exec.
+ * Each scene is a process of its own on a real mount. Threads that die, and signals: test_process_fault.c.
  */
-#include "harness/fs.h"
 #include "harness/proc.h"
 #include "harness/run.h"
-#include "pin/child.h"
+#include "pin/scene.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -29,34 +28,7 @@
 
 #include <pinfs/pin.h>
 
-#define PAGE 4096UL
-#define MIB (1UL << 20)
-#define CHUNK (2 * MIB)
-#define LEN (16 * MIB)
-#define WINDOW "window=12M"		/* less than LEN, and more chunks than threads touch at once */
-
 extern char **environ;
-
-static struct pt_fs *fs;
-static int file;
-
-/* A mount whose window is @window slots of 2 MiB, and a file of LEN bytes, all holes. */
-static bool stage(const char *opts)
-{
-	if (!pt_need_mount())
-		return false;
-	fs = pt_fs_start("64M", opts);
-	file = open(pt_path(fs, "f"), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-	PT_SYS_FATAL(file);
-	PT_SYS_FATAL(ftruncate(file, LEN));
-	return true;
-}
-
-static void strike(void)
-{
-	PT_SYS(close(file));
-	pt_fs_end(fs);
-}
 
 static int status_of(pid_t pid)
 {
@@ -139,7 +111,7 @@ static int nested(void *arg)
 
 static int fork_nested(void *arg)
 {
-	struct generation g = { child_map(file, LEN), 0 };
+	struct generation g = { child_map(here.file, LEN), 0 };
 
 	(void)arg;
 	NEED(g.p != NULL);
@@ -161,7 +133,7 @@ static int answer(void *arg)
 
 static int fork_talk(void *arg)
 {
-	char *p = child_map(file, LEN);
+	char *p = child_map(here.file, LEN);
 	pid_t pid;
 
 	(void)arg;
@@ -173,7 +145,7 @@ static int fork_talk(void *arg)
 		NEED(child_await(MARK(p, 17), i) == 0);
 		NEED(*MARK(p, 32 + i % 8 * PAGE / 4) == i);
 		/* Blocks leave and come while both look at them. */
-		NEED(fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(4 * PAGE), (off_t)MIB) == 0);
+		NEED(fallocate(here.file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(4 * PAGE), (off_t)MIB) == 0);
 	}
 	NEED(pt_wait(pid, 30000) == 0);
 	return 0;
@@ -215,7 +187,7 @@ static void *forker(void *arg)
 /* Threads that fork at the same time, beside threads that fault all the time. */
 static int fork_storm(void *arg)
 {
-	struct busy b = { .p = child_map(file, LEN) };
+	struct busy b = { .p = child_map(here.file, LEN) };
 	pthread_t t[FORKERS];
 
 	(void)arg;
@@ -233,12 +205,12 @@ static int fork_storm(void *arg)
 
 static void forks(void)
 {
-	if (!stage(WINDOW))
+	if (!scene_set(WINDOW, 0600))
 		return;
 	child_play(fork_nested, NULL);
 	child_play(fork_talk, NULL);
 	child_play(fork_storm, NULL);
-	strike();
+	scene_strike();
 }
 
 #define MANY 150
@@ -263,7 +235,7 @@ static int fork_many(void *arg)
 	(void)arg;
 	for (size_t i = 0; i < MANY; i++) {
 		(void)snprintf(name, sizeof name, "many%zu", i);
-		fd = open(pt_path(fs, "%s", name), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+		fd = open(pt_path(here.fs, "%s", name), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 		NEED(fd >= 0 && ftruncate(fd, 2 * PAGE) == 0);
 		p[i] = child_map(fd, 2 * PAGE);
 		NEED(p[i] != NULL);
@@ -278,17 +250,17 @@ static int fork_many(void *arg)
 
 static void many_files(void)
 {
-	if (!stage("window=1G"))
+	if (!scene_set("window=1G", 0600))
 		return;
 	child_play(fork_many, NULL);
-	strike();
+	scene_strike();
 }
 
 /* ---- vfork and what is made of it ---- */
 
 static int in_vfork(void *arg)
 {
-	struct busy b = { .p = child_map(file, LEN) };
+	struct busy b = { .p = child_map(here.file, LEN) };
 	const char *const argv[] = { "true", NULL };
 	char line[16] = "";
 	pid_t pid;
@@ -319,10 +291,10 @@ static int in_vfork(void *arg)
 
 static void vforks(void)
 {
-	if (!stage(WINDOW))
+	if (!scene_set(WINDOW, 0600))
 		return;
 	child_play(in_vfork, NULL);
-	strike();
+	scene_strike();
 }
 
 /* ---- copies that no handler prepared ---- */
@@ -335,7 +307,7 @@ static int in_bare(char *p, struct pinfs_pin *pin)
 	NEED(child_touch(p, 0) == SIGBUS && child_touch(p + CHUNK, 1) == SIGBUS);
 	NEED(pinfs_unpin(pin) == -ECHILD);
 	NEED(pinfs_pin(p, PAGE, 0, &pin) < 0);
-	q = child_map(file, LEN);
+	q = child_map(here.file, LEN);
 	NEED(q != NULL && *(volatile char *)q == 'b');
 	q[1] = 'c';
 	NEED(pinfs_pin(q, PAGE, PINFS_PIN_WRITE, &pin) == 0 && pinfs_unpin(pin) == 0);
@@ -354,7 +326,7 @@ static int bare_main(void *arg)
 
 static int bare_setup(struct bare *b)
 {
-	b->p = child_map(file, LEN);
+	b->p = child_map(here.file, LEN);
 	NEED(b->p != NULL);
 	b->p[0] = 'b';
 	b->p[CHUNK] = 'b';
@@ -416,7 +388,7 @@ static int by_syscall(void *arg)
 
 static int by_syscall_storm(void *arg)
 {
-	struct busy b = { .p = child_map(file, LEN) };
+	struct busy b = { .p = child_map(here.file, LEN) };
 	long pid;
 
 	(void)arg;
@@ -425,7 +397,7 @@ static int by_syscall_storm(void *arg)
 		pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 		if (pid == 0) {
 			/* Whatever moment the copy was made at: no hang, no crash, a window. */
-			char *q = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, file, 0);
+			char *q = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, here.file, 0);
 
 			_exit(q == MAP_FAILED || child_touch(q, 0) != 0);
 		}
@@ -436,7 +408,7 @@ static int by_syscall_storm(void *arg)
 
 static void bare_copies(void)
 {
-	if (!stage(NULL))
+	if (!scene_set(NULL, 0600))
 		return;
 	child_play(by_Fork, NULL);
 	CU_ASSERT(strstr(child_said(), "made by clone() or _Fork(): 1 windows give SIGBUS") != NULL);
@@ -445,7 +417,7 @@ static void bare_copies(void)
 	child_play(by_syscall, NULL);
 	CU_ASSERT(strstr(child_said(), "made by clone() or _Fork(): 1 windows give SIGBUS") != NULL);
 	child_play(by_syscall_storm, NULL);
-	strike();
+	scene_strike();
 }
 
 /* ---- clone(CLONE_VM): another process in the same memory ---- */
@@ -462,7 +434,7 @@ static int in_same_memory(void *arg)
 static int same_memory(void *arg)
 {
 	static char stack[64 << 10] __attribute__((aligned(16)));
-	char *p = child_map(file, LEN);
+	char *p = child_map(here.file, LEN);
 	pid_t pid;
 
 	(void)arg;
@@ -477,11 +449,11 @@ static int same_memory(void *arg)
 
 static void clone_vm(void)
 {
-	if (!stage(WINDOW))
+	if (!scene_set(WINDOW, 0600))
 		return;
 	child_play(same_memory, NULL);
 	CU_ASSERT(strstr(child_said(), "clone(CLONE_VM)") != NULL);
-	strike();
+	scene_strike();
 }
 
 /* ---- exec ---- */
@@ -490,7 +462,7 @@ static int ready[2], stay[2];
 
 static int pin_and_exec(void *arg)
 {
-	char *p = child_map(file, LEN);
+	char *p = child_map(here.file, LEN);
 	struct pinfs_pin *pin;
 
 	(void)arg;
@@ -508,13 +480,13 @@ static void execs(void)
 	char c;
 	pid_t pid;
 
-	if (!stage("busy_timeout=60"))
+	if (!scene_set("busy_timeout=60", 0600))
 		return;
 	PT_SYS(pipe2(ready, O_CLOEXEC));
 	PT_SYS(pipe2(stay, O_CLOEXEC));
 	pid = child_start(pin_and_exec, NULL);
 	PT_EQ(read(ready[0], &c, 1), 1);
-	PT_SYS(ftruncate(file, 0));	/* waits for the exec to come, and no longer */
+	PT_SYS(ftruncate(here.file, 0));	/* waits for the exec to come, and no longer */
 	PT_EQ(kill(pid, 0), 0);
 	PT_EQ(write(stay[1], "\n", 1), 1);
 	PT_EQ(child_end(pid), 0);
@@ -522,307 +494,7 @@ static void execs(void)
 		close(ready[i]);
 		close(stay[i]);
 	}
-	strike();
-}
-
-/* ---- threads that die in a fault, signals in a fault: the daemon sleeps meanwhile ---- */
-
-static _Atomic int in_fault;
-
-static pid_t daemon_pid;
-
-/* From /proc: 'S' while it waits in its fault; 0: no such thread. */
-static char state_of(pid_t pid, pid_t tid)
-{
-	char path[64], buf[256] = "";
-	const char *s;
-	int fd;
-
-	(void)snprintf(path, sizeof path, "/proc/%d/task/%d/stat", (int)pid, (int)tid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || read(fd, buf, sizeof buf - 1) <= 0)
-		buf[0] = '\0';
-	if (fd >= 0)
-		(void)close(fd);
-	s = strrchr(buf, ')');
-	return s != NULL && s[1] == ' ' ? s[2] : '\0';
-}
-
-static bool waits(pid_t tid)
-{
-	char c = state_of(getpid(), tid);
-
-	return c == 'S' || c == 'D';
-}
-
-static bool all_stopped(pid_t pid)
-{
-	char path[64];
-	const struct dirent *e;
-	bool all = true;
-	DIR *d;
-
-	(void)snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
-	d = opendir(path);
-	while (d != NULL && (e = readdir(d)) != NULL) {
-		pid_t tid = (pid_t)strtol(e->d_name, NULL, 10);
-		char c = tid > 0 ? state_of(pid, tid) : 'T';
-
-		all = all && (c == 'T' || c == '\0');
-	}
-	if (d != NULL)
-		(void)closedir(d);
-	return all;
-}
-
-static int daemon_sleeps(bool sleeps)
-{
-	uint64_t end = pt_now_ms() + 30000;
-
-	NEED(kill(daemon_pid, sleeps ? SIGSTOP : SIGCONT) == 0);
-	while (sleeps && !all_stopped(daemon_pid))
-		NEED(pt_now_ms() < end);
-	return 0;
-}
-
-static void *faulter(void *arg)
-{
-	(void)pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);	/* NOLINT(cert-pos47-c) */
-	atomic_store(&in_fault, (int)gettid());
-	*(volatile char *)arg = 1;
-	return NULL;
-}
-
-static int start_fault(pthread_t *t, char *p)
-{
-	uint64_t end = pt_now_ms() + 30000;
-	pid_t tid;
-
-	atomic_store(&in_fault, 0);
-	NEED(pthread_create(t, NULL, faulter, p) == 0);
-	while ((tid = atomic_load(&in_fault)) == 0)
-		(void)sched_yield();
-	while (!waits(tid))
-		NEED(pt_now_ms() < end);
-	return 0;
-}
-
-static int cancelled_in_fault(void *arg)
-{
-	char *p = child_map(file, LEN);
-	pthread_t t[4];
-	void *how;
-
-	(void)arg;
-	NEED(p != NULL);
-	p[0] = 1;
-	NEED(daemon_sleeps(true) == 0);
-	for (size_t i = 0; i < 4; i++)
-		NEED(start_fault(&t[i], p + CHUNK + i / 2 * PAGE) == 0);
-	for (size_t i = 0; i < 4; i++) {
-		NEED(pthread_cancel(t[i]) == 0);
-		NEED(pthread_join(t[i], &how) == 0 && how == PTHREAD_CANCELED);
-	}
-	NEED(daemon_sleeps(false) == 0);
-	NEED(child_touch(p + CHUNK, 1) == 0 && child_touch(p + CHUNK + PAGE, 1) == 0);
-	NEED(child_touch(p + 2 * CHUNK, 1) == 0);
-	return 0;
-}
-
-/* exit() and SIGKILL do not wait for the daemon. */
-static int exit_in_fault(void *arg)
-{
-	char *p = child_map(file, LEN);
-	pthread_t t;
-
-	(void)arg;
-	NEED(p != NULL);
-	p[0] = 1;
-	NEED(daemon_sleeps(true) == 0);
-	NEED(start_fault(&t, p + 3 * CHUNK) == 0);
-	exit(0);
-}
-
-static int killed_in_fault(void *arg)
-{
-	char *p = child_map(file, LEN);
-	pthread_t t;
-
-	(void)arg;
-	NEED(p != NULL);
-	p[0] = 1;
-	NEED(daemon_sleeps(true) == 0);
-	NEED(start_fault(&t, p + 4 * CHUNK) == 0);
-	return kill(getpid(), SIGKILL);
-}
-
-static sigjmp_buf out;
-
-static void jump(int sig)
-{
-	(void)sig;
-	siglongjmp(out, 1);
-}
-
-/* A time limit on a load, as some programs have it. */
-static int jump_out_of_fault(void *arg)
-{
-	struct itimerval tv = { .it_value = { .tv_usec = 20000 } };
-	struct sigaction sa = { .sa_handler = jump };
-	char *p = child_map(file, LEN);
-	volatile int jumped = 0;
-
-	(void)arg;
-	NEED(p != NULL);
-	p[0] = 1;
-	NEED(sigaction(SIGALRM, &sa, NULL) == 0);
-	NEED(daemon_sleeps(true) == 0);
-	if (sigsetjmp(out, 1) == 0) {
-		NEED(setitimer(ITIMER_REAL, &tv, NULL) == 0);
-		*(volatile char *)(p + 5 * CHUNK) = 1;
-	} else {
-		jumped = 1;
-	}
-	NEED(daemon_sleeps(false) == 0);
-	NEED(jumped);
-	NEED(child_touch(p + 5 * CHUNK, 1) == 0);
-	return 0;
-}
-
-/* A program whose main() leaves by pthread_exit() ends with its last thread, not with ours. */
-static void *last_thread(void *arg)
-{
-	*(volatile char *)arg = 1;
-	while (state_of(getpid(), getpid()) != 'Z')
-		(void)sched_yield();
-	return NULL;
-}
-
-static int last_leaves(void *arg)
-{
-	char *p = child_map(file, LEN);
-	pthread_t t;
-
-	(void)arg;
-	NEED(p != NULL);
-	NEED(pthread_create(&t, NULL, last_thread, p) == 0 && pthread_detach(t) == 0);
-	pthread_exit(NULL);
-}
-
-static void dying_threads(void)
-{
-	pid_t pid;
-
-	if (!stage("revoke_timeout=60"))
-		return;
-	daemon_pid = fs->pid;
-	child_play(cancelled_in_fault, NULL);
-	child_play(exit_in_fault, NULL);
-	PT_EQ(daemon_sleeps(false), 0);
-	pid = child_start(killed_in_fault, NULL);
-	PT_EQ(child_end(pid), 128 + SIGKILL);
-	PT_EQ(daemon_sleeps(false), 0);
-	child_play(jump_out_of_fault, NULL);
-	child_play(last_leaves, NULL);
-	PT_EQ(daemon_sleeps(false), 0);
-	strike();
-}
-
-/* ---- handlers that touch windows ---- */
-
-static char *in_handler;
-static _Atomic unsigned int handled;
-
-static void touch_all(int sig)
-{
-	unsigned int n = atomic_fetch_add(&handled, 1) + 1;
-
-	(void)sig;
-	in_handler[(n * CHUNK + PAGE) % LEN] = (char)n;
-}
-
-/* A timer that fires all the time; the handler faults, on a stack of its own, in whatever the program is doing. */
-static int signals(void *arg)
-{
-	struct itimerval tv = { .it_interval = { .tv_usec = 300 }, .it_value = { .tv_usec = 300 } };
-	struct sigaction sa = { .sa_handler = touch_all, .sa_flags = SA_RESTART | SA_ONSTACK };
-	static char alt[64 << 10];
-	stack_t ss = { .ss_sp = alt, .ss_size = sizeof alt };
-	char *p = child_map(file, LEN), buf[PAGE], path[4096 + 8];
-	int src;
-
-	(void)arg;
-	NEED(p != NULL && sigaltstack(&ss, NULL) == 0);
-	in_handler = p;
-	(void)snprintf(path, sizeof path, "%s/src", fs->dir);
-	src = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	NEED(src >= 0 && unlink(path) == 0);
-	memset(buf, 's', sizeof buf);
-	NEED(write(src, buf, sizeof buf) == (ssize_t)sizeof buf);
-	NEED(sigaction(SIGALRM, &sa, NULL) == 0 && setitimer(ITIMER_REAL, &tv, NULL) == 0);
-	for (unsigned int i = 1; atomic_load(&handled) < 2000; i++) {
-		char *at = p + (i * CHUNK) % LEN;
-
-		at[0] = (char)i;
-		NEED(at[0] == (char)i);
-		/* The kernel's own access takes the same faults. */
-		NEED(pread(src, at + 2 * PAGE, PAGE, 0) == (ssize_t)PAGE);
-		NEED(at[2 * PAGE] == 's' && at[3 * PAGE - 1] == 's');
-		if (i % 64 == 0) {
-			p = mmap(p, LEN, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0);
-			NEED(p == in_handler);
-		}
-	}
-	return 0;
-}
-
-static sigjmp_buf bus;
-static void *volatile bus_at;
-
-static void on_bus(int sig, siginfo_t *si, void *ctx)
-{
-	(void)sig;
-	(void)ctx;
-	bus_at = si->si_addr;
-	siglongjmp(bus, 1);
-}
-
-/* Out of a SIGBUS again and again, on an alternate stack; and what is there meanwhile may come into being. */
-static int bus_jumps(void *arg)
-{
-	struct sigaction sa = { .sa_sigaction = on_bus, .sa_flags = SA_SIGINFO | SA_ONSTACK };
-	static char alt[64 << 10];
-	stack_t ss = { .ss_sp = alt, .ss_size = sizeof alt };
-	volatile unsigned int n = 0;
-	char *p;
-	int fd = open(pt_path(fs, "short"), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-
-	(void)arg;
-	p = child_map(fd, LEN);
-	NEED(p != NULL && sigaltstack(&ss, NULL) == 0 && sigaction(SIGBUS, &sa, NULL) == 0);
-	for (volatile unsigned int i = 0; i < 300; i++) {
-		volatile char *at = p + (i * 37 * PAGE) % LEN + i;
-
-		bus_at = NULL;
-		if (sigsetjmp(bus, 1) == 0)
-			*at = 1;
-		else
-			n++;
-		NEED(bus_at == at);
-	}
-	NEED(n == 300);
-	NEED(ftruncate(fd, LEN) == 0 && child_touch(p, 1) == 0 && child_touch(p + LEN - 1, 1) == 0);
-	(void)close(fd);
-	return 0;
-}
-
-static void signal_scenes(void)
-{
-	if (!stage(WINDOW))
-		return;
-	child_play(signals, NULL);
-	child_play(bus_jumps, NULL);
-	strike();
+	scene_strike();
 }
 
 int main(int argc, char **argv)
@@ -834,8 +506,6 @@ int main(int argc, char **argv)
 		{ "_Fork and clone", bare_copies, 0 },
 		{ "clone with CLONE_VM", clone_vm, 0 },
 		{ "exec", execs, 0 },
-		{ "threads that die in a fault", dying_threads, 0 },
-		{ "signals", signal_scenes, 0 },
 	};
 	static const struct pt_suite suites[] = { { "process", cases, PF_ARRAY_LEN(cases) } };
 
