@@ -11,6 +11,7 @@
  * A want that an answer did not satisfy because somebody else's page was asked for is simply served again.
  */
 #include "trace.h"
+#include "transient.h"
 #include "async.h"
 
 #include <errno.h>
@@ -422,8 +423,11 @@ static int take(struct sh_slot *sl, const void *body, size_t len)
 	int err = parse(sl, body, len, &mo);
 	unsigned int changed;
 
+	if (!err && sl->sl_fresh)
+		err = sh_holds_follow(sl);
 	if (err)
 		return err;
+	sl->sl_fresh = false;
 	changed = sh_slot_fill(sl, &mo, ext);
 	if (changed & SH_CHANGED)
 		sh_zap_file(sl->sl_file, sl->sl_chunk << PF_CHUNK_SHIFT, PF_CHUNK_SIZE);

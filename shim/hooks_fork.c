@@ -17,6 +17,7 @@
  * vfork(), posix_spawn() and clone(CLONE_VM) children run in the parent's memory and need nothing.
  */
 #include "async.h"
+#include "transient.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -143,6 +144,7 @@ static void freeze(bool hand)
 		hand_over();
 	sh_lock(&fk.old);
 	sh_copies_fork(true);
+	sh_holds_lock();
 	sh_mem_lock();
 }
 
@@ -159,6 +161,7 @@ static void thaw(void)
 	sh_sigs sigs = fk.sigs;
 
 	sh_mem_unlock();
+	sh_holds_unlock();
 	sh_copies_fork(false);
 	sh_unlock(&fk.old);
 	close_pair();
@@ -202,6 +205,7 @@ static struct sh_vma *renew(bool torn)
 	pthread_mutex_init(&fork_lock, NULL);
 	pthread_mutex_init(&sh.lock, NULL);
 	sh_mem_reinit(torn);
+	sh_holds_forget();
 	sh_engine_forget();
 	sh_fault_forget();
 	sh_async_forget();

@@ -205,6 +205,7 @@ struct sh_slot {
 	uint64_t sl_chunk;
 	uint64_t sl_size;			/* of the file, as of the last answer */
 	enum sh_slot_state sl_state;
+	bool sl_fresh;				/* new for its chunk, nothing mapped: see sh_holds_follow() */
 	bool sl_dead_wait;			/* DEAD, and REMOVEMAPPING is under way */
 	bool sl_stored;				/* the daemon knows of stores since the last invalidate or msync */
 	uint32_t sl_idx;
@@ -342,6 +343,7 @@ struct sh_call {
 /* sh.pin_test */
 #define SH_TEST_GAP 1U			/* yield between the first look and the count */
 #define SH_TEST_BLIND 2U		/* leave out the second look: pins will be missed */
+#define SH_TEST_NO_FOLLOW 4U		/* a hold stays with the slot that it was counted in */
 
 struct sh_state {
 	pid_t pid;

@@ -124,6 +124,7 @@ struct sh_slot *sh_slot_new(struct sh_file *f, uint64_t chunk)
 	sl->sl_state = SH_SETTING;
 	sl->sl_wants = NULL;
 	sl->sl_wtail = NULL;
+	sl->sl_fresh = true;
 	sl->sl_dead_wait = false;
 	sl->sl_stored = false;
 	sl->sl_fault_ns = sl->sl_until_ns = 0;

@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * transient.c - holds: which parts of an array of buffers lie in windows, and one pin for each of them. Owns struct
- * sh_hold. The pins themselves, and what they wait for, are pin.c's and pinslow.c's.
+ * sh_hold and the list of those that are live. The pins themselves, and what they wait for, are pin.c's and
+ * pinslow.c's.
+ *
+ * WHEN BLOCKS LEAVE ALTHOUGH THEY ARE HELD (`defer`, a client that was too slow), the slot they were counted in goes
+ * stale, and the chunk gets another slot with other blocks. The kernel may not have looked yet at all that is held: it
+ * takes a long read in pieces. So before the first page of such a slot is mapped, serve counts in it what the live
+ * holds have of the chunk (sh_holds_follow()). No hold is missed: it is entered in the list first, and looks for stale
+ * slots then; a slot goes stale before serve hears of it.
  *
  * A hold never waits with a count of its own: its pins are asked for without waiting, and when one cannot be had the
  * others are given back before the wait begins. So two holds cannot wait for each other by way of a truncate.
@@ -16,13 +23,25 @@
 #define OWN_PINS 4U
 #define PIECE_BYTES (UINT64_C(16) << 20)	/* one pin at most: what does not fit into the window fails by pieces */
 
+/* Counted in another slot than a pin was. */
+struct more {
+	struct more *next;
+	struct sh_piece piece;
+};
+
 struct sh_hold {
 	struct sh_hold *next;		/* calls of the thread: sh_hold_enter() */
 	const char *frame;		/* of the call's function */
+	struct sh_hold *lnext, **lprev;	/* live ones; hold_lock */
+	struct more *more;		/* hold_lock */
 	uint32_t epoch;
 	uint32_t n, room;
 	struct pinfs_pin **pin, *own[OWN_PINS];
 };
+
+/* After sh.lock. A program's thread has its signals blocked: serve takes it, too. */
+static pthread_mutex_t hold_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct sh_hold *live;
 
 struct asking {
 	struct sh_tls *t;
@@ -287,6 +306,154 @@ static int wait_turn(struct asking *k, const struct iovec *v, size_t n)
 	return 0;
 }
 
+/* ---- the list ---- */
+
+static void list_lock(sh_sigs *old)
+{
+	sigset_t all;
+
+	if (!sh_is_crew) {
+		memset(&all, 0xff, sizeof all);
+		(void)sh_sys(SYS_rt_sigprocmask, SIG_BLOCK, &all, old, (size_t)8);
+	}
+	pthread_mutex_lock(&hold_lock);
+}
+
+static void list_unlock(const sh_sigs *old)
+{
+	pthread_mutex_unlock(&hold_lock);
+	if (!sh_is_crew)
+		sh_sigs_restore(old);
+}
+
+static void enlist(struct sh_hold *h)
+{
+	sh_sigs old;
+
+	list_lock(&old);
+	h->lnext = live;
+	h->lprev = &live;
+	if (live != NULL)
+		live->lprev = &h->lnext;
+	live = h;
+	list_unlock(&old);
+}
+
+static void delist(struct sh_hold *h)
+{
+	struct more *m, *next;
+	sh_sigs old;
+
+	list_lock(&old);
+	*h->lprev = h->lnext;
+	if (h->lnext != NULL)
+		h->lnext->lprev = h->lprev;
+	m = h->more;
+	h->more = NULL;
+	list_unlock(&old);
+	for (; m != NULL; m = next) {
+		next = m->next;
+		sh_uncount(m->piece.slot, m->piece.first, m->piece.n);
+		sh_free(m, sizeof *m);
+	}
+}
+
+static bool any_stale(const struct sh_hold *h)
+{
+	for (uint32_t i = 0; i < h->n; i++) {
+		for (uint32_t k = 0; k < h->pin[i]->npiece; k++) {
+			if (atomic_load(&h->pin[i]->piece[k].slot->sl_led->ls_word) & PF_SLOT_STALE)
+				return true;
+		}
+	}
+	return false;
+}
+
+static int follow(struct sh_hold *h, const struct pinfs_pin *p, struct sh_slot *sl)
+{
+	uint64_t lo = pf_max64(p->foff, sl->sl_chunk << PF_CHUNK_SHIFT);
+	uint64_t hi = pf_min64(p->foff + p->len, (sl->sl_chunk + 1) << PF_CHUNK_SHIFT);
+	struct sh_piece w = { .slot = sl };
+	struct more *m;
+
+	if (p->ses != sl->sl_ses || p->ino != sl->sl_file->ino || lo >= hi)
+		return 0;
+	for (uint32_t k = 0; k < p->npiece; k++) {
+		if (p->piece[k].slot == sl)
+			return 0;
+	}
+	m = sh_alloc(sizeof *m);
+	if (m == NULL)
+		return -ENOMEM;
+	w.first = (uint32_t)(lo / SH_PAGE % SH_CHUNK_PAGES);
+	w.n = (uint32_t)((hi - lo) / SH_PAGE);
+	sh_count(sl, w.first, w.n);
+	*m = (struct more){ h->more, w };
+	h->more = m;
+	return 0;
+}
+
+int sh_holds_follow(struct sh_slot *sl)
+{
+	sh_sigs old;
+	int err = 0;
+
+	if (sh.pin_test & SH_TEST_NO_FOLLOW)
+		return 0;
+	list_lock(&old);
+	for (struct sh_hold *h = live; h != NULL && !err; h = h->lnext) {
+		for (uint32_t i = 0; i < h->n && !err; i++)
+			err = follow(h, h->pin[i], sl);
+	}
+	list_unlock(&old);
+	return err;
+}
+
+void sh_holds_lock(void)
+{
+	pthread_mutex_lock(&hold_lock);
+}
+
+void sh_holds_unlock(void)
+{
+	pthread_mutex_unlock(&hold_lock);
+}
+
+void sh_holds_forget(void)
+{
+	pthread_mutex_init(&hold_lock, NULL);
+	live = NULL;
+}
+
+/* ---- hold ---- */
+
+static int hold_parts(struct asking *k, const struct iovec *v, size_t n, bool part, size_t *good)
+{
+	int err;
+
+	for (;;) {
+		err = hold_all(k, v, n, part, good);
+		if (err == -EAGAIN) {
+			let_go(k->h);
+			if (k->flags & SH_HOLD_NOWAIT)
+				return err;
+			err = wait_turn(k, v, n);
+			if (err)
+				return err;
+			continue;
+		}
+		if (err && (!part || err == -EINTR))
+			return err;
+		if (k->h->n == 0)
+			return err;
+		enlist(k->h);
+		if (!any_stale(k->h))
+			return err;
+		delist(k->h);
+		let_go(k->h);
+	}
+}
+
 static int hold(const struct iovec *v, size_t n, unsigned int flags, enum pf_pin_api api, bool part,
 		struct sh_hold **out, size_t *good)
 {
@@ -310,17 +477,7 @@ static int hold(const struct iovec *v, size_t n, unsigned int flags, enum pf_pin
 	k.h->epoch = atomic_load(&sh_life.epoch);
 	k.h->pin = k.h->own;
 	k.h->room = OWN_PINS;
-	for (;;) {
-		err = hold_all(&k, v, n, part, good);
-		if (err != -EAGAIN)
-			break;
-		let_go(k.h);
-		if (flags & SH_HOLD_NOWAIT)
-			break;
-		err = wait_turn(&k, v, n);
-		if (err)
-			break;
-	}
+	err = hold_parts(&k, v, n, part, good);
 	if (err && (!part || err == -EINTR || err == -EAGAIN)) {
 		let_go(k.h);
 		*good = 0;
@@ -362,6 +519,7 @@ void sh_hold_drop(struct sh_hold *h)
 	/* In a child the memory is a copy, and where it lies may have been given away again. */
 	if (h->epoch != atomic_load(&sh_life.epoch))
 		return;
+	delist(h);
 	let_go(h);
 	if (h->pin != h->own)
 		sh_free(h->pin, h->room * sizeof(struct pinfs_pin *));

@@ -100,6 +100,12 @@ void sh_hold_return(struct sh_hold *h);
 void sh_hold_end(struct sh_tls *t);		/* the thread ends */
 void sh_hold_left(struct sh_tls *t, const void *frame);	/* drop what a jump has left behind */
 
+/* serve, sh.lock held: @sl stands for its chunk from now on, and no page of it has been mapped. -ENOMEM. */
+int sh_holds_follow(struct sh_slot *sl);
+void sh_holds_lock(void);			/* around fork */
+void sh_holds_unlock(void);
+void sh_holds_forget(void);			/* in the child, which has none */
+
 /* A descriptor of the device of (the first part of) it, with the session's claim: see io_uring above. -errno. */
 int sh_hold_device(const struct sh_hold *h);
 

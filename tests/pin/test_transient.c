@@ -258,6 +258,78 @@ static void unsafe(void)
 	end();
 }
 
+/* ---- a transfer in two pieces ---- */
+
+#define LONG_LEN (2 * (size_t)SLOW_MAX)
+
+/* A process of its own from the first instruction on, with its own environment: `--read window source`. */
+static int reader(const char *path, const char *source)
+{
+	char *p = window(path, LONG_LEN);
+	int fd = open(source, O_RDWR | O_CLOEXEC);
+
+	NEED(p != NULL && fd >= 0);
+	NEED(pread(fd, p, LONG_LEN, 0) == (ssize_t)LONG_LEN);
+	return 0;
+}
+
+static int start_reader(void *env)
+{
+	if (env != NULL)
+		NEED(setenv(env, "1", 1) == 0);
+	(void)execl("/proc/self/exe", "test_transient", "--read", f, slow_path(slow), (char *)NULL);
+	return child_failed(__FILE__, __LINE__, "execl");
+}
+
+/*
+ * The kernel takes half of the buffer first. While that is under way the file is cut and grows again, so the other half
+ * has new blocks when the kernel looks; and those are cut as well.
+ */
+static bool second_half_survives(char *env)
+{
+	struct actor *c = actor_new();
+	bool intact;
+	uint64_t len;
+	pid_t pid;
+
+	PT_EQ(actor_do(c, act_truncate(f, LONG_LEN)), 0);
+	slow_hold(slow, true);
+	pid = child_start(start_reader, env);
+	CU_ASSERT(slow_await(slow, 1));
+	PT_EQ(actor_do(c, act_truncate(f, 0)), 0);
+	PT_EQ(actor_do(c, act_truncate(f, LONG_LEN)), 0);
+	slow_release(slow, 0);
+	CU_ASSERT(slow_await(slow, 1));
+	PT_EQ(actor_do(c, act_truncate(f, 0)), 0);
+	len = victim_make(pt_path(fs, "victim"));
+	slow_hold(slow, false);
+	slow_release(slow, 0);
+	PT_EQ(child_end(pid), 0);
+	CU_ASSERT_STRING_EQUAL(child_said(), "");
+	intact = victim_intact(pt_path(fs, "victim"), len);
+	CU_ASSERT(look_parked_until(fs, 0));
+	actor_end(c);
+	return intact;
+}
+
+static void followed(void)
+{
+	if (!begin("on_busy=defer"))
+		return;
+	CU_ASSERT(second_half_survives(NULL));
+	end();
+}
+
+static void not_followed(void)
+{
+	static char env[] = "PINFS_TEST_NO_FOLLOW";
+
+	if (!begin("on_busy=defer"))
+		return;
+	CU_ASSERT(!second_half_survives(env));
+	end();
+}
+
 /* ---- the end of a process ---- */
 
 static void killed(void)
@@ -342,6 +414,8 @@ static const struct pt_case cases[] = {
 	{ "ebusy: a truncate meets a read", busy, 0 },
 	{ "defer: blocks are kept until the read has ended", deferred, 0 },
 	{ "twin: unsafe, and the bytes land in another file", unsafe, 0 },
+	{ "defer: what is held follows the address", followed, 0 },
+	{ "twin: it does not, and the second half lands in another file", not_followed, 0 },
 	{ "a process that is killed with a read under way", killed, 0 },
 	{ "nothing is held behind an inode's lock", no_circle, 0 },
 };
@@ -350,5 +424,7 @@ int main(int argc, char **argv)
 {
 	const struct pt_suite suites[] = { { "transient", cases, PF_ARRAY_LEN(cases) } };
 
+	if (argc == 4 && strcmp(argv[1], "--read") == 0)
+		return reader(argv[2], argv[3]);
 	return pt_main(argc, argv, suites, PF_ARRAY_LEN(suites));
 }
