@@ -303,6 +303,11 @@ void sh_serve_want(struct sh_want *w)
 		sh_want_end(w, -ENOTCONN);
 		return;
 	}
+	if (v != NULL && sh_is_gone(v, w->foff, 1)) {
+		sh_map_sigbus(v, w->addr, w->addr + SH_PAGE);
+		sh_want_end(w, w->waiter != NULL ? -EFAULT : 0);
+		return;
+	}
 	sl = sh_slot_find(f, w->foff >> PF_CHUNK_SHIFT);
 	if (sl == NULL) {
 		sl = sh_budget_slot(f, w->foff >> PF_CHUNK_SHIFT, w);
@@ -596,6 +601,7 @@ unsigned int sh_serve_lost(struct sh_session *s)
 				sh_map_sigbus(v, v->lo, v->hi);
 		}
 	}
+	sh_serve_leases_lost(s);
 	sh_budget_run(s);
 	for (uint32_t i = 0; i < s->fresh_slots; i++) {
 		struct sh_want *list = s->slots[i].sl_wants;

@@ -101,13 +101,18 @@ int sh_file_get(int fd, bool write, struct sh_file **out)
 }
 
 /* A file that was attached for reading and is now opened for writing: same file, better handle. */
-static void upgrade(struct sh_file *f, const struct pf_p_attach_out *ao, int fd, struct pf_p_detach_in *di, int *old_fd)
+static void upgrade(struct sh_file *f, const struct pf_p_attach_out *ao, int fd, void **anchor,
+		    struct pf_p_detach_in *di, int *old_fd)
 {
 	di->di_fh = f->fh;
 	*old_fd = f->fd;
 	f->fh = ao->ao_fh;
 	f->fd = fd;
 	f->write = ao->ao_write != 0;
+	if (f->anchor == NULL) {		/* came with a lease: handover.c */
+		f->anchor = *anchor;
+		*anchor = NULL;
+	}
 }
 
 /* What the program calls the file, for pinfsctl. */
@@ -169,7 +174,7 @@ int sh_file_attach(int tid, int fd, const struct pinfs_attach *at, const struct 
 	sh_lock(&old);
 	*out = sh_file_by_ino(s, ao.ao_ino);
 	if (*out != NULL && (*out)->dev == st->st_dev) {
-		upgrade(*out, &ao, mine, &di, &spare);
+		upgrade(*out, &ao, mine, &anchor, &di, &spare);
 		(*out)->refs++;
 	} else {
 		f->ses = s;
@@ -188,8 +193,10 @@ int sh_file_attach(int tid, int fd, const struct pinfs_attach *at, const struct 
 	sh_unlock(&old);
 	if (f != NULL) {
 		sh_free(f, sizeof *f);
-		(void)sh_sys(SYS_munmap, anchor, SH_PAGE);
-		(void)sh_sys(SYS_close, spare);
+		if (anchor != NULL)
+			(void)sh_sys(SYS_munmap, anchor, SH_PAGE);
+		if (spare >= 0)
+			(void)sh_sys(SYS_close, spare);
 		(void)sh_send(s, NULL, PF_P_DETACH, &di, sizeof di);
 	}
 	return 0;
@@ -270,8 +277,10 @@ int sh_file_idle(void *file)
 
 	di.di_fh = f->fh;
 	(void)sh_send(s, NULL, PF_P_DETACH, &di, sizeof di);
-	(void)sh_sys(SYS_munmap, f->anchor, SH_PAGE);
-	(void)sh_sys(SYS_close, f->fd);
+	if (f->anchor != NULL) {
+		(void)sh_sys(SYS_munmap, f->anchor, SH_PAGE);
+		(void)sh_sys(SYS_close, f->fd);
+	}
 	sh_free(f, sizeof *f);
 	return 0;
 }

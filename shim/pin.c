@@ -324,6 +324,13 @@ PF_EXPORT int pinfs_unpin(struct pinfs_pin *p)
 		return -ECHILD;
 	if (!p->live)
 		return -EINVAL;
+	if (__builtin_expect(p->give != SH_GIVE_NONE, 0)) {
+		if (p->give == SH_GIVE_UNDER_WAY)
+			return -EBUSY;
+		p->npiece = 0;			/* its counts are another process's */
+		p->flags &= ~PINFS_PIN_LONGTERM;
+		p->give = SH_GIVE_NONE;
+	}
 	p->live = 0;
 	SH_PROBE_UNPIN(p);
 	if (p->rec != NULL)
@@ -346,6 +353,8 @@ PF_EXPORT int pinfs_pin_query(const struct pinfs_pin *p, struct pinfs_pin_info *
 		return -EINVAL;
 	if (atomic_load(&p->ses->lost))
 		return -ENOTCONN;
+	if (sh_pin_void(p))
+		return -ESTALE;
 	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
 	*info = (struct pinfs_pin_info){
 		.pi_ino = p->ino, .pi_foff = p->foff, .pi_len = p->len, .pi_flags = p->flags,

@@ -20,6 +20,8 @@ struct pinfs_pin {
 	uint32_t epoch;			/* of the process that made it */
 	uint32_t live;
 	uint32_t flags;
+	uint16_t give;			/* enum sh_give */
+	uint16_t pad;
 	uint32_t npiece;
 	uint64_t ino, foff, len, start_ns;	/* whole pages */
 	union {
@@ -28,6 +30,9 @@ struct pinfs_pin {
 	};
 	struct sh_piece *piece, own[SH_PIECES];
 };
+
+/* On its way to another process with the lease that it lies under; or gone. */
+enum sh_give { SH_GIVE_NONE, SH_GIVE_UNDER_WAY, SH_GIVE_GONE };
 
 /* Scatter list under construction. need counts what there is no room for as well. */
 struct sh_sgs {
@@ -62,6 +67,10 @@ void sh_pin_publish(struct sh_tls *t, struct pinfs_pin *p, enum pf_pin_api api, 
 		    uint64_t len);
 bool sh_pin_fast(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **out);
 int sh_pin_slow(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **out);
+/* Have serve bring the page in: the slot of its chunk is up to date then. Nothing is held. */
+int sh_bring(struct sh_file *f, uint64_t foff, bool write);
+/* lease.c: no device may work by way of this pin any more; there is nothing for its owner to do but to end it. */
+bool sh_pin_void(const struct pinfs_pin *p);
 /* pinfs_pin() for whoever stands behind @a->api; the arguments are checked. */
 int sh_pin_ask(const struct sh_ask *a, struct pinfs_pin **out);
 /* The daemon hears that so many pages of long-term pins are not counted any more; waits for its answer. */

@@ -21,6 +21,7 @@ struct part {
 	uint64_t base;
 	uint32_t vgen;
 	bool can_write, private;
+	bool part_gone;			/* pages of the chunk were revoked, in this window */
 };
 
 static bool continues(const struct sh_vma *v, const struct sh_vma *n)
@@ -50,8 +51,7 @@ static int window_of(uint64_t addr, uint64_t len, unsigned int flags, struct sh_
 	return 0;
 }
 
-/* Have serve bring the page in. Nothing is held. */
-static int bring(struct sh_file *f, uint64_t foff, bool write)
+int sh_bring(struct sh_file *f, uint64_t foff, bool write)
 {
 	struct sh_want *w = sh_alloc(sizeof *w);
 	struct sh_waiter wait;
@@ -253,6 +253,8 @@ static void cache_put(struct sh_tls *t, const struct part *pt, struct sh_slot *s
 	uint64_t clo = pt->base + pf_round_down(pt->foff, PF_CHUNK_SIZE);
 	struct sh_pcache *c = &t->pc[(pt->base + pt->foff) >> PF_CHUNK_SHIFT & (SH_PCACHE - 1)];
 
+	if (pt->part_gone)
+		return;			/* the fast path looks at no single page */
 	c->hi = 0;
 	c->base = pt->base;
 	c->slot = sl;
@@ -352,7 +354,7 @@ static enum step pin_part(struct slow *s, struct part *pt, struct sh_slot **out)
 		return failed(s, -ENOTCONN);
 	/* Long-term, the slot is enough: a pin that is refused has allocated nothing. */
 	if (!live || (unknown != UINT64_MAX && !is_long(s))) {
-		err = bring(pt->file, unknown != UINT64_MAX ? unknown : pt->foff, write && !is_long(s));
+		err = sh_bring(pt->file, unknown != UINT64_MAX ? unknown : pt->foff, write && !is_long(s));
 		if (is_long(s) && (err == -EFAULT || err == -EIO))
 			err = 0;		/* of the page; there is a slot now */
 		return err ? failed(s, err) : STEP_AGAIN;
@@ -369,7 +371,7 @@ static enum step pin_part(struct slow *s, struct part *pt, struct sh_slot **out)
 		return STEP_DONE;
 	if (atomic_load(&sl->sl_led->ls_word) & PF_SLOT_FROZEN)
 		return by_daemon(s, pt, sl);
-	err = bring(pt->file, pt->foff, write);		/* a new generation: new addresses */
+	err = sh_bring(pt->file, pt->foff, write);		/* a new generation: new addresses */
 	return err ? failed(s, err) : STEP_AGAIN;
 }
 
@@ -397,11 +399,14 @@ static int locate(struct slow *s, struct part *pt)
 		pt->view = *v;
 		pt->can_write = (v->prot & PROT_WRITE) != 0;
 		pt->private = v->map->private;
+		pt->part_gone = sh_mchunk(v, sh_vma_foff(v, s->at) >> PF_CHUNK_SHIFT)->any_gone;
 		pt->vgen = atomic_load(&sh_life.vgen);
 		pt->foff = pf_round_down(sh_vma_foff(v, s->at), SH_PAGE);
 		end = pf_min64(sh_vma_foff(v, s->at) + left, pf_round_down(pt->foff, PF_CHUNK_SIZE) + PF_CHUNK_SIZE);
 		pt->first = (uint32_t)(pt->foff / SH_PAGE % SH_CHUNK_PAGES);
 		pt->n = (uint32_t)PF_DIV_UP(end - pt->foff, SH_PAGE);
+		if (pt->part_gone && sh_is_gone(v, pt->foff, pt->n * SH_PAGE))
+			err = -ESTALE;
 	}
 	if (err && is_long(s) && (v = sh_vma_find(s->at)) != NULL) {
 		ask = v->map->file;

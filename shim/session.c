@@ -287,9 +287,7 @@ static int session_open(const char *sock, struct sh_session **out)
 	if (err)
 		goto out_unmap;
 	(void)sh_sys(SYS_setsockopt, s->fd, SOL_SOCKET, SO_RCVTIMEO, &never, sizeof never);
-	s->ledfd = s->trace_off != 0 ? fds[1] : -1;
-	if (s->ledfd < 0)
-		(void)sh_sys(SYS_close, fds[1]);
+	s->ledfd = fds[1];
 	*out = s;
 	return 0;
 
@@ -537,6 +535,9 @@ static void finish(struct sh_req *r, int err, const void *body, size_t len)
 	} else {
 		if (!err && r->opcode == PF_P_PIN)
 			err = sh_serve_pinned(r, body, len);
+		else if (!err && r->opcode == PF_P_LEASE_LOOK)	/* as long as it is, and zeros */
+			err = len <= r->out_bytes && len >= sizeof(struct pf_p_look_out) ?
+				      (memcpy(r->out, body, len), 0) : -EPROTO;
 		else if (!err && len < r->out_bytes)
 			err = -EPROTO;
 		else if (!err && r->out != NULL)
@@ -610,8 +611,25 @@ void sh_session_release(struct sh_session *s)
 static bool message(struct sh_session *s, const struct fuse_out_header *h, const void *body, size_t len)
 {
 	struct pf_p_notify_trace tr;
+	struct pf_p_lease_event ev;
+	struct pf_p_revoke rv;
 	struct pf_p_inval in;
 	struct sh_req *r;
+
+	if (h->unique == 0 && h->error == PF_P_NOTIFY_LEASE) {
+		if (len < sizeof ev)
+			return false;
+		memcpy(&ev, body, sizeof ev);
+		sh_serve_lease(s, &ev);
+		return true;
+	}
+	if (h->unique == 0 && h->error == PF_P_NOTIFY_REVOKE) {
+		if (len < sizeof rv)
+			return false;
+		memcpy(&rv, body, sizeof rv);
+		sh_serve_revoke(s, &rv);
+		return true;
+	}
 
 	if (h->unique == 0 && h->error == PF_P_NOTIFY_TRACE) {
 		if (len < sizeof tr)

@@ -137,6 +137,8 @@ struct sh_mchunk {
 	uint64_t mark[SH_CHUNK_PAGES / 64];
 	uint32_t touched;			/* anything was put there since the last zap */
 	uint32_t used;				/* ... or ever */
+	uint64_t gone[SH_CHUNK_PAGES / 64];	/* revoked: SIGBUS for as long as the map lives. lease.c */
+	bool any_gone;
 	struct sh_kept *kept;			/* private.c */
 };
 
@@ -277,7 +279,7 @@ struct sh_session {
 	uint64_t ledger_bytes;
 	struct pf_l_slot *lslots;
 	struct pf_l_rec *lrecs;
-	int ledfd;				/* in the crew's table */
+	int ledfd;				/* the ledger; in the crew's table */
 	uint64_t trace_off;			/* of the ring in the ledger */
 	struct pf_t_ring *_Atomic ring;		/* NULL: not mapped yet */
 	atomic_bool ring_on;
@@ -309,6 +311,8 @@ struct sh_session {
 	uint64_t patience;			/* how long wants have waited for pins altogether */
 	uint64_t unpinned, got_one;		/* ... when a slot had no pin last; when a want got one last */
 	uint64_t pass_ns, wake_ns;		/* next pass of the worker; next time to look, 0: none */
+
+	struct pinfs_lease *leases;		/* lease.c */
 
 	pthread_mutex_t tx;
 	struct sh_tx *txq, **txq_tail;		/* what the socket has not taken yet; tx */
@@ -605,6 +609,12 @@ int sh_profile_map(const struct sh_session *s, int flags, uint64_t addr, uint64_
 
 /* ---- hooks_fork.c ---- */
 void sh_fork_init(void);
+
+/* ---- lease.c ---- */
+void sh_serve_lease(struct sh_session *s, const struct pf_p_lease_event *ev);
+void sh_serve_revoke(struct sh_session *s, const struct pf_p_revoke *rv);
+void sh_serve_leases_lost(struct sh_session *s);	/* lock held */
+bool sh_is_gone(const struct sh_vma *v, uint64_t foff, uint64_t len);	/* a page of it was revoked; lock held */
 
 /* ---- flush.c ---- */
 void sh_cpu_flush(const void *p, size_t len);

@@ -128,7 +128,8 @@ void sh_bits_put(uint64_t *map, unsigned int first, unsigned int n, bool on)
 /* Nothing is to be put there: it shows what it should, or is the program's own. */
 static bool taken(const struct sh_vma *v, const struct sh_mchunk *c, unsigned int i)
 {
-	return sh_bit(c->dev, i) || (v->map->private && (sh_bit(c->mark, i) || sh_is_kept(c, i)));
+	return sh_bit(c->dev, i) || (c->any_gone && sh_bit(c->gone, i)) ||
+	       (v->map->private && (sh_bit(c->mark, i) || sh_is_kept(c, i)));
 }
 
 bool sh_chunk_used(const struct sh_vma *v, uint64_t foff)

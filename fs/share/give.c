@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include "share/charge.h"
 #include "share/lay.h"
 
 static bool same_cookie(const struct pf_give *g, const struct pf_p_token *t)
@@ -189,7 +190,7 @@ static int check(struct pf_give *g, struct pf_share *from, struct pf_share *to, 
 		if (!f || !counted(f, p))
 			return -ESTALE;
 		if (q->pc_foff != p->pc_foff || q->pc_first != p->pc_first || q->pc_npage != p->pc_npage ||
-		    !grant_of(to, g->lease, q))
+		    q->pc_flags != p->pc_flags || !grant_of(to, g->lease, q))
 			return -EINVAL;
 	}
 	return 0;
@@ -210,11 +211,22 @@ static int count(struct pf_share *to, const struct pf_p_piece *piece, uint32_t n
 	return err;
 }
 
+/* check() has them compared with what the giver said. */
+static uint64_t longterm_pages(const struct pf_p_piece *piece, uint32_t n)
+{
+	uint64_t pages = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		pages += piece[i].pc_flags & PF_PI_LONGTERM ? piece[i].pc_npage : 0;
+	return pages;
+}
+
 int pf_give_finish(struct pf_fs *fs, struct pf_share *from, struct pf_share *to, const struct pf_p_token *t,
 		   const struct pf_p_piece *piece, uint32_t n, struct pf_p_lease_out *out)
 {
 	struct pf_lobj *o = from->obj;
 	struct pf_lease *l = NULL;
+	uint64_t charge = longterm_pages(piece, n);
 	struct pf_give *g;
 	int err;
 
@@ -222,6 +234,9 @@ int pf_give_finish(struct pf_fs *fs, struct pf_share *from, struct pf_share *to,
 		return -EINVAL;
 	if (to->sess == from->sess)
 		return -EDEADLK;
+	err = charge != 0 ? pf_charge(to->sess, PF_API_LONGTERM, charge) : 0;
+	if (err != 0)
+		return err;
 	pf_mutex_lock(&o->lock);
 	g = find(from, t);
 	if (!g || atomic_load(&from->sess->state) != PF_SESS_LIVE)
@@ -245,6 +260,8 @@ int pf_give_finish(struct pf_fs *fs, struct pf_share *from, struct pf_share *to,
 	}
 	(void)pf_lay_pins_fell(o, true);
 	pf_lay_pump(fs, o);
+	if (charge != 0)
+		pf_uncharge(l ? from->sess : to->sess, charge);
 	if (l)
 		pf_share_unref_more(from);	/* the lease's; ours remains */
 	return err;
