@@ -587,17 +587,32 @@ void sh_serve_inval(struct sh_session *s, const struct pf_p_inval *in)
 		(void)sh_send(s, NULL, PF_P_INVAL_ACK, &ack, sizeof ack);
 }
 
-/* The session is over: every window of it is SIGBUS, as a mapping whose device went away. */
-unsigned int sh_serve_lost(struct sh_session *s)
+unsigned int sh_serve_windows(struct sh_session *s)
 {
-	unsigned int mapped = 0;
+	unsigned int n = 0;
+	sh_sigs old;
+
+	sh_lock(&old);
+	for (unsigned int i = 0; i < SH_FILES; i++) {
+		for (struct sh_file *f = s->files[i]; f != NULL; f = f->next) {
+			for (struct sh_vma *v = f->vmas; v != NULL; v = v->fnext)
+				n++;
+		}
+	}
+	sh_unlock(&old);
+	return n;
+}
+
+/* The session is over: every window of it is SIGBUS, as a mapping whose device went away. */
+void sh_serve_lost(struct sh_session *s)
+{
 	sh_sigs old;
 
 	sh_lock(&old);
 	atomic_fetch_add(&sh_life.vgen, 1);		/* pins find out, too */
 	for (unsigned int i = 0; i < SH_FILES; i++) {
 		for (struct sh_file *f = s->files[i]; f != NULL; f = f->next) {
-			for (struct sh_vma *v = f->vmas; v != NULL; v = v->fnext, mapped++)
+			for (struct sh_vma *v = f->vmas; v != NULL; v = v->fnext)
 				sh_map_sigbus(v, v->lo, v->hi);
 		}
 	}
@@ -612,5 +627,4 @@ unsigned int sh_serve_lost(struct sh_session *s)
 		serve_list(list);
 	}
 	sh_unlock(&old);
-	return mapped;
 }

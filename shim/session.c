@@ -431,7 +431,10 @@ static void tx_flush(struct sh_session *s)
 	long r;
 
 	while ((t = s->txq) != NULL) {
-		r = sh_sys(SYS_sendto, s->fd, t->bytes + t->at, t->len - t->at, MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
+		struct iovec iov = { .iov_base = t->bytes + t->at, .iov_len = t->len - t->at };
+		struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+		r = sh_sys(SYS_sendmsg, s->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (r == -EINTR)
 			continue;
 		if (r == -EAGAIN)
@@ -495,6 +498,8 @@ int sh_send(struct sh_session *s, struct sh_req *r, uint32_t op, const void *bod
 		return -ENOTCONN;
 	pthread_mutex_lock(&s->tx);
 	err = s->fd < 0 ? 0 : post(s, op, unique, body, len);
+	if (err)
+		sh_crew_refused("sendmsg(2)", err);
 	if (err)
 		(void)sh_sys(SYS_shutdown, s->fd, SHUT_RDWR);	/* serve sees the end and finishes what is pending */
 	pthread_mutex_unlock(&s->tx);
@@ -566,9 +571,11 @@ void sh_session_lose(struct sh_session *s, const char *why)
 	}
 	pthread_mutex_unlock(&s->pend_lock);
 	sh_trace_set(s, false);
-	mapped = sh_serve_lost(s);
+	/* First the line: SIGBUS may be the end of the program. */
+	mapped = sh_serve_windows(s);
 	sh_log(mapped ? SH_ERR : SH_INFO, "lost the daemon of @%s (%s): its %u windows give SIGBUS from now on",
 	       s->sock, why, mapped);
+	sh_serve_lost(s);
 	while ((r = list) != NULL) {
 		list = r->next;
 		finish(r, -ENOTCONN, NULL, 0);

@@ -546,7 +546,8 @@ void sh_serve_mapped(struct sh_req *r, int err, const void *body, size_t len);
 int sh_serve_pinned(struct sh_req *r, const void *body, size_t len);
 void sh_serve_removed(struct sh_req *r, int err);
 void sh_serve_inval(struct sh_session *s, const struct pf_p_inval *in);
-unsigned int sh_serve_lost(struct sh_session *s);	/* how many windows it had */
+unsigned int sh_serve_windows(struct sh_session *s);	/* how many it has */
+void sh_serve_lost(struct sh_session *s);
 int sh_serve_timeout_ms(void);
 void sh_serve_timer(void);
 
