@@ -185,7 +185,7 @@ static int plain(char *user, char *mine, size_t n, bool store)
 }
 
 /* How many bytes could be copied. */
-static size_t transfer(char *user, char *mine, size_t len, bool store)
+size_t sh_transfer(char *user, char *mine, size_t len, bool store)
 {
 	size_t done = 0, n, k;
 	int err = 0;
@@ -264,7 +264,7 @@ static int copy_add(struct sh_io *io, sh_any *at, size_t len, unsigned int dir, 
 	c->counted = counted;
 	/* What the kernel may leave as it is has to be there. */
 	if ((dir & SH_IN) || !counted) {
-		done = transfer(c->user, c->mine, len, false);
+		done = sh_transfer(c->user, c->mine, len, false);
 		if (done != len)
 			err = counted ? copy_cut(c, done) : -EFAULT;
 	}
@@ -277,7 +277,7 @@ static void *shadow(struct sh_io *io, const void *user, size_t len)
 {
 	struct sh_copy *c = copy_new(io, (void *)(uintptr_t)user, len, 0);
 
-	if (c == NULL || transfer(c->user, c->mine, len, false) != len)
+	if (c == NULL || sh_transfer(c->user, c->mine, len, false) != len)
 		return NULL;
 	return c->mine;
 }
@@ -504,7 +504,7 @@ static int copy_back(const struct sh_copy *c, long r, long *good)
 		return 0;
 	if (c->counted)
 		n = total <= c->skip ? 0 : (size_t)pf_min64(n, total - c->skip);
-	done = transfer(c->user, c->mine, n, true);
+	done = sh_transfer(c->user, c->mine, n, true);
 	if (done == n)
 		return 0;
 	if (!c->counted || c->count != NULL)

@@ -39,6 +39,8 @@ struct sh_io {
 int sh_io_begin(struct sh_io *io, struct sh_span *span, size_t n);
 long sh_io_end(struct sh_io *io, long r);
 void sh_io_drop(struct sh_tls *t);	/* the thread ends in the middle of a call */
+/* One copy of @len bytes, between memory of ours and the program's, windows or not: how many could be copied. */
+size_t sh_transfer(char *user, char *mine, size_t len, bool store);
 
 /* ---- move.c: read(2), write(2) and so on ---- */
 enum sh_at { SH_AT_NONE, SH_AT_POS, SH_AT_FLAGS };	/* readv, preadv, preadv2 */

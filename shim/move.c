@@ -134,7 +134,7 @@ static ssize_t call(const struct sh_move *m, const struct iovec *v, int n)
 	return m->how == SH_AT_FLAGS ? pvec2[w](m->fd, v, n, m->at, m->flags) : vec[w](m->fd, v, n);
 }
 
-static void *bad_page(void)
+void *sh_bad_page(void)
 {
 	static _Atomic(void *) bad;
 	void *p = atomic_load(&bad), *none = NULL;
@@ -154,7 +154,7 @@ static void *bad_page(void)
 /* Of @v only the first @good bytes, and (@why -EFAULT) an address that is no memory behind them. Room for one more. */
 static int cut(struct iovec *v, size_t *n, size_t good, int why)
 {
-	char *bad = bad_page();
+	char *bad = sh_bad_page();
 	size_t i = 0, off;
 
 	while (i < *n && v[i].iov_len <= good) {

@@ -308,7 +308,7 @@ static int wait_turn(struct asking *k, const struct iovec *v, size_t n)
 
 /* ---- the list ---- */
 
-static void list_lock(sh_sigs *old)
+void sh_holds_quiet(sh_sigs *old)
 {
 	sigset_t all;
 
@@ -319,7 +319,7 @@ static void list_lock(sh_sigs *old)
 	pthread_mutex_lock(&hold_lock);
 }
 
-static void list_unlock(const sh_sigs *old)
+void sh_holds_loud(const sh_sigs *old)
 {
 	pthread_mutex_unlock(&hold_lock);
 	if (!sh_is_crew)
@@ -330,13 +330,13 @@ static void enlist(struct sh_hold *h)
 {
 	sh_sigs old;
 
-	list_lock(&old);
+	sh_holds_quiet(&old);
 	h->lnext = live;
 	h->lprev = &live;
 	if (live != NULL)
 		live->lprev = &h->lnext;
 	live = h;
-	list_unlock(&old);
+	sh_holds_loud(&old);
 }
 
 static void delist(struct sh_hold *h)
@@ -344,13 +344,13 @@ static void delist(struct sh_hold *h)
 	struct more *m, *next;
 	sh_sigs old;
 
-	list_lock(&old);
+	sh_holds_quiet(&old);
 	*h->lprev = h->lnext;
 	if (h->lnext != NULL)
 		h->lnext->lprev = h->lprev;
 	m = h->more;
 	h->more = NULL;
-	list_unlock(&old);
+	sh_holds_loud(&old);
 	for (; m != NULL; m = next) {
 		next = m->next;
 		sh_uncount(m->piece.slot, m->piece.first, m->piece.n);
@@ -400,12 +400,12 @@ int sh_holds_follow(struct sh_slot *sl)
 
 	if (sh.pin_test & SH_TEST_NO_FOLLOW)
 		return 0;
-	list_lock(&old);
+	sh_holds_quiet(&old);
 	for (struct sh_hold *h = live; h != NULL && !err; h = h->lnext) {
 		for (uint32_t i = 0; i < h->n && !err; i++)
 			err = follow(h, h->pin[i], sl);
 	}
-	list_unlock(&old);
+	sh_holds_loud(&old);
 	return err;
 }
 
@@ -423,6 +423,7 @@ void sh_holds_forget(void)
 {
 	pthread_mutex_init(&hold_lock, NULL);
 	live = NULL;
+	sh_paio_forget();
 }
 
 /* ---- hold ---- */

@@ -105,6 +105,9 @@ int sh_holds_follow(struct sh_slot *sl);
 void sh_holds_lock(void);			/* around fork */
 void sh_holds_unlock(void);
 void sh_holds_forget(void);			/* in the child, which has none */
+void sh_holds_quiet(sh_sigs *old);		/* the same lock, for moments; signals blocked */
+void sh_holds_loud(const sh_sigs *old);
+void sh_paio_forget(void);			/* hooks_paio.c: with it */
 
 /* A descriptor of the device of (the first part of) it, with the session's claim: see io_uring above. -errno. */
 int sh_hold_device(const struct sh_hold *h);
@@ -126,5 +129,7 @@ enum sh_fd_kind {
 	SH_FD_BOUNCE,
 };
 enum sh_fd_kind sh_fd_kind(int fd);
+
+void *sh_bad_page(void);	/* an address that is no memory, for what cannot be transferred. NULL: no memory */
 
 #endif

@@ -4,6 +4,7 @@
  * that makes the kernel pin them. The source (slowfs.h) answers when the test says so; what happens meanwhile is the
  * subject. Children make the calls, so that they have sessions of their own and can be killed.
  */
+#include <aio.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -73,6 +74,17 @@ static bool await_call(pid_t pid, long nr)
 			(void)fclose(s);
 	} while (now != nr && pt_now_ms() < end);
 	return now == nr;
+}
+
+/* Until the daemon sees so many pins. */
+static bool await_pins(size_t n)
+{
+	uint64_t until = pt_now_ms() + SOON_MS;
+	struct look l;
+
+	while (look(fs, &l) && l.npin != n && pt_now_ms() < until)
+		pt_sleep_ms(1);
+	return l.npin == n;
 }
 
 static bool all_bytes(const char *p, size_t n, char c)
@@ -258,6 +270,100 @@ static void unsafe(void)
 	end();
 }
 
+/* ---- POSIX asynchronous I/O ---- */
+
+static _Atomic int signalled;
+
+static void on_signal(int sig, siginfo_t *si, void *context)
+{
+	(void)sig;
+	(void)context;
+	if (si->si_code == SI_ASYNCIO)
+		atomic_fetch_add(&signalled, si->si_value.sival_int);
+}
+
+/* Until nobody waits for it any more, whoever that is told by: 0 or its error. */
+static int end_of(const struct aiocb *cb)
+{
+	while (aio_error(cb) == EINPROGRESS) {
+		if (aio_suspend(&cb, 1, NULL) != 0 && errno != EINTR)
+			return -1;
+	}
+	return aio_error(cb);
+}
+
+/*
+ * Two reads of the slow file, one of them told of by a signal, and a write. Then their results, and the same by lio_listio() on a file of pinfs, whose requests get memory of their own.
+ */
+static int asynchronous(void *arg)
+{
+	char *p = window(f, F_LEN);
+	int fd = open(slow_path(slow), O_RDWR | O_CLOEXEC), in = open(g, O_RDWR | O_CLOEXEC);
+	struct aiocb a = { .aio_fildes = fd, .aio_buf = p, .aio_nbytes = 4096 }, b = a, c = a, d = a, e = a;
+	struct aiocb *list[] = { &d, NULL, &e };
+	struct sigaction sa = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO };
+
+	(void)arg;
+	NEED(p != NULL && fd >= 0 && in >= 0 && sigaction(SIGUSR1, &sa, NULL) == 0);
+	b.aio_buf = p + 8 * K;
+	b.aio_sigevent.sigev_notify = SIGEV_SIGNAL;
+	b.aio_sigevent.sigev_signo = SIGUSR1;
+	b.aio_sigevent.sigev_value.sival_int = 7;
+	c.aio_buf = p + 16 * K;
+	NEED(aio_read(&a) == 0 && aio_read(&b) == 0 && aio_write(&c) == 0);
+	NEED(aio_error(&a) == EINPROGRESS && aio_error(&b) == EINPROGRESS);
+	NEED(end_of(&a) == 0 && end_of(&b) == 0 && end_of(&c) == 0);
+	NEED(aio_return(&a) == 4096 && aio_return(&b) == 4096 && aio_return(&c) == 4096);
+	NEED(p[0] == SLOW_BYTE && p[8 * K + 4095] == SLOW_BYTE);
+	while (atomic_load(&signalled) != 7)
+		NEED(usleep(200) == 0 || errno == EINTR);
+	d = (struct aiocb){ .aio_fildes = in, .aio_buf = p + 32 * K, .aio_nbytes = 6000, .aio_lio_opcode = LIO_READ };
+	e = (struct aiocb){ .aio_fildes = in, .aio_buf = p, .aio_nbytes = 4096, .aio_offset = 40000,
+			    .aio_lio_opcode = LIO_WRITE };
+	p[32 * K + 6000] = 'x';
+	NEED(lio_listio(LIO_WAIT, list, 3, NULL) == 0);
+	NEED(aio_error(&d) == 0 && aio_return(&d) == 6000 && aio_return(&e) == 4096);
+	NEED(all_bytes(p + 32 * K, 6000, 'o') && p[32 * K + 6000] == 'x');
+	/* Behind the end of the file. */
+	NEED(ftruncate(in, 0) == 0 && munmap(p, F_LEN) == 0);
+	p = window(g, F_LEN);
+	NEED(p != NULL);
+	a.aio_buf = p;
+	NEED(aio_read(&a) == 0 && end_of(&a) == EFAULT && aio_return(&a) == -1);
+	return 0;
+}
+
+static void posix_aio(void)
+{
+	struct actor *c;
+	char got[4096];
+	pid_t pid;
+
+	if (!begin(NULL))
+		return;
+	slow_hold(slow, true);
+	pid = child_start(asynchronous, NULL);
+	/* One descriptor's requests are made one after the other; the pages of all are held. */
+	CU_ASSERT(slow_await(slow, 1));
+	CU_ASSERT(await_pins(3));
+	for (unsigned int i = 0; i < 3; i++) {
+		c = stage_sender(act_fallocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, i * 8 * K, 4096));
+		CU_ASSERT(look_until(fs, 1, 1, NULL));
+		PT_SYS(kill(actor_pid(c), SIGUSR1));
+		PT_EQ(actor_result(c, SOON_MS), -EINTR);
+		actor_end(c);
+	}
+	c = actor_new();
+	PT_EQ(actor_do(c, act_fallocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4096, 4096)), 0);
+	slow_hold(slow, false);
+	slow_release(slow, 0);
+	PT_EQ(child_end(pid), 0);
+	CU_ASSERT_STRING_EQUAL(child_said(), "");
+	CU_ASSERT(slow_written(slow, got, sizeof got) == sizeof got && all_bytes(got, sizeof got, 'o'));
+	actor_end(c);
+	end();
+}
+
 /* ---- a transfer in two pieces ---- */
 
 #define LONG_LEN (2 * (size_t)SLOW_MAX)
@@ -416,6 +522,7 @@ static const struct pt_case cases[] = {
 	{ "twin: unsafe, and the bytes land in another file", unsafe, 0 },
 	{ "defer: what is held follows the address", followed, 0 },
 	{ "twin: it does not, and the second half lands in another file", not_followed, 0 },
+	{ "POSIX asynchronous I/O", posix_aio, 0 },
 	{ "a process that is killed with a read under way", killed, 0 },
 	{ "nothing is held behind an inode's lock", no_circle, 0 },
 };
