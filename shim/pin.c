@@ -374,5 +374,7 @@ PF_EXPORT int pinfs_pin_label(struct pinfs_pin *p, const char *label)
 	memcpy(text, label, strnlen(label, sizeof text - 1));
 	if (p->rec != NULL)
 		memcpy(p->rec->lr_label, text, sizeof text);
+	if (sh_tracing())
+		sh_trace_label(p);
 	return 0;
 }

@@ -104,6 +104,16 @@ void sh_trace_unpin(const struct pinfs_pin *p)
 	put_slice(p->ses, &ev, 0);
 }
 
+void sh_trace_label(const struct pinfs_pin *p)
+{
+	struct pf_t_ev ev = { .te_type = PF_TE_LABEL, .te_id = pin_id(p), .te_ino = p->ino };
+
+	if (p->rec == NULL)
+		return;
+	memcpy(ev.te_text, p->rec->lr_label, sizeof p->rec->lr_label);
+	put_slice(p->ses, &ev, 0);
+}
+
 void sh_trace_fault(const struct sh_want *w, uint64_t since, int err)
 {
 	struct pf_t_ev ev = { .te_type = PF_TE_FAULT, .te_foff = w->foff, .te_len = SH_PAGE, .te_arg = w->addr,

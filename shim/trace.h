@@ -56,6 +56,7 @@ void sh_trace_set(struct sh_session *s, bool on);	/* serve: the daemon says so *
 void sh_trace_pin(const struct pinfs_pin *p);
 void sh_trace_refused(const struct pinfs_pin *p, uint64_t since, uint64_t foff, uint64_t len, int err);
 void sh_trace_unpin(const struct pinfs_pin *p);
+void sh_trace_label(const struct pinfs_pin *p);
 void sh_trace_fault(const struct sh_want *w, uint64_t since, int err);
 void sh_trace_unmap(struct sh_session *s, const struct pf_p_inval *in, uint64_t since);
 

@@ -125,16 +125,19 @@ void pf_trace_named(struct pf_fs *fs, struct pf_t_ev *ev, const char *text)
 
 void pf_trace_submit(struct pf_fs *fs, struct pf_t_ev *ev, const char *what)
 {
-	char path[64];
+	char line[128];
 	FILE *f;
 
 	(void)snprintf(ev->te_text, 16, "%s", what);
-	(void)snprintf(path, sizeof path, "/proc/%u/comm", ev->te_tid);
-	f = fopen(path, "re");
-	if (f) {
-		if (fgets(ev->te_text + 16, 16, f))
-			ev->te_text[16 + strcspn(ev->te_text + 16, "\n")] = '\0';
-		(void)fclose(f);
+	(void)snprintf(line, sizeof line, "/proc/%u/status", ev->te_tid);
+	f = fopen(line, "re");
+	while (f && fgets(line, sizeof line, f)) {
+		if (sscanf(line, "Tgid: %u", &ev->te_pid) == 1)
+			break;
+		if (strncmp(line, "Name:\t", 6) == 0)
+			(void)snprintf(ev->te_text + 16, 16, "%.*s", (int)strcspn(line + 6, "\n"), line + 6);
 	}
+	if (f)
+		(void)fclose(f);
 	pf_trace_slice(fs, ev, 0);
 }

@@ -30,6 +30,6 @@ uint64_t pf_trace_begin(struct pf_fs *fs);
 void pf_trace_put(struct pf_fs *fs, struct pf_t_ev *ev);
 void pf_trace_slice(struct pf_fs *fs, struct pf_t_ev *ev, uint64_t since);	/* since 0: as put */
 void pf_trace_named(struct pf_fs *fs, struct pf_t_ev *ev, const char *text);	/* its last bytes */
-void pf_trace_submit(struct pf_fs *fs, struct pf_t_ev *ev, const char *what);	/* with the comm of te_tid */
+void pf_trace_submit(struct pf_fs *fs, struct pf_t_ev *ev, const char *what);	/* with process and comm of te_tid */
 
 #endif

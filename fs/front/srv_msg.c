@@ -471,9 +471,14 @@ static int msg_trace(struct pf_conn *c, const struct fuse_in_header *h, struct p
 		pf_tap_quiet(c->tap);
 		return 0;
 	}
+	if (in.ti_what == PF_P_TRACE_END && c->tap) {
+		pf_tap_close(c->tap);
+		c->tap = NULL;
+		return 0;
+	}
 	if (in.ti_what != PF_P_TRACE_START)
 		return -EINVAL;
-	err = c->tap ? -EBUSY : pf_tap_open(c->srv->fs, &c->tap);
+	err = c->tap ? -EBUSY : pf_tap_open(c->srv->fs, c->pid, &c->tap);
 	if (err == 0)
 		pf_info("pid %d (uid %d) traces", (int)c->pid, (int)c->uid);
 	return err;

@@ -18,6 +18,7 @@
 #include "media/pmem.h"
 #include "share/charge.h"
 #include "share/lay.h"
+#include "share/tap.h"
 
 #define ENTRIES_MAX 4096U
 #define USERS_SHOWN 256U
@@ -275,7 +276,7 @@ static void status(struct pf_fs *fs, const struct pf_viewer *v, struct text *t, 
 	}
 	putf(t, "],");
 	put_users(t, fs);
-	putf(t, "\"waiters\":%llu,\"counters\":{", (ull)waiters);
+	putf(t, "\"waiters\":%llu,\"tracer\":%d,\"counters\":{", (ull)waiters, (int)pf_tap_pid(fs));
 	put_counters(t, fs);
 	putf(t, "}}");
 }
@@ -292,8 +293,8 @@ static void path_of(struct pf_sess *s, uint32_t slot, uint64_t ino, char *path, 
 	pf_mutex_unlock(&s->lock);
 }
 
-static void put_pin(struct text *t, const struct pf_viewer *v, struct pf_sess *s, const struct pf_pin_rec *r,
-		    uint64_t now)
+static void put_pin(struct text *t, const struct pf_viewer *v, struct pf_sess *s, uint32_t rec,
+		    const struct pf_pin_rec *r, uint64_t now)
 {
 	static const char *const api_name[PF_API_NR] = {
 		[PF_API_PIN] = "pin", [PF_API_DMAEMU] = "dmaemu", [PF_API_DIRECT] = "direct",
@@ -310,8 +311,9 @@ static void put_pin(struct text *t, const struct pf_viewer *v, struct pf_sess *s
 	puts_json(t, s->comm);
 	putf(t, ",\"tid\":%u,\"ino\":%llu,\"file\":", r->tid, (ull)r->ino);
 	puts_json(t, shows(v, s) ? path : "");
-	putf(t, ",\"foff\":%llu,\"len\":%llu,\"age_ns\":%llu,\"api\":\"%s\",\"label\":", (ull)r->foff, (ull)r->len,
-	     (ull)since(r->start_ns, now), r->api < PF_API_NR && api_name[r->api] != NULL ? api_name[r->api] : "?");
+	putf(t, ",\"record\":%u,\"start_ns\":%llu,\"foff\":%llu,\"len\":%llu,\"age_ns\":%llu,\"api\":\"%s\",\"label\":",
+	     rec, (ull)r->start_ns, (ull)r->foff, (ull)r->len, (ull)since(r->start_ns, now),
+	     r->api < PF_API_NR && api_name[r->api] != NULL ? api_name[r->api] : "?");
 	puts_json(t, r->label);
 	put(t, "}", 1);
 }
@@ -334,7 +336,7 @@ static void put_pins(struct text *t, const struct pf_viewer *v, struct pf_sess *
 			/* Half of the text for pins, so that nobody's scribbling hides the waiters. */
 			if (room_for(t, shown) && t->len < PF_REPORT_BYTES / 2) {
 				put(t, ",", shown != 0);
-				put_pin(t, v, sess[i], &r, now);
+				put_pin(t, v, sess[i], k, &r, now);
 				shown++;
 			} else {
 				left++;

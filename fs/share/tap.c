@@ -22,10 +22,12 @@ struct source {
 	struct pf_t_ring *ring;
 	uint64_t at;			/* the next event's number */
 	uint64_t stuck_ns;		/* since when that cell has been half written; 0: it is not */
+	uint64_t stuck_head;		/* what was being written then, has been long enough */
 };
 
 struct pf_tap {
 	struct pf_fs *fs;
+	pid_t pid;			/* who traces */
 	uint64_t since_ns;
 	uint64_t at;			/* in the daemon's ring */
 	bool on;			/* REGISTRY */
@@ -137,7 +139,7 @@ void pf_tap_join(struct pf_sess *s)
 
 #define SESSIONS_MAX 8192U
 
-int pf_tap_open(struct pf_fs *fs, struct pf_tap **out)
+int pf_tap_open(struct pf_fs *fs, pid_t pid, struct pf_tap **out)
 {
 	struct pf_sess **sess = malloc(SESSIONS_MAX * sizeof(struct pf_sess *));
 	struct pf_tap *t = calloc(1, sizeof *t);
@@ -147,6 +149,7 @@ int pf_tap_open(struct pf_fs *fs, struct pf_tap **out)
 	if (!t || !sess)
 		goto out_free;
 	t->fs = fs;
+	t->pid = pid;
 	t->on = true;
 	pf_mutex_lock(&fs->lay->lock);
 	err = fs->lay->tap ? -EBUSY : 0;
@@ -177,6 +180,16 @@ out_free:
 	free(t);
 	free(sess);
 	return err;
+}
+
+pid_t pf_tap_pid(struct pf_fs *fs)
+{
+	pid_t pid;
+
+	pf_mutex_lock(&fs->lay->lock);
+	pid = fs->lay->tap ? fs->lay->tap->pid : 0;
+	pf_mutex_unlock(&fs->lay->lock);
+	return pid;
 }
 
 /* Sessions that joined since the last look. */
@@ -281,14 +294,17 @@ static unsigned int drain(struct pf_tap *t, struct source *src, struct pf_t_ev *
 	while (src->at != head && n < max && steps++ < 2 * max) {
 		got = copy_cell(src->ring, src->at, &out[n]);
 		if (got == 0) {
-			if (src->stuck_ns == 0)
+			if (src->stuck_ns == 0) {
 				src->stuck_ns = now;
-			if (now - src->stuck_ns < PATIENCE_NS)
+				src->stuck_head = head;
+			}
+			if (now - src->stuck_ns < PATIENCE_NS || src->at >= src->stuck_head)
 				break;
 			got = -1;
 		}
-		src->stuck_ns = 0;
 		src->at++;
+		if (src->at >= src->stuck_head)
+			src->stuck_ns = 0;
 		if (got == 1 && sane(t, src->sess, now, &out[n]))
 			n++;
 		else

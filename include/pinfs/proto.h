@@ -401,11 +401,11 @@ PF_MEDIA_SIZE(struct pf_p_have_in, 32);
 
 /*
  * TRACE: begin to trace, or end it; of one mount by one connection at a time, and no longer than that is open. After
- * the end, READ still gives what is there. READ answers at once, with the events of all processes since the last one in
- * no order, at most PF_P_TRACE_MAX, and says how many were overwritten before they could be read. Errors: EPERM; EBUSY
- * somebody else traces; EINVAL there is no trace of this connection; ENOMEM.
+ * STOP, READ still gives what is there; after END, there is no trace. READ answers at once, with the events of all
+ * processes since the last one in no order, at most PF_P_TRACE_MAX, and says how many were overwritten before they
+ * could be read. Errors: EPERM; EBUSY somebody else traces; EINVAL there is no trace of this connection; ENOMEM.
  */
-enum pf_p_trace_what { PF_P_TRACE_STOP = 0, PF_P_TRACE_START = 1 };
+enum pf_p_trace_what { PF_P_TRACE_STOP = 0, PF_P_TRACE_START = 1, PF_P_TRACE_END = 2 };
 struct pf_p_trace_in {
 	uint32_t ti_what;
 	uint32_t ti_pad;

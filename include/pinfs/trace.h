@@ -26,6 +26,7 @@
  *   PIN       C  te_id: PF_T_PIN_ID; te_arg: enum pf_pin_api; te_dur when the call was not fast; te_err: it failed;
  *                te_text: its label; PF_TF_WRITE
  *   UNPIN     C  te_id
+ *   LABEL     C  te_id: of the pin; te_text: what it is called now
  *   DMA_START C  te_id: of the transfer; te_arg: pin it works under, or PF_T_NO_PIN; te_text: label; PF_TF_WRITE:
  *                to the file
  *   DMA_BURST C  te_id; te_foff, te_len: the bytes that have moved
@@ -53,7 +54,7 @@
  *   LEASE_TAKE, LEASE_BREAK, LEASE_DROP D  te_id: of the lease
  */
 #define PF_T_EVENTS(X) \
-	X(FAULT, "fault") X(UNMAP, "unmap") X(PIN, "pin") X(UNPIN, "unpin") \
+	X(FAULT, "fault") X(UNMAP, "unmap") X(PIN, "pin") X(UNPIN, "unpin") X(LABEL, "label") \
 	X(DMA_START, "dma-start") X(DMA_BURST, "dma-burst") X(DMA_END, "dma-end") \
 	X(JOIN, "join") X(LEAVE, "leave") X(FILE, "file") X(MAP, "map") X(INVAL, "invalidate") X(ACK, "ack") \
 	X(QUARANTINE, "quarantine") X(SUBMIT, "submit") X(START, "start") X(SCAN, "scan") X(WAIT, "wait") \

@@ -111,6 +111,9 @@ struct dma_desc {
 	 * as done only after both. */
 	void (*release)(void *hold);
 	void *hold;
+	/* Optional, for a trace: called by the engine's thread, no lock held, after each burst (bytes of the file
+	 * that have moved), and once before `release` (len 0). */
+	void (*event)(const struct dma_desc *d, uint64_t foff, uint64_t len, int err);
 	void (*done)(void *arg, const struct dma_stat *st);
 	void *arg;
 };

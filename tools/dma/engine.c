@@ -350,6 +350,8 @@ static void finish(struct dma_engine *e, struct dma_xfer *x, int err)
 	st = x->st;
 	st.ds_state = DMA_DONE;
 	(void)pthread_mutex_unlock(&e->lock);
+	if (x->d.event != NULL)
+		x->d.event(&x->d, 0, 0, err);
 	if (x->d.release != NULL)
 		x->d.release(x->d.hold);
 	if (x->d.done != NULL)
@@ -389,8 +391,12 @@ static void serve(struct dma_engine *e, struct dma_xfer *x)
 	}
 	n = burst_size(x);
 	if (n != 0) {
+		const uint64_t foff = x->sg[x->sg_at].sg_foff + x->sg_done;
+
 		(void)pthread_mutex_unlock(&e->lock);
 		err = move_burst(x, n, &miss);
+		if (err == 0 && x->d.event != NULL)
+			x->d.event(&x->d, foff, n, 0);
 		(void)pthread_mutex_lock(&e->lock);
 		if (err == -EBADMSG)
 			x->st.ds_miss = miss;

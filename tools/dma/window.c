@@ -44,6 +44,22 @@ static void unpin(void *pin)
 	(void)pinfs_unpin(pin);
 }
 
+/* The trace of a mount shows what the device does, from the moment on in which it knows the addresses. */
+static void tell(const struct dma_desc *d, unsigned int what, uint64_t foff, uint64_t len, int err)
+{
+	const struct pinfs_event ev = {
+		.ev_id = d->pat.dp_id, .ev_ino = d->pat.dp_ino, .ev_foff = foff, .ev_len = len, .ev_err = err,
+		.ev_flags = d->dir == DMA_FROM_DEVICE ? PINFS_PIN_WRITE : 0, .ev_label = d->pat.dp_label,
+	};
+
+	(void)pinfs_trace(d->hold, what, &ev);
+}
+
+static void moved(const struct dma_desc *d, uint64_t foff, uint64_t len, int err)
+{
+	tell(d, len != 0 ? PINFS_TRACE_DMA_BURST : PINFS_TRACE_DMA_END, foff, len, err);
+}
+
 int dma_submit_window(struct dma_engine *e, void *addr, size_t len, enum dma_mode mode, const struct dma_desc *desc,
 		      struct dma_xfer **out)
 {
@@ -85,9 +101,13 @@ int dma_submit_window(struct dma_engine *e, void *addr, size_t len, enum dma_mod
 		unpin(pin);
 		pin = NULL;
 	}
+	d.event = moved;
+	tell(&d, PINFS_TRACE_DMA_START, info.pi_foff, len, 0);
 	err = dma_submit(e, dev, &d, out);
 	if (err == 0)
 		pin = NULL;	/* the transfer's now */
+	else
+		moved(&d, 0, 0, err);
 out_unpin:
 	if (pin != NULL)
 		unpin(pin);

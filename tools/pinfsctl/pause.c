@@ -10,22 +10,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <json-c/json.h>
 #include "lib/units.h"
-
-static uint64_t number(struct json_object *o, const char *key)
-{
-	struct json_object *v;
-
-	return json_object_object_get_ex(o, key, &v) ? json_object_get_uint64(v) : 0;
-}
-
-static const char *string(struct json_object *o, const char *key)
-{
-	struct json_object *v;
-
-	return json_object_object_get_ex(o, key, &v) ? json_object_get_string(v) : "?";
-}
 
 static int show(const char *json)
 {
@@ -45,22 +30,22 @@ static int show(const char *json)
 	for (size_t i = 0; i < json_object_array_length(armed); i++) {
 		struct json_object *a = json_object_array_get_idx(armed, i);
 
-		(void)printf("armed: %s", string(a, "point"));
-		if (number(a, "ino") != 0)
-			(void)printf(", inode %" PRIu64, number(a, "ino"));
-		if (number(a, "left") != 0)
-			(void)printf(", %" PRIu64 " more", number(a, "left"));
+		(void)printf("armed: %s", j_str(a, "point"));
+		if (j_num(a, "ino") != 0)
+			(void)printf(", inode %" PRIu64, j_num(a, "ino"));
+		if (j_num(a, "left") != 0)
+			(void)printf(", %" PRIu64 " more", j_num(a, "left"));
 		(void)putchar('\n');
 	}
 	for (size_t i = 0; i < json_object_array_length(standing); i++) {
 		struct json_object *s = json_object_array_get_idx(standing, i);
 		char since[32];
 
-		(void)units_show_ns(number(s, "age_ns"), since, sizeof since);
-		table_cell(&t, "%s", string(s, "point"));
-		table_cell(&t, "%s", string(s, "what"));
-		table_cell(&t, "%" PRIu64, number(s, "pid"));
-		table_cell(&t, "%" PRIu64, number(s, "ino"));
+		(void)units_show_ns(j_num(s, "age_ns"), since, sizeof since);
+		table_cell(&t, "%s", j_str(s, "point"));
+		table_cell(&t, "%s", j_str(s, "what"));
+		table_cell(&t, "%" PRIu64, j_num(s, "pid"));
+		table_cell(&t, "%" PRIu64, j_num(s, "ino"));
 		table_cell(&t, "%s", since);
 	}
 	if (t.ncell != 0)

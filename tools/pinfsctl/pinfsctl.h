@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <json-c/json.h>
 #include <pinfs/compiler.h>
 #include <pinfs/proto.h>
 
@@ -22,6 +23,10 @@ int session_report(const char *path, enum pf_report what, uint32_t pid, char **j
 /* One request to the daemon behind @path; the answer's body, NUL terminated, to be freed. 0 or -errno; 1 having said
  * why there is no talking to the daemon. */
 int session_call(const char *path, uint32_t opcode, const void *in, size_t inlen, char **body, size_t *len);
+
+/* Several requests on one connection, which the caller closes. @unique: another one each time, not 0 or 1. */
+int session_open(const char *path, int *sock);
+int session_ask(int sock, uint32_t opcode, uint64_t unique, const void *in, size_t inlen, char **body, size_t *len);
 
 /*
  * Bad blocks of the mount at @path, as PF_P_BADBLOCK has it. 0 or -errno; 1 having said why there is no talking to the
@@ -44,8 +49,22 @@ int would_block(int argc, char **argv);
 /* pause.c: `pinfsctl pause ...`, `pinfsctl resume ...`, argv[0] being that word. The exit status. */
 int pause_verb(int argc, char **argv);
 
+/* trace.c: `pinfsctl trace ...`, argv[0] being that word. The exit status. */
+int trace_verb(int argc, char **argv);
+
 /* windows.c: the daemon's report of windows, completed by what /proc says of the processes. The exit status. */
 int windows(const char *json, bool as_json);
+
+/*
+ * table.c: JSON of reports. What is missing, or of another type, is NULL, 0, "" or no element. j_report() says why it
+ * returns NULL.
+ */
+struct json_object *j_report(const char *json);
+struct json_object *j_get(struct json_object *o, const char *name);
+uint64_t j_num(struct json_object *o, const char *name);
+const char *j_str(struct json_object *o, const char *name);
+size_t j_count(struct json_object *o, const char *name);
+struct json_object *j_list(struct json_object *o, const char *name, size_t *n);
 
 /* A table: cells row by row, printed when all are there. table_cell() aborts when memory ends. */
 #define TABLE_COLS 16

@@ -149,6 +149,18 @@ static int begin(const char *path, int *sock)
 	return -1;
 }
 
+int session_open(const char *path, int *sock)
+{
+	return begin(path, sock) != 0 ? 1 : 0;
+}
+
+int session_ask(int sock, uint32_t opcode, uint64_t unique, const void *in, size_t inlen, char **body, size_t *len)
+{
+	*body = NULL;
+	*len = 0;
+	return call(sock, opcode, unique, in, inlen, body, len);
+}
+
 int session_call(const char *path, uint32_t opcode, const void *in, size_t inlen, char **body, size_t *len)
 {
 	int sock = -1, err;

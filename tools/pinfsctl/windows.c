@@ -17,7 +17,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
-#include <json-c/json.h>
 #include <linux/types.h>
 #include <pinfs/types.h>
 
@@ -78,29 +77,6 @@ struct place {
 	bool small_image;		/* the image has no huge page there: known to root */
 	bool image_known;
 };
-
-static struct json_object *member(struct json_object *o, const char *name)
-{
-	struct json_object *v = NULL;
-
-	(void)json_object_object_get_ex(o, name, &v);
-	return v;
-}
-
-static uint64_t num(struct json_object *o, const char *name)
-{
-	struct json_object *v = member(o, name);
-
-	return v != NULL ? json_object_get_uint64(v) : 0;
-}
-
-static const char *str(struct json_object *o, const char *name)
-{
-	struct json_object *v = member(o, name);
-	const char *s = v != NULL ? json_object_get_string(v) : NULL;
-
-	return s != NULL ? s : "";
-}
 
 /* ---- a process ---- */
 
@@ -352,16 +328,16 @@ static void put_place(struct out *o, struct json_object *win, const struct windo
 	if (at != NULL)
 		(void)snprintf(addr, sizeof addr, "0x%" PRIx64, at->addr);
 	if (o->t != NULL) {
-		table_cell(o->t, "%" PRIu64, num(win, "pid"));
-		table_cell(o->t, "%s", str(win, "comm"));
-		table_cell(o->t, "%" PRIu64, num(win, "slot"));
-		table_cell(o->t, "%" PRIu64, num(win, "ino"));
+		table_cell(o->t, "%" PRIu64, j_num(win, "pid"));
+		table_cell(o->t, "%s", j_str(win, "comm"));
+		table_cell(o->t, "%" PRIu64, j_num(win, "slot"));
+		table_cell(o->t, "%" PRIu64, j_num(win, "ino"));
 		table_cell(o->t, "%" PRIu64, w->foff >> PF_CHUNK_SHIFT);
 		table_cell(o->t, "%" PRIu64, w->extents);
 		table_cell(o->t, "%s", addr);
 		table_cell(o->t, "%s", word[huge]);
 		table_cell(o->t, "%s", text);
-		table_cell(o->t, "%s", str(win, "file"));
+		table_cell(o->t, "%s", j_str(win, "file"));
 		return;
 	}
 	j = json_object_new_object();
@@ -384,7 +360,7 @@ static void put_place(struct out *o, struct json_object *win, const struct windo
 static size_t find_places(const struct proc *p, struct json_object *win, const struct window *w, struct place *place,
 			  size_t room)
 {
-	struct json_object *at = member(win, "at");
+	struct json_object *at = j_get(win, "at");
 	size_t n = 0, i, next = 0;
 
 	if (at != NULL && json_object_is_type(at, json_type_array))
@@ -425,18 +401,18 @@ static size_t find_places(const struct proc *p, struct json_object *win, const s
 static void one_window(struct out *o, struct json_object *win, struct proc *p)
 {
 	struct window w = {
-		.foff = num(win, "foff"), .size = num(win, "size"), .bytes = num(win, "bytes"),
-		.extents = num(win, "extents"), .stale = num(win, "stale") != 0,
+		.foff = j_num(win, "foff"), .size = j_num(win, "size"), .bytes = j_num(win, "bytes"),
+		.extents = j_num(win, "extents"), .stale = j_num(win, "stale") != 0,
 	};
-	struct json_object *at = member(win, "at");
+	struct json_object *at = j_get(win, "at");
 	struct place place[64];
 	size_t n;
 
 	if (at != NULL && json_object_is_type(at, json_type_array) && json_object_array_length(at) != 0 &&
 	    json_object_is_type(json_object_array_get_idx(at, 0), json_type_array))
 		w.doff = json_object_get_uint64(json_object_array_get_idx(json_object_array_get_idx(at, 0), 1));
-	if (p->pid != (long)num(win, "pid"))
-		proc_open(p, (long)num(win, "pid"), o->im);
+	if (p->pid != (long)j_num(win, "pid"))
+		proc_open(p, (long)j_num(win, "pid"), o->im);
 	o->nwindow++;
 	if (o->t == NULL)
 		o->list = json_object_new_array();
@@ -466,22 +442,25 @@ int windows(const char *json, bool as_json)
 	static const char *const head[] = { "pid",     "command", "slot", "inode",   "chunk",
 					    "extents", "address", "huge", "why not", "file" };
 	struct table t = { .ncol = PF_ARRAY_LEN(head), .head = head, .right = "rlrrrrrlll" };
-	struct json_object *root = json_tokener_parse(json), *i, *list;
+	struct json_object *root = j_report(json), *i, *list;
 	struct proc p = { .pagemap = -1 };
 	struct image im;
 	struct out o = { .im = &im, .t = as_json ? NULL : &t };
 	size_t n;
 
-	i = member(root, "image");
-	list = member(root, "windows");
+	if (root == NULL)
+		return 1;
+	i = j_get(root, "image");
+	list = j_get(root, "windows");
 	if (i == NULL || !json_object_is_type(list, json_type_array)) {
 		(void)json_object_put(root);
 		return complain("the daemon's report makes no sense");
 	}
 	im = (struct image){
-		.fs = str(i, "fs"), .huge = str(i, "huge"), .shmem = str(i, "shmem_enabled"), .grain = num(i, "grain"),
-		.dev_major = (unsigned int)num(i, "dev_major"), .dev_minor = (unsigned int)num(i, "dev_minor"),
-		.ino = num(i, "ino"),
+		.fs = j_str(i, "fs"), .huge = j_str(i, "huge"), .shmem = j_str(i, "shmem_enabled"),
+		.grain = j_num(i, "grain"),
+		.dev_major = (unsigned int)j_num(i, "dev_major"), .dev_minor = (unsigned int)j_num(i, "dev_minor"),
+		.ino = j_num(i, "ino"),
 	};
 	n = json_object_array_length(list);
 	for (size_t k = 0; k < n; k++)
@@ -495,8 +474,8 @@ int windows(const char *json, bool as_json)
 			  o.nwindow, o.nplace, o.nplace == 1 ? "" : "s", o.nhuge);
 		if (n != 0)
 			table_print(&t);
-		if (num(root, "windows_left_off") != 0)
-			(void)printf("... and %" PRIu64 " more windows\n", num(root, "windows_left_off"));
+		if (j_num(root, "windows_left_off") != 0)
+			(void)printf("... and %" PRIu64 " more windows\n", j_num(root, "windows_left_off"));
 	}
 	(void)json_object_put(root);
 	return 0;

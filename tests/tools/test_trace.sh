@@ -1,0 +1,179 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# test_trace.sh - pinfsctl trace on a real mount: what is in a trace of a truncate that waits for DMA, who may trace, how a
+# trace ends; and that a file whose events are not in order, or lost an end, is refused.
+set -u
+export LC_ALL=C
+build=${PINFS_BUILD:-build}
+case $build in /*) ;; *) build=$PWD/$build ;; esac
+if [ ! -w /dev/fuse ] || [ "$(id -u)" -ne 0 ]; then
+	echo "SKIP trace: /dev/fuse cannot be opened, or not root"
+	exit 77
+fi
+own=
+if [ -z "${TMPDIR:-}" ]; then
+	TMPDIR=$(mktemp -d /dev/shm/pinfs-trace-XXXXXX)
+	own=$TMPDIR
+	chmod 711 "$own"
+fi
+t=$TMPDIR/t
+m=$t/mnt
+sock=$t/s
+server='' tracer=''
+cleanup()
+{
+	for p in $server $tracer; do
+		kill "$p" 2>/dev/null
+	done
+	wait
+	umount "$m" 2>/dev/null || umount -l "$m" 2>/dev/null
+	rm -rf "$t"
+	[ -z "$own" ] || rmdir "$own"
+}
+trap cleanup EXIT
+trap 'exit 1' INT TERM
+mkdir "$t" "$m" || exit 1
+passed=0 failed=0
+
+# expect STATUS PATTERN COMMAND...: ends with STATUS, and some line that it prints matches PATTERN
+expect()
+{
+	status=$1 pattern=$2
+	shift 2
+	said=$("$@" 2>&1)
+	got=$?
+	if [ $got -eq "$status" ] && printf '%s\n' "$said" | grep -q -- "$pattern"; then
+		passed=$((passed + 1))
+	else
+		failed=$((failed + 1))
+		echo "FAILED $*: status $got (want $status), said: $(printf '%s' "$said" | head -c 2000) (want: $pattern)"
+	fi
+}
+# until_it COMMAND...: repeat it, half a minute at most, until it succeeds
+until_it()
+{
+	late=$(($(date +%s) + 30))
+	until "$@" >/dev/null 2>&1; do
+		[ "$(date +%s)" -lt $late ] || { echo "FAILED in half a minute: $*"; failed=$((failed + 1)); return 1; }
+		sleep 0.02
+	done
+}
+dmaemu=$build/dmaemu
+ctl=$build/pinfsctl
+
+"$build/mkfs.pinfs" -s 32M "$t/img" >/dev/null || exit 1
+"$build/pinfs" "$t/img" "$m" || exit 1
+head -c 100000 /dev/zero >"$m/f"
+"$dmaemu" serve --socket "$sock" >"$t/ready" &
+server=$!
+until_it grep -q 'ready on' "$t/ready"
+
+# One truncate that waits for DMA: the command of the trace does it all.
+cat >"$t/scene" <<EOS
+until_it() { e=\$((\$(date +%s) + 30)); until "\$@" >/dev/null 2>&1; do [ \$(date +%s) -lt \$e ] || exit 9; sleep 0.02; done; }
+"$dmaemu" submit --socket "$sock" --id 50 --label nic --delay 1h --offset 4096 --length 8192 "$m/f" || exit 8
+truncate -s 0 "$m/f" &
+until_it sh -c "'$ctl' pins '$m' | grep -q '1 operation waits'"
+"$dmaemu" cancel --socket "$sock" 50
+wait
+exit 3
+EOS
+expect 3 '[0-9] events in .*/one.json$' "$ctl" trace "$m" -o "$t/one.json" --file "$m/f" -- sh "$t/scene"
+expect 0 '^$' sh -c "'$ctl' trace --check '$t/one.json'; echo"
+# Each event is a line.
+event() { grep -c "$@" "$t/one.json"; }
+expect 0 '^1$' event '"ph":"b".*"cat":"pin".*"name":"pin 1.*dma 50".*"foff":4096,"len":8192.*"label":"dma 50".*"over":false'
+expect 0 '^1$' event '"ph":"e".*"cat":"pin"'
+expect 0 '^1$' event '"ph":"X".*"cat":"break","name":"truncate".*"err":0,"before":false'
+expect 0 '^1$' event '"ph":"b".*"cat":"invalidate".*"comm":"dmaemu"'
+expect 0 '^1$' event '"ph":"X".*"cat":"unmap"'
+expect 0 '^1$' event '"name":"scan: pinned"'
+expect 0 '^1$' event '"ph":"X".*"cat":"wait","name":"waits for pins".*"pins":1'
+expect 0 '^1$' event '"cat":"held".*holds up truncate of truncate'
+expect 0 '^2$' event '"ph":"s"'
+expect 0 '^2$' event '"ph":"f"'
+expect 0 '^1$' event '"name":"wake"'
+expect 0 '^1$' event '"name":"scan: idle"'
+expect 0 '^1$' event '"cat":"work"'
+expect 0 '^1$' event '"cat":"dma","name":"DMA to file nic".*"pin":"1\.'
+expect 0 '^[1-9]' event '"cat":"fault","name":"fault (store)"'
+expect 0 '^1$' event '"name":"process_name","args":{"name":"pinfs (daemon)"}'
+expect 0 '^1$' event '"name":"process_name","args":{"name":"truncate"}'
+expect 0 '^1$' event '"name":"thread_name","args":{"name":"pinfs-serve"}'
+expect 0 '"lost":0' head -n 1 "$t/one.json"
+
+# Twins: the checker sees what is wrong with a file that is not as it was written.
+n=$(grep -n '"cat":"wait"' "$t/one.json" | cut -d: -f1)
+awk -v n="$n" 'NR == n { kept = $0; next } { print } NR == n + 6 { print kept }' "$t/one.json" >"$t/order.json"
+expect 1 'is earlier than the one before' "$ctl" trace --check "$t/order.json"
+grep -v '"ph":"e".*"cat":"pin"' "$t/one.json" >"$t/noend.json"
+expect 1 'never ends: b pin' "$ctl" trace --check "$t/noend.json"
+grep -v '"ph":"b".*"cat":"invalidate"' "$t/one.json" >"$t/nobegin.json"
+expect 1 'has not begun' "$ctl" trace --check "$t/nobegin.json"
+grep -v '"ph":"s".*"unpinned"' "$t/one.json" >"$t/noflow.json"
+expect 1 'has not begun' "$ctl" trace --check "$t/noflow.json"
+grep -v '"cat":"held"' "$t/one.json" >"$t/noslice.json"
+expect 1 'outside of any slice' "$ctl" trace --check "$t/noslice.json"
+sed '/"cat":"wait"/s/"dur":/"dur":9/' "$t/one.json" >"$t/nest.json"
+expect 1 'not inside the slice' "$ctl" trace --check "$t/nest.json"
+head -n 5 "$t/one.json" >"$t/half.json"
+expect 1 'no JSON' "$ctl" trace --check "$t/half.json"
+
+# What is older than the trace, and goes on after it.
+head -c 100000 /dev/zero >"$m/g"
+expect 0 '' "$dmaemu" submit --socket "$sock" --id 60 --delay 1h "$m/g"
+truncate -s 0 "$m/g" &
+cutter=$!
+until_it sh -c "'$ctl' pins '$m' | grep -q '1 operation waits'"
+expect 0 'events in' "$ctl" trace "$m" -o "$t/two.json" --seconds 50ms
+expect 0 '' "$ctl" trace --check "$t/two.json"
+expect 0 '"before":true,"over":true' grep '"cat":"pin","name":"pin 1.*dma 60"' "$t/two.json"
+expect 0 '"before":true,"over":true' grep '"cat":"break","name":"truncate"' "$t/two.json"
+expect 0 'pin 1.* holds up truncate' grep '"cat":"held"' "$t/two.json"
+expect 0 '' "$dmaemu" cancel --socket "$sock" 60
+wait $cutter
+
+# One at a time; it ends with the tracer, however that ends; nobody else may.
+"$ctl" trace "$m" -o "$t/three.json" >"$t/said" 2>&1 &
+tracer=$!
+until_it sh -c "'$ctl' status --json '$m' | grep -q '\"tracer\":$tracer,'"
+expect 1 "process $tracer traces it already" "$ctl" trace "$m" -o /dev/null --seconds 1ms
+kill -INT $tracer
+wait $tracer
+tracer=
+expect 0 'events in' cat "$t/said"
+expect 0 '' "$ctl" trace --check "$t/three.json"
+"$ctl" trace "$m" -o /dev/null >/dev/null 2>&1 &
+tracer=$!
+until_it sh -c "'$ctl' status --json '$m' | grep -q '\"tracer\":$tracer,'"
+kill -9 $tracer
+wait $tracer 2>/dev/null
+tracer=
+until_it "$ctl" trace "$m" -o /dev/null --seconds 1ms
+expect 0 'events in' "$ctl" trace "$m" -o /dev/null --seconds 1ms
+kill $server
+wait $server
+server=
+if setpriv --reuid=65534 --regid=65534 --clear-groups true 2>/dev/null; then
+	chmod 711 "$t"
+	umount "$m"
+	until_it "$build/pinfs" "$t/img" "$m" -o allow_other
+	cp "$ctl" "$t/ctl"
+	expect 1 'only root and the user who mounted' setpriv --reuid=65534 --regid=65534 --clear-groups "$t/ctl" trace "$m" -o /dev/null \
+		--seconds 1ms
+fi
+
+# Bad use; a command that is not there; a daemon that dies.
+expect 2 'usage' "$ctl" trace "$m"
+expect 2 'usage' "$ctl" trace "$m" -o /dev/null --seconds x
+expect 2 'usage' "$ctl" trace "$m" -o /dev/null --seconds 1 -- true
+expect 1 'No such file' "$ctl" trace "$m" -o /dev/null -- "$t/none"
+expect 1 'No such file' "$ctl" trace "$m" -o "$t/none/x" --seconds 1ms
+expect 1 'not on a pinfs mount' "$ctl" trace "$t" -o /dev/null
+pid=$("$ctl" status --json "$m" | sed -n 's/.*"daemon_pid": *\([0-9]*\).*/\1/p')
+expect 0 'daemon has gone' "$ctl" trace "$m" -o "$t/gone.json" -- sh -c "kill -9 $pid; sleep 0.1; true"
+expect 0 '' "$ctl" trace --check "$t/gone.json"
+umount "$m"
+
+echo "$passed passed, $failed failed, 0 skipped"
+[ $failed -eq 0 ]
