@@ -73,7 +73,7 @@ cat >"$t/scene" <<EOS
 until_it() { e=\$((\$(date +%s) + 30)); until "\$@" >/dev/null 2>&1; do [ \$(date +%s) -lt \$e ] || exit 9; sleep 0.02; done; }
 "$dmaemu" submit --socket "$sock" --id 50 --label nic --delay 1h --offset 4096 --length 8192 "$m/f" || exit 8
 truncate -s 0 "$m/f" &
-until_it sh -c "'$ctl' pins '$m' | grep -q '1 operation waits'"
+until_it sh -c "'$ctl' pins --json '$m' | grep -q '\"state\":\"pins\"'"
 "$dmaemu" cancel --socket "$sock" 50
 wait
 exit 3
@@ -124,7 +124,7 @@ head -c 100000 /dev/zero >"$m/g"
 expect 0 '' "$dmaemu" submit --socket "$sock" --id 60 --delay 1h "$m/g"
 truncate -s 0 "$m/g" &
 cutter=$!
-until_it sh -c "'$ctl' pins '$m' | grep -q '1 operation waits'"
+until_it sh -c "'$ctl' pins --json '$m' | grep -q '\"state\":\"pins\"'"
 expect 0 'events in' "$ctl" trace "$m" -o "$t/two.json" --seconds 50ms
 expect 0 '' "$ctl" trace --check "$t/two.json"
 expect 0 '"before":true,"over":true' grep '"cat":"pin","name":"pin 1.*dma 60"' "$t/two.json"
