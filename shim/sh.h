@@ -411,7 +411,7 @@ void sh_unlock(const sh_sigs *old);
 void sh_sigs_restore(const sh_sigs *old);
 
 /* ---- tls.c ---- */
-#define SH_PCACHE 8
+#define SH_PCACHE 64		/* a thread that pins 128 MiB in turn stays on the fast path */
 struct sh_pcache {			/* look-ups of the pin fast path, by chunk of the address */
 	uint64_t lo, hi;
 	uint64_t base;			/* address -> file offset */
