@@ -31,9 +31,11 @@ static const struct {
 	const struct pb_case *first;
 	const size_t *count;
 } groups[] = {
+	{ pb_call_cases, &pb_call_count },	/* before this process has a window */
 	{ pb_mem_cases, &pb_mem_count },
 	{ pb_fault_cases, &pb_fault_count },
 	{ pb_pin_cases, &pb_pin_count },
+	{ pb_many_cases, &pb_many_count },
 	{ pb_file_cases, &pb_file_count },
 	{ pb_scale_cases, &pb_scale_count },
 };
@@ -42,13 +44,14 @@ static const struct {
 static int usage(FILE *f)
 {
 	(void)fprintf(f,
-		      "usage: pinbench [-jlmqv] [-d DIR] [-n ROUNDS] [-o OPTIONS] [-x PATTERN]\n"
+		      "usage: pinbench [-jlmqv] [-d DIR] [-n ROUNDS] [-o OPTIONS] [-p OPTIONS] [-x PATTERN]\n"
 		      "  -d, --dir=DIR         scratch directory is made in DIR (default /dev/shm)\n"
 		      "  -j, --json            results as JSON\n"
 		      "  -l, --list            name the cases and exit\n"
 		      "  -m, --million         scale.* with a million files too: takes minutes\n"
 		      "  -n, --rounds=N        rounds (default 7, quick: 3)\n"
 		      "  -o, --options=OPTS    mount options for pinfs\n"
+		      "  -p, --peer=OPTS       mount options for the peer (default: default_permissions)\n"
 		      "  -q, --quick           smaller files, fewer calls\n"
 		      "  -v, --verbose         say what is being measured\n"
 		      "  -x, --only=PATTERN    cases that match, e.g. 'pin.*' or 'pin.*,wait.*'\n");
@@ -147,7 +150,7 @@ static bool failed(const struct pb_result *r)
 
 static int run_all(struct pb_env *e, const char *only, bool json)
 {
-	struct pb_result results[64];
+	struct pb_result results[96];
 	size_t n = 0;
 	bool bad = false;
 	int rc = pb_env_up(e);
@@ -195,19 +198,20 @@ int main(int argc, char **argv)
 		{ "json", no_argument, NULL, 'j' },	     { "list", no_argument, NULL, 'l' },
 		{ "million", no_argument, NULL, 'm' },
 		{ "only", required_argument, NULL, 'x' },    { "options", required_argument, NULL, 'o' },
+		{ "peer", required_argument, NULL, 'p' },
 		{ "quick", no_argument, NULL, 'q' },	     { "rounds", required_argument, NULL, 'n' },
 		{ "verbose", no_argument, NULL, 'v' },	     { "version", no_argument, NULL, 'V' },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct sigaction sa = { .sa_handler = on_signal };
-	struct pb_env e = { .rounds = 0 };
+	struct pb_env e = { .peer_opts = "default_permissions" };
 	const char *only = NULL, *dir = "/dev/shm";
 	unsigned long rounds = 0;
 	bool json = false;
 	char *end;
 	int c;
 
-	while ((c = getopt_long(argc, argv, "d:hjlmn:o:qvVx:", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "d:hjlmn:o:p:qvVx:", longs, NULL)) != -1) {
 		switch (c) {
 		case 'd': dir = optarg; break;
 		case 'h': return usage(stdout);
@@ -222,6 +226,7 @@ int main(int argc, char **argv)
 			}
 			break;
 		case 'o': e.mount_opts = optarg; break;
+		case 'p': e.peer_opts = optarg; break;
 		case 'q': e.quick = true; break;
 		case 'v': e.verbose = true; break;
 		case 'V': (void)printf("pinbench %s\n", PINFS_VERSION); return 0;

@@ -22,12 +22,22 @@
 
 #include "pinbench/pinbench.h"
 
-uint64_t pb_now_ns(void)
+static uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec ts;
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	(void)clock_gettime(clock, &ts);
 	return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t pb_now_ns(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
+}
+
+uint64_t pb_cpu_ns(void)
+{
+	return clock_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
 static int by_value(const void *a, const void *b)
@@ -129,12 +139,13 @@ static int make_dir(char *out, size_t size, const char *base, const char *name)
 
 /*
  * The peer is libfuse's own example, passthrough_ll, where `make bench` could build it; else bindfs. Its reads and
- * writes reach it each time, as ours reach us, and names and attributes are cached as long as ours are. It holds a
- * descriptor for each inode that the kernel knows.
+ * writes reach it each time, as ours reach us, names and attributes are cached as long as ours are, and the kernel
+ * checks permissions for both (default_permissions): for that it asks for a directory's attributes again after each
+ * change in it. It holds a descriptor for each inode that the kernel knows.
  */
 static void mount_peer(struct pb_env *e)
 {
-	char source[160], passthrough[PATH_MAX], opts[256];
+	char source[160], passthrough[PATH_MAX], opts[512];
 	const char *const ll_argv[] = { passthrough, "-o", opts, e->mnt[PB_PEER], NULL };
 	const char *const bind_argv[] = { "bindfs", source, e->mnt[PB_PEER], NULL };
 	struct rlimit fds;
@@ -150,7 +161,8 @@ static void mount_peer(struct pb_env *e)
 		(void)setrlimit(RLIMIT_NOFILE, &fds);
 	}
 	find_program("passthrough_ll", passthrough, sizeof passthrough);
-	(void)snprintf(opts, sizeof opts, "source=%s,cache=never,timeout=86400", source);
+	(void)snprintf(opts, sizeof opts, "source=%s,cache=never,timeout=86400%s%s", source,
+		       e->peer_opts[0] != '\0' ? "," : "", e->peer_opts);
 	if (run_program(ll_argv, true) == 0) {
 		e->peer_name = "passthrough_ll";
 		e->peer_mounted = true;

@@ -4,7 +4,8 @@
  * among a hundred.
  *
  * A process of its own truncates, a thread for each file, so that nobody waits for himself; this one holds a pin in
- * each file. Both share what they have to tell each other. The mount is a new one, whose window has a slot for each file.
+ * each file. Both share what they have to tell each other. The mount is a new one, whose window has a slot for each
+ * file.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -159,7 +160,7 @@ static int samples(unsigned int n, struct held *h, double *out)
 		settle();
 		rc = one_sample(k * step, &h[k * step].pin, &v[k]);
 	}
-	/* The two sides are seconds apart, so a busy machine shall matter little: what a quarter of them took at most. */
+	/* The two sides are seconds apart, so a busy machine shall matter little: what a quarter took at most. */
 	(void)pb_median(v, SAMPLES);
 	*out = v[SAMPLES / 4];
 	return rc;

@@ -5,10 +5,13 @@
  * The same code runs over a pinfs window, a tmpfs mapping and the peer's mapping.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
+#include <pinfs/pin.h>
 #include "pinbench/pinbench.h"
 
 #define PAGE ((size_t)4096)
@@ -64,6 +67,58 @@ static double fastest(struct pb_state *st, pass_fn *pass)
 		best = t < best ? t : best;
 	}
 	return (double)best / 1e9;
+}
+
+/*
+ * The same pages twice: through the window, and in a plain mapping of the image. Which pages a file gets is a matter of
+ * luck, and random stores show it by some per cent (the sets of the caches, neighbours that share a TLB entry); what is
+ * different here is the window's.
+ */
+static uint8_t *window_of_pages;
+
+static int map_image(const struct pb_env *e, const struct pinfs_sg *sg, size_t n, struct pb_state *st)
+{
+	uint8_t *p = mmap(NULL, st->len + CHUNK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int fd = open(e->image, O_RDWR | O_CLOEXEC), rc = fd < 0 || p == MAP_FAILED ? -errno : 0;
+
+	if (p == MAP_FAILED)
+		goto out;
+	st->buf = NULL;
+	st->map = p + (CHUNK - (uintptr_t)p % CHUNK) % CHUNK;
+	for (size_t i = 0, at = 0; rc == 0 && i < n; at += sg[i++].sg_len)
+		if (mmap(st->map + at, sg[i].sg_len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+			 (off_t)sg[i].sg_doff) == MAP_FAILED)
+			rc = -errno;
+out:
+	if (fd >= 0)
+		(void)close(fd);
+	return rc;
+}
+
+static int setup_same(const struct pb_env *e, enum pb_subject s, struct pb_state *st)
+{
+	static struct pinfs_sg sg[512];
+	struct pinfs_pin *pin;
+	size_t n = sizeof sg / sizeof sg[0];
+	int rc;
+
+	if (s == PB_PINFS) {
+		rc = setup_warm(e, s, st);
+		window_of_pages = rc == 0 ? st->map : NULL;
+		return rc;
+	}
+	if (window_of_pages == NULL)
+		return -EINVAL;
+	st->fd = -1;
+	st->len = map_bytes(e);
+	rc = pinfs_pin_sg(window_of_pages, st->len, PINFS_PIN_WRITE, sg, &n, &pin);
+	if (rc != 0)
+		return rc;
+	rc = map_image(e, sg, n, st);
+	if (rc == 0)
+		touch_all(st->map, st->len);
+	(void)pinfs_unpin(pin);
+	return rc;
 }
 
 static void pass_load(struct pb_state *st)
@@ -202,6 +257,9 @@ const struct pb_case pb_mem_cases[] = {
 	WARM("window.load", "8-byte loads, in sequence", PB_MIBS, run_load),
 	WARM("window.store", "8-byte stores, in sequence", PB_MIBS, run_store),
 	WARM("window.scatter", "8-byte stores, one random line after another", PB_OPS, run_scatter),
+	{ .name = "window.same_pages", .what = "the same, beside a plain mapping of the same pages of the image",
+	  .unit = PB_OPS, .subjects = PB_TWO, .ref = "the image", .aim = PB_AIM_RATIO_MIN, .limit = 0.98,
+	  .setup = setup_same, .run = run_scatter, .clean = pb_file_drop },
 	WARM("window.copy_in", "memcpy into the mapping", PB_MIBS, run_copy_in),
 	WARM("window.copy_out", "memcpy out of the mapping", PB_MIBS, run_copy_out),
 	{ .name = "touch.chunk", .what = "first touch of 2 MiB, every page", .unit = PB_US, .subjects = PB_ALL,

@@ -27,6 +27,7 @@ struct pb_env {
 	bool million;
 	unsigned int rounds;
 	const char *mount_opts;		/* for pinfs -o, may be NULL */
+	const char *peer_opts;		/* the peer's, beside what makes it comparable */
 	char base[128];			/* scratch directory, made by us */
 	char image[160];
 	char mnt[PB_NSUBJECT][160];	/* where each subject's files live; the peer's is empty if there is none */
@@ -70,12 +71,16 @@ struct pb_case {
 	void (*clean)(const struct pb_env *e, enum pb_subject s, struct pb_state *st);
 };
 
+extern const struct pb_case pb_call_cases[];
+extern const size_t pb_call_count;
 extern const struct pb_case pb_mem_cases[];
 extern const size_t pb_mem_count;
 extern const struct pb_case pb_fault_cases[];
 extern const size_t pb_fault_count;
 extern const struct pb_case pb_pin_cases[];
 extern const size_t pb_pin_count;
+extern const struct pb_case pb_many_cases[];
+extern const size_t pb_many_count;
 extern const struct pb_case pb_file_cases[];
 extern const size_t pb_file_count;
 extern const struct pb_case pb_scale_cases[];
@@ -103,6 +108,7 @@ bool pb_missed(const struct pb_result *r);
 
 /* Helpers of the cases, in env.c. */
 uint64_t pb_now_ns(void);
+uint64_t pb_cpu_ns(void);			/* of this thread: for what does not wait */
 double pb_median(double *v, size_t n);		/* sorts */
 /* A new file of @len bytes, every block allocated and written; st->path and st->fd. */
 int pb_file_make_at(const char *dir, const char *name, size_t len, struct pb_state *st);
