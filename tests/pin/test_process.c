@@ -145,7 +145,8 @@ static int fork_talk(void *arg)
 		NEED(child_await(MARK(p, 17), i) == 0);
 		NEED(*MARK(p, 32 + i % 8 * PAGE / 4) == i);
 		/* Blocks leave and come while both look at them. */
-		NEED(fallocate(here.file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(4 * PAGE), (off_t)MIB) == 0);
+		NEED(fallocate(here.file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(4 * PAGE),
+			       (off_t)MIB) == 0);
 	}
 	NEED(pt_wait(pid, 30000) == 0);
 	return 0;

@@ -210,7 +210,8 @@ static void sealed(void)
 			pt_say("without system call %d: status %d, said: %s", missing[i], rc, child_said());
 		CU_ASSERT(rc == 50 || rc == 128 + SIGABRT);
 		if (missing[i] != SYS_write && strstr(child_said(), "libpinfs[") == NULL) {
-			pt_say("without system call %d: status %d, said nothing of it: %s", missing[i], rc, child_said());
+			pt_say("without system call %d: status %d, said nothing of it: %s", missing[i], rc,
+			       child_said());
 			CU_FAIL("the library says what it misses");
 		}
 	}

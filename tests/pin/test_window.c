@@ -7,11 +7,11 @@
 #include "harness/fs.h"
 #include "harness/proc.h"
 #include "harness/run.h"
+#include "harness/touch.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -29,36 +29,6 @@
 
 #define PAGE 4096UL
 #define MIB (1UL << 20)
-
-static sigjmp_buf escape;
-static volatile sig_atomic_t caught;
-static volatile int caught_code;
-
-static void on_fault(int sig, siginfo_t *si, void *ctx)
-{
-	(void)ctx;
-	caught = sig;
-	caught_code = si->si_code;
-	siglongjmp(escape, 1);
-}
-
-static int touch(volatile char *p, bool store)
-{
-	struct sigaction sa = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO }, bus, segv;
-
-	caught = 0;
-	sigaction(SIGBUS, &sa, &bus);
-	sigaction(SIGSEGV, &sa, &segv);
-	if (sigsetjmp(escape, 1) == 0) {
-		if (store)
-			*p = 42;
-		else
-			(void)*p;
-	}
-	sigaction(SIGBUS, &bus, NULL);
-	sigaction(SIGSEGV, &segv, NULL);
-	return caught;
-}
 
 static int new_file(const struct pt_fs *fs, const char *name, off_t size)
 {
@@ -123,28 +93,28 @@ static void end_of_file(void)
 	int fd = new_file(fs, "f", 100), other;
 	char *p = map(fd, 4 * MIB, 0), b = 1;
 
-	PT_EQ(touch(p + 4000, true), 0);
-	PT_EQ(touch(p + PAGE, false), SIGBUS);
-	PT_EQ(caught_code, BUS_ADRERR);
-	PT_EQ(touch(p + 3 * MIB, true), SIGBUS);
+	PT_EQ(pt_touch(p + 4000, true), 0);
+	PT_EQ(pt_touch(p + PAGE, false), SIGBUS);
+	PT_EQ(pt_touched_code(), BUS_ADRERR);
+	PT_EQ(pt_touch(p + 3 * MIB, true), SIGBUS);
 	PT_EQ(ftruncate(fd, 3 * MIB), 0);		/* grows */
 	CU_ASSERT(p[4000] == 0);			/* what was stored behind the end is gone */
-	PT_EQ(touch(p + PAGE, true), 0);
-	PT_EQ(touch(p + 3 * MIB - 1, true), 0);
-	PT_EQ(touch(p + 3 * MIB, false), SIGBUS);
+	PT_EQ(pt_touch(p + PAGE, true), 0);
+	PT_EQ(pt_touch(p + 3 * MIB - 1, true), 0);
+	PT_EQ(pt_touch(p + 3 * MIB, false), SIGBUS);
 	PT_EQ(pwrite(fd, "x", 1, 4 * MIB - 1), 1);	/* grows by a write */
 	CU_ASSERT(p[4 * MIB - 1] == 'x');
 	PT_EQ(ftruncate(fd, PAGE), 0);			/* shrinks */
-	PT_EQ(touch(p + PAGE, false), SIGBUS);
-	PT_EQ(touch(p + 4 * MIB - 1, true), SIGBUS);
-	PT_EQ(touch(p, true), 0);
+	PT_EQ(pt_touch(p + PAGE, false), SIGBUS);
+	PT_EQ(pt_touch(p + 4 * MIB - 1, true), SIGBUS);
+	PT_EQ(pt_touch(p, true), 0);
 	PT_EQ(ftruncate(fd, 2 * PAGE), 0);
 	CU_ASSERT(p[PAGE] == 0);
 	PT_EQ(read(fd, &b, 0), 0);
 	other = open(pt_path(fs, "f"), O_RDWR | O_TRUNC);
 	PT_SYS(other);
 	close(other);
-	PT_EQ(touch(p, false), SIGBUS);
+	PT_EQ(pt_touch(p, false), SIGBUS);
 	munmap(p, 4 * MIB);
 	close(fd);
 	pt_fs_end(fs);
@@ -195,7 +165,7 @@ static void other_process(void)
 	p[200] = 9;
 	PT_EQ(waitpid(pid, &st, 0), pid);
 	PT_EQ(WIFEXITED(st) ? WEXITSTATUS(st) : -1, 7);
-	PT_EQ(touch(p + 3 * MIB, false), SIGBUS);
+	PT_EQ(pt_touch(p + 3 * MIB, false), SIGBUS);
 	CU_ASSERT(p[100] == 2);
 	munmap(p, 4 * MIB);
 	close(fd);
@@ -276,18 +246,18 @@ static void pieces(void)
 	for (size_t i = 0; i < 8; i++)
 		p[i * MIB] = (char)('A' + i);
 	PT_EQ(munmap(p + 2 * MIB, MIB), 0);
-	PT_EQ(touch(p + 2 * MIB, false), SIGSEGV);
+	PT_EQ(pt_touch(p + 2 * MIB, false), SIGSEGV);
 	PT_EQ(mprotect(p + 4 * MIB, 2 * MIB, PROT_READ), 0);
-	PT_EQ(touch(p + 5 * MIB, true), SIGSEGV);
+	PT_EQ(pt_touch(p + 5 * MIB, true), SIGSEGV);
 	q = mremap(p + 6 * MIB, 2 * MIB, 4 * MIB, MREMAP_MAYMOVE);
 	CU_ASSERT_FATAL(q != MAP_FAILED);
 	CU_ASSERT(q[0] == 'G' && q[MIB] == 'H');
-	PT_EQ(touch(q + 2 * MIB, false), SIGBUS);		/* beyond the end of the file */
+	PT_EQ(pt_touch(q + 2 * MIB, false), SIGBUS);		/* beyond the end of the file */
 	PT_EQ(ftruncate(fd, 10 * MIB), 0);
-	PT_EQ(touch(q + 3 * MIB, true), 0);
+	PT_EQ(pt_touch(q + 3 * MIB, true), 0);
 	PT_EQ(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 10 * MIB), 0);
 	CU_ASSERT(p[0] == 0 && p[MIB] == 0 && p[3 * MIB] == 0 && p[4 * MIB] == 0 && q[0] == 0 && q[3 * MIB] == 0);
-	PT_EQ(touch(p + 5 * MIB, true), SIGSEGV);
+	PT_EQ(pt_touch(p + 5 * MIB, true), SIGSEGV);
 	PT_EQ(madvise(p, MIB, MADV_DONTNEED), 0);
 	p[0] = 'x';
 	PT_EQ(madvise(p, PAGE, MADV_REMOVE), 0);
@@ -338,21 +308,21 @@ static void small_window(void)
 static void no_space(void)
 {
 	struct pt_fs *fs = pt_fs_start("16M", NULL);
-	int fd = new_file(fs, "f", 64 * MIB), n = 0;
+	int fd = new_file(fs, "f", 64 * MIB), n = 0, sig = 0;
 	char *p = map(fd, 64 * MIB, 0);
 
-	while (n < 64 && touch(p + (size_t)n * MIB, true) == 0 && touch(p + (size_t)n * MIB + MIB / 2, true) == 0)
+	while (n < 64 && pt_touch(p + (size_t)n * MIB, true) == 0 && pt_touch(p + (size_t)n * MIB + MIB / 2, true) == 0)
 		n++;
 	PT_EQ(munmap(p, 64 * MIB), 0);
 	p = map(fd, 64 * MIB, 0);
-	for (size_t i = 0; i < 64 * MIB && caught != SIGBUS; i += PAGE)
-		(void)touch(p + i, true);
-	PT_EQ(caught, SIGBUS);
-	PT_EQ(caught_code, BUS_ADRERR);
+	for (size_t i = 0; i < 64 * MIB && sig == 0; i += PAGE)
+		sig = pt_touch(p + i, true);
+	PT_EQ(sig, SIGBUS);
+	PT_EQ(pt_touched_code(), BUS_ADRERR);
 	PT_EQ(ftruncate(fd, 0), 0);				/* gives the space back */
 	PT_EQ(ftruncate(fd, 64 * MIB), 0);
 	pt_sleep_ms(200);
-	PT_EQ(touch(p, true), 0);
+	PT_EQ(pt_touch(p, true), 0);
 	munmap(p, 64 * MIB);
 	close(fd);
 	pt_fs_end(fs);
@@ -447,10 +417,10 @@ static void daemon_killed(void)
 	p[0] = 1;
 	PT_EQ(pinfs_pin(p, 1, 0, &pin), 0);
 	pt_fs_crash(fs);
-	for (int i = 0; i < 400 && touch(p, false) == 0; i++)
+	for (int i = 0; i < 400 && pt_touch(p, false) == 0; i++)
 		pt_sleep_ms(5);
-	PT_EQ(touch(p, false), SIGBUS);
-	PT_EQ(touch(p + 3 * MIB, true), SIGBUS);
+	PT_EQ(pt_touch(p, false), SIGBUS);
+	PT_EQ(pt_touch(p + 3 * MIB, true), SIGBUS);
 	PT_EQ(pinfs_pin(p, 1, 0, &more), -ENOTCONN);
 	PT_EQ(pinfs_unpin(pin), 0);
 	munmap(p, 4 * MIB);

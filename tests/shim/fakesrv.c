@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fakesrv.c - see fakesrv.h. One big lock, one thread per server; breaks run in the thread that asks for them. */
-#include "fakesrv.h"
+#include "fakesrv_in.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,74 +22,14 @@
 #include <pinfs/proto.h>
 #include <pinfs/version.h>
 
-#define MAXFILE 64
-#define MAXSESS 16
-#define IMAGE (UINT64_C(256) << 20)
-
-struct ffile {
-	uint64_t ino, size;
-	uint64_t page[FAKE_PAGES];		/* doff; 0: hole */
-	bool cutting;
-	uint64_t cut_lo, cut_hi;
-};
-
-struct fslot { struct ffile *f; uint64_t chunk; bool stale; };
-
-/* A request that came while the gate was closed. */
-struct aside {
-	int sess;
-	struct fuse_in_header h;
-	char body[512];
-	struct aside *next;
-};
-
-struct parked { uint64_t unique; struct ffile *f; struct parked *next; };
-
-struct fsess {
-	int fd;
-	unsigned char *ledger;
-	struct pf_l_slot *led;
-	struct fslot *slots;
-	uint64_t fh_ino[4096];
-	bool fh_write[4096];
-	uint32_t nfh;
-	unsigned char rx[1 << 16];
-	size_t len;
-	uint64_t want_ack;
-	bool acked;
-	bool hello;
-	struct parked *parked;
-};
-
-static struct {
-	pthread_mutex_t lock;
-	pthread_cond_t cond;
-	pthread_t thread;
-	char sock[PINFS_SOCK_MAX];
-	int listen, stop, img;
-	char *base;
-	uint64_t next;
-	uint32_t nslot;
-	struct ffile file[MAXFILE];
-	unsigned int nfile;
-	struct fsess *sess[MAXSESS];
-	uint64_t inval_id;
-	int fail_next, fail_always;
-	bool closed;			/* the gate: no grants between an invalidation and the change */
-	struct aside *aside;
-	bool hold, busy;
-	struct aside *held, **held_tail;
-	struct fake_grant grant[1024];
-	size_t ngrant;
-	struct fake_counts n;
-} fk;
+struct fake_state fk;
 
 /* ---- instead of the ioctl ---- */
 
 int sh_attach(int fd, struct pinfs_attach *at);
 bool sh_attach_maybe(int fd);
 
-static struct ffile *find(uint64_t ino)
+struct ffile *fk_find(uint64_t ino)
 {
 	for (unsigned int i = 0; i < fk.nfile; i++)
 		if (fk.file[i].ino == ino)
@@ -101,14 +41,14 @@ bool sh_attach_maybe(int fd)
 {
 	struct stat st;
 
-	return fstat(fd, &st) == 0 && find(st.st_ino) != NULL;
+	return fstat(fd, &st) == 0 && fk_find(st.st_ino) != NULL;
 }
 
 int sh_attach(int fd, struct pinfs_attach *at)
 {
 	struct stat st;
 
-	if (fstat(fd, &st) || find(st.st_ino) == NULL)
+	if (fstat(fd, &st) || fk_find(st.st_ino) == NULL)
 		return -ENOTTY;
 	memset(at, 0, sizeof *at);
 	at->at_ino = at->at_cookie[0] = st.st_ino;
@@ -119,7 +59,7 @@ int sh_attach(int fd, struct pinfs_attach *at)
 
 /* ---- messages; lock held ---- */
 
-static void answer(struct fsess *s, uint64_t unique, int err, const void *body, size_t len, const int *fds)
+void fk_answer(struct fsess *s, uint64_t unique, int err, const void *body, size_t len, const int *fds)
 {
 	union { struct cmsghdr h; char room[CMSG_SPACE(8)]; } c;
 	struct fuse_out_header h = { .len = (uint32_t)(sizeof h + len), .error = err, .unique = unique };
@@ -159,11 +99,11 @@ static void hello(struct fsess *s, uint64_t unique)
 	s->led = (struct pf_l_slot *)(void *)(s->ledger + h.lh_slot_off);
 	s->slots = calloc(fk.nslot, sizeof *s->slots);
 	s->hello = s->acked = true;	/* told nothing, so nothing to acknowledge */
-	answer(s, unique, 0, &ho, sizeof ho, fds);
+	fk_answer(s, unique, 0, &ho, sizeof ho, fds);
 	close(fds[1]);
 }
 
-static uint64_t take_block(void)
+uint64_t fk_take_block(void)
 {
 	uint64_t b = fk.next;
 
@@ -196,14 +136,14 @@ static size_t chunk_answer(struct fsess *s, uint32_t idx, char *out)
 	return sizeof mo + mo.mo_next * sizeof *e;
 }
 
-static void notify(struct fsess *s, struct ffile *f, uint64_t foff, uint64_t len, uint32_t flags, uint32_t slot)
+void fk_notify(struct fsess *s, struct ffile *f, uint64_t foff, uint64_t len, uint32_t flags, uint32_t slot)
 {
 	struct pf_p_inval in = { .in_id = ++fk.inval_id, .in_ino = f->ino, .in_foff = foff, .in_len = len,
 				 .in_flags = flags, .in_slot = slot };
 
 	s->want_ack = in.in_id;
 	s->acked = false;
-	answer(s, 0, PF_P_NOTIFY_INVAL, &in, sizeof in, NULL);
+	fk_answer(s, 0, PF_P_NOTIFY_INVAL, &in, sizeof in, NULL);
 }
 
 static bool overlaps(const struct ffile *f, uint64_t lo, uint64_t n)
@@ -223,7 +163,7 @@ static void setup(struct fsess *s, const struct fuse_in_header *h, const void *b
 	fk.n.setup++;
 	fk.n.store += (in.mi_map.flags & FUSE_SETUPMAPPING_FLAG_WRITE) != 0;
 	idx = (uint32_t)(in.mi_map.moffset >> 21);
-	f = in.mi_map.fh < s->nfh ? find(s->fh_ino[in.mi_map.fh]) : NULL;
+	f = in.mi_map.fh < s->nfh ? fk_find(s->fh_ino[in.mi_map.fh]) : NULL;
 	if (f == NULL)
 		err = -EBADF;
 	else if (idx >= fk.nslot || in.mi_map.len != 1 << 21 || in.mi_map.foffset % (1 << 21) ||
@@ -241,15 +181,15 @@ static void setup(struct fsess *s, const struct fuse_in_header *h, const void *b
 	}
 	if (!err && (in.mi_map.flags & FUSE_SETUPMAPPING_FLAG_WRITE) && in.mi_fault_foff < f->size &&
 	    f->page[in.mi_fault_foff / 4096] == 0) {
-		f->page[in.mi_fault_foff / 4096] = take_block();
+		f->page[in.mi_fault_foff / 4096] = fk_take_block();
 		if (f->page[in.mi_fault_foff / 4096] == 0)
 			err = -ENOSPC;
 		for (int i = 0; i < MAXSESS; i++)
 			if (fk.sess[i] != NULL && fk.sess[i] != s && fk.sess[i]->hello)
-				notify(fk.sess[i], f, in.mi_fault_foff, 4096, 0, 0);
+				fk_notify(fk.sess[i], f, in.mi_fault_foff, 4096, 0, 0);
 	}
 	if (err) {
-		answer(s, h->unique, err, NULL, 0, NULL);
+		fk_answer(s, h->unique, err, NULL, 0, NULL);
 		return;
 	}
 	if (s->slots[idx].f == NULL) {
@@ -258,7 +198,7 @@ static void setup(struct fsess *s, const struct fuse_in_header *h, const void *b
 			fk.grant[fk.ngrant++] = (struct fake_grant){ f->ino, in.mi_map.foffset >> 21 };
 		atomic_fetch_add(&s->led[idx].ls_word, PF_SLOT_GEN);
 	}
-	answer(s, h->unique, 0, out, chunk_answer(s, idx, out), NULL);
+	fk_answer(s, h->unique, 0, out, chunk_answer(s, idx, out), NULL);
 }
 
 static unsigned int counted(const struct fsess *s, uint32_t idx)
@@ -280,7 +220,7 @@ static void remove_one(struct fsess *s, const struct fuse_in_header *h, const ch
 	fk.n.remove++;
 	idx = (uint32_t)(one.moffset >> 21);
 	if (idx >= fk.nslot || s->slots[idx].f == NULL) {
-		answer(s, h->unique, -EINVAL, NULL, 0, NULL);
+		fk_answer(s, h->unique, -EINVAL, NULL, 0, NULL);
 		return;
 	}
 	atomic_fetch_or(&s->led[idx].ls_word, PF_SLOT_FROZEN);
@@ -288,12 +228,12 @@ static void remove_one(struct fsess *s, const struct fuse_in_header *h, const ch
 		if (!s->slots[idx].stale)
 			atomic_fetch_and(&s->led[idx].ls_word, ~PF_SLOT_FROZEN);
 		fk.n.busy++;
-		answer(s, h->unique, -EBUSY, NULL, 0, NULL);
+		fk_answer(s, h->unique, -EBUSY, NULL, 0, NULL);
 		return;
 	}
 	atomic_store(&s->led[idx].ls_word, (atomic_load(&s->led[idx].ls_word) & ~3U) + PF_SLOT_GEN);
 	s->slots[idx] = (struct fslot){ 0 };
-	answer(s, h->unique, 0, NULL, 0, NULL);
+	fk_answer(s, h->unique, 0, NULL, 0, NULL);
 }
 
 static void pin(struct fsess *s, const struct fuse_in_header *h, const void *body)
@@ -337,7 +277,7 @@ static void pin(struct fsess *s, const struct fuse_in_header *h, const void *bod
 			goto out;
 		}
 		if (sl->f->page[i] == 0)
-			sl->f->page[i] = take_block();
+			sl->f->page[i] = fk_take_block();
 	}
 	if (in.pi_npage == 512) {
 		atomic_fetch_add(&s->led[in.pi_slot].ls_whole, 1);
@@ -348,19 +288,19 @@ static void pin(struct fsess *s, const struct fuse_in_header *h, const void *bod
 	}
 out:
 	if (err)
-		answer(s, h->unique, err, NULL, 0, NULL);
+		fk_answer(s, h->unique, err, NULL, 0, NULL);
 	else
-		answer(s, h->unique, 0, out, chunk_answer(s, in.pi_slot, out), NULL);
+		fk_answer(s, h->unique, 0, out, chunk_answer(s, in.pi_slot, out), NULL);
 }
 
-static void unpark(struct fsess *s, const struct ffile *f, uint64_t unique, int err)
+void fk_unpark(struct fsess *s, const struct ffile *f, uint64_t unique, int err)
 {
 	struct parked **p = &s->parked, *x;
 
 	while ((x = *p) != NULL) {
 		if ((f != NULL && x->f == f) || x->unique == unique) {
 			*p = x->next;
-			answer(s, x->unique, err, NULL, 0, NULL);
+			fk_answer(s, x->unique, err, NULL, 0, NULL);
 			free(x);
 		} else {
 			p = &x->next;
@@ -404,7 +344,7 @@ static void message(struct fsess *s, const struct fuse_in_header *h, const char 
 		return;
 	switch (h->opcode) {
 	case FUSE_INIT:
-		answer(s, h->unique, 0, &io, sizeof io, NULL);
+		fk_answer(s, h->unique, 0, &io, sizeof io, NULL);
 		break;
 	case PF_P_HELLO:
 		fk.n.hello++;
@@ -414,14 +354,14 @@ static void message(struct fsess *s, const struct fuse_in_header *h, const char 
 		memcpy(cookie, body, sizeof cookie);
 		fk.n.attach++;
 		ao = (struct pf_p_attach_out){ .ao_fh = s->nfh, .ao_ino = cookie[0], .ao_write = (uint32_t)cookie[1],
-					       .ao_size = find(cookie[0])->size };
+					       .ao_size = fk_find(cookie[0])->size };
 		s->fh_ino[s->nfh] = cookie[0];
 		s->fh_write[s->nfh++] = cookie[1];
-		answer(s, h->unique, 0, &ao, sizeof ao, NULL);
+		fk_answer(s, h->unique, 0, &ao, sizeof ao, NULL);
 		break;
 	case PF_P_DETACH:
 		fk.n.detach++;
-		answer(s, h->unique, 0, NULL, 0, NULL);
+		fk_answer(s, h->unique, 0, NULL, 0, NULL);
 		break;
 	case FUSE_SETUPMAPPING:
 		setup(s, h, body);
@@ -443,15 +383,15 @@ static void message(struct fsess *s, const struct fuse_in_header *h, const char 
 		break;
 	case PF_P_SYNC:
 		fk.n.sync++;
-		answer(s, h->unique, 0, NULL, 0, NULL);
+		fk_answer(s, h->unique, 0, NULL, 0, NULL);
 		break;
 	case PF_P_FORGET_WAIT:
 		fk.n.cancel++;
 		memcpy(&ca, body, sizeof ca);
-		unpark(s, NULL, ca.ca_unique, -EINTR);
+		fk_unpark(s, NULL, ca.ca_unique, -EINTR);
 		break;
 	default:
-		answer(s, h->unique, -ENOSYS, NULL, 0, NULL);
+		fk_answer(s, h->unique, -ENOSYS, NULL, 0, NULL);
 		break;
 	}
 	pthread_cond_broadcast(&fk.cond);
@@ -469,7 +409,7 @@ static void replay(struct aside *a)
 	}
 }
 
-static void open_gate(void)
+void fk_open_gate(void)
 {
 	struct aside *a = fk.aside;
 
@@ -643,294 +583,7 @@ void fake_hang_up(void)
 	pthread_mutex_unlock(&fk.lock);
 }
 
-/* ---- files ---- */
-
-int fake_file(const char *name, uint64_t size)
-{
-	int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	struct stat st;
-
-	if (fd < 0 || fstat(fd, &st) || fk.nfile == MAXFILE)
-		return -1;
-	pthread_mutex_lock(&fk.lock);
-	fk.file[fk.nfile] = (struct ffile){ .ino = st.st_ino, .size = size };
-	fk.nfile++;
-	pthread_mutex_unlock(&fk.lock);
-	return fd;
-}
-
-uint64_t fake_ino(int fd)
-{
-	struct stat st;
-
-	return fstat(fd, &st) ? 0 : st.st_ino;
-}
-
-uint64_t fake_doff(int fd, uint64_t foff)
-{
-	struct ffile *f = find(fake_ino(fd));
-	uint64_t d;
-
-	pthread_mutex_lock(&fk.lock);
-	d = f->page[foff / 4096];
-	pthread_mutex_unlock(&fk.lock);
-	return d;
-}
-
-int fake_device(void)
-{
-	return fk.img;
-}
-
-/* Close the gate, tell every session to forget the range, wait until all have. Lock held; the caller opens the
- * gate. */
-static int forget_with(struct ffile *f, uint64_t foff, uint64_t len, uint32_t flags)
-{
-	struct timespec until;
-	bool all;
-
-	fk.closed = true;
-	for (int i = 0; i < MAXSESS; i++)
-		if (fk.sess[i] != NULL && fk.sess[i]->hello)
-			notify(fk.sess[i], f, foff, len, flags, 0);
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += 5;
-	for (;;) {
-		all = true;
-		for (int i = 0; i < MAXSESS; i++)
-			if (fk.sess[i] != NULL && fk.sess[i]->hello && !fk.sess[i]->acked)
-				all = false;
-		if (all)
-			return 0;
-		if (pthread_cond_timedwait(&fk.cond, &fk.lock, &until))
-			return -ETIMEDOUT;
-	}
-}
-
-static int forget(struct ffile *f, uint64_t foff, uint64_t len)
-{
-	return forget_with(f, foff, len, 0);
-}
-
-void fake_fill(int fd, uint64_t foff, uint64_t len, bool scatter)
-{
-	struct ffile *f = find(fake_ino(fd));
-	uint64_t n = len / 4096, at;
-
-	pthread_mutex_lock(&fk.lock);
-	(void)forget(f, foff, len);
-	at = fk.next;
-	fk.next += len;
-	memset(fk.base + at, 0, len);
-	for (uint64_t i = 0; i < n; i++)
-		f->page[foff / 4096 + i] = at + (scatter ? n - 1 - i : i) * 4096;
-	open_gate();
-	pthread_mutex_unlock(&fk.lock);
-}
-
-void fake_read(int fd, uint64_t foff, void *buf, size_t len)
-{
-	struct ffile *f = find(fake_ino(fd));
-
-	pthread_mutex_lock(&fk.lock);
-	for (size_t i = 0; i < len; i++) {
-		uint64_t d = f->page[(foff + i) / 4096];
-
-		((char *)buf)[i] = d ? fk.base[d + (foff + i) % 4096] : 0;
-	}
-	pthread_mutex_unlock(&fk.lock);
-}
-
-void fake_write(int fd, uint64_t foff, const void *buf, size_t len)
-{
-	struct ffile *f = find(fake_ino(fd));
-	bool told = false;
-
-	pthread_mutex_lock(&fk.lock);
-	for (size_t i = 0; i < len; i++) {
-		uint64_t *d = &f->page[(foff + i) / 4096];
-
-		if (*d == 0) {
-			if (!told)
-				(void)forget(f, foff, len);
-			told = true;
-			*d = take_block();
-		}
-		fk.base[*d + (foff + i) % 4096] = ((const char *)buf)[i];
-	}
-	open_gate();
-	pthread_mutex_unlock(&fk.lock);
-}
-
-void fake_move(int fd, uint64_t foff)
-{
-	struct ffile *f = find(fake_ino(fd));
-	uint64_t *d = &f->page[foff / 4096], n;
-
-	pthread_mutex_lock(&fk.lock);
-	(void)forget(f, foff, 4096);
-	n = take_block();
-	memcpy(fk.base + n, fk.base + *d, 4096);
-	*d = n;
-	open_gate();
-	pthread_mutex_unlock(&fk.lock);
-}
-
-/* ---- breaks ---- */
-
-static void freeze(const struct ffile *f, bool on)
-{
-	for (int i = 0; i < MAXSESS; i++) {
-		struct fsess *s = fk.sess[i];
-
-		for (uint32_t k = 0; s != NULL && s->hello && k < fk.nslot; k++) {
-			if (s->slots[k].f != f || s->slots[k].stale)
-				continue;
-			if (on)
-				atomic_fetch_or(&s->led[k].ls_word, PF_SLOT_FROZEN);
-			else
-				atomic_store(&s->led[k].ls_word,
-					     (atomic_load(&s->led[k].ls_word) & ~PF_SLOT_FROZEN) + PF_SLOT_GEN);
-		}
-	}
-}
-
-static bool busy(const struct ffile *f, uint64_t foff, uint64_t len)
-{
-	for (int i = 0; i < MAXSESS; i++) {
-		struct fsess *s = fk.sess[i];
-
-		for (uint32_t k = 0; s != NULL && s->hello && k < fk.nslot; k++) {
-			if (s->slots[k].f != f || s->slots[k].stale)
-				continue;
-			if (atomic_load(&s->led[k].ls_whole))
-				return true;
-			for (uint64_t p = 0; p < 512; p++) {
-				uint64_t at = (s->slots[k].chunk * 512 + p) * 4096;
-
-				if (at + 4096 > foff && at < foff + len && atomic_load(&s->led[k].ls_page[p]))
-					return true;
-			}
-		}
-	}
-	return false;
-}
-
-/* Private copies behind the end are gone for good. */
-static void drop_copies(struct ffile *f, uint64_t from)
-{
-	struct pf_p_inval in = { .in_ino = f->ino, .in_foff = from, .in_len = UINT64_MAX, .in_flags = PF_IN_DROP };
-
-	for (int i = 0; i < MAXSESS; i++)
-		if (fk.sess[i] != NULL && fk.sess[i]->hello)
-			answer(fk.sess[i], 0, PF_P_NOTIFY_INVAL, &in, sizeof in, NULL);
-}
-
-static int cut(struct ffile *f, uint64_t foff, uint64_t len, uint64_t size, unsigned int ms)
-{
-	uint32_t flags = size < f->size ? PF_IN_CUT : 0;
-	struct timespec until;
-	int err = 0;
-
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
-	until.tv_nsec += (long)(ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_nsec -= 1000000000;
-		until.tv_sec++;
-	}
-	f->cutting = true;
-	f->cut_lo = foff;
-	f->cut_hi = foff + len;
-	freeze(f, true);
-	err = forget_with(f, foff, len, flags);
-	while (!err && busy(f, foff, len)) {
-		open_gate();
-		if (pthread_cond_timedwait(&fk.cond, &fk.lock, &until))
-			err = -EBUSY;
-		else
-			err = forget_with(f, foff, len, flags);
-	}
-	if (!err) {
-		for (uint64_t p = foff / 4096; p < (foff + len) / 4096 && p < FAKE_PAGES; p++) {
-			if (f->page[p])		/* reused at once, as it were: whoever still writes here is found out */
-				memset(fk.base + f->page[p], 0xEE, 4096);
-			f->page[p] = 0;
-		}
-		f->size = size;
-		if (flags)
-			drop_copies(f, foff);
-	}
-	f->cutting = false;
-	freeze(f, false);
-	for (int i = 0; i < MAXSESS; i++)
-		if (fk.sess[i] != NULL)
-			unpark(fk.sess[i], f, 0, -EAGAIN);
-	return err;
-}
-
-int fake_punch(int fd, uint64_t foff, uint64_t len, unsigned int ms)
-{
-	struct ffile *f = find(fake_ino(fd));
-	int err;
-
-	pthread_mutex_lock(&fk.lock);
-	err = cut(f, foff, len, f->size, ms);
-	open_gate();
-	pthread_mutex_unlock(&fk.lock);
-	return err;
-}
-
-int fake_truncate(int fd, uint64_t size, unsigned int ms)
-{
-	struct ffile *f = find(fake_ino(fd));
-	uint64_t from = (size + 4095) / 4096 * 4096;
-	int err;
-
-	pthread_mutex_lock(&fk.lock);
-	if (size >= f->size) {
-		err = forget(f, f->size / 4096 * 4096, (uint64_t)FAKE_PAGES * 4096);
-		f->size = size;
-	} else {
-		err = cut(f, from, (uint64_t)FAKE_PAGES * 4096 - from, size, ms);
-	}
-	open_gate();
-	pthread_mutex_unlock(&fk.lock);
-	return err;
-}
-
-int fake_inval(int fd, uint64_t foff, uint64_t len)
-{
-	int err;
-
-	pthread_mutex_lock(&fk.lock);
-	err = forget(find(fake_ino(fd)), foff, len);
-	open_gate();
-	pthread_mutex_unlock(&fk.lock);
-	return err;
-}
-
-int fake_defer(int fd, uint64_t chunk)
-{
-	struct ffile *f = find(fake_ino(fd));
-
-	pthread_mutex_lock(&fk.lock);
-	for (int i = 0; i < MAXSESS; i++) {
-		struct fsess *s = fk.sess[i];
-
-		for (uint32_t k = 0; s != NULL && s->hello && k < fk.nslot; k++) {
-			if (s->slots[k].f != f || s->slots[k].chunk != chunk || s->slots[k].stale)
-				continue;
-			atomic_fetch_or(&s->led[k].ls_word, PF_SLOT_STALE | PF_SLOT_FROZEN);
-			s->slots[k].stale = true;
-			notify(s, f, chunk << 21, 1 << 21, PF_IN_DEAD, k);
-		}
-	}
-	for (uint64_t p = chunk * 512; p < (chunk + 1) * 512; p++)
-		f->page[p] = 0;
-	pthread_mutex_unlock(&fk.lock);
-	return 0;
-}
+/* ---- what goes wrong, and counts ---- */
 
 void fake_fail_next(int err)
 {

@@ -19,6 +19,7 @@ void fake_stop(void);
 
 /* An open descriptor of a new file of @size bytes, all holes. */
 int fake_file(const char *name, uint64_t size);
+int fake_new(uint64_t size);				/* ... with no name left; ends the case when that fails */
 uint64_t fake_ino(int fd);
 /* Give [foff, + len) blocks (whole pages), one by one backwards when @scatter, and let sessions know. */
 void fake_fill(int fd, uint64_t foff, uint64_t len, bool scatter);

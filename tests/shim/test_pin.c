@@ -23,28 +23,12 @@
 #define PAGE 4096UL
 #define MIB (1UL << 20)
 
-static char dir[256];
-
-static int file(uint64_t size)
-{
-	static unsigned int n;
-	char path[300];
-	int fd;
-
-	snprintf(path, sizeof path, "%s/p%u", dir, n++);
-	fd = fake_file(path, size);
-	CU_ASSERT_FATAL(fd >= 0);
-	(void)unlink(path);
-	return fd;
-}
-
 static int start(uint32_t nslot, uint64_t size, uint64_t filled, char **p)
 {
 	int fd;
 
-	snprintf(dir, sizeof dir, "%s", pt_tmp());
-	PT_EQ(fake_start(dir, nslot), 0);
-	fd = file(size);
+	PT_EQ(fake_start(pt_tmp(), nslot), 0);
+	fd = fake_new(size);
 	if (filled)
 		fake_fill(fd, 0, filled, false);
 	*p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -550,7 +534,7 @@ static void twin_misses(void)
 	pt_skip("under TSan everything takes so long that the gap is hardly ever hit");
 	return;
 #endif
-	PT_EQ(pt_wait(pt_fork(race_cuts, &dir), 40000), 5);
+	PT_EQ(pt_wait(pt_fork(race_cuts, &sh), 40000), 5);
 }
 
 static void speed(void)

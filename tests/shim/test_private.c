@@ -23,30 +23,14 @@
 #define PAGE 4096UL
 #define MIB (1UL << 20)
 
-static char dir[256];
-
-static int file(uint64_t size)
-{
-	static unsigned int n;
-	char path[300];
-	int fd;
-
-	snprintf(path, sizeof path, "%s/f%u", dir, n++);
-	fd = fake_file(path, size);
-	CU_ASSERT_FATAL(fd >= 0);
-	(void)unlink(path);
-	return fd;
-}
-
 /* A file of @pages pages, page i full of 'a' + i % 26, in blocks one behind the other. */
 static int lettered(size_t pages)
 {
 	char page[PAGE];
 	int fd;
 
-	snprintf(dir, sizeof dir, "%s", pt_tmp());
-	CU_ASSERT_FATAL(fake_start(dir, 16) == 0);
-	fd = file(pages * PAGE);
+	CU_ASSERT_FATAL(fake_start(pt_tmp(), 16) == 0);
+	fd = fake_new(pages * PAGE);
 	fake_fill(fd, 0, pages * PAGE, false);
 	for (size_t i = 0; i < pages; i++) {
 		memset(page, 'a' + (int)(i % 26), PAGE);
@@ -102,7 +86,7 @@ static void holes(void)
 	int fd = lettered(16), hole;
 	char *p, b = 'h';
 
-	hole = file(4 * MIB);
+	hole = fake_new(4 * MIB);
 	p = map(hole, 4 * MIB, MAP_PRIVATE);
 	CU_ASSERT(p[0] == 0 && p[MIB] == 0);
 	p[0] = 1;					/* where zeros are shown */
