@@ -176,9 +176,23 @@ void sh_flight_end(struct sh_place *p, uint64_t key)
 
 /* ---- serve ---- */
 
+static void look_at_all(void)
+{
+	for (struct sh_place *p = places; p != NULL; p = p->next)
+		p->look(p);
+}
+
+/* Before the acknowledgement: who looks for pins then finds only those of transfers that have not ended. */
 void sh_flights_poke(void)
 {
+	sh_sigs sigs;
+
 	atomic_store(&breaking, true);
+	if (atomic_load(&nheld) == 0)
+		return;
+	sh_flights_lock(&sigs);
+	look_at_all();
+	sh_flights_unlock(&sigs);
 	if (atomic_load(&nheld) != 0)
 		atomic_store(&poked, true);
 }
@@ -222,8 +236,7 @@ void sh_flights_timer(void)
 	if (!atomic_load(&poked))
 		return;
 	sh_flights_lock(&sigs);
-	for (struct sh_place *p = places; p != NULL; p = p->next)
-		p->look(p);
+	look_at_all();
 	for (struct sh_place *p = places; p != NULL && !old; p = p->next)
 		old = older(p, until_seq);
 	if (!old) {

@@ -104,6 +104,9 @@ $(B)/tests/pin/pinfs.order: $(call obj,$(FRONT_SRC) tests/pin/order/order.c) $(p
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(FUSE_LIBS) $(PMEM_LIBS) -lpthread
 $(B)/tests/pin/test_pause: | $(B)/tests/pin/pinfs.order
 
+LIBS_test_aio = -laio
+LIBS_test_uring = -luring
+
 # Windows beside mappings of ext4.
 $(B)/tests/pin/test_map_calls: $(call obj,tests/mount/twin.c)
 

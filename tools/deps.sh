@@ -48,11 +48,13 @@ need_check()
 	need libpmemobj-dev header libpmemobj.h
 	need libpmemblk-dev header libpmemblk.h
 	need libpmemlog-dev header libpmemlog.h
+	need libaio-dev header libaio.h
+	need liburing-dev header liburing.h
+	need fio prog fio
 }
 # Some 80 MB: not for every run.
 need_long()
 {
-	need fio prog fio
 	need postgresql postgres_server
 }
 postgres_server() { command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; }
