@@ -3,17 +3,12 @@
 #include "async.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/magic.h>
 #include <string.h>
-#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
 #define LOOK_MS 1
-#ifndef FUSE_SUPER_MAGIC
-#define FUSE_SUPER_MAGIC 0x65735546
-#endif
+#define PAGED ((uint64_t)256 << 10)	/* from this size on sh_alloc() gives whole pages, as O_DIRECT wants them */
 
 static pthread_mutex_t flights_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sh_place *places;
@@ -44,6 +39,8 @@ static void give_up(struct sh_flight *f)
 	for (; f != NULL; f = with) {
 		with = f->with;
 		sh_hold_drop(f->hold);
+		if (f->copy != NULL)
+			sh_free(f->copy, pf_max64(f->bytes, PAGED));
 		sh_free(f, sizeof *f);
 	}
 }
@@ -264,16 +261,40 @@ void sh_async_forget(void)
 
 /* ---- what both kinds need ---- */
 
-bool sh_fd_direct(int fd)
+static int copied(struct sh_flight *f, const struct iovec *v, size_t n)
 {
-	long fl = sh_sys(SYS_fcntl, fd, F_GETFL);
-	struct statfs st;
+	size_t at = 0;
 
-	if (fl < 0)
-		return false;
-	if (fl & O_DIRECT)
-		return true;
-	return sh_sys(SYS_fstatfs, fd, &st) == 0 && st.f_type == FUSE_SUPER_MAGIC;
+	for (size_t i = 0; i < n; i++) {
+		if (v[i].iov_len > SIZE_MAX / 2 - f->bytes)
+			return -EFAULT;
+		f->bytes += v[i].iov_len;
+	}
+	f->copy = sh_alloc(pf_max64(f->bytes, PAGED));
+	if (f->copy == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; at += v[i++].iov_len) {
+		if (v[i].iov_len > 0 && sh_peek((char *)f->copy + at, v[i].iov_base, v[i].iov_len))
+			return -EFAULT;
+	}
+	return 0;
+}
+
+int sh_flight_pack(struct sh_flight *f, const struct iovec *v, size_t n, unsigned int flags, enum sh_fd_kind kind,
+		   enum pf_pin_api api)
+{
+	int err;
+
+	if (kind == SH_FD_COPIES)
+		return 0;
+	if (kind == SH_FD_PINS || (flags & SH_HOLD_WRITE))
+		return sh_hold(v, n, flags, api, &f->hold);
+	err = copied(f, v, n);
+	if (err) {
+		sh_free(f->copy, pf_max64(f->bytes, PAGED));
+		f->copy = NULL;
+	}
+	return err;
 }
 
 void *sh_no_memory(void)

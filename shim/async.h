@@ -27,6 +27,8 @@ struct sh_flight {
 	uint64_t key;
 	uint64_t seq;
 	struct sh_hold *hold;		/* or NULL */
+	void *copy;			/* what the kernel reads in place of windows, or NULL */
+	size_t bytes;
 	struct sh_flight *with;		/* others that end with it, never begun themselves */
 	bool ended;
 };
@@ -56,8 +58,13 @@ int sh_flights_timeout_ms(void);			/* -1: nothing to look for */
 void sh_flights_timer(void);
 void sh_async_forget(void);				/* fork child */
 
-/* Does a transfer of this descriptor work on the pages themselves (O_DIRECT, direct_io)? Others copy. */
-bool sh_fd_direct(int fd);
+/*
+ * What a transfer of these buffers needs. @kind is the descriptor's: of a file of pinfs itself, what is written is
+ * copied (f->copy, f->bytes), for the reason at the head of move.c; what is read is held: nobody waits for an inode's
+ * lock to read. 0 or as sh_hold(); f->hold and f->copy NULL: nothing.
+ */
+int sh_flight_pack(struct sh_flight *f, const struct iovec *v, size_t n, unsigned int flags, enum sh_fd_kind kind,
+		   enum pf_pin_api api);
 /* What a hold that failed makes of a request: its memory is replaced by this, which is none, so that the kernel says
  * EFAULT, where and when it would. */
 void *sh_no_memory(void);

@@ -151,7 +151,7 @@ static int aim_at(const struct iocb *cb, struct aim *m)
 		if (sh_iov_fetch(sh_ptr(cb->aio_buf), m->n, m->v))
 			return 0;
 	}
-	return sh_iov_touches(m->v, m->n) && sh_fd_direct((int)cb->aio_fildes);
+	return sh_iov_touches(m->v, m->n);
 }
 
 /* ---- submission ---- */
@@ -169,25 +169,28 @@ struct batch {
 	size_t n, nswap;
 };
 
+/* For the time of the call, which copies it. */
+static void instead(struct batch *b, struct iocb *cb, const struct iocb *was, uint16_t opcode, void *p, uint64_t n)
+{
+	b->swaps[b->nswap++] = (struct swap){ cb, *was };
+	cb->aio_lio_opcode = opcode;
+	cb->aio_buf = sh_addr(p);
+	cb->aio_nbytes = n;
+}
+
 /*
- * A request whose pages cannot be had is given no memory, for the time of the call, which copies it: its event says
- * EFAULT, as if the kernel had found out.
+ * A request whose pages cannot be had is given no memory: its event says EFAULT, as if the kernel had found out. (An
+ * array of buffers that is no memory would be io_submit()'s failure.)
  */
 static void spoil(struct batch *b, struct iocb *cb, const struct iocb *was)
 {
-	struct iocb bad = *was;
+	bool vec = was->aio_lio_opcode == IOCB_CMD_PREADV || was->aio_lio_opcode == IOCB_CMD_PWRITEV;
 
-	if (bad.aio_lio_opcode == IOCB_CMD_PREADV || bad.aio_lio_opcode == IOCB_CMD_PWRITEV) {
-		b->none = (struct iovec){ sh_no_memory(), SH_PAGE };
-		bad.aio_buf = sh_addr(&b->none);
-		bad.aio_nbytes = 1;
-	} else {
-		bad.aio_buf = sh_addr(sh_no_memory());
-		if (bad.aio_nbytes > SH_PAGE)
-			bad.aio_nbytes = SH_PAGE;
-	}
-	b->swaps[b->nswap++] = (struct swap){ cb, *was };
-	*cb = bad;
+	b->none = (struct iovec){ sh_no_memory(), SH_PAGE };
+	if (vec)
+		instead(b, cb, was, was->aio_lio_opcode, &b->none, 1);
+	else
+		instead(b, cb, was, was->aio_lio_opcode, sh_no_memory(), pf_min64(was->aio_nbytes, SH_PAGE));
 }
 
 /* The i-th request. 1: it is in the air; 0: the kernel would refuse it, and all after it; or why it has to wait. */
@@ -207,8 +210,10 @@ static int take_off(struct batch *b, size_t i)
 	f->key = sh_addr(b->cb[i]);
 	r = aim_at(&cb, &m);
 	if (r > 0)
-		r = sh_hold(m.v, m.n, m.flags, PF_API_LIBAIO, &f->hold);
+		r = sh_flight_pack(f, m.v, m.n, m.flags, sh_fd_kind((int)cb.aio_fildes), PF_API_LIBAIO);
 	sh_free(m.room, m.bytes);
+	if (f->copy != NULL)
+		instead(b, b->cb[i], &cb, IOCB_CMD_PWRITE, f->copy, f->bytes);
 	if (r == -EFAULT) {
 		spoil(b, b->cb[i], &cb);
 		r = 0;

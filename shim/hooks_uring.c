@@ -392,6 +392,7 @@ struct swap {
 	struct io_uring_sqe *at;
 	uint64_t addr;
 	uint32_t len;
+	uint8_t opcode;
 };
 
 struct batch {
@@ -459,25 +460,37 @@ static int aim_at(const struct io_uring_sqe *s, struct aim *m)
 		m->flags |= SH_HOLD_NOWAIT;
 	if (!sh_iov_touches(m->v, m->n))
 		return 0;
-	return s->opcode == IORING_OP_SEND_ZC || s->opcode == IORING_OP_SENDMSG_ZC || (s->flags & IOSQE_FIXED_FILE) ||
-	       sh_fd_direct(s->fd);
+	return 1;
+}
+
+/* Of a file that is registered with the ring nothing is known. */
+static enum sh_fd_kind kind_of(const struct io_uring_sqe *s)
+{
+	if (s->opcode == IORING_OP_SEND_ZC || s->opcode == IORING_OP_SENDMSG_ZC || (s->flags & IOSQE_FIXED_FILE))
+		return SH_FD_PINS;
+	return sh_fd_kind(s->fd);
+}
+
+/* Until the kernel has taken it. */
+static void instead(struct batch *b, struct io_uring_sqe *s, uint8_t opcode, const void *p, uint32_t n)
+{
+	b->swaps[b->nswap++] = (struct swap){ s, s->addr, s->len, s->opcode };
+	s->opcode = opcode;
+	s->addr = sh_addr(p);
+	s->len = n;
 }
 
 /* No memory, in place of what cannot be held: see sh_no_memory(). */
 static void spoil(struct batch *b, struct io_uring_sqe *s)
 {
-	b->swaps[b->nswap++] = (struct swap){ s, s->addr, s->len };
 	b->none = (struct iovec){ sh_no_memory(), SH_PAGE };
 	b->no_msg = (struct msghdr){ .msg_iov = &b->none, .msg_iovlen = 1 };
-	s->addr = sh_addr(sh_no_memory());
-	if (s->opcode == IORING_OP_READV || s->opcode == IORING_OP_WRITEV) {
-		s->addr = sh_addr(&b->none);
-		s->len = 1;
-	} else if (s->opcode == IORING_OP_SENDMSG_ZC) {
-		s->addr = sh_addr(&b->no_msg);
-	} else if (s->len > SH_PAGE) {
-		s->len = SH_PAGE;
-	}
+	if (s->opcode == IORING_OP_READV || s->opcode == IORING_OP_WRITEV)
+		instead(b, s, s->opcode, &b->none, 1);
+	else if (s->opcode == IORING_OP_SENDMSG_ZC)
+		instead(b, s, s->opcode, &b->no_msg, s->len);
+	else
+		instead(b, s, s->opcode, sh_no_memory(), (uint32_t)pf_min64(s->len, SH_PAGE));
 }
 
 /* The i-th request. 0: in the air. */
@@ -494,8 +507,10 @@ static int take_off(struct batch *b, uint32_t i, struct io_uring_sqe *live)
 	f->key = s.user_data;
 	r = aim_at(&s, &m);
 	if (r > 0)
-		r = sh_hold(m.v, m.n, m.flags, PF_API_URING, &f->hold);
+		r = sh_flight_pack(f, m.v, m.n, m.flags, kind_of(&s), PF_API_URING);
 	sh_free(m.room, m.bytes);
+	if (f->copy != NULL)
+		instead(b, live, IORING_OP_WRITE, f->copy, (uint32_t)f->bytes);
 	if (r == -EFAULT) {
 		spoil(b, live);
 		r = 0;
@@ -570,9 +585,11 @@ static long submit(struct batch *b, uint32_t n, long fd, uint32_t flags)
 	if (i > 0 || !err)
 		got = sh_sys(SYS_io_uring_enter, fd, i, 0, flags & IORING_ENTER_REGISTERED_RING, NULL, 0);
 	while (b->nswap > 0) {
-		b->nswap--;
-		b->swaps[b->nswap].at->addr = b->swaps[b->nswap].addr;
-		b->swaps[b->nswap].at->len = b->swaps[b->nswap].len;
+		const struct swap *w = &b->swaps[--b->nswap];
+
+		w->at->addr = w->addr;
+		w->at->len = w->len;
+		w->at->opcode = w->opcode;
 	}
 	sh_flights_lock(&old);
 	for (uint32_t k = got > 0 ? (uint32_t)got : 0; k < i; k++) {

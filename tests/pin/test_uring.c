@@ -198,7 +198,6 @@ static void raw_refused(void) { play_refused(&raw); }
 static void lib_many(void) { play_many(&lib); }
 static void raw_many(void) { play_many(&raw); }
 static void forked(void) { play_fork(&lib); }
-static void killed(void) { play_killed(&raw); }
 
 /* ---- which of several ---- */
 
@@ -456,7 +455,6 @@ static const struct pt_case cases[] = {
 	{ "many", lib_many, 0 },
 	{ "many, bare", raw_many, 0 },
 	{ "fork", forked, 0 },
-	{ "killed", killed, 0 },
 	{ "requests of one name", same_name, 0 },
 	{ "completions that nobody saw", unseen, 0 },
 	{ "SQPOLL", kernel_thread, 0 },
