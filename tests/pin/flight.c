@@ -334,8 +334,8 @@ static int begin_and_wait(void *arg)
 }
 
 /*
- * The blocks stay out of use until the kernel has done what the dead process asked for: FUSE, like a disk, does not take
- * a request back. Where the process stays until then (libaio), the truncate waits; else the blocks are kept.
+ * The blocks stay out of use until the kernel has done what the dead process asked for: FUSE, like a disk, does not
+ * take a request back. Where the process stays until then (libaio), the truncate waits; else the blocks are kept.
  */
 void play_killed(const struct engine *e)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * flight.h - plays that are the same for every interface through which a program begins transfers and is told later that
- * they have ended. The program is the test itself, which does nothing for pinfs; slowfs.h says when a transfer ends.
+ * flight.h - plays that are the same for every interface through which a program begins transfers and is told later
+ * that they have ended. The program is the test itself, which does nothing for pinfs; slowfs.h says when a transfer ends.
  */
 #ifndef TESTS_PIN_FLIGHT_H
 #define TESTS_PIN_FLIGHT_H
@@ -45,7 +45,7 @@ struct flight play_pages(const struct play *p, unsigned int first, unsigned int 
 /* Until this process has @n pins; false after half a minute. */
 bool play_pins(const struct play *p, size_t n);
 
-void play_waits(const struct engine *e, bool write);	/* truncate waits, until the transfer ends: nobody collects it */
+void play_waits(const struct engine *e, bool write);	/* truncate waits for the end, which nobody collects */
 void play_policies(const struct engine *e);		/* ebusy, defer, and unsafe: the damage */
 void play_refused(const struct engine *e);		/* what cannot be held, or is not taken, holds nothing */
 void play_many(const struct engine *e);			/* thousands, collected in every way */
