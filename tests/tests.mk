@@ -36,8 +36,8 @@ $(call test_bin,crash): LDFLAGS += -Wl,--wrap=getrandom,--wrap=clock_gettime
 $(call test_bin,fuzz): LDFLAGS += -Wl,--wrap=time,--wrap=clock_gettime
 LIBS_test_crash_msync = -Wl,--wrap=msync,--wrap=fdatasync
 
-# The engine's core without window.c: needs neither libpinfs nor a mount.
-$(B)/tests/unit/test_dma: $(call obj,tools/dma/engine.c tools/dma/pattern.c)
+# The engine's core without window.c and lease.c: needs neither libpinfs nor a mount.
+$(B)/tests/unit/test_dma $(B)/tests/unit/test_dma_iommu: $(call obj,$(addprefix tools/dma/,engine.c pattern.c dev.c iommu.c move.c plan.c))
 $(B)/tests/unit/test_elf: $(call obj,tools/pinrun/elf.c)
 
 # The command line without a daemon behind it.

@@ -17,6 +17,7 @@ static const struct verb {
 	{ "serve", cmd_serve, "serve --socket PATH [-v]" },
 	{ "submit", cmd_submit, "submit --socket PATH [TRANSFER OPTIONS] [--wait] FILE" },
 	{ "wait", cmd_wait, "wait --socket PATH [--timeout TIME] ID" },
+	{ "go", cmd_go, "go --socket PATH ID" },
 	{ "cancel", cmd_cancel, "cancel --socket PATH ID" },
 	{ "list", cmd_list, "list --socket PATH [--json]" },
 	{ "verify", cmd_verify, "verify [--id N] [--offset N] [--length N] [--json] FILE" },
@@ -45,10 +46,17 @@ static int usage(FILE *f, int status)
 		    "  --length N         bytes (default: to the end of the file)\n"
 		    "  --id N             transfer number, part of the pattern\n"
 		    "  --label TEXT       up to 16 bytes of the pattern for people (default: the file's name)\n"
-		    "  --mode pin|raw     hold a pin until the end, or none at all (default pin)\n"
+		    "  --mode MODE        what keeps the blocks: pin (default), long, lease, odp, raw (nothing)\n"
+		    "  --lease KIND       with --mode lease: read (default), write, unbreak\n"
+		    "  --deaf             with --mode lease: go on when it breaks, until the IOMMU faults\n"
+		    "  --direct           device addresses, not through the IOMMU\n"
+		    "  --owner WHO        submit: device (default), client or handover holds the blocks\n"
 		    "  --delay TIME       before the first byte\n"
 		    "  --rate N           bytes per second (default: no limit)\n"
 		    "  --burst N          bytes moved at once (default 4096)\n"
+		    "  --seed N           bursts of random lengths in random order; the same N, the same schedule\n"
+		    "  --jitter TIME      with --seed: wait up to TIME before each burst\n"
+		    "  --tear TIME        every other 8-byte word of a burst first, the rest TIME later\n"
 		    "  --stop-at N        end after N bytes\n"
 		    "  --error-at N[:ERRNO]  fail after N bytes (default EIO)\n"
 		    "  --json, -v         result as JSON; more words\n"

@@ -81,6 +81,16 @@ expect 1 '600 of 100000 bytes .* ENXIO' "$dmaemu" run --error-at 600:ENXIO "$m/f
 expect 1 'EIO' "$dmaemu" run --error-at 0 "$m/f"
 expect 0 'transfer 3 (raw' "$dmaemu" run --id 3 --mode raw --unmap "$m/f"
 expect 0 'done after [3-9][0-9][0-9] ms' "$dmaemu" run --length 4096 --delay 150ms --rate 24K "$m/f"
+expect 0 'transfer 4 (odp, from-device): 100000 of 100000' "$dmaemu" run --id 4 --mode odp "$m/f"
+expect 0 'bytes at 0 are transfer 4' "$dmaemu" verify --id 4 "$m/f"
+expect 3 'pin: Operation not supported' "$dmaemu" run --mode long "$m/f"
+expect 0 '100000 of 100000' "$dmaemu" run --id 6 --direct "$m/f"
+expect 0 '100000 of 100000' "$dmaemu" run --id 6 --seed 5 --jitter 10us "$m/f"
+expect 0 'bytes at 0 are transfer 6' "$dmaemu" verify --id 6 "$m/f"
+expect 1 'the same schedule again: --seed 5' "$dmaemu" run --seed 5 --error-at 50000 "$m/f"
+expect 1 '"seed":5' "$dmaemu" run --json --seed 5 --error-at 50000 "$m/f"
+expect 0 '100000 of 100000' "$dmaemu" run --id 8 --tear 1us --burst 1000 "$m/f"
+expect 0 'bytes at 0 are transfer 8' "$dmaemu" verify --id 8 "$m/f"
 printf 'these bytes, not a pattern' >"$t/in"
 expect 0 '26 of 26' "$dmaemu" run --in "$t/in" --offset 99 "$m/f"
 expect 0 '26 of 26' "$dmaemu" run --out "$t/out" --offset 99 --length 26 "$m/f"
@@ -103,7 +113,15 @@ expect 3 'pin: Bad address' "$dmaemu" run --verify "$m/hole"
 expect 2 'not a size' "$dmaemu" run --length x "$m/f"
 expect 2 'not a time' "$dmaemu" run --delay 5y "$m/f"
 expect 2 'no such error' "$dmaemu" run --error-at 5:EFOO "$m/f"
-expect 2 'must be pin or raw' "$dmaemu" run --mode odp "$m/f"
+expect 2 'must be one of pin, raw, long, lease, odp' "$dmaemu" run --mode x "$m/f"
+expect 2 'nothing without the IOMMU' "$dmaemu" run --mode odp --direct "$m/f"
+expect 2 'asks for pages of the mapping' "$dmaemu" run --mode odp --unmap "$m/f"
+expect 2 'go with --mode lease' "$dmaemu" run --deaf "$m/f"
+expect 2 'needs --seed' "$dmaemu" run --jitter 1ms "$m/f"
+expect 2 'only what is written' "$dmaemu" run --verify --tear 1ms "$m/f"
+expect 2 'belongs to submit' "$dmaemu" run --owner client "$m/f"
+expect 2 'only a lease is handed over' "$dmaemu" submit --socket "$sock" --owner handover "$m/f"
+expect 2 'needs --mode pin, long or lease' "$dmaemu" submit --socket "$sock" --owner client --mode odp "$m/f"
 expect 2 'which file' "$dmaemu" run
 expect 2 'needs --socket' "$dmaemu" submit "$m/f"
 expect 2 'no such verb' "$dmaemu" fly
@@ -120,10 +138,14 @@ expect 0 'transfer 1 (pin, from-device): 0 of .* queued' "$dmaemu" list --socket
 expect 4 'has not ended in time' "$dmaemu" wait --socket "$sock" --timeout 10ms 1
 expect 3 'transfer number in use' "$dmaemu" submit --socket "$sock" --id 1 "$m/f"
 expect 0 'ECANCELED' "$dmaemu" cancel --socket "$sock" 1
+expect 3 'no such transfer' "$dmaemu" go --socket "$sock" 77
+expect 0 '^2$' "$dmaemu" submit --socket "$sock" --delay 1h --mode odp "$m/f"
+expect 0 'transfer 2' "$dmaemu" go --socket "$sock" 2
+expect 0 'done' "$dmaemu" wait --socket "$sock" 2
 expect 1 'ECANCELED' "$dmaemu" wait --socket "$sock" 1
 expect 0 '^1$' "$dmaemu" submit --socket "$sock" --id 1 "$m/f"
 expect 0 'done' "$dmaemu" wait --socket "$sock" 1
-expect 0 '"id":2.*"state":"done"' "$dmaemu" submit --socket "$sock" --wait --json "$m/f"
+expect 0 '"id":3.*"state":"done"' "$dmaemu" submit --socket "$sock" --wait --json "$m/f"
 expect 1 'EIO' "$dmaemu" submit --socket "$sock" --wait --error-at 10 "$m/f"
 expect 3 'no such transfer' "$dmaemu" wait --socket "$sock" 99
 expect 3 'not on a pinfs mount' "$dmaemu" submit --socket "$sock" "$t/in"

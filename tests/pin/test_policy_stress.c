@@ -177,6 +177,7 @@ static void do_write(unsigned int f)
 /* The device is told now and writes a little later, when others have had time to cut. */
 static void do_dma(unsigned int f)
 {
+	const struct dma_how how = { .mode = DMA_PIN };
 	struct dma_desc d = dma_desc_init(DMA_FROM_DEVICE);
 	struct dma_xfer *x;
 	int err;
@@ -185,7 +186,7 @@ static void do_dma(unsigned int f)
 	d.pat.dp_id = w.id;
 	dma_pat_label(&d.pat, "stress");
 	d.delay_ns = rnd(3) * 1000000;
-	err = dma_submit_window(w.e, w.f[f].map + own_page() * PAGE, PAGE, DMA_PIN, &d, &x);
+	err = dma_submit_window(w.e, w.f[f].map + own_page() * PAGE, PAGE, &how, &d, &x);
 	if (err == -EFAULT || err == -EAGAIN || err == -ENOSPC)
 		return;			/* beyond the end by now */
 	if (err != 0) {

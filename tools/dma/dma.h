@@ -4,12 +4,15 @@
  *
  * The engine moves bytes between memory (or a self-describing pattern) and *blocks of the device*, through a
  * mapping of its own of the device file, never through the mapping of the program that submitted the transfer. So
- * it behaves as hardware does: once it has an address it writes there, whoever owns the block by then. What keeps
- * that from being a disaster is the pin, which is held from submission to completion (DMA_PIN) or, to show the
- * disaster, is not (DMA_RAW).
+ * it behaves as hardware does: once it has an address it writes there, whoever owns the block by then.
  *
- * Three parts: pattern.c (what the bytes say), engine.c (queue, thread, time), window.c (from a mapping of a pinfs
- * file to addresses; the only one that needs libpinfs). Directions are named as in Linux: DMA_FROM_DEVICE changes
+ * It is given one of two kinds of address. A device address is the block itself: nothing is between the engine and
+ * the bytes, and what keeps that from being a disaster is a pin, or, to show the disaster, nothing. A bus address goes
+ * through the engine's IOMMU at each access, which faults instead when the block is not the transfer's any more.
+ *
+ * Parts: pattern.c (what the bytes say), plan.c (seeded schedules), engine.c (queue, thread, time), dev.c (the
+ * devices), iommu.c (bus addresses), move.c (the bytes of a burst); window.c and lease.c get the addresses of a mapping
+ * of a pinfs file, and are the only ones that need libpinfs. Directions are named as in Linux: DMA_FROM_DEVICE changes
  * the file's blocks.
  *
  * Every function returns 0 or a negative errno unless it says otherwise. All are thread-safe.
@@ -20,6 +23,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <pinfs/lease.h>
+#include <pinfs/ledger.h>
 #include <pinfs/pin.h>
 
 /*
@@ -72,7 +77,17 @@ uint64_t dma_scan(const void *buf, size_t len, uint64_t pos, dma_run_fn fn, void
 /* The same for a whole open file, by pread; lines must lie at multiples of 64. *found (optional) gets the bytes. */
 int dma_scan_fd(int fd, dma_run_fn fn, void *arg, uint64_t *found);
 
-enum dma_mode { DMA_PIN, DMA_RAW, DMA_MODE_NR };
+/*
+ * What keeps the blocks of a window in place while a transfer goes on.
+ *
+ *   PIN     a pin, until it has ended
+ *   RAW     nothing, and device addresses: the bug
+ *   LONG    a long-term pin: the mount's policy says whether there is such a thing
+ *   LEASE   a layout lease, and a long-term pin under it: when the lease breaks, the transfer stops; or it is deaf, and
+ *           loses its translations in the end
+ *   ODP     nothing: each access asks for the page, and holds it for as long as it takes
+ */
+enum dma_mode { DMA_PIN, DMA_RAW, DMA_LONG, DMA_LEASE, DMA_ODP, DMA_MODE_NR };
 enum dma_dir { DMA_FROM_DEVICE, DMA_TO_DEVICE, DMA_DIR_NR };
 enum dma_state { DMA_QUEUED, DMA_MOVING, DMA_DONE, DMA_STATE_NR };
 extern const char *const dma_mode_name[DMA_MODE_NR];
@@ -83,9 +98,28 @@ struct dma_engine;
 struct dma_dev;
 struct dma_xfer;
 
+/* Why the IOMMU refused an access. */
+enum dma_fault_why {
+	DMA_FAULT_NONE,
+	DMA_FAULT_UNMAPPED,		/* -EFAULT: nothing is mapped at this address, or not any more */
+	DMA_FAULT_READONLY,		/* -EACCES */
+	DMA_FAULT_REVOKED,		/* -ESTALE: the block was taken away from the transfer */
+	DMA_FAULT_PAGE,			/* on demand: the page cannot be had; the error says why */
+	DMA_FAULT_NR
+};
+extern const char *const dma_fault_name[DMA_FAULT_NR];
+
+struct dma_fault {
+	enum dma_fault_why df_why;
+	int df_err;
+	uint64_t df_iova;
+	uint64_t df_ino, df_foff;	/* of the byte; 0: nobody knows */
+};
+
 struct dma_stat {
 	enum dma_state ds_state;
 	int ds_err;			/* DONE: 0 or -errno; -EBADMSG: a check failed, see ds_miss; -ECANCELED */
+	struct dma_fault ds_fault;	/* the error came from the IOMMU */
 	uint64_t ds_len, ds_moved;	/* bytes; moved < len after success only by stop_at */
 	uint64_t ds_submit_ns, ds_start_ns, ds_end_ns;	/* CLOCK_MONOTONIC; 0: not yet */
 	struct dma_miss ds_miss;
@@ -97,8 +131,9 @@ struct dma_stat {
 struct dma_desc {
 	const struct pinfs_sg *sg;	/* device ranges in file order; copied */
 	size_t nsg;
+	uint64_t iova, len;		/* with nsg 0: bus addresses */
 	enum dma_dir dir;
-	void *buf;			/* sum of sg_len bytes, the caller's until completion. NULL: the pattern */
+	void *buf;			/* as many bytes, the caller's until completion. NULL: the pattern */
 	struct dma_pat pat;
 	uint64_t delay_ns;		/* between submission and the first byte */
 	uint64_t rate;			/* bytes per second; 0: as fast as memory goes */
@@ -106,14 +141,22 @@ struct dma_desc {
 	uint64_t stop_at;		/* end with success after this many bytes; DMA_NEVER */
 	uint64_t error_at;		/* end with `error` after this many bytes; DMA_NEVER */
 	int error;			/* negative errno */
+	/*
+	 * Not 0: bursts of random length, up to `burst`, in random order, each after a random wait of less than
+	 * jitter_ns. All of it follows from these and the length.
+	 */
+	uint64_t seed, jitter_ns;
+	/* A burst moves every other 8-byte word, and after tear_ns the rest, as a device without atomic writes. */
+	bool tear;
+	uint64_t tear_ns;
+	/* Optional, for a trace: called by the engine's thread, no lock held, after each burst (bytes of the file that
+	 * have moved), and once before `release` (len 0). */
+	void (*event)(const struct dma_desc *d, uint64_t foff, uint64_t len, int err);
 	/* Both optional, called in this order by the engine's thread, no lock held, after the last byte. Neither
 	 * may wait for the transfer. `release` gives back what holds the addresses (a pin); the transfer counts
 	 * as done only after both. */
 	void (*release)(void *hold);
 	void *hold;
-	/* Optional, for a trace: called by the engine's thread, no lock held, after each burst (bytes of the file
-	 * that have moved), and once before `release` (len 0). */
-	void (*event)(const struct dma_desc *d, uint64_t foff, uint64_t len, int err);
 	void (*done)(void *arg, const struct dma_stat *st);
 	void *arg;
 };
@@ -133,30 +176,68 @@ void dma_dev_put(struct dma_dev *d);
 uint64_t dma_dev_bytes(const struct dma_dev *d);
 
 /*
- * Queue a transfer. -EINVAL: no ranges, a range off the device, an unknown direction; -EACCES: read-only device;
- * -ENOMEM. On failure neither callback is called and what `hold` names is still the caller's. *out (optional) is a
- * reference for dma_xfer_put().
+ * The engine's IOMMU: [foff, foff + len) of a file at bus addresses. Either pieces, in file order, good as long as the
+ * ledger says so (pinfs/lease.h); or, on demand, two functions. They are called by the engine's thread with no lock
+ * held: page_in() for bytes of one page, which stay where *sg says until page_out(); it may wait.
+ */
+struct dma_map {
+	struct dma_dev *dev;			/* the caller's reference, kept until dma_iommu_unmap() */
+	const struct pinfs_dma *piece;		/* copied; need not be honest */
+	size_t npiece;
+	struct pf_l_hdr *ledger;		/* mapped for writing; NULL: nobody can take blocks away */
+	uint64_t ino, foff, len;
+	bool write;
+	int (*page_in)(void *arg, uint64_t foff, uint64_t len, bool write, struct pinfs_sg *sg, void **page);
+	void (*page_out)(void *arg, void *page);
+	void *arg;
+};
+/* *iova is where byte foff is. -EINVAL, -EACCES (writes to a read-only device), -ENOMEM. */
+int dma_iommu_map(struct dma_engine *e, const struct dma_map *m, uint64_t *iova);
+/* From the return on, accesses there fault; none is under way. -ENOENT. Not by the engine's own callbacks but
+ * `release`. */
+int dma_iommu_unmap(struct dma_engine *e, uint64_t iova);
+/* Map a ledger of that descriptor, having looked at its header. -EINVAL: it is none. */
+int dma_ledger_map(int fd, struct pf_l_hdr **out, size_t *len);
+struct dma_iommu_stat { uint64_t is_maps, is_hits, is_misses, is_invalidations, is_faults; };
+void dma_iommu_stat(struct dma_engine *e, struct dma_iommu_stat *out);
+
+/*
+ * Queue a transfer. @dev: NULL with bus addresses. -EINVAL: no ranges, a range off the device, an unknown direction;
+ * -EACCES: read-only device; -ENOMEM. A bus address that means nothing is found out when it is used. On failure neither
+ * callback is called and what `hold` names is still the caller's. *out (optional) is a reference for dma_xfer_put().
  */
 int dma_submit(struct dma_engine *e, struct dma_dev *dev, const struct dma_desc *d, struct dma_xfer **out);
 
 /*
- * Submit for [addr, addr + len) of a mapping of a pinfs file: pin, take the addresses, queue. Fills in sg, release,
- * hold and, for the pattern, dp_ino and dp_foff. DMA_PIN keeps the pin until the transfer has ended; DMA_RAW gives
- * it back before this returns. The mapping may go at once. Errors: those of pinfs_pin_sg(), pinfs_device() and
- * dma_submit().
+ * Submit for [addr, addr + len) of a mapping of a pinfs file, in one of the modes. Fills in addresses, release, hold
+ * and, for the pattern, dp_ino and dp_foff. The mapping may go at once, but under DMA_ODP: there it has to stay.
+ * Errors: those of pinfs_pin_sg(), pinfs_device(), pinfs_lease_take_window() and dma_submit().
  */
-int dma_submit_window(struct dma_engine *e, void *addr, size_t len, enum dma_mode mode, const struct dma_desc *desc,
-		      struct dma_xfer **out);
+struct dma_how {
+	enum dma_mode mode;
+	bool direct;			/* device addresses though there is an IOMMU: a revoke does not stop it */
+	bool deaf;			/* LEASE: go on when the lease breaks */
+	unsigned int lease;		/* LEASE: PINFS_LEASE_*; 0: READ */
+};
+int dma_submit_window(struct dma_engine *e, void *addr, size_t len, const struct dma_how *how,
+		      const struct dma_desc *desc, struct dma_xfer **out);
 
 /* 0: the transfer has ended; -ETIMEDOUT. @timeout_ns: DMA_NEVER waits for good. */
 int dma_xfer_wait(struct dma_xfer *x, uint64_t timeout_ns);
 /* End it with -ECANCELED at the next burst boundary; no effect on one that has ended. Does not wait. */
 void dma_xfer_cancel(struct dma_xfer *x);
+/* Its delay is over, if it has not begun. */
+void dma_xfer_go(struct dma_xfer *x);
+/* End it with another error. The first one counts. */
+void dma_xfer_fail(struct dma_xfer *x, int err);
 void dma_xfer_stat(struct dma_xfer *x, struct dma_stat *st);
-/* Where it goes: *n ranges, valid as long as the reference. */
+/* Where it goes: *n device ranges, valid as long as the reference; none when it goes by bus addresses. */
 const struct pinfs_sg *dma_xfer_sg(const struct dma_xfer *x, size_t *n);
 /* Drops the caller's reference; the transfer goes on. */
 void dma_xfer_put(struct dma_xfer *x);
+
+/* The numbers that seeded schedules are made of. */
+uint64_t dma_random(uint64_t *state);
 
 uint64_t dma_now_ns(void);		/* CLOCK_MONOTONIC */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * client.c - `dmaemu submit`, `wait`, `cancel`, `list`: one connection, one request, print the answer.
+ * client.c - `dmaemu submit`, `wait`, `go`, `cancel`, `list`: one connection, one request, print the answer.
  */
 #include "dmaemu/wire.h"
 
@@ -54,21 +54,21 @@ static int dial(const char *path, int *out)
 	return EX_OK;
 }
 
-static int send_req(int sock, struct wire_req *req, int file)
+static int send_req(int sock, struct wire_req *req, const int *fds, unsigned int n)
 {
-	union { struct cmsghdr h; char room[CMSG_SPACE(sizeof(int))]; } c;
+	union { struct cmsghdr h; char room[CMSG_SPACE(WIRE_FDS * sizeof(int))]; } c;
 	struct iovec iov = { .iov_base = req, .iov_len = sizeof *req };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
 
 	req->magic = WIRE_MAGIC;
-	if (file >= 0) {
+	if (n != 0) {
 		memset(&c, 0, sizeof c);
 		m.msg_control = c.room;
-		m.msg_controllen = sizeof c.room;
+		m.msg_controllen = CMSG_SPACE(n * sizeof(int));
 		c.h.cmsg_level = SOL_SOCKET;
 		c.h.cmsg_type = SCM_RIGHTS;
-		c.h.cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(&c.h), &file, sizeof file);
+		c.h.cmsg_len = CMSG_LEN(n * sizeof(int));
+		memcpy(CMSG_DATA(&c.h), fds, n * sizeof(int));
 	}
 	if (sendmsg(sock, &m, MSG_NOSIGNAL) != (ssize_t)sizeof *req)
 		return complain(EX_FAIL, "the device does not listen: %s", strerror(errno));
@@ -97,7 +97,7 @@ static int wait_for(int sock, uint64_t id, uint64_t timeout_ns, bool json)
 {
 	struct wire_req req = { .verb = WIRE_WAIT, .id = id, .timeout_ns = timeout_ns };
 	struct wire_reply r = { 0 };
-	int status = send_req(sock, &req, -1);
+	int status = send_req(sock, &req, NULL, 0);
 
 	if (status == EX_OK)
 		status = get_reply(sock, &r);
@@ -114,8 +114,12 @@ int cmd_submit(int argc, char **argv)
 {
 	struct wire_req req = { .verb = WIRE_SUBMIT };
 	struct wire_reply r = { 0 };
+	struct remote rem = { .pin = NULL };
+	int fds[WIRE_FDS] = { -1, -1, -1, -1 };
+	unsigned int n = 1;
 	struct job_args a;
-	int status = job_parse(argc, argv, false, &a), sock = -1, fd;
+	int status = job_parse(argc, argv, false, &a), sock = -1, fd, err;
+	const char *why;
 
 	if (status != EX_OK)
 		return status;
@@ -126,7 +130,16 @@ int cmd_submit(int argc, char **argv)
 	if (status != EX_OK)
 		goto out_close;
 	req.job = a.job;
-	status = send_req(sock, &req, fd);
+	fds[0] = fd;
+	if (a.job.owner != JOB_DEVICE) {
+		err = remote_give(&rem, fd, &req, fds, &why);
+		if (err != 0)
+			status = complain_start(a.file, why, err);
+		for (n = 0; n < WIRE_FDS && fds[n] >= 0; n++)
+			;
+	}
+	if (status == EX_OK)
+		status = send_req(sock, &req, fds, n);
 	if (status == EX_OK)
 		status = get_reply(sock, &r);
 	if (status == EX_OK && r.err != 0)
@@ -137,6 +150,14 @@ int cmd_submit(int argc, char **argv)
 		(void)job_print(true, &r.job, &r.st);
 	else if (status == EX_OK)
 		(void)printf("%" PRIu64 "\n", r.job.id);
+	for (unsigned int i = 0; i < WIRE_FDS; i++)
+		if (fds[i] >= 0 && fds[i] != fd)
+			(void)close(fds[i]);
+	/* Without --wait the client's pin goes as that of a program that dies: its blocks are kept for the device. */
+	(void)fflush(stdout);
+	if (rem.pin != NULL && !a.wait)
+		_exit(status);
+	remote_close(&rem);
 out_close:
 	if (sock >= 0)
 		(void)close(sock);
@@ -199,9 +220,10 @@ int cmd_wait(int argc, char **argv)
 	return status;
 }
 
-int cmd_cancel(int argc, char **argv)
+/* `cancel` and `go`. */
+static int tell(int argc, char **argv, enum wire_verb verb)
 {
-	struct wire_req req = { .verb = WIRE_CANCEL };
+	struct wire_req req = { .verb = verb };
 	struct wire_reply r = { 0 };
 	struct args a = { 0 };
 	int sock = -1, status = parse(argc, argv, true, &a);
@@ -211,7 +233,7 @@ int cmd_cancel(int argc, char **argv)
 	if (status != EX_OK)
 		return status;
 	req.id = a.id;
-	status = send_req(sock, &req, -1);
+	status = send_req(sock, &req, NULL, 0);
 	if (status == EX_OK)
 		status = get_reply(sock, &r);
 	if (status == EX_OK && r.err != 0)
@@ -220,6 +242,16 @@ int cmd_cancel(int argc, char **argv)
 		(void)job_print(a.json, &r.job, &r.st);
 	(void)close(sock);
 	return status;
+}
+
+int cmd_cancel(int argc, char **argv)
+{
+	return tell(argc, argv, WIRE_CANCEL);
+}
+
+int cmd_go(int argc, char **argv)
+{
+	return tell(argc, argv, WIRE_GO);
 }
 
 int cmd_list(int argc, char **argv)
@@ -233,7 +265,7 @@ int cmd_list(int argc, char **argv)
 		status = dial(a.socket, &sock);
 	if (status != EX_OK)
 		return status;
-	status = send_req(sock, &req, -1);
+	status = send_req(sock, &req, NULL, 0);
 	while (status == EX_OK) {
 		status = get_reply(sock, &r);
 		if (status != EX_OK || r.err == -ENODATA)

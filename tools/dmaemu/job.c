@@ -91,6 +91,34 @@ static void default_label(struct job *j, const char *file)
 	set_label(j, name, n > DMA_LABEL ? n - DMA_LABEL : 0);
 }
 
+const char *const job_owner_name[JOB_OWNER_NR] = { [JOB_DEVICE] = "device", [JOB_CLIENT] = "client",
+						   [JOB_HANDOVER] = "handover" };
+
+static int parse_name(const char *opt, const char *text, const char *const *name, uint32_t n, uint32_t *out)
+{
+	char list[128] = "";
+	size_t used = 0;
+
+	for (*out = 0; *out < n; ++*out) {
+		if (strcmp(text, name[*out]) == 0)
+			return EX_OK;
+		used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", *out != 0 ? ", " : "", name[*out]);
+	}
+	return complain(EX_USE, "--%s %s: must be one of %s", opt, text, list);
+}
+
+static int parse_lease(const char *text, uint32_t *out)
+{
+	static const char *const name[] = { "read", "write", "unbreak" };
+	static const uint32_t flags[] = { PINFS_LEASE_READ, PINFS_LEASE_WRITE, PINFS_LEASE_READ | PINFS_LEASE_UNBREAK };
+	uint32_t i;
+	int err = parse_name("lease", text, name, 3, &i);
+
+	if (err == EX_OK)
+		*out = flags[i];
+	return err;
+}
+
 int job_parse(int argc, char **argv, bool run, struct job_args *out)
 {
 	enum {
@@ -111,7 +139,14 @@ int job_parse(int argc, char **argv, bool run, struct job_args *out)
 		O_WAIT,
 		O_UNMAP,
 		O_IN,
-		O_OUT
+		O_OUT,
+		O_SEED,
+		O_JITTER,
+		O_TEAR,
+		O_LEASE,
+		O_PHYS,
+		O_DEAF,
+		O_OWNER
 	};
 	static const struct option opts[] = {
 		{ "write", no_argument, NULL, O_WRITE },
@@ -135,10 +170,18 @@ int job_parse(int argc, char **argv, bool run, struct job_args *out)
 		{ "unmap", no_argument, NULL, O_UNMAP },
 		{ "in", required_argument, NULL, O_IN },
 		{ "out", required_argument, NULL, O_OUT },
+		{ "seed", required_argument, NULL, O_SEED },
+		{ "jitter", required_argument, NULL, O_JITTER },
+		{ "tear", required_argument, NULL, O_TEAR },
+		{ "lease", required_argument, NULL, O_LEASE },
+		{ "direct", no_argument, NULL, O_PHYS },
+		{ "deaf", no_argument, NULL, O_DEAF },
+		{ "owner", required_argument, NULL, O_OWNER },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct job_args a = {
-		.job = { .stop_at = DMA_NEVER, .error_at = DMA_NEVER, .error = -EIO, .dir = DMA_FROM_DEVICE }
+		.job = { .stop_at = DMA_NEVER, .error_at = DMA_NEVER, .error = -EIO, .dir = DMA_FROM_DEVICE,
+			 .tear_ns = DMA_NEVER, .lease = PINFS_LEASE_READ }
 	};
 	struct job *j = &a.job;
 	bool labelled = false;
@@ -160,13 +203,14 @@ int job_parse(int argc, char **argv, bool run, struct job_args *out)
 			set_label(j, optarg, 0);
 			labelled = true;
 			break;
-		case O_MODE:
-			for (j->mode = 0; j->mode < DMA_MODE_NR && strcmp(optarg, dma_mode_name[j->mode]) != 0;
-			     j->mode++)
-				;
-			if (j->mode == DMA_MODE_NR)
-				err = complain(EX_USE, "--mode %s: must be pin or raw", optarg);
-			break;
+		case O_MODE: err = parse_name("mode", optarg, dma_mode_name, DMA_MODE_NR, &j->mode); break;
+		case O_OWNER: err = parse_name("owner", optarg, job_owner_name, JOB_OWNER_NR, &j->owner); break;
+		case O_LEASE: err = parse_lease(optarg, &j->lease); break;
+		case O_PHYS: j->direct = true; break;
+		case O_DEAF: j->deaf = true; break;
+		case O_SEED: err = parse_size("seed", optarg, &j->seed); break;
+		case O_JITTER: err = parse_time("jitter", optarg, &j->jitter_ns); break;
+		case O_TEAR: err = parse_time("tear", optarg, &j->tear_ns); break;
 		case O_DELAY: err = parse_time("delay", optarg, &j->delay_ns); break;
 		case O_RATE: err = parse_size("rate", optarg, &j->rate); break;
 		case O_BURST: err = parse_size("burst", optarg, &j->burst); break;
@@ -191,6 +235,22 @@ int job_parse(int argc, char **argv, bool run, struct job_args *out)
 	if (!run && (a.socket == NULL || a.unmap || a.in != NULL || a.out != NULL))
 		return complain(EX_USE,
 				a.socket == NULL ? "submit needs --socket" : "--unmap, --in and --out belong to run");
+	if (run && j->owner != JOB_DEVICE)
+		return complain(EX_USE, "--owner belongs to submit");
+	if (j->owner == JOB_CLIENT && (j->mode == DMA_RAW || j->mode == DMA_ODP || j->direct))
+		return complain(EX_USE, "--owner client: needs --mode pin, long or lease, and the IOMMU");
+	if (j->owner == JOB_HANDOVER && (j->mode != DMA_LEASE || j->direct))
+		return complain(EX_USE, "--owner handover: only a lease is handed over, --mode lease");
+	if ((j->deaf || j->lease != PINFS_LEASE_READ) && j->mode != DMA_LEASE)
+		return complain(EX_USE, "--deaf and --lease go with --mode lease");
+	if (a.unmap && j->mode == DMA_ODP)
+		return complain(EX_USE, "--unmap: --mode odp asks for pages of the mapping");
+	if (j->direct && j->mode == DMA_ODP)
+		return complain(EX_USE, "--direct: --mode odp is nothing without the IOMMU");
+	if (j->jitter_ns != 0 && j->seed == 0)
+		return complain(EX_USE, "--jitter needs --seed");
+	if (j->tear_ns != DMA_NEVER && j->dir == DMA_TO_DEVICE)
+		return complain(EX_USE, "--tear: only what is written can be torn");
 	if (a.in != NULL && a.out != NULL)
 		return complain(EX_USE, "--in or --out, not both");
 	if (a.out != NULL)
@@ -224,15 +284,10 @@ void job_unmap(struct job_map *map)
 	map->base = NULL;
 }
 
-int job_start(struct dma_engine *e, int fd, struct job *j, void *buf, void (*done)(void *, const struct dma_stat *),
-	      void *arg, struct job_map *map, struct dma_xfer **out, const char **why)
+int job_check(int fd, struct job *j, const char **why)
 {
-	struct dma_desc d = dma_desc_init((enum dma_dir)j->dir);
 	struct pinfs_sock sock;
 	struct stat st;
-	uint64_t in_page = j->foff & (PF_BLK_SIZE - 1);
-	void *base;
-	int err;
 
 	*why = "stat";
 	if (fstat(fd, &st) != 0)
@@ -248,6 +303,13 @@ int job_start(struct dma_engine *e, int fd, struct job *j, void *buf, void (*don
 		return -EFAULT;
 	if (j->len == 0)
 		j->len = (uint64_t)st.st_size - j->foff;
+	return 0;
+}
+
+int job_map(int fd, const struct job *j, struct job_map *map, char **addr, const char **why)
+{
+	uint64_t in_page = j->foff & (PF_BLK_SIZE - 1);
+	void *base;
 
 	*why = "mmap";
 	base = mmap(NULL, in_page + j->len, j->dir == DMA_FROM_DEVICE ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED,
@@ -256,7 +318,14 @@ int job_start(struct dma_engine *e, int fd, struct job *j, void *buf, void (*don
 		return -errno;
 	map->base = base;
 	map->len = in_page + j->len;
-	d.buf = buf;
+	*addr = (char *)base + in_page;
+	return 0;
+}
+
+struct dma_desc job_desc(const struct job *j)
+{
+	struct dma_desc d = dma_desc_init((enum dma_dir)j->dir);
+
 	d.pat.dp_id = j->id;
 	memcpy(d.pat.dp_label, j->label, DMA_LABEL);
 	d.delay_ns = j->delay_ns;
@@ -265,13 +334,50 @@ int job_start(struct dma_engine *e, int fd, struct job *j, void *buf, void (*don
 	d.stop_at = j->stop_at;
 	d.error_at = j->error_at;
 	d.error = j->error;
+	d.seed = j->seed;
+	d.jitter_ns = j->jitter_ns;
+	d.tear = j->tear_ns != DMA_NEVER;
+	d.tear_ns = j->tear_ns;
+	return d;
+}
+
+struct dma_how job_how(const struct job *j)
+{
+	return (struct dma_how){ .mode = (enum dma_mode)j->mode, .direct = j->direct, .deaf = j->deaf,
+				 .lease = j->lease };
+}
+
+int job_start(struct dma_engine *e, int fd, struct job *j, void *buf, void (*done)(void *, const struct dma_stat *),
+	      void *arg, struct job_map *map, struct dma_xfer **out, const char **why)
+{
+	const struct dma_how how = job_how(j);
+	struct dma_desc d;
+	char *addr;
+	int err = job_check(fd, j, why);
+
+	if (err == 0)
+		err = job_map(fd, j, map, &addr, why);
+	if (err != 0)
+		return err;
+	d = job_desc(j);
+	d.buf = buf;
 	d.done = done;
 	d.arg = arg;
-	*why = "pin";
-	err = dma_submit_window(e, (char *)base + in_page, j->len, (enum dma_mode)j->mode, &d, out);
+	*why = j->mode == DMA_LEASE ? "lease" : "pin";
+	err = dma_submit_window(e, addr, j->len, &how, &d, out);
 	if (err != 0)
 		job_unmap(map);
 	return err;
+}
+
+/* "/x/f: inode 12, offset 4096: translation revoked (bus address 0x100000000)" */
+static void print_fault(const struct job *j, const struct dma_fault *f)
+{
+	(void)printf("  IOMMU: %s: bus address 0x%" PRIx64 ", ", dma_fault_name[f->df_why], f->df_iova);
+	if (f->df_ino != 0)
+		(void)printf("offset %" PRIu64 " of inode %" PRIu64 ", %s\n", f->df_foff, f->df_ino, j->name);
+	else
+		(void)printf("nothing is there\n");
 }
 
 static void print_json(const struct job *j, const struct dma_stat *st)
@@ -290,6 +396,16 @@ static void print_json(const struct job *j, const struct dma_stat *st)
 	json_object_object_add(o, "start_ns", json_object_new_uint64(st->ds_start_ns));
 	json_object_object_add(o, "end_ns", json_object_new_uint64(st->ds_end_ns));
 	json_object_object_add(o, "error", st->ds_err != 0 ? json_object_new_string(err_name(st->ds_err)) : NULL);
+	if (j->seed != 0)
+		json_object_object_add(o, "seed", json_object_new_uint64(j->seed));
+	if (st->ds_fault.df_why != DMA_FAULT_NONE && st->ds_fault.df_why < DMA_FAULT_NR) {
+		m = json_object_new_object();
+		json_object_object_add(m, "reason", json_object_new_string(dma_fault_name[st->ds_fault.df_why]));
+		json_object_object_add(m, "iova", json_object_new_uint64(st->ds_fault.df_iova));
+		json_object_object_add(m, "inode", json_object_new_uint64(st->ds_fault.df_ino));
+		json_object_object_add(m, "offset", json_object_new_uint64(st->ds_fault.df_foff));
+		json_object_object_add(o, "fault", m);
+	}
 	if (st->ds_err == -EBADMSG) {
 		m = json_object_new_object();
 		json_object_object_add(m, "offset", json_object_new_uint64(st->ds_miss.dm_foff));
@@ -318,6 +434,10 @@ static void print_text(const struct job *j, const struct dma_stat *st)
 		(void)printf(", %s after %s", st->ds_err == 0 ? "done" : err_name(st->ds_err),
 			     units_show_ns(st->ds_end_ns - st->ds_submit_ns, took, sizeof took));
 	(void)putchar('\n');
+	if (st->ds_err != 0 && j->seed != 0)
+		(void)printf("  the same schedule again: --seed %" PRIu64 "\n", j->seed);
+	if (st->ds_fault.df_why != DMA_FAULT_NONE && st->ds_fault.df_why < DMA_FAULT_NR)
+		print_fault(j, &st->ds_fault);
 	if (st->ds_err != -EBADMSG)
 		return;
 	if (m->dm_foreign)

@@ -128,7 +128,7 @@ int cmd_run(int argc, char **argv)
 		status = complain_start(a.file, why, err);
 		goto out_free;
 	}
-	if (a.unmap) {
+	if (a.unmap) {		/* not under --mode odp: job_parse() */
 		job_unmap(&map);
 		(void)close(fd);
 		fd = -1;

@@ -2,8 +2,9 @@
 /*
  * serve.c - `dmaemu serve`: the device as a process of its own.
  *
- * It maps and pins the files that submitters pass to it, so every pin is held by its own session with the mount: a
- * submitter that exits or is killed changes nothing for a transfer in flight. One thread accepts, one thread per
+ * It maps and pins the files that submitters pass to it, so a pin is held by its own session with the mount: a
+ * submitter that exits or is killed changes nothing for a transfer in flight. Or it works through pins that submitters
+ * hold (remote.c). One thread accepts, one thread per
  * connection obeys (a pin may have to wait, and must not hold up the others), the engine's thread moves bytes. One
  * lock, over the table of transfers; not held during pins, waits or I/O. Owns the socket and the table.
  */
@@ -32,6 +33,8 @@ struct entry {
 	struct entry *next;
 	struct job job;
 	struct dma_xfer *x;	/* NULL while the submission is under way */
+	struct job_map map;	/* odp: the window, until the end */
+	struct server *s;
 	unsigned int refs;	/* the table's, and threads that look at it without the lock */
 };
 
@@ -117,6 +120,7 @@ static int table_add(struct server *s, struct job *j, struct entry **out)
 			at = &(*at)->next;
 	}
 	en->job = *j;
+	en->s = s;
 	en->refs = 2;
 	*s->last = en;
 	s->last = &en->next;
@@ -165,10 +169,44 @@ static struct entry *table_get(struct server *s, uint64_t id)
 static int job_valid(struct job *j)
 {
 	j->name[sizeof j->name - 1] = '\0';
-	return (unsigned int)j->dir < DMA_DIR_NR && (unsigned int)j->mode < DMA_MODE_NR && j->error < 0 ? 0 : -EINVAL;
+	return (unsigned int)j->dir < DMA_DIR_NR && (unsigned int)j->mode < DMA_MODE_NR && j->error < 0 &&
+	       j->owner < JOB_OWNER_NR ? 0 : -EINVAL;
 }
 
-static void do_submit(struct server *s, const struct wire_req *req, int fd, struct wire_reply *r)
+/* The end of a transfer on demand: its window may go. */
+static void unmap_window(void *arg, const struct dma_stat *st)
+{
+	struct entry *en = arg;
+
+	(void)st;
+	job_unmap(&en->map);
+	entry_put(en->s, en);
+}
+
+static int start(struct server *s, struct entry *en, const struct wire_req *req, struct job *j, const int *fds,
+		 struct job_map *map, struct dma_xfer **x, const char **why)
+{
+	char *addr = NULL;
+	int err;
+
+	if (j->owner == JOB_DEVICE && j->mode == DMA_ODP) {
+		(void)pthread_mutex_lock(&s->lock);
+		en->refs++;
+		(void)pthread_mutex_unlock(&s->lock);
+		err = job_start(s->e, fds[0], j, NULL, unmap_window, en, &en->map, x, why);
+		if (err != 0)
+			entry_put(s, en);
+		return err;
+	}
+	if (j->owner == JOB_DEVICE)
+		return job_start(s->e, fds[0], j, NULL, NULL, NULL, map, x, why);
+	err = job_check(fds[0], j, why);
+	if (err == 0 && j->owner == JOB_HANDOVER)
+		err = job_map(fds[0], j, map, &addr, why);
+	return err == 0 ? remote_take(s->e, req, j, fds, addr, x, why) : err;
+}
+
+static void do_submit(struct server *s, const struct wire_req *req, const int *fds, struct wire_reply *r)
 {
 	struct job_map map = { .base = NULL };
 	struct job j = req->job;
@@ -176,13 +214,13 @@ static void do_submit(struct server *s, const struct wire_req *req, int fd, stru
 	struct dma_xfer *x = NULL;
 	struct entry *en = NULL;
 
-	r->err = fd < 0 ? -EBADF : job_valid(&j);
+	r->err = fds[0] < 0 ? -EBADF : job_valid(&j);
 	if (r->err == 0) {
 		why = "transfer number in use";
 		r->err = table_add(s, &j, &en);
 	}
 	if (r->err == 0)
-		r->err = job_start(s->e, fd, &j, NULL, NULL, NULL, &map, &x, &why);
+		r->err = start(s, en, req, &j, fds, &map, &x, &why);
 	/* A device knows addresses, not mappings: from here on the pin alone keeps the blocks. */
 	job_unmap(&map);
 	if (r->err != 0) {
@@ -243,8 +281,12 @@ static void do_cancel(struct server *s, const struct wire_req *req, struct wire_
 		(void)snprintf(r->why, sizeof r->why, "no such transfer");
 		return;
 	}
-	dma_xfer_cancel(en->x);
-	r->err = dma_xfer_wait(en->x, DMA_NEVER);	/* one burst at most */
+	if (req->verb == WIRE_GO) {
+		dma_xfer_go(en->x);
+	} else {
+		dma_xfer_cancel(en->x);
+		r->err = dma_xfer_wait(en->x, DMA_NEVER);	/* one burst at most */
+	}
 	r->job = en->job;
 	dma_xfer_stat(en->x, &r->st);
 	entry_put(s, en);
@@ -278,50 +320,58 @@ static bool do_list(struct server *s, int sock)
 	return ok && send_reply(sock, &end);
 }
 
-/* One request and perhaps a descriptor. False: the peer has gone or talks nonsense. */
-static bool get_req(int sock, struct wire_req *req, int *fd)
+static void close_all(const int fds[WIRE_FDS])
 {
-	union { struct cmsghdr h; char room[CMSG_SPACE(sizeof(int))]; } c;
+	for (int i = 0; i < WIRE_FDS; i++)
+		if (fds[i] >= 0)
+			(void)close(fds[i]);
+}
+
+/* One request and perhaps descriptors. False: the peer has gone or talks nonsense. */
+static bool get_req(int sock, struct wire_req *req, int fds[WIRE_FDS])
+{
+	union { struct cmsghdr h; char room[CMSG_SPACE(WIRE_FDS * sizeof(int))]; } c;
 	struct iovec iov = { .iov_base = req, .iov_len = sizeof *req };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = c.room, .msg_controllen = sizeof c.room };
 	ssize_t n;
 
-	*fd = -1;
+	for (int i = 0; i < WIRE_FDS; i++)
+		fds[i] = -1;
 	do
 		n = recvmsg(sock, &m, MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == EINTR);
 	if (n <= 0)
 		return false;
 	for (struct cmsghdr *h = CMSG_FIRSTHDR(&m); h != NULL; h = CMSG_NXTHDR(&m, h)) {
-		if (h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS && h->cmsg_len == CMSG_LEN(sizeof(int)))
-			memcpy(fd, CMSG_DATA(h), sizeof *fd);
+		if (h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS &&
+		    h->cmsg_len <= CMSG_LEN(WIRE_FDS * sizeof(int)))
+			memcpy(fds, CMSG_DATA(h), h->cmsg_len - CMSG_LEN(0));
 	}
-	if (n != (ssize_t)sizeof *req || (m.msg_flags & MSG_TRUNC) != 0 || req->magic != WIRE_MAGIC) {
-		if (*fd >= 0)
-			(void)close(*fd);
-		return false;
-	}
-	return true;
+	if (n == (ssize_t)sizeof *req && (m.msg_flags & MSG_TRUNC) == 0 && req->magic == WIRE_MAGIC)
+		return true;
+	close_all(fds);
+	return false;
 }
 
 static void *conn_main(void *arg)
 {
 	struct conn *c = arg;
 	struct wire_req req;
+	int fds[WIRE_FDS];
 	bool ok = true;
-	int fd;
 
-	while (ok && get_req(c->sock, &req, &fd)) {
+	while (ok && get_req(c->sock, &req, fds)) {
 		struct wire_reply r = { .err = 0 };
 
 		switch (req.verb) {
 		case WIRE_SUBMIT:
-			do_submit(c->s, &req, fd, &r);
+			do_submit(c->s, &req, fds, &r);
 			break;
 		case WIRE_WAIT:
 			do_wait(c->s, &req, c->sock, &r);
 			break;
 		case WIRE_CANCEL:
+		case WIRE_GO:
 			do_cancel(c->s, &req, &r);
 			break;
 		case WIRE_LIST:
@@ -330,8 +380,7 @@ static void *conn_main(void *arg)
 			r.err = -ENOSYS;
 			(void)snprintf(r.why, sizeof r.why, "no such request");
 		}
-		if (fd >= 0)
-			(void)close(fd);
+		close_all(fds);
 		ok = req.verb == WIRE_LIST ? do_list(c->s, c->sock) : send_reply(c->sock, &r);
 	}
 	(void)close(c->sock);
