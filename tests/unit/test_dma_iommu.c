@@ -136,6 +136,17 @@ static void translate(void)
 	dma_iommu_stat(r.e, &is);
 	CU_ASSERT(is.is_faults == 3 && is.is_invalidations == 1);
 
+	/* A part of what the pieces have, as of a pin, whose pieces are whole pages. */
+	m.foff += 100;
+	m.len = PAGE;
+	CU_ASSERT_FATAL(dma_iommu_map(r.e, &m, &iova) == 0);
+	CU_ASSERT_EQUAL(iova % PAGE, 100);
+	d = desc_for(iova, PAGE);
+	d.pat.dp_id = 77;
+	CU_ASSERT_EQUAL(run(&r, &d).ds_err, 0);
+	CU_ASSERT(dma_pat_check(&d.pat, 2 * PAGE + 100, r.mem + 256 * 1024 + 100, PAGE, NULL));
+	d = desc_for(iova + PAGE, 1);
+	CU_ASSERT_EQUAL(run(&r, &d).ds_err, -EFAULT);
 	/* Readers may not write. */
 	m.write = false;
 	CU_ASSERT_FATAL(dma_iommu_map(r.e, &m, &iova) == 0);
@@ -143,6 +154,7 @@ static void translate(void)
 	st = run(&r, &d);
 	CU_ASSERT(st.ds_err == -EACCES && st.ds_fault.df_why == DMA_FAULT_READONLY && st.ds_fault.df_ino == 12);
 	d.dir = DMA_TO_DEVICE;
+	d.pat.dp_id = 77;
 	CU_ASSERT_EQUAL(run(&r, &d).ds_err, 0);
 	rig_down(&r);
 }
@@ -165,7 +177,8 @@ static void bad_maps(void)
 	BAD(m.npiece = 0);
 	BAD(m.len = 0);
 	BAD(m.len += 1);
-	BAD(m.foff += 1);
+	BAD(m.foff += 1);		/* then one byte is missing in the end */
+	BAD(m.foff -= 1);
 	BAD(piece[1].da_foff += PAGE);
 	BAD(piece[1].da_len = 0);
 	BAD(piece[1].da_len = UINT64_MAX);

@@ -131,7 +131,7 @@ struct dma_stat {
 struct dma_desc {
 	const struct pinfs_sg *sg;	/* device ranges in file order; copied */
 	size_t nsg;
-	uint64_t iova, len;		/* with nsg 0: bus addresses */
+	uint64_t iova, len;		/* without a device: bus addresses; sg is only for dma_xfer_sg() then */
 	enum dma_dir dir;
 	void *buf;			/* as many bytes, the caller's until completion. NULL: the pattern */
 	struct dma_pat pat;
@@ -182,7 +182,7 @@ uint64_t dma_dev_bytes(const struct dma_dev *d);
  */
 struct dma_map {
 	struct dma_dev *dev;			/* the caller's reference, kept until dma_iommu_unmap() */
-	const struct pinfs_dma *piece;		/* copied; need not be honest */
+	const struct pinfs_dma *piece;		/* copied; may begin before and end behind; need not be honest */
 	size_t npiece;
 	struct pf_l_hdr *ledger;		/* mapped for writing; NULL: nobody can take blocks away */
 	uint64_t ino, foff, len;
@@ -231,7 +231,7 @@ void dma_xfer_go(struct dma_xfer *x);
 /* End it with another error. The first one counts. */
 void dma_xfer_fail(struct dma_xfer *x, int err);
 void dma_xfer_stat(struct dma_xfer *x, struct dma_stat *st);
-/* Where it goes: *n device ranges, valid as long as the reference; none when it goes by bus addresses. */
+/* Where it goes: *n device ranges as they were at submission, valid as long as the reference. */
 const struct pinfs_sg *dma_xfer_sg(const struct dma_xfer *x, size_t *n);
 /* Drops the caller's reference; the transfer goes on. */
 void dma_xfer_put(struct dma_xfer *x);

@@ -6,7 +6,6 @@
 #include <pthread.h>
 #include <sys/types.h>
 #include "dma/dma.h"
-#include "dma/weak.h"
 #include <pinfs/types.h>
 
 #define DMA_NS_PER_S UINT64_C(1000000000)

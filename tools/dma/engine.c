@@ -368,7 +368,7 @@ static int check_desc(const struct dma_dev *dev, const struct dma_desc *d, uint6
 		return -EINVAL;
 	if (dev == NULL) {
 		*len = d->len;
-		return d->nsg != 0 || d->len == 0 || d->len > UINT64_MAX - d->iova ? -EINVAL : 0;
+		return d->len == 0 || d->len > UINT64_MAX - d->iova ? -EINVAL : 0;
 	}
 	if (d->sg == NULL || d->nsg == 0 || d->nsg > SIZE_MAX / sizeof(*d->sg) / 2)
 		return -EINVAL;

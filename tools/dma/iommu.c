@@ -86,7 +86,7 @@ void dma_iommu_free(struct dma_iommu *mmu)
 
 static int check(const struct dma_map *d)
 {
-	uint64_t at = d->foff;
+	uint64_t at = d->npiece != 0 && d->piece[0].da_foff <= d->foff ? d->piece[0].da_foff : d->foff;
 
 	if (d->dev == NULL || d->len == 0 || d->len > UINT64_MAX / 4 || (d->page_in != NULL) != (d->npiece == 0) ||
 	    d->npiece > SIZE_MAX / sizeof(struct pinfs_dma) / 2)
@@ -104,7 +104,7 @@ static int check(const struct dma_map *d)
 			return -EINVAL;
 		at += p->da_len;
 	}
-	return d->npiece == 0 || at - d->foff == d->len ? 0 : -EINVAL;
+	return d->npiece == 0 || (at >= d->foff && at - d->foff >= d->len) ? 0 : -EINVAL;
 }
 
 int dma_iommu_map(struct dma_engine *e, const struct dma_map *d, uint64_t *iova)
@@ -165,15 +165,15 @@ void dma_iommu_stat(struct dma_engine *e, struct dma_iommu_stat *out)
 	(void)pthread_mutex_unlock(&e->iommu->lock);
 }
 
-/* Lock held. The piece that holds byte @off of the mapping; from piece @i on, if that does not begin behind it. */
-static size_t piece_of(const struct dma_mapping *m, uint64_t off, size_t i)
+/* Lock held. The piece that holds byte @foff of the file; from piece @i on, if that does not begin behind it. */
+static size_t piece_of(const struct dma_mapping *m, uint64_t foff, size_t i)
 {
-	size_t lo = m->piece[i].da_foff - m->d.foff <= off ? i : 0, hi = m->d.npiece;
+	size_t lo = m->piece[i].da_foff <= foff ? i : 0, hi = m->d.npiece;
 
 	while (hi - lo > 1) {
 		size_t mid = lo + (hi - lo) / 2;
 
-		if (m->piece[mid].da_foff - m->d.foff <= off)
+		if (m->piece[mid].da_foff <= foff)
 			lo = mid;
 		else
 			hi = mid;
@@ -273,7 +273,7 @@ int dma_iommu_enter(struct dma_iommu *mmu, uint64_t iova, uint64_t len, bool wri
 	}
 	if (m != NULL && m->d.page_in == NULL) {
 		const bool hit = t->m == m && t->page == page;
-		const size_t i = piece_of(m, off, hit ? t->piece : 0);
+		const size_t i = piece_of(m, m->d.foff + off, hit ? t->piece : 0);
 
 		*(hit ? &mmu->stat.is_hits : &mmu->stat.is_misses) += 1;
 		if (!hit)

@@ -156,8 +156,6 @@ static int take_pin(struct dma_hold *h, void *addr, size_t len, const struct dma
 
 	if (how->mode == DMA_LONG || how->mode == DMA_LEASE)
 		flags |= PINFS_PIN_LONGTERM;
-	if (how->mode == DMA_LEASE && pinfs_lease_take_window == NULL)
-		return -EOPNOTSUPP;
 	if (how->mode == DMA_LEASE)
 		err = pinfs_lease_take_window(addr, len, how->lease != 0 ? how->lease : PINFS_LEASE_READ, &h->lease);
 	if (err == 0)
@@ -235,7 +233,7 @@ int dma_submit_window(struct dma_engine *e, void *addr, size_t len, const struct
 		(void)close(fd);
 	if (err == 0 && how->mode == DMA_ODP)
 		err = map_on_demand(h, addr, &d, len);
-	else if (err == 0 && how->mode != DMA_RAW && !how->direct && pinfs_pin_dma != NULL)
+	else if (err == 0 && how->mode != DMA_RAW && !how->direct)
 		err = map_pin(h, addr, &d, len);
 	if (err != 0)
 		goto out_release;
@@ -248,7 +246,6 @@ int dma_submit_window(struct dma_engine *e, void *addr, size_t len, const struct
 	d.hold = h;
 	d.event = event;
 	if (h->iova != 0) {
-		d.nsg = 0;
 		d.iova = h->iova;
 		d.len = len;
 	}

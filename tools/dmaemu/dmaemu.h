@@ -9,7 +9,6 @@
 #include <stdint.h>
 #include <pinfs/compiler.h>
 #include "dma/dma.h"
-#include "dma/weak.h"
 
 enum {
 	EX_OK = 0,		/* done; the bytes are right */

@@ -49,15 +49,11 @@ static int make_pin(struct remote *r, char *addr, const struct job *j, const cha
 	if (j->mode == DMA_LONG || j->mode == DMA_LEASE)
 		flags |= PINFS_PIN_LONGTERM;
 	*why = "lease";
-	if (j->mode == DMA_LEASE && pinfs_lease_take_window == NULL)
-		return -EOPNOTSUPP;
 	if (j->mode == DMA_LEASE)
 		err = pinfs_lease_take_window(addr, j->len, j->lease, &r->lease);
 	if (err != 0)
 		return err;
 	*why = "pin";
-	if (pinfs_pin_dma == NULL)
-		return -EOPNOTSUPP;
 	return pinfs_pin(addr, j->len, flags, &r->pin);
 }
 
