@@ -329,6 +329,8 @@ static void client_dies(bool owner, bool killed)
 }
 
 static void device_owns(void) { client_dies(false, true); }
+static void client_owned(void) { client_dies(true, true); }
+static void client_exits(void) { client_dies(true, false); }
 
 /* kill -9 of the device: its blocks come back, whoever was the owner. */
 static void device_dies(void)
@@ -338,7 +340,7 @@ static void device_dies(void)
 
 	if (!begin(NULL))
 		return;
-	for (int owner = 0; owner < 1; owner++) {
+	for (int owner = 0; owner < 2; owner++) {
 		server = serve();
 		PT_EQ(dmaemu("submit", "--delay=1h", "--id=5", owner ? "--owner=client" : "--owner=device", f), 0);
 		PT_EQ(cut(c), owner ? 0 : -EINPROGRESS);
@@ -362,6 +364,8 @@ int main(int argc, char **argv)
 		{ "on demand, beside a pin", odp_beside_pin, 0 },
 		{ "long-term", longterm, 0 },
 		{ "a pin of the device", device_owns, 0 },
+		{ "a pin of a client that is killed", client_owned, 0 },
+		{ "a pin of a client that ends", client_exits, 0 },
 		{ "the device is killed", device_dies, 0 },
 	};
 	static const struct pt_suite suites[] = { { "engine", cases, PF_ARRAY_LEN(cases) } };

@@ -16,6 +16,7 @@
 #include "dma/hold.h"
 
 #define FIRST ((size_t)16)
+#define STALE_TRIES 100U
 
 /* The list of ranges is as long as the file is fragmented there; another try when it grew in between. */
 static int pin_all(const void *addr, size_t len, unsigned int flags, struct pinfs_sg **sg, size_t *nsg,
@@ -91,6 +92,19 @@ int dma_ledger_map(int fd, struct pf_l_hdr **out, size_t *len)
 	return 0;
 }
 
+static void let_go(struct dma_hold *h)
+{
+	if (h->pin != NULL)
+		(void)pinfs_unpin(h->pin);
+	if (h->lease != NULL)
+		(void)pinfs_lease_drop(h->lease);
+	if (h->ledger != NULL)
+		(void)munmap(h->ledger, h->ledger_len);
+	h->pin = NULL;
+	h->lease = NULL;
+	h->ledger = NULL;
+}
+
 void dma_hold_release(void *hold)
 {
 	struct dma_hold *h = hold;
@@ -98,12 +112,7 @@ void dma_hold_release(void *hold)
 	if (h->iova != 0)
 		(void)dma_iommu_unmap(h->e, h->iova);
 	dma_lease_end(h);
-	if (h->pin != NULL)
-		(void)pinfs_unpin(h->pin);
-	if (h->lease != NULL)
-		(void)pinfs_lease_drop(h->lease);
-	if (h->ledger != NULL)
-		(void)munmap(h->ledger, h->ledger_len);
+	let_go(h);
 	dma_dev_put(h->dev);
 	free(h);
 }
@@ -209,6 +218,25 @@ static int map_on_demand(struct dma_hold *h, void *addr, struct dma_desc *d, siz
 	return dma_iommu_map(h->e, &m, &h->iova);
 }
 
+/* Pin and addresses. Blocks may leave the file in between, under on_busy=defer: then it is the file's new ones. */
+static int hold(struct dma_hold *h, void *addr, size_t len, const struct dma_how *how, struct dma_desc *d,
+		struct pinfs_sg **sg)
+{
+	int err;
+
+	for (unsigned int tries = 0; tries < STALE_TRIES; tries++) {
+		err = take_pin(h, addr, len, how, d, sg);
+		if (err == 0 && how->mode != DMA_RAW && !how->direct)
+			err = map_pin(h, addr, d, len);
+		if (err != -ESTALE)
+			break;
+		let_go(h);
+		free(*sg);
+		*sg = NULL;
+	}
+	return err;
+}
+
 int dma_submit_window(struct dma_engine *e, void *addr, size_t len, const struct dma_how *how,
 		      const struct dma_desc *desc, struct dma_xfer **out)
 {
@@ -223,18 +251,14 @@ int dma_submit_window(struct dma_engine *e, void *addr, size_t len, const struct
 		return -ENOMEM;
 	h->e = e;
 	err = (unsigned int)how->mode < DMA_MODE_NR && !(how->mode == DMA_ODP && how->direct) ? 0 : -EINVAL;
-	if (err == 0 && how->mode != DMA_ODP)
-		err = take_pin(h, addr, len, how, &d, &sg);
 	if (err != 0)
 		goto out_release;
 	fd = pinfs_device(addr);
 	err = fd < 0 ? fd : dma_dev_get(e, fd, &h->dev);
 	if (fd >= 0)
 		(void)close(fd);
-	if (err == 0 && how->mode == DMA_ODP)
-		err = map_on_demand(h, addr, &d, len);
-	else if (err == 0 && how->mode != DMA_RAW && !how->direct)
-		err = map_pin(h, addr, &d, len);
+	if (err == 0)
+		err = how->mode == DMA_ODP ? map_on_demand(h, addr, &d, len) : hold(h, addr, len, how, &d, &sg);
 	if (err != 0)
 		goto out_release;
 	if (how->mode == DMA_RAW) {
