@@ -102,7 +102,7 @@ $(B)/tests/pin/pinfs.order: $(call obj,$(FRONT_SRC) tests/pin/order/order.c) $(p
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(FUSE_LIBS) $(PMEM_LIBS) -lpthread
-$(B)/tests/pin/test_pause: | $(B)/tests/pin/pinfs.order
+$(addprefix $(B)/tests/pin/,test_pause test_revoke): | $(B)/tests/pin/pinfs.order
 
 LIBS_test_aio = -laio
 LIBS_test_uring = -luring

@@ -24,6 +24,7 @@ static const struct verb {
 } verbs[] = {
 	{ "status", PF_REPORT_STATUS, show_status },
 	{ "pins", PF_REPORT_PINS, show_pins },
+	{ "leases", PF_REPORT_LEASES, show_leases },
 	{ "windows", PF_REPORT_WINDOWS, NULL },
 };
 
@@ -41,7 +42,7 @@ int complain(const char *fmt, ...)
 
 static int usage(FILE *f, int status)
 {
-	(void)fputs("usage: pinfsctl status|pins [--json] MOUNT\n"
+	(void)fputs("usage: pinfsctl status|pins|leases [--json] MOUNT\n"
 		    "       pinfsctl windows [--json] [--pid PID] MOUNT\n"
 		    "       pinfsctl evict PID MOUNT\n"
 		    "       pinfsctl badblock list|add|del MOUNT|DEVICE ...; see pinfsctl badblock --help\n"
@@ -52,6 +53,7 @@ static int usage(FILE *f, int status)
 		    "       pinfsctl trace MOUNT -o FILE [--seconds N] [--file PATH] [-- COMMAND [ARGUMENT...]]\n"
 		    "  status      policy, space, sessions, counters of the pinfs mounted at MOUNT\n"
 		    "  pins        each pin with its holder; each operation that waits, and for whom\n"
+		    "  leases      each layout lease: who has it, on what, and whether it is asked back\n"
 		    "  windows     each 2 MiB of a file in a process's window: where it is mapped, whether by one\n"
 		    "              huge page table entry, and if not, why\n"
 		    "  evict       take the windows of a process away, and wait for its pins no longer\n"

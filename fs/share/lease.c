@@ -417,3 +417,38 @@ bool pf_lease_blocks(struct pf_lobj *o, const struct pf_brk *b)
 			return true;
 	return false;
 }
+
+/* Reports */
+
+unsigned int pf_lease_list(struct pf_share *sh, unsigned int skip, struct pf_lease_info *out, unsigned int max)
+{
+	uint64_t now = pf_lay_now();
+	unsigned int n = 0;
+
+	for (const struct pf_lease *l = sh->obj->leases; l && n < max; l = l->next) {
+		uint64_t pages = l->share == sh ? pins_under(l, 0, UINT64_MAX) : 0;
+
+		/* A ghost without a pin is not there any more, if nobody has noticed yet. */
+		if (l->share != sh || (l->ghost && pages == 0) || (skip != 0 && skip-- != 0))
+			continue;
+		out[n++] = (struct pf_lease_info){
+			.id = l->id, .foff = l->foff, .len = l->len, .age_ns = now - l->since_ns,
+			.left_ms = left_ms(l, now), .pages = pages, .flags = l->flags, .state = l->state,
+			.ghost = l->ghost, .given = l->give != NULL,
+		};
+	}
+	return n;
+}
+
+bool pf_lease_waited_for(struct pf_share *sh, const struct pf_brk *b, uint64_t *most_ms)
+{
+	uint64_t now = pf_lay_now();
+	bool any = false;
+
+	for (const struct pf_lease *l = sh->obj->leases; l; l = l->next)
+		if (l->share == sh && in_the_way(l, b)) {
+			any = true;
+			*most_ms = pf_max64(*most_ms, left_ms(l, now));
+		}
+	return any;
+}

@@ -69,6 +69,16 @@ struct pf_lease *pf_lease_find(struct pf_sess *s, uint64_t id, struct pf_share *
 void pf_lease_describe(const struct pf_lease *l, struct pf_p_lease_out *out);
 /* Another session has it now; the old one's reference of the share is the caller's, and its client is told. */
 void pf_lease_move(struct pf_lease *l, struct pf_share *to);
+/* For reports: leases of a share, from the @skip-th on. */
+struct pf_lease_info {
+	uint64_t id, foff, len, age_ns, left_ms, pages;	/* pages: pins under it, as far as they count */
+	uint32_t flags;
+	enum pf_lease_state state;
+	bool ghost, given;
+};
+unsigned int pf_lease_list(struct pf_share *sh, unsigned int skip, struct pf_lease_info *out, unsigned int max);
+/* Does the CUT wait for a lease of @sh? *left_ms: the longest that it has to. */
+bool pf_lease_waited_for(struct pf_share *sh, const struct pf_brk *b, uint64_t *left_ms);
 /* Is one in its way still? Changes nothing. */
 bool pf_lease_blocks(struct pf_lobj *o, const struct pf_brk *b);
 /* The session of @sh has ended, or is cut off. How many references of the share are the caller's now. */

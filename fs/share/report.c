@@ -18,6 +18,7 @@
 #include "media/pmem.h"
 #include "share/charge.h"
 #include "share/lay.h"
+#include "share/lease.h"
 #include "share/tap.h"
 
 #define ENTRIES_MAX 4096U
@@ -400,7 +401,7 @@ static void put_all_kept(struct text *t, const struct pf_viewer *v, struct pf_se
 
 /* Waiters */
 
-struct waited_for { uint64_t session; pid_t pid; char comm[16]; uint64_t pages; };
+struct waited_for { uint64_t session; pid_t pid; char comm[16]; uint64_t pages, left_ms; bool lease; };
 #define WAITED_FOR_MAX 16U
 
 static void put_waiter(struct text *t, const struct pf_viewer *v, struct pf_brk *b, unsigned int shown)
@@ -409,18 +410,21 @@ static void put_waiter(struct text *t, const struct pf_viewer *v, struct pf_brk 
 	unsigned int i, n = 0, state;
 	char path[256] = "", comm[32];
 	uint64_t foff, len;
+	bool leased;
 
 	pf_mutex_lock(&b->obj->lock);
 	state = b->state;
 	foff = b->froze ? b->fz_foff : b->foff;
 	len = b->froze ? b->fz_len : b->len;
+	leased = state == PF_BRK_PARKED && b->leased;
 	for (struct pf_share *sh = b->obj->shares; sh; sh = sh->next) {
-		uint64_t pages = state == PF_BRK_PARKED ? pf_win_pinned(sh, b->fz_foff, b->fz_len) : 0;
+		uint64_t pages = state == PF_BRK_PARKED ? pf_win_pinned(sh, b->fz_foff, b->fz_len) : 0, left_ms = 0;
+		bool lease = leased && pf_lease_waited_for(sh, b, &left_ms);
 
 		if (!path[0] && shows(v, sh->sess))
 			(void)snprintf(path, sizeof path, "%s", sh->path);
-		if (n < WAITED_FOR_MAX && (pages != 0 || (state == PF_BRK_ACKS && sh->inval_brk == b))) {
-			who[n] = (struct waited_for){ sh->sess->id, sh->sess->pid, "", pages };
+		if (n < WAITED_FOR_MAX && (lease || pages != 0 || (state == PF_BRK_ACKS && sh->inval_brk == b))) {
+			who[n] = (struct waited_for){ sh->sess->id, sh->sess->pid, "", pages, left_ms, lease };
 			memcpy(who[n++].comm, sh->sess->comm, sizeof who[0].comm);
 		}
 	}
@@ -435,12 +439,16 @@ static void put_waiter(struct text *t, const struct pf_viewer *v, struct pf_brk 
 	putf(t, ",\"ino\":%llu,\"file\":", (ull)b->obj->ino);
 	puts_json(t, path);
 	putf(t, ",\"foff\":%llu,\"len\":%llu,\"age_ns\":%llu,\"state\":\"%s\",\"waits_for\":[", (ull)foff, (ull)len,
-	     (ull)(pf_lay_now() - b->since_ns), state == PF_BRK_PARKED ? "pins" : state == PF_BRK_ACKS ? "acks" :
+	     (ull)(pf_lay_now() - b->since_ns), leased ? "lease" : state == PF_BRK_PARKED ? "pins" :
+						state == PF_BRK_ACKS ? "acks" : state == PF_BRK_BURSTS ? "bursts" :
 						state == PF_BRK_QUEUED ? "queued" : "gate");
 	for (i = 0; i < n; i++) {
 		putf(t, "%s{\"session\":%llu,\"pid\":%d,\"comm\":", i ? "," : "", (ull)who[i].session, (int)who[i].pid);
 		puts_json(t, who[i].comm);
-		putf(t, ",\"pages\":%llu}", (ull)who[i].pages);
+		putf(t, ",\"pages\":%llu", (ull)who[i].pages);
+		if (who[i].lease)
+			putf(t, ",\"lease_left_ms\":%llu", (ull)who[i].left_ms);
+		putf(t, "}");
 	}
 	putf(t, "]}");
 }
@@ -616,6 +624,66 @@ static void put_pauses(struct pf_fs *fs, struct text *t)
 	putf(t, "]}");
 }
 
+/* Leases */
+
+#define LEASES_AT_ONCE 64U
+
+/* Those of one share from the @skip-th on; how many were copied, and the session's name for the file. */
+static unsigned int copy_leases(struct pf_share *sh, unsigned int skip, struct pf_lease_info *out, unsigned int max,
+				char *path, size_t len)
+{
+	unsigned int n;
+
+	pf_mutex_lock(&sh->obj->lock);
+	n = pf_lease_list(sh, skip, out, max);
+	(void)snprintf(path, len, "%s", sh->path);
+	pf_mutex_unlock(&sh->obj->lock);
+	return n;
+}
+
+static void put_lease(struct text *t, const struct pf_viewer *v, const struct pf_share *sh,
+		      const struct pf_lease_info *l, const char *path)
+{
+	static const char *const state_name[] = { "held", "breaking", "broken" };
+	const struct pf_sess *s = sh->sess;
+
+	putf(t, "{\"id\":%llu,\"session\":%llu,\"pid\":%d,\"uid\":%u,\"comm\":", (ull)l->id, (ull)s->id, (int)s->pid,
+	     s->uid);
+	puts_json(t, s->comm);
+	putf(t, ",\"ino\":%llu,\"file\":", (ull)sh->obj->ino);
+	puts_json(t, shows(v, s) ? path : "");
+	putf(t, ",\"foff\":%llu,\"len\":%llu,\"kind\":\"%s\",\"unbreakable\":%s,\"state\":\"%s\",", (ull)l->foff,
+	     (ull)l->len, l->flags & PF_LE_WRITE ? "write" : "read", l->flags & PF_LE_UNBREAK ? "true" : "false",
+	     l->ghost ? "dropped" : state_name[l->state]);
+	putf(t, "\"under_way\":%s,\"age_ns\":%llu,\"left_ms\":%llu,\"pages\":%llu}", l->given ? "true" : "false",
+	     (ull)l->age_ns, (ull)l->left_ms, (ull)l->pages);
+}
+
+static void put_leases(struct text *t, const struct pf_viewer *v, struct pf_sess **sess, unsigned int nsess)
+{
+	struct pf_lease_info l[LEASES_AT_ONCE];
+	unsigned int shown = 0, skip, n;
+	char path[256];
+	uint64_t left = 0;
+
+	putf(t, "{\"leases\":[");
+	for (unsigned int i = 0; i < nsess; i++)
+		for (struct pf_share *sh = pf_sess_share(sess[i], NULL); sh; sh = pf_sess_share(sess[i], sh))
+			for (skip = 0; (n = copy_leases(sh, skip, l, LEASES_AT_ONCE, path, sizeof path)) != 0; skip += n)
+				for (unsigned int k = 0; k < n; k++) {
+					if (!room_for(t, shown)) {
+						left++;
+						continue;
+					}
+					put(t, ",", shown++ != 0);
+					put_lease(t, v, sh, &l[k], path);
+				}
+	putf(t, "]");
+	if (left != 0)
+		putf(t, ",\"leases_left_off\":%llu", (ull)left);
+	putf(t, "}");
+}
+
 int pf_report(struct pf_fs *fs, const struct pf_p_report_in *in, const struct pf_viewer *viewer, char **text,
 	      size_t *len)
 {
@@ -631,6 +699,8 @@ int pf_report(struct pf_fs *fs, const struct pf_p_report_in *in, const struct pf
 	n = pf_reg_sessions(fs, sess, ENTRIES_MAX);
 	if (in->ri_what == PF_REPORT_STATUS) {
 		status(fs, viewer, &t, sess, n);
+	} else if (in->ri_what == PF_REPORT_LEASES) {
+		put_leases(&t, viewer, sess, n);
 	} else if (in->ri_what == PF_REPORT_WINDOWS) {
 		put_windows(fs, viewer, &t, sess, n, (pid_t)in->ri_pid);
 	} else if (in->ri_what == PF_REPORT_PAUSES) {

@@ -82,5 +82,6 @@ void show_line(const char *what, const char *fmt, ...) PF_PRINTF(2, 3);
 /* Tables. 0, or 1 having said that the text makes no sense. */
 int show_status(const char *json);
 int show_pins(const char *json);
+int show_leases(const char *json);	/* leases.c */
 
 #endif
