@@ -691,7 +691,7 @@ int pf_report(struct pf_fs *fs, const struct pf_p_report_in *in, const struct pf
 	struct text t = { 0 };
 	unsigned int i, n;
 
-	if (in->ri_what > PF_REPORT_WINDOWS && in->ri_what != PF_REPORT_PAUSES)
+	if (in->ri_what > PF_REPORT_LEASES && in->ri_what != PF_REPORT_PAUSES)
 		return -EINVAL;
 	sess = malloc(ENTRIES_MAX * sizeof(struct pf_sess *));
 	if (!sess)

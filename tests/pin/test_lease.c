@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_lease.c - leases of programs: what is told, how, and to whom; what ends one; what keeps it; and its way from one
+ * process to another with the pins under it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <json-c/json.h>
+#include <linux/falloc.h>
+#include <pinfs/lease.h>
+#include "harness/fs.h"
+#include "harness/proc.h"
+#include "harness/run.h"
+#include "pin/lessee.h"
+#include "pin/look.h"
+#include "pin/stage.h"
+#include "pin/victim.h"
+
+#define PAGE UINT64_C(4096)
+#define READ PINFS_LEASE_READ
+#define WRITE PINFS_LEASE_WRITE
+#define WLONG (PINFS_PIN_WRITE | PINFS_PIN_LONGTERM)
+
+static struct pt_fs *fs;
+static char f[STAGE_PATH], v[STAGE_PATH];
+static struct lessee *a, *b;
+
+static bool begin(const char *opts)
+{
+	fs = stage("16M", opts);
+	if (fs == NULL)
+		return false;
+	stage_file(fs, "f", f);
+	(void)snprintf(v, sizeof v, "%s", pt_path(fs, "victim"));
+	lessee_wire();
+	a = lessee_new(f);
+	b = lessee_new(f);
+	PT_EQ(LE_DO(a, MAP, .a = O_RDWR, .b = F_LEN), 0);
+	PT_EQ(LE_DO(b, MAP, .a = O_RDWR, .b = F_LEN), 0);
+	return true;
+}
+
+static void end(void)
+{
+	lessee_end(a);
+	lessee_end(b);
+	pt_fs_end(fs);
+}
+
+/* The list of `pinfsctl leases`, to be put. */
+static struct json_object *leases(struct json_object **list)
+{
+	char out[16384], err[512];
+	int rc = pt_run2(out, sizeof out, err, sizeof err, 20000,
+			 (const char *[]){ pt_program("pinfsctl"), "leases", "--json", fs->mnt, NULL });
+	struct json_object *o = rc == 0 ? json_tokener_parse(out) : NULL;
+
+	if (rc != 0)
+		pt_say("pinfsctl leases: status %d: %s", rc, err);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(o);
+	CU_ASSERT_FATAL(json_object_object_get_ex(o, "leases", list));
+	return o;
+}
+
+static size_t nleases(void)
+{
+	struct json_object *list, *o = leases(&list);
+	size_t n = json_object_array_length(list);
+
+	(void)json_object_put(o);
+	return n;
+}
+
+static bool nleases_until(size_t n)
+{
+	const uint64_t late = pt_now_ms() + SOON_MS;
+
+	while (nleases() != n)
+		if (pt_now_ms() > late)
+			return false;
+	return true;
+}
+
+/* The only lease in the report, as "member=text". */
+static bool says(const char *name, const char *text)
+{
+	struct json_object *list, *v1, *o = leases(&list);
+	bool yes = json_object_array_length(list) == 1 &&
+		   json_object_object_get_ex(json_object_array_get_idx(list, 0), name, &v1) &&
+		   strcmp(json_object_get_string(v1), text) == 0;
+
+	if (!yes)
+		pt_say("pinfsctl leases: %s is not %s: %s", name, text, json_object_to_json_string(o));
+	(void)json_object_put(o);
+	return yes;
+}
+
+/* An operation that waits for a lease. */
+static struct actor *waiter(struct act what)
+{
+	const uint64_t late = pt_now_ms() + SOON_MS;
+	struct actor *c = stage_sender(what);
+	struct look l;
+
+	while (!look(fs, &l) || l.nwait != 1 || strcmp(l.wait[0].state, "lease") != 0)
+		if (pt_now_ms() > late) {
+			CU_FAIL("nobody waits for a lease");
+			break;
+		}
+	return c;
+}
+
+static void conflicts(void)
+{
+	if (!begin(NULL))
+		return;
+	PT_EQ(LE_DO(a, TAKE, .a = READ, .off = 100, .len = PAGE), 0);
+	PT_EQ(LE_DO(a, RANGE), 0);
+	PT_EQ(lessee_said(a), 2 * PAGE);			/* whole pages */
+	PT_EQ(LE_DO(b, TAKE, .a = READ), 0);
+	PT_EQ(lessee_said(b), 0);
+	PT_EQ(LE_DO(b, TEST, .a = WRITE, .len = PAGE), -EAGAIN);
+	PT_EQ(lessee_said(b), lessee_pid(a));
+	PT_EQ(LE_DO(b, TAKE, .n = 1, .a = WRITE, .len = PAGE), -EAGAIN);
+	PT_EQ(LE_DO(b, TEST, .a = WRITE, .off = 2 * PAGE, .len = PAGE), 0);
+	PT_EQ(LE_DO(b, TAKE_WINDOW, .n = 1, .a = WRITE, .off = 2 * PAGE, .len = PAGE), 0);
+	PT_EQ(LE_DO(a, TEST, .a = READ, .off = 2 * PAGE), -EAGAIN);
+	PT_EQ(LE_DO(b, DOWNGRADE, .n = 1), 0);
+	PT_EQ(LE_DO(a, TEST, .a = READ, .off = 2 * PAGE), 0);
+	PT_EQ((long)nleases(), 3);
+	PT_EQ(LE_DO(b, DROP, .n = 1), 0);
+	PT_EQ(LE_DO(b, DROP), 0);
+	CU_ASSERT(says("kind", "read"));
+	CU_ASSERT(says("state", "held"));
+	CU_ASSERT(says("file", f));
+	PT_EQ(LE_DO(a, TAKE, .n = 1, .a = READ | WRITE), -EINVAL);
+	PT_EQ(LE_DO(a, TAKE, .n = 1, .a = 0), -EINVAL);
+	PT_EQ(LE_DO(a, TAKE, .n = 1, .a = READ | 64), -EINVAL);
+	PT_EQ(LE_DO(a, TAKE, .n = 1, .a = READ, .off = UINT64_MAX - 5, .len = 100), -EINVAL);
+	PT_EQ(LE_DO(a, DROP), 0);
+	PT_EQ((long)nleases(), 0);
+	end();
+}
+
+/* The break is announced by descriptor and by signal; the lease is given back, and the truncate goes on. */
+static void told(void)
+{
+	struct actor *c;
+	long left;
+
+	if (!begin("lease_time=3600"))
+		return;
+	PT_EQ(LE_DO(a, TAKE, .a = READ), 0);
+	CU_ASSERT(LE_DO(a, EVENT) >= 0);
+	PT_EQ(LE_DO(a, SIGNAL, .a = SIGUSR1), 0);
+	PT_EQ(LE_DO(a, SIGNAL, .a = 1000), -EINVAL);
+	PT_EQ(LE_DO(a, STATE), PINFS_LEASE_HELD);
+	c = waiter(act_truncate(f, 0));
+	PT_EQ(LE_DO(a, AWAIT), 1);
+	PT_EQ(LE_DO(a, SIGNALS), 100);
+	PT_EQ(LE_DO(a, STATE), PINFS_LEASE_BREAKING);
+	left = LE_DO(a, LEFT);
+	CU_ASSERT(left > 3000000 && left <= 3600000);
+	CU_ASSERT(says("state", "breaking"));
+	CU_ASSERT(LE_DO(a, EVENT) >= 0);			/* a late one knows at once */
+	PT_EQ(LE_DO(a, AWAIT), 1);
+	PT_EQ(LE_DO(b, TAKE, .a = READ), -EAGAIN);
+	PT_EQ(actor_result(c, 0), -EINPROGRESS);
+	PT_EQ(LE_DO(a, TOUCH, .off = 0), 0);			/* nothing is taken away before */
+	PT_EQ(LE_DO(a, DROP), 0);
+	PT_EQ(actor_result(c, SOON_MS), 0);
+	/* What allocates breaks nothing. */
+	PT_EQ(LE_DO(a, TAKE, .a = READ), 0);
+	PT_EQ(actor_do(c, act_write(f, 0, F_LEN, 'n')), (long)F_LEN);
+	PT_EQ(actor_do(c, act_fallocate(f, 0, F_LEN, F_LEN)), 0);
+	PT_EQ(LE_DO(a, STATE), PINFS_LEASE_HELD);
+	actor_end(c);
+	end();
+}
+
+/* Whoever waits can be killed, and the lease is none the worse. */
+static void interrupted(void)
+{
+	struct actor *c;
+
+	if (!begin("lease_time=3600"))
+		return;
+	PT_EQ(LE_DO(a, TAKE, .a = READ, .off = 8 * PAGE), 0);
+	c = waiter(act_truncate(f, 0));
+	actor_kill(c);
+	CU_ASSERT(look_until(fs, 0, 0, NULL));
+	CU_ASSERT(stage_untouched(f));
+	PT_EQ(LE_DO(a, STATE), PINFS_LEASE_BREAKING);
+	/* A hole elsewhere meets nobody. */
+	c = actor_new();
+	PT_EQ(actor_do(c, act_fallocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 8 * PAGE)), 0);
+	actor_end(c);
+	PT_EQ(LE_DO(a, DROP), 0);
+	end();
+}
+
+static void at_once(void)
+{
+	struct actor *c;
+
+	if (!begin("lease_time=3600"))
+		return;
+	c = actor_new();
+	PT_EQ(LE_DO(a, TAKE, .a = READ | PINFS_LEASE_UNBREAK), 0);
+	CU_ASSERT(says("unbreakable", "true"));
+	PT_EQ(actor_do(c, act_truncate(f, 0)), -ETXTBSY);
+	PT_EQ(actor_do(c, act_open_trunc(f)), -ETXTBSY);
+	PT_EQ(LE_DO(a, TRUNCATE), -EDEADLK);
+	PT_EQ(LE_DO(a, STATE), PINFS_LEASE_HELD);
+	PT_EQ(LE_DO(a, DROP), 0);
+	PT_EQ(LE_DO(a, TAKE, .a = READ), 0);
+	PT_EQ(LE_DO(a, TRUNCATE), -EDEADLK);
+	PT_EQ(LE_DO(a, DROP), 0);
+	/* Prepare the layout, then only keep it. */
+	PT_EQ(LE_DO(a, TAKE, .a = WRITE), 0);
+	PT_EQ(LE_DO(a, TRUNCATE, .off = F_LEN / 2), 0);
+	PT_EQ(LE_DO(a, DOWNGRADE), 0);
+	PT_EQ(LE_DO(a, TRUNCATE), -EDEADLK);
+	PT_EQ(stage_size(f), F_LEN / 2);
+	PT_EQ(LE_DO(a, DROP), 0);
+	PT_EQ(actor_do(c, act_truncate(f, 0)), 0);
+	actor_end(c);
+	end();
+
+	if (!begin("lease_time=3600,lease_break=txtbsy"))
+		return;
+	c = actor_new();
+	PT_EQ(LE_DO(a, TAKE, .a = READ), 0);
+	PT_EQ(actor_do(c, act_truncate(f, 0)), -ETXTBSY);
+	PT_EQ(LE_DO(a, STATE), PINFS_LEASE_HELD);
+	actor_end(c);
+	end();
+}
+
+/* longterm=lease: no long-term pin without one; and what is pinned stays asked for when the lease is dropped. */
+static void pins(void)
+{
+	struct actor *c;
+
+	if (!begin("longterm=lease,lease_time=3600"))
+		return;
+	PT_EQ(LE_DO(a, PIN, .a = WLONG, .len = PAGE), -EPERM);
+	PT_EQ(LE_DO(a, TAKE, .a = READ, .len = 4 * PAGE), 0);
+	PT_EQ(LE_DO(a, PIN, .a = WLONG, .off = PAGE, .len = 4 * PAGE), -EPERM);
+	PT_EQ(LE_DO(b, PIN, .a = WLONG, .len = PAGE), -EPERM);
+	PT_EQ(LE_DO(a, PIN, .a = WLONG, .off = PAGE, .len = 2 * PAGE), 0);
+	PT_EQ(LE_DO(a, FORK), -ECHILD);
+	/* close and munmap change nothing. */
+	PT_EQ(LE_DO(a, CLOSE), 0);
+	PT_EQ(LE_DO(a, UNMAP), 0);
+	PT_EQ(LE_DO(a, STATE), PINFS_LEASE_HELD);
+	CU_ASSERT(says("pages", "2"));
+	c = waiter(act_truncate(f, 0));
+	PT_EQ(LE_DO(a, DROP), 0);
+	CU_ASSERT(says("state", "dropped"));
+	PT_EQ(actor_result(c, 0), -EINPROGRESS);
+	PT_EQ(LE_DO(a, UNPIN), 0);
+	PT_EQ(actor_result(c, SOON_MS), 0);
+	PT_EQ((long)nleases(), 0);
+	actor_end(c);
+	end();
+}
+
+/* What ends a lease without being asked. */
+static void gone(void)
+{
+	struct actor *c;
+
+	if (!begin("longterm=lease,lease_time=3600"))
+		return;
+	PT_EQ(LE_DO(a, TAKE, .a = WRITE), 0);
+	PT_EQ(LE_DO(a, PIN, .a = WLONG, .len = PAGE), 0);
+	c = waiter(act_truncate(f, 0));
+	lessee_kill(a);
+	PT_EQ(actor_result(c, SOON_MS), 0);
+	CU_ASSERT(nleases_until(0));
+	PT_EQ(actor_do(c, act_write(f, 0, F_LEN, 'o')), (long)F_LEN);
+	PT_EQ(LE_DO(b, TAKE, .a = WRITE), 0);
+	PT_EQ(actor_result(c, 0), -EINPROGRESS);
+	actor_send(c, act_truncate(f, 0));
+	lessee_send(b, (struct lessee_order){ .verb = LE_EXEC });
+	PT_EQ(actor_result(c, SOON_MS), 0);
+	CU_ASSERT(nleases_until(0));
+	lessee_kill(b);
+	actor_end(c);
+	pt_fs_end(fs);
+}
+
+static void handed_over(void)
+{
+	struct actor *c;
+	uint64_t taken;
+	long got;
+
+	if (!begin("longterm=lease,lease_time=3600"))
+		return;
+	PT_EQ(LE_DO(a, TAKE, .a = WRITE), 0);
+	PT_EQ(LE_DO(a, PIN, .a = WLONG, .off = PAGE, .len = 2 * PAGE), 0);
+	PT_EQ(LE_DO(a, PIN, .n = 1, .a = PINFS_PIN_WRITE, .off = 2 * PAGE, .len = PAGE), 0);
+	PT_EQ(look_status(fs, "longterm.pages"), 2);
+	/* There and back. */
+	PT_EQ(LE_DO(a, RETRACT), -EINVAL);
+	PT_EQ(LE_DO(a, EXPORT), 0);
+	PT_EQ(LE_DO(a, EXPORT), -EBUSY);
+	PT_EQ(LE_DO(a, UNPIN), -EBUSY);
+	PT_EQ(LE_DO(a, DROP), -EBUSY);
+	CU_ASSERT(says("under_way", "true"));
+	PT_EQ(LE_DO(a, RETRACT), 0);
+	PT_EQ(LE_DO(b, IMPORT), -ESTALE);
+	/* And over. */
+	PT_EQ(LE_DO(a, EXPORT), 0);
+	PT_EQ(LE_DO(b, IMPORT), 2);
+	PT_EQ(LE_DO(a, RETRACT), -EINVAL);
+	PT_EQ(LE_DO(a, STATE), PINFS_LEASE_BROKEN);
+	PT_EQ(LE_DO(a, QUERY), -ESTALE);
+	PT_EQ(LE_DO(a, QUERY, .n = 1), -ESTALE);
+	PT_EQ(LE_DO(b, QUERY), 0);
+	PT_EQ(look_status(fs, "longterm.pages"), 2);
+	CU_ASSERT(says("pages", "2"));
+	PT_EQ(LE_DO(a, UNPIN), 0);
+	PT_EQ(LE_DO(a, UNPIN, .n = 1), 0);
+	PT_EQ(LE_DO(a, DROP), 0);
+	PT_EQ(look_status(fs, "longterm.pages"), 2);
+	/* The old owner leaves; the new one's device is what a truncate waits for. */
+	lessee_end(a);
+	a = lessee_new(f);
+	PT_EQ(LE_DO(b, PUT), 0);
+	PT_EQ(LE_DO(a, GET), 0);
+	c = waiter(act_truncate(f, 0));
+	PT_EQ(LE_DO(b, STATE), PINFS_LEASE_BREAKING);
+	PT_EQ(LE_DO(a, ENTER), 1);
+	PT_EQ(LE_DO(a, WRITE), (long)(2 * PAGE));
+	PT_EQ(LE_DO(a, EXIT), 0);
+	PT_EQ(LE_DO(b, UNPIN), 0);
+	PT_EQ(LE_DO(b, UNPIN, .n = 1), 0);
+	PT_EQ(actor_result(c, 0), -EINPROGRESS);
+	PT_EQ(LE_DO(b, DROP), 0);
+	PT_EQ(actor_result(c, SOON_MS), 0);
+	PT_EQ(look_status(fs, "longterm.pages"), 0);
+	got = look_status(fs, "space.parked");
+	PT_EQ(got, 0);
+	taken = victim_make(v);
+	CU_ASSERT(victim_intact(v, taken));
+	actor_end(c);
+	end();
+}
+
+/* A process that has never had the file open is as good; and each end may die at any time. */
+static void over_to_strangers(void)
+{
+	struct lessee *n;
+	struct actor *c;
+
+	if (!begin("longterm=lease,lease_time=3600"))
+		return;
+	PT_EQ(LE_DO(a, TAKE, .a = WRITE), 0);
+	PT_EQ(LE_DO(a, PIN, .a = WLONG, .off = PAGE, .len = 2 * PAGE), 0);
+	n = lessee_new(f);
+	PT_EQ(LE_DO(a, EXPORT), 0);
+	PT_EQ(LE_DO(n, IMPORT), 1);
+	lessee_kill(a);
+	PT_EQ(LE_DO(n, QUERY), 0);
+	PT_EQ(LE_DO(n, STATE), PINFS_LEASE_HELD);
+	c = waiter(act_truncate(f, 0));
+	PT_EQ(LE_DO(n, STATE), PINFS_LEASE_BREAKING);
+	lessee_kill(n);				/* the taker: nobody has it */
+	PT_EQ(actor_result(c, SOON_MS), 0);
+	CU_ASSERT(nleases_until(0));
+	PT_EQ(actor_do(c, act_write(f, 0, F_LEN, 'o')), (long)F_LEN);
+
+	/* The giver, before: nobody has it. */
+	a = lessee_new(f);
+	PT_EQ(LE_DO(a, MAP, .a = O_RDWR, .b = F_LEN), 0);
+	PT_EQ(LE_DO(a, TAKE, .a = WRITE), 0);
+	PT_EQ(LE_DO(a, PIN, .a = WLONG, .off = PAGE, .len = 2 * PAGE), 0);
+	PT_EQ(LE_DO(a, EXPORT), 0);
+	lessee_kill(a);
+	CU_ASSERT(nleases_until(0));
+	PT_EQ(LE_DO(b, IMPORT), -ESTALE);
+	/* On its way when somebody wants it: it stays where it is. */
+	a = lessee_new(f);
+	PT_EQ(LE_DO(a, MAP, .a = O_RDWR, .b = F_LEN), 0);
+	PT_EQ(LE_DO(a, TAKE, .a = WRITE, .len = 2 * PAGE), 0);
+	PT_EQ(LE_DO(a, PIN, .a = PINFS_PIN_WRITE, .off = PAGE, .len = 2 * PAGE), 0);
+	PT_EQ(LE_DO(a, EXPORT), -EBUSY);	/* half of the pin is not under it */
+	PT_EQ(LE_DO(a, UNPIN), 0);
+	PT_EQ(LE_DO(a, EXPORT), 0);
+	actor_send(c, act_truncate(f, 0));
+	while (LE_DO(a, STATE) != PINFS_LEASE_BREAKING)
+		;
+	PT_EQ(LE_DO(b, IMPORT), -ESTALE);
+	PT_EQ(LE_DO(a, RETRACT), 0);
+	PT_EQ(LE_DO(a, DROP), 0);
+	PT_EQ(actor_result(c, SOON_MS), 0);
+	actor_end(c);
+	end();
+}
+
+int main(int argc, char **argv)
+{
+	static const struct pt_case cases[] = {
+		{ "who may have one", conflicts, 0 },
+		{ "the holder is told", told, 0 },
+		{ "whoever waits can be killed", interrupted, 0 },
+		{ "ETXTBSY, EDEADLK, downgrade", at_once, 0 },
+		{ "long-term pins, close, munmap, fork", pins, 0 },
+		{ "exit and exec", gone, 0 },
+		{ "handed over", handed_over, 0 },
+		{ "to strangers, and half way", over_to_strangers, 0 },
+	};
+	static const struct pt_suite suites[] = { { "lease", cases, PF_ARRAY_LEN(cases) } };
+
+	return pt_main(argc, argv, suites, PF_ARRAY_LEN(suites));
+}
