@@ -647,8 +647,8 @@ static void put_lease(struct text *t, const struct pf_viewer *v, const struct pf
 	static const char *const state_name[] = { "held", "breaking", "broken" };
 	const struct pf_sess *s = sh->sess;
 
-	putf(t, "{\"id\":%llu,\"session\":%llu,\"pid\":%d,\"uid\":%u,\"comm\":", (ull)l->id, (ull)s->id, (int)s->pid,
-	     s->uid);
+	putf(t, "{\"id\":%llu,\"session\":%llu,\"pid\":%d,\"uid\":%u,\"comm\":", (ull)l->id, (ull)s->id,
+	     (int)s->pid, s->uid);
 	puts_json(t, s->comm);
 	putf(t, ",\"ino\":%llu,\"file\":", (ull)sh->obj->ino);
 	puts_json(t, shows(v, s) ? path : "");
@@ -669,7 +669,8 @@ static void put_leases(struct text *t, const struct pf_viewer *v, struct pf_sess
 	putf(t, "{\"leases\":[");
 	for (unsigned int i = 0; i < nsess; i++)
 		for (struct pf_share *sh = pf_sess_share(sess[i], NULL); sh; sh = pf_sess_share(sess[i], sh))
-			for (skip = 0; (n = copy_leases(sh, skip, l, LEASES_AT_ONCE, path, sizeof path)) != 0; skip += n)
+			for (skip = 0; (n = copy_leases(sh, skip, l, LEASES_AT_ONCE, path, sizeof path)) != 0;
+			     skip += n)
 				for (unsigned int k = 0; k < n; k++) {
 					if (!room_for(t, shown)) {
 						left++;

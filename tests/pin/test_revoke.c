@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_revoke.c - a lease that is not given back: the device's next access faults, windows are SIGBUS, the truncate goes
- * on, and nobody else's blocks are touched.
+ * test_revoke.c - a lease that is not given back: the device's next access faults, windows are SIGBUS, the truncate
+ * goes on, and nobody else's blocks are touched.
  *
  * Each play ends with a file that took all freed blocks. It is played once more by a daemon that does not wait for
  * bursts which are under way, or under on_busy=unsafe, where the device must be found in that file: else a clean file

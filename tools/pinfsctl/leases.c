@@ -37,7 +37,9 @@ static void range(struct table *t, struct json_object *l)
 
 int show_leases(const char *json)
 {
-	static const char *const head[] = { "lease", "pid", "command", "file", "range", "kind", "state", "left", "pages" };
+	static const char *const head[] = {
+		"lease", "pid", "command", "file", "range", "kind", "state", "left", "pages"
+	};
 	struct table t = { .ncol = PF_ARRAY_LEN(head), .head = head, .right = "rrllllllr" };
 	struct json_object *o = json_tokener_parse(json), *list = o != NULL ? member(o, "leases") : NULL;
 
