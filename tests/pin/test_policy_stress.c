@@ -5,8 +5,8 @@
  * Whoever writes to a file, by write(2), through a window or by DMA, writes pattern lines that name the file and
  * the offset. So at any time each byte of each file is 0 or what the pattern has at that very place; lines that are
  * neither were meant for somewhere else. Each worker writes to pages of its own (so lines are not torn by another
- * writer) and cuts everybody's. The same run under on_busy=unsafe must find such bytes. PINFS_STRESS_S: seconds of
- * the long case (default 60).
+ * writer) and cuts everybody's. The same run under on_busy=unsafe must find such bytes: it does after some hundred
+ * calls, thousands at most, so the others make tens of thousands. PINFS_STRESS_S: seconds of the long case instead.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -33,6 +33,8 @@
 #define PAGE 4096U
 #define WORDS (PAGE / 8)
 #define BALLAST_PAGES 2400		/* leaves so little room that blocks change hands all the time */
+#define FLIGHTS 8			/* DMAs of a worker under way at once */
+#define OWN_PAGES 8
 
 enum { T_STORE, T_WRITE, T_DMA, T_TRUNCATE, T_OTRUNC, T_PUNCH, T_ZERO, T_READ, T_REMAP, T_RECREATE, T_NR };
 static const char *const t_name[T_NR] = { "stores", "writes", "DMAs", "truncates", "O_TRUNCs", "punches", "zeroings",
@@ -54,6 +56,9 @@ struct worker {
 	unsigned int me;
 	uint64_t rnd, id;
 	struct dma_engine *e;
+	struct dma_xfer *flight[FLIGHTS];
+	unsigned int nflight;		/* so far */
+	int own;			/* a file of its own, or -1 */
 	struct { char path[512]; uint64_t ino; char *map; } f[FILES];
 	sigjmp_buf bus;
 };
@@ -174,27 +179,35 @@ static void do_write(unsigned int f)
 	(void)close(fd);
 }
 
-/* The device is told now and writes a little later, when others have had time to cut. */
+static void land(struct dma_xfer **x)
+{
+	if (*x == NULL)
+		return;
+	(void)dma_xfer_wait(*x, DMA_NEVER);
+	dma_xfer_put(*x);
+	*x = NULL;
+}
+
+/* The device is told now and writes a little later, when all have had time to cut, the worker itself too. */
 static void do_dma(unsigned int f)
 {
 	const struct dma_how how = { .mode = DMA_PIN };
 	struct dma_desc d = dma_desc_init(DMA_FROM_DEVICE);
-	struct dma_xfer *x;
+	struct dma_xfer **x = &w.flight[w.nflight % FLIGHTS];
 	int err;
 
+	land(x);
 	w.id++;
 	d.pat.dp_id = w.id;
 	dma_pat_label(&d.pat, "stress");
-	d.delay_ns = rnd(3) * 1000000;
-	err = dma_submit_window(w.e, w.f[f].map + own_page() * PAGE, PAGE, &how, &d, &x);
-	if (err == -EFAULT || err == -EAGAIN || err == -ENOSPC)
-		return;			/* beyond the end by now */
-	if (err != 0) {
+	d.delay_ns = rnd(6) * 1000000;
+	err = dma_submit_window(w.e, w.f[f].map + own_page() * PAGE, PAGE, &how, &d, x);
+	if (err == 0)
+		w.nflight++;
+	else
+		*x = NULL;
+	if (err != 0 && err != -EFAULT && err != -EAGAIN && err != -ENOSPC)	/* beyond the end by now */
 		note(&w.b->failed, "DMA to file %u: %s", f, strerror(-err));
-		return;
-	}
-	(void)dma_xfer_wait(x, DMA_NEVER);
-	dma_xfer_put(x);
 }
 
 static void do_truncate(unsigned int f)
@@ -243,31 +256,35 @@ static bool map_file(unsigned int f)
 	return w.f[f].map != MAP_FAILED;
 }
 
-/* A file of our own that comes and goes, and holds what nobody else should write. */
+static void check_own(void)
+{
+	uint64_t want[WORDS], got[WORDS];
+
+	memset(want, 0xa0 + (int)w.me, sizeof want);
+	for (off_t at = 0; w.own >= 0 && pread(w.own, got, sizeof got, at) == (ssize_t)sizeof got; at += PAGE)
+		if (memcmp(want, got, sizeof got) != 0)
+			note(&w.b->strange, "worker %u's own file: page %u is not what was written", w.me,
+			     (unsigned int)(at / PAGE));
+}
+
+/* A file of our own that holds what nobody else should write. It goes, and one in new blocks comes. */
 static void do_recreate(void)
 {
-	uint64_t buf[WORDS], got[WORDS];
+	uint64_t buf[WORDS];
 	char path[512];
-	struct stat st;
-	int fd;
 
 	(void)snprintf(path, sizeof path, "%s", pt_path(w.fs, "own%u", w.me));
+	check_own();
+	if (w.own >= 0)
+		(void)close(w.own);
 	(void)unlink(path);
-	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-	if (fd < 0 || fstat(fd, &st) != 0) {
-		if (!allowed(errno))
-			note(&w.b->failed, "create: %s", strerror(errno));
-		return;
-	}
+	w.own = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	if (w.own < 0 && !allowed(errno))
+		note(&w.b->failed, "create: %s", strerror(errno));
 	memset(buf, 0xa0 + (int)w.me, sizeof buf);
-	for (unsigned int i = 0; i < 8; i++)
-		if (write(fd, buf, sizeof buf) != (ssize_t)sizeof buf)
+	for (unsigned int i = 0; w.own >= 0 && i < OWN_PAGES; i++)
+		if (write(w.own, buf, sizeof buf) != (ssize_t)sizeof buf)
 			break;
-	(void)usleep((unsigned int)rnd(3000));
-	for (unsigned int i = 0; pread(fd, got, sizeof got, i * (off_t)PAGE) == (ssize_t)sizeof got; i++)
-		if (memcmp(buf, got, sizeof got) != 0)
-			note(&w.b->strange, "worker %u's own file: page %u is not what was written", w.me, i);
-	(void)close(fd);
 }
 
 static int work(void *arg)
@@ -278,6 +295,7 @@ static int work(void *arg)
 	w = *start;
 	w.rnd = UINT64_C(0x9e3779b97f4a7c15) * (w.me + 1);
 	w.id = ((uint64_t)w.me + 1) << 32;
+	w.own = -1;
 	(void)sigaction(SIGBUS, &bus, NULL);
 	if (dma_engine_start(&w.e) != 0)
 		return 1;
@@ -305,6 +323,9 @@ static int work(void *arg)
 		}
 		atomic_fetch_add(&w.b->done[t], 1);
 	}
+	for (unsigned int i = 0; i < FLIGHTS; i++)
+		land(&w.flight[i]);
+	check_own();
 	dma_engine_stop(w.e);
 	return 0;
 }
@@ -326,13 +347,22 @@ static void prepare(struct pt_fs *fs)
 	(void)close(fd);
 }
 
-static void stress(const char *opts, unsigned int seconds, bool damage)
+static uint64_t calls_of(struct board *b)
+{
+	uint64_t n = 0;
+
+	for (unsigned int t = 0; t < T_NR; t++)
+		n += atomic_load(&b->done[t]);
+	return n;
+}
+
+/* For @calls, or for @seconds, whichever comes first. */
+static void stress(const char *opts, uint64_t calls, unsigned int seconds, bool damage)
 {
 	struct worker start = { .me = 0 };
 	pid_t pid[WORKERS];
 	struct board *b;
 	struct pt_fs *fs;
-	uint64_t calls = 0;
 	char line[512] = "";
 
 	if (!pt_need_mount())
@@ -351,8 +381,8 @@ static void stress(const char *opts, unsigned int seconds, bool damage)
 		PT_SYS_FATAL(pid[i]);
 	}
 	for (uint64_t end = pt_now_ms() + seconds * 1000;
-	     pt_now_ms() < end && (!damage || b->strange + b->failed == 0);)
-		pt_sleep_ms(50);
+	     pt_now_ms() < end && calls_of(b) < calls && (!damage || b->strange + b->failed == 0);)
+		pt_sleep_ms(10);
 	atomic_store(&b->stop, true);
 	for (unsigned int i = 0; i < WORKERS; i++)
 		PT_EQ(pt_wait(pid[i], 30000), 0);
@@ -362,7 +392,6 @@ static void stress(const char *opts, unsigned int seconds, bool damage)
 
 		(void)snprintf(line + n, sizeof line - n, "%s%llu %s", t == 0 ? "" : ", ",
 			       (unsigned long long)b->done[t], t_name[t]);
-		calls += b->done[t];
 	}
 	pt_say("%s", line);
 	w = start;
@@ -377,7 +406,7 @@ static void stress(const char *opts, unsigned int seconds, bool damage)
 	if (b->first[0] != '\0')
 		pt_say("%llu strange, %llu failed; first: %s", (unsigned long long)b->strange,
 		       (unsigned long long)b->failed, b->first);
-	CU_ASSERT(calls > 100 || damage);
+	CU_ASSERT(calls_of(b) > 100 || damage);
 	if (damage) {
 		/* Metadata may have been hit as well, or first: then calls fail, and fsck finds more than nothing. */
 		CU_ASSERT(b->strange + b->failed != 0);
@@ -392,28 +421,28 @@ static void stress(const char *opts, unsigned int seconds, bool damage)
 	(void)munmap(b, sizeof *b);
 }
 
-static unsigned int long_run(void)
+/* Workers cut what their own device writes to: it lets go by itself, which the daemon cannot know. */
+static void wait_range(void)
 {
-	const char *s = getenv("PINFS_STRESS_S");
-	unsigned int n = s != NULL ? (unsigned int)strtoul(s, NULL, 10) : 0;
+	const char *env = getenv("PINFS_STRESS_S");
+	unsigned int s = env != NULL ? (unsigned int)strtoul(env, NULL, 10) : 0;
 
-	return n != 0 ? n : 60;
+	stress("on_busy=wait,deadlock=wait", s != 0 ? UINT64_MAX : 40000, s != 0 ? s : 60, false);
 }
 
-static void wait_range(void) { stress("on_busy=wait", long_run(), false); }
-static void wait_file(void) { stress("on_busy=wait,break=file", 4, false); }
-static void ebusy(void) { stress("on_busy=ebusy", 4, false); }
-static void defer(void) { stress("on_busy=defer", 4, false); }
-static void unsafe(void) { stress("on_busy=unsafe", 30, true); }
+static void wait_file(void) { stress("on_busy=wait,break=file,deadlock=wait", 15000, 30, false); }
+static void ebusy(void) { stress("on_busy=ebusy", 15000, 30, false); }
+static void defer(void) { stress("on_busy=defer", 15000, 30, false); }
+static void unsafe(void) { stress("on_busy=unsafe", UINT64_MAX, 100, true); }
 
 int main(int argc, char **argv)
 {
 	static const struct pt_case cases[] = {
-		{ "wait", wait_range, 600 },
-		{ "wait-file", wait_file, 120 },
-		{ "ebusy", ebusy, 120 },
-		{ "defer", defer, 120 },
-		{ "unsafe", unsafe, 120 },
+		{ "wait", wait_range, 3600 },
+		{ "wait-file", wait_file, 150 },
+		{ "ebusy", ebusy, 150 },
+		{ "defer", defer, 150 },
+		{ "unsafe", unsafe, 150 },
 	};
 	static const struct pt_suite suite = { "stress", cases, PF_ARRAY_LEN(cases) };
 
