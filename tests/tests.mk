@@ -130,9 +130,15 @@ $(B)/tests/prog/pmdk/killat.so: tests/prog/pmdk/killat.c
 	$(call say,LD,$@)
 	$(Q)$(CC) $(call flags,$<) -fPIC $(LDFLAGS) -shared -o $@ $< -ldl
 
+# Takes blocks from under fio's buffers (tests/prog/test_fio_pins.sh).
+$(B)/tests/prog/fio/surge: $(B)/obj/tests/prog/fio/surge.o
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^
+
 include tests/fuzz/fuzz.mk
 
 TEST_PROGRAMS := $(call test_bin,$(CORE_KINDS) shim pin prog) $(B)/tests/prog/defect.so $(PMDK_BIN) \
-	$(B)/tests/prog/pmdk/killat.so
+	$(B)/tests/prog/pmdk/killat.so $(B)/tests/prog/fio/surge
 .PHONY: tests
 tests: $(TEST_PROGRAMS) ## build the test programs only
