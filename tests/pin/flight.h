@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * flight.h - plays that are the same for every interface through which a program begins transfers and is told later
- * that they have ended. The program is the test itself, which does nothing for pinfs; slowfs.h says when a transfer ends.
+ * that they have ended. The program is the test itself, which does nothing for pinfs; slowfs.h says when a transfer
+ * ends.
  */
 #ifndef TESTS_PIN_FLIGHT_H
 #define TESTS_PIN_FLIGHT_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_uring.c - io_uring with buffers in windows, through liburing, whose system calls are instructions of its own, and
- * with a bare ring (syscall(2)). The plays that libaio has as well are flight.c's; here is what only rings have.
+ * test_uring.c - io_uring with buffers in windows, through liburing, whose system calls are instructions of its own,
+ * and with a bare ring (syscall(2)). The plays that libaio has as well are flight.c's; here is what only rings have.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -48,8 +48,12 @@ for d in ${PINFS_DISK:-} /var/tmp /tmp "$build"; do
 done
 if [ -z "$disk" ]; then
 	disk=$t/disk loop=1
-	mkdir "$disk" && truncate -s 192M "$t/ext4" && mkfs.ext4 -qF "$t/ext4" && mount -o loop "$t/ext4" "$disk" ||
-		{ loop=''; echo "SKIP test_fio_pins: no filesystem with O_DIRECT, and no loop device"; exit 77; }
+	mkdir "$disk" && truncate -s 192M "$t/ext4" && mkfs.ext4 -qF "$t/ext4"
+	if ! mount -o loop "$t/ext4" "$disk"; then
+		loop=''
+		echo "SKIP test_fio_pins: no filesystem with O_DIRECT, and no loop device"
+		exit 77
+	fi
 fi
 
 seconds=1
@@ -106,6 +110,14 @@ stopped()	# PID...: told to stop, and without errors but those of its buffers
 	return $rc
 }
 
+found()	# COMMAND...: ends with 3
+{
+	"$@"
+	rc=$?
+	[ $rc -eq 3 ] || echo "ended with $rc"
+	[ $rc -eq 3 ]
+}
+
 # scene POLICY
 scene()
 {
@@ -124,8 +136,7 @@ scene()
 	set -- "$m/cut.libaio" "$m/cut.io_uring" "$m/cut.psync"
 	if [ "$policy" = unsafe ]; then
 		# The disk may be fast: as long as it takes.
-		step "$policy: foreign bytes are found" sh -c '"$@"; rc=$?; [ $rc -eq 3 ] || echo "surge: $rc"; [ $rc -eq 3 ]' - \
-			"$surge" -u -s ${PINFS_SEED:-1} -t 120 "$m" "$@"
+		step "$policy: foreign bytes are found" found "$surge" -u -s ${PINFS_SEED:-1} -t 120 "$m" "$@"
 	else
 		step "$policy: no foreign byte" "$surge" -s ${PINFS_SEED:-1} -t $seconds "$m" "$@" -- "$m/kept.vaio" "$m/kept.vuring"
 		cat "$t/said"

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * surge.c - takes blocks away from files that other programs transfer to and from, gives them to others at once, and looks
- * whether anything of those transfers turns up there. Knows nothing of pinfs.
+ * surge.c - takes blocks away from files that other programs transfer to and from, gives them to others at once, and
+ * looks whether anything of those transfers turns up there. Knows nothing of pinfs.
  *
  *   surge [-u] [-s SEED] -t SECONDS DIRECTORY CUT... [-- KEPT...]
  *
- * A round: one of the CUT files loses blocks (truncated and grown again, punched, zeroed), as the mount's policy has it;
- * a victim takes all space that is free, and some older victim is removed, so that the file can have blocks again. All
+ * A round: one of the CUT files loses blocks (truncated and grown again, punched), as the mount's policy has it; a
+ * victim takes all space that is free, and some older victim is removed, so that the file can have blocks again. All
  * victims are looked at after each step. KEPT files are truncated to the size that they have, grown and shrunk behind
  * it, and punched where they end: nothing of them may be lost.
  *
- * Prints what was done. 0: not one foreign byte; 3: there was one, and where (in the filesystem's own blocks it shows as
- * EUCLEAN); 1: it could not be done. It goes on, up to a minute longer, until blocks have changed hands a few times; with
- * -u until there is a foreign byte.
+ * Prints what was done. 0: not one foreign byte; 3: there was one, and where (in the filesystem's own blocks it shows
+ * as EUCLEAN); 1: it could not be done. It goes on, up to a minute longer, until blocks have changed hands a few times;
+ * with -u until there is a foreign byte.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -281,9 +281,9 @@ int main(int argc, char **argv)
 	}
 	for (unsigned int i = 0; i < VICTIMS; i++)
 		drop(&victims[i]);
-	(void)printf("rounds %llu cuts %llu busy %llu freed %llu taken %llu looks %llu\n", (unsigned long long)done.rounds,
-		     (unsigned long long)done.cuts, (unsigned long long)done.busy, (unsigned long long)done.freed,
-		     (unsigned long long)done.taken, (unsigned long long)done.looks);
+	(void)printf("rounds %llu cuts %llu busy %llu freed %llu taken %llu looks %llu\n",
+		     (unsigned long long)done.rounds, (unsigned long long)done.cuts, (unsigned long long)done.busy,
+		     (unsigned long long)done.freed, (unsigned long long)done.taken, (unsigned long long)done.looks);
 	if (until)
 		return good ? 1 : 3;
 	return !good ? 3 : done.cuts < CUTS ? 1 : 0;
