@@ -11,6 +11,7 @@
  * A want that an answer did not satisfy because somebody else's page was asked for is simply served again.
  */
 #include "trace.h"
+#include "queue.h"
 #include "transient.h"
 #include "async.h"
 
@@ -135,10 +136,12 @@ void sh_fault_forget(void)
 
 int sh_serve_timeout_ms(void)
 {
-	int ms = sh_budget_timeout_ms(), look = sh_flights_timeout_ms();
+	int ms = sh_budget_timeout_ms(), look = sh_flights_timeout_ms(), queue = sh_queue_timeout_ms();
 
 	if (look >= 0 && (ms < 0 || ms > look))
 		ms = look;
+	if (queue >= 0 && (ms < 0 || ms > queue))
+		ms = queue;
 	return poisons && (ms < 0 || ms > POISON_LOOK_MS) ? POISON_LOOK_MS : ms;
 }
 
@@ -148,6 +151,7 @@ void sh_serve_timer(void)
 	struct sh_vma *v;
 	sh_sigs old;
 
+	sh_queue_timer();
 	sh_budget_timer();
 	sh_flights_timer();
 	if (poisons == NULL)
@@ -562,6 +566,7 @@ void sh_serve_inval(struct sh_session *s, const struct pf_p_inval *in)
 	struct sh_file *f;
 	sh_sigs old;
 
+	sh_queue_hurry();			/* what it wants may be in a pipe */
 	if (len < UINT64_MAX - in->in_foff - PF_CHUNK_SIZE)
 		len = pf_round_up(in->in_foff + len, grain) - foff;
 	sh_lock(&old);

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * hooks_io.c - system calls whose memory lies in windows, where userfaultfd may not see the kernel's own accesses
- * (UFFD_USER_MODE_ONLY: no privilege for more). Such a call would fail with EFAULT on a page that is not mapped at that
- * moment; so it gets private memory instead (copy.c). With the privilege, which is the normal case, each of these is
- * one test of a flag in front of the real call.
+ * (UFFD_USER_MODE_ONLY: no privilege for more). Such a call would fail with EFAULT on a page that is not mapped at
+ * that moment; so it gets private memory instead (copy.c). With the privilege, which is the normal case, each of
+ * these is one test of a flag in front of the real call.
  *
  * The calls are data: io_calls.def. ioctl(), whose argument depends on its request, is here. What is neither gives
  * EFAULT in
  * that mode until the page has been touched; COVERAGE.md has the list.
  */
 #include "io.h"
+#include "queue.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -23,11 +24,13 @@
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/statfs.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/xattr.h>
 #include <termios.h>
 #include <unistd.h>
 
+#define IOV_LIMIT 1024U
 #ifndef MSG_ZEROCOPY
 #define MSG_ZEROCOPY 0x4000000
 #endif
@@ -68,6 +71,42 @@ static enum sh_kind kept(enum sh_kind kind, const void *p, size_t n, int flags)
 	return kind;
 }
 
+/* How much of so many messages has been sent. */
+static uint64_t sent(const struct mmsghdr *m, int n)
+{
+	uint64_t bytes = 0;
+
+	for (int i = 0; i < n; i++)
+		bytes += m[i].msg_len;
+	return bytes;
+}
+
+/* Our own windows as the far side, whichever of our threads stands for us. */
+static int far_begin(pid_t pid, const struct iovec *far, unsigned long n, unsigned int how, const void *frame,
+		     struct sh_hold **out)
+{
+	struct iovec *v = n > 0 && n <= IOV_LIMIT ? sh_alloc(n * sizeof *v) : NULL;
+	size_t good;
+	int err = 0;
+
+	if (v == NULL)
+		return 0;
+	if (sh.user_mode)
+		sh_prefault(sh_addr(far), n * sizeof *v, false);
+	if (sh_iov_fetch(far, n, v) == 0 && sh_iov_touches(v, n) &&
+	    sh_sys(SYS_tgkill, sh_sys(SYS_getpid), pid, 0) == 0) {
+		err = sh_hold_part(v, n, how, PF_API_PROCESS_VM, out, &good);
+		/* Pages that cannot be had end such a transfer, and are no error of it as a whole. */
+		if (err != -EINTR)
+			err = 0;
+		for (unsigned long i = 0; sh.user_mode && *out != NULL && i < n; i++)
+			sh_prefault(sh_addr(v[i].iov_base), v[i].iov_len, how == SH_HOLD_WRITE);
+		sh_hold_enter(*out, frame);
+	}
+	sh_free(v, n * sizeof *v);
+	return err;
+}
+
 #define SPAN(kind, dir, p, n) { kind, dir, (sh_any *)(uintptr_t)&(p), (size_t)(n) }
 #define GET(p, n) SPAN(SH_BYTES, SH_OUT, p, n)
 #define PUT(p, n) SPAN(SH_BYTES, SH_IN, p, n)
@@ -89,8 +128,8 @@ static enum sh_kind kept(enum sh_kind kind, const void *p, size_t n, int flags)
 #define MANY(n, one) ((n) > 0 ? (size_t)(n) * sizeof(one) : 0)
 
 /*
- * Of a program without windows nothing is asked but one load and a branch, and the real call is a jump: what else there
- * is to do has a function, a stack frame and a guard of its own.
+ * Of a program without windows nothing is asked but one load and a branch, and the real call is a jump: what else
+ * there is to do has a function, a stack frame and a guard of its own.
  */
 #define CALL(result, name, params, args, ...)                                                          \
 	static result first_##name params;                                                             \
@@ -160,6 +199,88 @@ static enum sh_kind kept(enum sh_kind kind, const void *p, size_t n, int flags)
 			return -1;                                                                     \
 		}                                                                                      \
 		return sh_io_end(&io, real_##name args);                                               \
+	}                                                                                              \
+	PF_EXPORT ssize_t name params;                                                                 \
+	PF_EXPORT SH_EARLY ssize_t name params                                                         \
+	{                                                                                              \
+		return any_window() ? with_windows_##name args : real_##name args;                     \
+	}
+
+/* What MSG_ZEROCOPY leaves in the socket, as an array: the program's own, or one of ours. */
+#define ZC_BYTES(p, n) { .one = { (void *)(uintptr_t)(p), (n) }, .nmsg = 0 }
+#define ZC_MESSAGE(m) { .msg = (m), .nmsg = 1, .stride = sizeof(struct msghdr) }
+#define ZC_MESSAGES(m, k) { .msg = (const void *)(m), .nmsg = (k), .stride = sizeof(struct mmsghdr) }
+
+#define SEND(result, name, params, args, fd, fl, what, bytes, ...)                                     \
+	static result first_##name params;                                                             \
+	static result(*real_##name) params = first_##name;                                             \
+	SH_EARLY static result first_##name params                                                     \
+	{                                                                                              \
+		load(&real_##name, #name);                                                             \
+		return real_##name args;                                                               \
+	}                                                                                              \
+	SH_EARLY __attribute__((noinline)) static result with_windows_##name params                    \
+	{                                                                                              \
+		struct sh_hold *hold = NULL;                                                           \
+		struct sh_io io = { 0 };                                                               \
+		result r = -1;                                                                         \
+		int err = 0;                                                                           \
+                                                                                                       \
+		if ((fl) & MSG_ZEROCOPY) {                                                             \
+			struct sh_zerocopy zc = what;                                                  \
+			err = sh_zerocopy_begin(fd, &zc, &hold);                                       \
+		}                                                                                      \
+		if (!err && needed()) {                                                                \
+			struct sh_span span[] = { __VA_ARGS__ };                                       \
+			err = sh_io_begin(&io, span, PF_ARRAY_LEN(span));                              \
+		}                                                                                      \
+		if (err) {                                                                             \
+			sh_zerocopy_end(fd, hold, 0);                                                  \
+			errno = -err;                                                                  \
+			return -1;                                                                     \
+		}                                                                                      \
+		r = real_##name args;                                                                  \
+		sh_zerocopy_end(fd, hold, r > 0 ? (bytes) : 0);                                        \
+		return (result)sh_io_end(&io, (long)r);                                                \
+	}                                                                                              \
+	PF_EXPORT result name params;                                                                  \
+	PF_EXPORT SH_EARLY result name params                                                          \
+	{                                                                                              \
+		return any_window() ? with_windows_##name args : real_##name args;                     \
+	}
+
+/*
+ * Of the far process's memory the kernel pins the pages while it copies, which may last if the near side's page
+ * comes from slow storage. The near side is touched by instructions. Another process's windows are in its own
+ * ledger, which only it may count in: COVERAGE.md.
+ */
+#define FAR(name, params, args, how, ...)                                                              \
+	static ssize_t first_##name params;                                                            \
+	static ssize_t(*real_##name) params = first_##name;                                            \
+	SH_EARLY static ssize_t first_##name params                                                    \
+	{                                                                                              \
+		load(&real_##name, #name);                                                             \
+		return real_##name args;                                                               \
+	}                                                                                              \
+	SH_EARLY __attribute__((noinline)) static ssize_t with_windows_##name params                   \
+	{                                                                                              \
+		struct sh_hold *hold = NULL;                                                           \
+		struct sh_io io = { 0 };                                                               \
+		ssize_t r;                                                                             \
+		int err = far_begin(pid, far, kfar, how, &io, &hold);                                     \
+                                                                                                       \
+		if (!err && needed()) {                                                                \
+			struct sh_span span[] = { __VA_ARGS__ };                                       \
+			err = sh_io_begin(&io, span, PF_ARRAY_LEN(span));                              \
+		}                                                                                      \
+		if (err) {                                                                             \
+			sh_hold_return(hold);                                                          \
+			errno = -err;                                                                  \
+			return -1;                                                                     \
+		}                                                                                      \
+		r = real_##name args;                                                                  \
+		sh_hold_return(hold);                                                                  \
+		return sh_io_end(&io, r);                                                              \
 	}                                                                                              \
 	PF_EXPORT ssize_t name params;                                                                 \
 	PF_EXPORT SH_EARLY ssize_t name params                                                         \

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * hooks_paio.c - POSIX asynchronous I/O with buffers in windows. glibc makes the transfers in threads of its own, by
- * calls that no other library sees. So what touches a window is submitted as a *shadow*: a control block of ours, which
- * asks for a notification of ours; then the program's block gets its result, and the program its notification. Where
- * the kernel will pin the buffer (move.c) it is held from the submission until then; a file of pinfs, and in user mode any
- * that the kernel would copy, gets memory of ours. Everything else goes to glibc untouched.
+ * calls that no other library sees. So what touches a window is submitted as a *shadow*: a control block of ours,
+ * which asks for a notification of ours; then the program's block gets its result, and the program its
+ * notification. Where the kernel will pin the buffer (move.c) it is held from the submission until then; a file of
+ * pinfs, and in user mode any that the kernel would copy, gets memory of ours. Everything else goes to glibc
+ * untouched.
  *
  * Whoever finds a shadow complete first ends the request: the notification's thread, or aio_error(), aio_suspend(),
  * aio_cancel(), lio_listio() of the program. aio_error() and aio_return() read the program's block, as always; orders

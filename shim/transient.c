@@ -34,6 +34,7 @@ struct sh_hold {
 	const char *frame;		/* of the call's function */
 	struct sh_hold *lnext, **lprev;	/* live ones; hold_lock */
 	struct more *more;		/* hold_lock */
+	_Atomic uint32_t refs;
 	uint32_t epoch;
 	uint32_t n, room;
 	struct pinfs_pin **pin, *own[OWN_PINS];
@@ -424,6 +425,7 @@ void sh_holds_forget(void)
 	pthread_mutex_init(&hold_lock, NULL);
 	live = NULL;
 	sh_paio_forget();
+	sh_queues_forget();
 }
 
 /* ---- hold ---- */
@@ -475,6 +477,7 @@ static int hold(const struct iovec *v, size_t n, unsigned int flags, enum pf_pin
 		err = -ENOMEM;
 		goto out;
 	}
+	k.h->refs = 1;
 	k.h->epoch = atomic_load(&sh_life.epoch);
 	k.h->pin = k.h->own;
 	k.h->room = OWN_PINS;
@@ -510,6 +513,11 @@ int sh_hold_part(const struct iovec *v, size_t n, unsigned int flags, enum pf_pi
 	return hold(v, n, flags, api, true, out, good);
 }
 
+void sh_hold_ref(struct sh_hold *h)
+{
+	atomic_fetch_add(&h->refs, 1);
+}
+
 void sh_hold_drop(struct sh_hold *h)
 {
 	int saved = errno;
@@ -518,7 +526,7 @@ void sh_hold_drop(struct sh_hold *h)
 		return;
 	sh_alive();
 	/* In a child the memory is a copy, and where it lies may have been given away again. */
-	if (h->epoch != atomic_load(&sh_life.epoch))
+	if (h->epoch != atomic_load(&sh_life.epoch) || atomic_fetch_sub(&h->refs, 1) != 1)
 		return;
 	delist(h);
 	let_go(h);
@@ -541,7 +549,7 @@ void sh_hold_enter(struct sh_hold *h, const void *frame)
 	t->calls = h;
 }
 
-void sh_hold_return(struct sh_hold *h)
+void sh_hold_leave(struct sh_hold *h)
 {
 	struct sh_tls *t = sh_tls();
 	struct sh_hold **p = h != NULL && t != NULL ? &t->calls : NULL;
@@ -555,6 +563,11 @@ void sh_hold_return(struct sh_hold *h)
 		p = &(*p)->next;
 	if (p != NULL && *p != NULL)
 		*p = h->next;
+}
+
+void sh_hold_return(struct sh_hold *h)
+{
+	sh_hold_leave(h);
 	sh_hold_drop(h);
 }
 

@@ -87,6 +87,8 @@ int sh_hold(const struct iovec *v, size_t n, unsigned int flags, enum pf_pin_api
 int sh_hold_part(const struct iovec *v, size_t n, unsigned int flags, enum pf_pin_api api, struct sh_hold **out,
 		 size_t *good);
 
+/* One more that has to drop it. */
+void sh_hold_ref(struct sh_hold *h);
 /* The end of it. NULL is allowed. errno is untouched. Wakes who waits. */
 void sh_hold_drop(struct sh_hold *h);
 
@@ -97,6 +99,7 @@ void sh_hold_drop(struct sh_hold *h);
  */
 void sh_hold_enter(struct sh_hold *h, const void *frame);	/* something on the stack of the program's own call */
 void sh_hold_return(struct sh_hold *h);
+void sh_hold_leave(struct sh_hold *h);		/* the same, but it goes on: it is somebody else's from now on */
 void sh_hold_end(struct sh_tls *t);		/* the thread ends */
 void sh_hold_left(struct sh_tls *t, const void *frame);	/* drop what a jump has left behind */
 
@@ -107,7 +110,8 @@ void sh_holds_unlock(void);
 void sh_holds_forget(void);			/* in the child, which has none */
 void sh_holds_quiet(sh_sigs *old);		/* the same lock, for moments; signals blocked */
 void sh_holds_loud(const sh_sigs *old);
-void sh_paio_forget(void);			/* hooks_paio.c: with it */
+void sh_paio_forget(void);			/* with it: hooks_paio.c, queue.c */
+void sh_queues_forget(void);
 
 /* A descriptor of the device of (the first part of) it, with the session's claim: see io_uring above. -errno. */
 int sh_hold_device(const struct sh_hold *h);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_transient.c - programs that know nothing of pins: read(2) and write(2) with buffers in windows, on a descriptor
- * that makes the kernel pin them. The source (slowfs.h) answers when the test says so; what happens meanwhile is the
- * subject. Children make the calls, so that they have sessions of their own and can be killed.
+ * test_transient.c - programs that know nothing of pins: read(2) and write(2) with buffers in windows, on a
+ * descriptor that makes the kernel pin them. The source (slowfs.h) answers when the test says so; what happens
+ * meanwhile is the subject. Children make the calls, so that they have sessions of their own and can be killed.
  */
 #include <aio.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -15,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -103,6 +105,16 @@ static char *window(const char *path, size_t len)
 
 	(void)close(fd);
 	return p;
+}
+
+/* The scene has ended well. */
+static void good_end(pid_t pid)
+{
+	int rc = child_end(pid);
+
+	if (rc != 0)
+		pt_say("the scene ended with %d and said: %s", rc, child_said());
+	PT_EQ(rc, 0);
 }
 
 /* ---- each call ---- */
@@ -208,9 +220,7 @@ static void each_call(void)
 		PT_EQ(actor_result(c, 0), -EINPROGRESS);
 		slow_hold(slow, false);
 		slow_release(slow, 0);
-		if (child_end(pid) != 0)
-			pt_say("%s: %s", calls[i].name, child_said());
-		CU_ASSERT_STRING_EQUAL(child_said(), "");
+		good_end(pid);
 		PT_EQ(actor_result(c, SOON_MS), 0);
 		if (!calls[i].reads)
 			CU_ASSERT(slow_written(slow, got, sizeof got) > 0 && all_bytes(got, 4096, 'o'));
@@ -235,7 +245,7 @@ static bool survives(long truncated)
 	len = victim_make(pt_path(fs, "victim"));
 	slow_hold(slow, false);
 	slow_release(slow, 0);
-	PT_EQ(child_end(pid), 0);
+	good_end(pid);
 	intact = victim_intact(pt_path(fs, "victim"), len);
 	if (truncated != 0) {
 		PT_EQ(stage_size(f), F_LEN);
@@ -293,7 +303,8 @@ static int end_of(const struct aiocb *cb)
 }
 
 /*
- * Two reads of the slow file, one of them told of by a signal, and a write. Then their results, and the same by lio_listio() on a file of pinfs, whose requests get memory of their own.
+ * Two reads of the slow file, one of them told of by a signal, and a write. Then their results, and the same by
+ * lio_listio() on a file of pinfs, whose requests get memory of their own.
  */
 static int asynchronous(void *arg)
 {
@@ -357,9 +368,199 @@ static void posix_aio(void)
 	PT_EQ(actor_do(c, act_fallocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4096, 4096)), 0);
 	slow_hold(slow, false);
 	slow_release(slow, 0);
-	PT_EQ(child_end(pid), 0);
-	CU_ASSERT_STRING_EQUAL(child_said(), "");
+	good_end(pid);
 	CU_ASSERT(slow_written(slow, got, sizeof got) == sizeof got && all_bytes(got, sizeof got, 'o'));
+	actor_end(c);
+	end();
+}
+
+/* ---- pages that stay in the kernel ---- */
+
+#define SEND_LEN ((size_t)1 << 20)
+
+static int ends[2];		/* of a pipe, or of a connection: the child's, ours */
+
+static int splicer(void *arg)
+{
+	char *p = window(f, F_LEN);
+	struct iovec v = { p + AT, 4096 };
+
+	(void)arg;
+	NEED(p != NULL);
+	NEED(vmsplice(ends[0], &v, 1, SPLICE_F_GIFT) == 4096);
+	NEED(write(ends[0], "x", 1) == 1);
+	(void)close(ends[0]);
+	NEED(munmap(p, F_LEN) == 0);
+	for (;;)
+		(void)pause();
+}
+
+/* Through another pipe, to which a copy goes first. */
+static int passer(void *arg)
+{
+	char *p = window(f, F_LEN), got[4096];
+	struct iovec v = { p + AT, 4096 };
+	int mine[2], other[2];
+
+	(void)arg;
+	NEED(p != NULL && pipe(mine) == 0 && pipe(other) == 0);
+	NEED(vmsplice(mine[1], &v, 1, 0) == 4096);
+	NEED(tee(mine[0], other[1], 4096, 0) == 4096);
+	NEED(read(mine[0], got, 4096) == 4096 && all_bytes(got, 4096, 'o'));
+	NEED(splice(other[0], NULL, ends[0], NULL, 4096, 0) == 4096);
+	NEED(write(ends[0], "x", 1) == 1);
+	(void)close(ends[0]);
+	for (;;)
+		(void)pause();
+}
+
+/* Held as long as a byte of it is in the pipe. The reader sees the end as ever. */
+static void in_pipe(int (*fn)(void *))
+{
+	struct actor *c;
+	char got[8192];
+	int fd[2];
+	pid_t pid;
+
+	PT_SYS_FATAL(pipe2(fd, O_CLOEXEC));
+	ends[0] = fd[1];
+	pid = child_start(fn, NULL);
+	(void)close(fd[1]);
+	CU_ASSERT(await_pins(1));
+	CU_ASSERT(await_call(pid, SYS_pause));
+	c = stage_sender(act_truncate(f, 0));
+	CU_ASSERT(look_until(fs, 1, 1, NULL));
+	PT_EQ(read(fd[0], got, 4095), 4095);
+	PT_EQ(actor_result(c, 100), -EINPROGRESS);
+	PT_EQ(read(fd[0], got + 4095, 2), 2);
+	CU_ASSERT(all_bytes(got, 4096, 'o') && got[4096] == 'x');
+	PT_EQ(actor_result(c, SOON_MS), 0);
+	PT_EQ(read(fd[0], got, sizeof got), 0);
+	(void)close(fd[0]);
+	pt_kill(pid);
+	actor_end(c);
+}
+
+static void pipes(void)
+{
+	struct actor *c;
+
+	if (!begin(NULL))
+		return;
+	in_pipe(splicer);
+	c = actor_new();
+	PT_EQ(actor_do(c, act_write(f, 0, F_LEN, 'o')), (long)F_LEN);
+	actor_end(c);
+	in_pipe(passer);
+	end();
+}
+
+static int sender(void *arg)
+{
+	char *p = window(f, SEND_LEN);
+	int one = 1, bytes = 8 << 20;
+	struct iovec v[2] = { { p, 4096 }, { p + 4096, SEND_LEN - 4096 } };
+	struct msghdr m = { .msg_iov = v, .msg_iovlen = 2 };
+
+	NEED(p != NULL);
+	NEED(setsockopt(ends[0], SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) == 0);
+	NEED(setsockopt(ends[0], SOL_SOCKET, SO_ZEROCOPY, &one, sizeof one) == 0);
+	if (arg != NULL)
+		NEED(send(ends[0], p, SEND_LEN, MSG_ZEROCOPY) == (ssize_t)SEND_LEN);
+	else
+		NEED(sendmsg(ends[0], &m, MSG_ZEROCOPY) == (ssize_t)SEND_LEN);
+	(void)close(ends[0]);
+	for (;;)
+		(void)pause();
+}
+
+/* Two ends of a TCP connection; the second takes little before it reads. */
+static void connection(int fd[2])
+{
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), few = 65536;
+	socklen_t len = sizeof in;
+
+	PT_SYS_FATAL(l);
+	PT_SYS_FATAL(setsockopt(l, SOL_SOCKET, SO_RCVBUF, &few, sizeof few));
+	PT_SYS_FATAL(bind(l, (struct sockaddr *)&in, sizeof in));
+	PT_SYS_FATAL(listen(l, 1));
+	PT_SYS_FATAL(getsockname(l, (struct sockaddr *)&in, &len));
+	fd[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	PT_SYS_FATAL(fd[0]);
+	PT_SYS_FATAL(connect(fd[0], (struct sockaddr *)&in, sizeof in));
+	fd[1] = accept4(l, NULL, NULL, SOCK_CLOEXEC);
+	PT_SYS_FATAL(fd[1]);
+	(void)close(l);
+}
+
+static void zerocopy(void)
+{
+	static char got[65536];
+	struct actor *c;
+	uint64_t total;
+	int fd[2];
+	ssize_t n;
+	pid_t pid;
+
+	if (!begin(NULL))
+		return;
+	for (int way = 0; way < 2; way++) {
+		c = actor_new();
+		for (uint64_t at = 0; at < SEND_LEN; at += F_LEN)
+			PT_EQ(actor_do(c, act_write(f, at, F_LEN, 'o')), (long)F_LEN);
+		connection(fd);
+		ends[0] = fd[0];
+		pid = child_start(sender, way ? &way : NULL);
+		(void)close(fd[0]);
+		CU_ASSERT(await_call(pid, SYS_pause));
+		actor_send(c, act_truncate(f, 0));
+		CU_ASSERT(look_until(fs, 1, 1, NULL));
+		PT_EQ(actor_result(c, 100), -EINPROGRESS);
+		for (total = 0; (n = read(fd[1], got, sizeof got)) > 0; total += (uint64_t)n)
+			CU_ASSERT(all_bytes(got, (size_t)n, 'o'));
+		PT_EQ(total, SEND_LEN);		/* and the connection has ended */
+		PT_EQ(actor_result(c, SOON_MS), 0);
+		(void)close(fd[1]);
+		pt_kill(pid);
+		actor_end(c);
+	}
+	end();
+}
+
+/* ---- process_vm_writev ---- */
+
+/* To our own memory, from a page that comes late. */
+static int far_writer(void *arg)
+{
+	int fd = open(slow_path(slow), O_RDWR | O_CLOEXEC);
+	char *p = window(f, F_LEN), *late = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, fd, 0);
+	struct iovec near = { late, 4096 }, far = { p + AT, 4096 };
+
+	(void)arg;
+	NEED(p != NULL && late != MAP_FAILED);
+	NEED(process_vm_writev(getpid(), &near, 1, &far, 1, 0) == 4096);
+	return 0;
+}
+
+static void far_memory(void)
+{
+	struct actor *c;
+	pid_t pid;
+
+	if (!begin(NULL))
+		return;
+	slow_hold(slow, true);
+	pid = child_start(far_writer, NULL);
+	CU_ASSERT(slow_await(slow, 1));
+	c = stage_sender(act_fallocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, AT));
+	PT_EQ(actor_result(c, SOON_MS), 0);
+	actor_send(c, act_fallocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, AT, 4096));
+	CU_ASSERT(look_until(fs, 1, 1, NULL));
+	slow_hold(slow, false);
+	slow_release(slow, 0);
+	good_end(pid);
+	PT_EQ(actor_result(c, SOON_MS), 0);
 	actor_end(c);
 	end();
 }
@@ -388,8 +589,8 @@ static int start_reader(void *env)
 }
 
 /*
- * The kernel takes half of the buffer first. While that is under way the file is cut and grows again, so the other half
- * has new blocks when the kernel looks; and those are cut as well.
+ * The kernel takes half of the buffer first. While that is under way the file is cut and grows again, so the other
+ * half has new blocks when the kernel looks; and those are cut as well.
  */
 static bool second_half_survives(char *env)
 {
@@ -410,8 +611,7 @@ static bool second_half_survives(char *env)
 	len = victim_make(pt_path(fs, "victim"));
 	slow_hold(slow, false);
 	slow_release(slow, 0);
-	PT_EQ(child_end(pid), 0);
-	CU_ASSERT_STRING_EQUAL(child_said(), "");
+	good_end(pid);
 	intact = victim_intact(pt_path(fs, "victim"), len);
 	CU_ASSERT(look_parked_until(fs, 0));
 	actor_end(c);
@@ -504,7 +704,7 @@ static void no_circle(void)
 		PT_EQ(actor_result(t1, 0), -EINPROGRESS);
 		PT_EQ(actor_do(h, act_unpin(0)), 0);
 		PT_EQ(actor_result(t1, SOON_MS), 0);
-		PT_EQ(child_end(pid), 0);
+		good_end(pid);
 		fd = open(g, O_RDONLY | O_CLOEXEC);
 		PT_EQ(pread(fd, got, LEN, 0), LEN);
 		(void)close(fd);
@@ -523,6 +723,9 @@ static const struct pt_case cases[] = {
 	{ "defer: what is held follows the address", followed, 0 },
 	{ "twin: it does not, and the second half lands in another file", not_followed, 0 },
 	{ "POSIX asynchronous I/O", posix_aio, 0 },
+	{ "vmsplice: until the pipe is read", pipes, 0 },
+	{ "MSG_ZEROCOPY: until the peer has it", zerocopy, 0 },
+	{ "process_vm_writev to our own window", far_memory, 0 },
 	{ "a process that is killed with a read under way", killed, 0 },
 	{ "nothing is held behind an inode's lock", no_circle, 0 },
 };
