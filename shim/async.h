@@ -85,7 +85,7 @@ long sh_uring_close(long fd);
 void sh_uring_forget(void);
 /*
  * io_uring_register() as it is made: the hook of registered buffers. @fd is the ring's, also where the program gave the
- * number of a registered one; the real call has its own arguments. Without a definition elsewhere: the real call.
+ * number of a registered one; the real call has its own arguments. hooks_longring.c.
  */
 long sh_uring_register(int fd, unsigned int opcode, const long *arg);
 

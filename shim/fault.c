@@ -10,6 +10,7 @@
  *
  * A want that an answer did not satisfy because somebody else's page was asked for is simply served again.
  */
+#include "longterm.h"
 #include "trace.h"
 #include "queue.h"
 #include "transient.h"
@@ -136,13 +137,13 @@ void sh_fault_forget(void)
 
 int sh_serve_timeout_ms(void)
 {
-	int ms = sh_budget_timeout_ms(), look = sh_flights_timeout_ms(), queue = sh_queue_timeout_ms();
+	const int each[] = { sh_budget_timeout_ms(), sh_flights_timeout_ms(), sh_queue_timeout_ms(), sh_long_timeout_ms() };
+	int ms = poisons ? POISON_LOOK_MS : -1;
 
-	if (look >= 0 && (ms < 0 || ms > look))
-		ms = look;
-	if (queue >= 0 && (ms < 0 || ms > queue))
-		ms = queue;
-	return poisons && (ms < 0 || ms > POISON_LOOK_MS) ? POISON_LOOK_MS : ms;
+	for (size_t i = 0; i < PF_ARRAY_LEN(each); i++)
+		if (each[i] >= 0 && (ms < 0 || each[i] < ms))
+			ms = each[i];
+	return ms;
 }
 
 void sh_serve_timer(void)
@@ -154,6 +155,7 @@ void sh_serve_timer(void)
 	sh_queue_timer();
 	sh_budget_timer();
 	sh_flights_timer();
+	sh_long_timer();
 	if (poisons == NULL)
 		return;
 	sh_lock(&old);

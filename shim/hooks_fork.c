@@ -17,6 +17,7 @@
  * vfork(), posix_spawn() and clone(CLONE_VM) children run in the parent's memory and need nothing.
  */
 #include "async.h"
+#include "longterm.h"
 #include "transient.h"
 
 #include <dlfcn.h>
@@ -209,6 +210,7 @@ static struct sh_vma *renew(bool torn)
 	sh_engine_forget();
 	sh_fault_forget();
 	sh_async_forget();
+	sh_long_forget();
 	list = torn ? NULL : take_table();
 	sh.vmas = NULL;
 	atomic_store(&sh.nvma, 0);

@@ -11,6 +11,7 @@
  */
 #include "io.h"
 #include "queue.h"
+#include "longterm.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -330,8 +331,10 @@ PF_EXPORT SH_EARLY int ioctl(int fd, unsigned long request, ...)
 	va_end(ap);
 	if (real == NULL)
 		load(&real, "ioctl");
-	if (!any_window() || !needed())
+	if (!any_window() && atomic_load_explicit(&sh_nregs, memory_order_relaxed) == 0)
 		return real(fd, request, arg);
+	if (!needed())
+		return sh_long_ioctl(real, fd, request, arg);
 	n = old_ioctl(request);
 	if (n == 0 && (_IOC_DIR(request) & (_IOC_READ | _IOC_WRITE)))
 		n = _IOC_SIZE(request);
@@ -343,5 +346,5 @@ PF_EXPORT SH_EARLY int ioctl(int fd, unsigned long request, ...)
 		errno = -err;
 		return -1;
 	}
-	return (int)sh_io_end(&io, real(fd, request, arg));
+	return (int)sh_io_end(&io, sh_long_ioctl(real, fd, request, arg));
 }

@@ -35,6 +35,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "longterm.h"
 #include "site.h"
 
 #define IOV_LIMIT 1024U
@@ -435,15 +436,17 @@ static int aim_at(const struct io_uring_sqe *s, struct aim *m)
 	switch (s->opcode) {
 	case IORING_OP_READ:
 	case IORING_OP_READV:
+	case IORING_OP_READ_FIXED:
 		m->flags = SH_HOLD_WRITE;
 		break;
 	case IORING_OP_WRITE:
 	case IORING_OP_WRITEV:
+	case IORING_OP_WRITE_FIXED:
 	case IORING_OP_SEND_ZC:
 	case IORING_OP_SENDMSG_ZC:
 		break;
 	default:
-		return 0;	/* copies, or works on registered buffers, or on nothing */
+		return 0;	/* copies, or works on nothing */
 	}
 	if (s->flags & IOSQE_BUFFER_SELECT)
 		return 0;
@@ -451,8 +454,6 @@ static int aim_at(const struct io_uring_sqe *s, struct aim *m)
 		r = vector(m, sh_ptr(s->addr), s->len);
 	} else if (s->opcode == IORING_OP_SENDMSG_ZC) {
 		r = sh_peek(&h, sh_ptr(s->addr), sizeof h) ? 0 : vector(m, h.msg_iov, h.msg_iovlen);
-	} else if (s->opcode == IORING_OP_SEND_ZC && (s->ioprio & IORING_RECVSEND_FIXED_BUF)) {
-		return 0;
 	}
 	if (r <= 0)
 		return r;
@@ -463,10 +464,12 @@ static int aim_at(const struct io_uring_sqe *s, struct aim *m)
 	return 1;
 }
 
-/* Of a file that is registered with the ring nothing is known. */
+/* Of a file that is registered with the ring nothing is known. Pages of a registered buffer are the kernel's, whatever
+ * the file is like, and until then also when they are unregistered meanwhile (Linux 6.13). */
 static enum sh_fd_kind kind_of(const struct io_uring_sqe *s)
 {
-	if (s->opcode == IORING_OP_SEND_ZC || s->opcode == IORING_OP_SENDMSG_ZC || (s->flags & IOSQE_FIXED_FILE))
+	if (s->opcode == IORING_OP_SEND_ZC || s->opcode == IORING_OP_SENDMSG_ZC || (s->flags & IOSQE_FIXED_FILE) ||
+	    s->opcode == IORING_OP_READ_FIXED || s->opcode == IORING_OP_WRITE_FIXED)
 		return SH_FD_PINS;
 	return sh_fd_kind(s->fd);
 }
@@ -751,13 +754,6 @@ static void ids_are(uint64_t user, long n, bool on)
 	}
 }
 
-__attribute__((weak)) long sh_uring_register(int fd, unsigned int opcode, const long *arg)
-{
-	(void)fd;
-	(void)opcode;
-	return sh_sys(SYS_io_uring_register, arg[0], arg[1], arg[2], arg[3]);
-}
-
 long sh_uring_registered(const long *arg)
 {
 	uint32_t op = (uint32_t)arg[1];
@@ -813,6 +809,7 @@ PF_EXPORT SH_EARLY int close(int fd)
 {
 	static int (*real)(int);
 	void *sym;
+	int rc;
 
 	if (real == NULL) {
 		sym = dlsym(RTLD_NEXT, "close");
@@ -821,7 +818,11 @@ PF_EXPORT SH_EARLY int close(int fd)
 	if (atomic_load_explicit(&nrings, memory_order_relaxed) != 0 && !sh_is_crew &&
 	    (pid_t)sh_sys(SYS_getpid) == sh.pid)
 		closed(fd);
-	return real(fd);
+	if (atomic_load_explicit(&sh_nregs, memory_order_relaxed) == 0)
+		return real(fd);
+	rc = real(fd);
+	sh_long_closed(fd);
+	return rc;
 }
 
 /* The next definition; or, of a library that was loaded for somebody alone, that one's. */

@@ -179,7 +179,9 @@ static int call_long(struct long_call *c)
 		return -ENOMEM;
 	sh_wait_init(&w);
 	c->req->waiter = &w;
-	if (sh_crew_post(send_long, c) != 0) {
+	if (sh_is_crew) {
+		(void)send_long(c);
+	} else if (sh_crew_post(send_long, c) != 0) {
 		sh_free(c->req, sizeof *c->req);
 		return -ENOMEM;
 	}

@@ -356,6 +356,7 @@ struct sh_state {
 	bool user_mode_test;			/* tests: as if there were no privilege */
 	bool zap_unsafe;			/* tests: invalidate by munmap + mmap, the way that loses stores */
 	bool copy_unsafe;			/* tests: private copies are made by the kernel, and not noted */
+	bool long_unsafe;			/* tests: devices get pages without a pin */
 	uint8_t pin_test;			/* tests of the handshake: SH_TEST_* */
 	uint8_t budget_test;			/* tests of the budget: SH_TEST_* */
 	atomic_bool mcl_future;

@@ -107,6 +107,15 @@ $(addprefix $(B)/tests/pin/,test_pause test_revoke): | $(B)/tests/pin/pinfs.orde
 LIBS_test_aio = -laio
 LIBS_test_uring = -luring
 
+# Devices that are not there, behind libpinfs in the order of look-up.
+$(B)/tests/pin/libfar.so: tests/pin/far/far.c
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(call flags,$<) -fPIC $(LDFLAGS) -shared -Wl,-soname,libfar.so -o $@ $< -ldl
+FAR_TESTS := $(addprefix $(B)/tests/pin/,test_takers)
+$(FAR_TESTS): $(B)/tests/pin/libfar.so $(call obj,tests/pin/far/taker.c)
+LIBS_test_takers = -L$(B)/tests/pin -lfar -Wl,-rpath,'$$ORIGIN'
+
 # Windows beside mappings of ext4.
 $(B)/tests/pin/test_map_calls: $(call obj,tests/mount/twin.c)
 

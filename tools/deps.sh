@@ -44,6 +44,7 @@ need_check()
 	need rsync prog rsync
 	need stress-ng prog stress-ng
 	need pmdk-tools prog pmempool
+	need libibverbs-dev header infiniband/verbs.h
 	need libpmem2-dev header libpmem2.h
 	need libpmemobj-dev header libpmemobj.h
 	need libpmemblk-dev header libpmemblk.h
