@@ -59,7 +59,7 @@ PROGRAMS := $(addprefix $(B)/,$(CORE_TOOLS) $(CLIENT_TOOLS)) $(if $(wildcard fs/
 .SECONDARY:
 .SECONDEXPANSION:
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo check check-long check-guest check-run crash model lint san bench install uninstall clean
+.PHONY: all help deps demo timeline check check-long check-guest check-run crash model lint san bench install uninstall clean
 
 all: $(PROGRAMS) | $(B)/ ## build every program and libpinfs.so into build/
 	@printf '#include <sys/sdt.h>\n' | $(CC) -E - >/dev/null 2>&1 || \
@@ -113,7 +113,7 @@ $(addprefix $(B)/,$(PIN_TOOLS)): $(B)/%: $$(call own_obj,$$*) $(call obj,$(DMA_S
 $(addprefix $(B)/,$(filter-out $(PIN_TOOLS),$(CLIENT_TOOLS))): $(B)/%: $$(call own_obj,$$*)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_$(@F)) -lpthread
-LIBS_pinfsctl = $(JSON_LIBS)
+LIBS_pinfsctl = $(JSON_LIBS) -lm
 LIBS_dmaemu = $(JSON_LIBS)
 
 # --- the targets for people ---
@@ -128,6 +128,11 @@ demo: ## a minute that shows the problem and the answers
 	$(Q)tools/deps.sh demo
 	$(again) all
 	$(Q)PATH=$(CURDIR)/$(B):$$PATH tools/demo.sh
+
+timeline: ## the picture of a truncate that waits, tools/doc/truncate.svg, made anew
+	$(Q)tools/deps.sh demo
+	$(again) all
+	$(Q)PATH=$(CURDIR)/$(B):$$PATH tools/timeline.sh tools/doc/truncate.svg
 
 check: ## build and run every test; T="..." picks some
 	$(Q)tools/deps.sh check

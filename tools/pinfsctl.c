@@ -51,6 +51,7 @@ static int usage(FILE *f, int status)
 		    "       pinfsctl pause [--json] MOUNT | pause MOUNT POINT [--ino N] [--count N]\n"
 		    "       pinfsctl resume MOUNT [POINT] [--ino N]\n"
 		    "       pinfsctl trace MOUNT -o FILE [--seconds N] [--file PATH] [-- COMMAND [ARGUMENT...]]\n"
+		    "       pinfsctl timeline FILE -o OUT.svg [--break N | --file PATH]\n"
 		    "  status      policy, space, sessions, counters of the pinfs mounted at MOUNT\n"
 		    "  pins        each pin with its holder; each operation that waits, and for whom\n"
 		    "  leases      each layout lease: who has it, on what, and whether it is asked back\n"
@@ -60,6 +61,7 @@ static int usage(FILE *f, int status)
 		    "  set         another policy from now on: on_busy, break, busy_timeout, ... (pinfs(8))\n"
 		    "  would-block what a truncate or punch of these bytes would do now, and whom it would wait for\n"
 		    "  trace       everything that happens, in all processes, as a file for ui.perfetto.dev\n"
+		    "  timeline    one truncate of such a file, as a picture that explains it\n"
 		    "  pause, resume  for tests: stop operations on their way (mount option pause_points)\n"
 		    "  -p, --pid PID  windows: of this process only\n"
 		    "  -j, --json  the daemon's report as it is (pinfsctl(1) names the document that describes it)\n"
@@ -120,6 +122,8 @@ int main(int argc, char **argv)
 		return would_block(argc - 1, argv + 1);
 	if (argc > 1 && strcmp(argv[1], "trace") == 0)
 		return trace_verb(argc - 1, argv + 1);
+	if (argc > 1 && strcmp(argv[1], "timeline") == 0)
+		return timeline_verb(argc - 1, argv + 1);
 	if (argc > 1 && (strcmp(argv[1], "pause") == 0 || strcmp(argv[1], "resume") == 0))
 		return pause_verb(argc - 1, argv + 1);
 	while ((c = getopt_long(argc, argv, "jp:h", opts, NULL)) != -1) {

@@ -58,7 +58,7 @@ check()	# FILE:LINE HEADER
 		front) say "$where" "tools/ includes $header" ;;
 		base | media | space | share | obj | op)
 			case $file in
-			tools/mkfs.pinfs* | tools/fsck.pinfs* | tools/pinfsdump* | tools/pinfsctl/badblock.c | tools/pinfsctl/policy.c | tools/fsck/* | tools/mkfs/* | tools/lib/*) ;;
+			tools/mkfs.pinfs* | tools/fsck.pinfs* | tools/pinfsdump* | tools/pinfsctl/badblock.c | tools/pinfsctl/policy.c | tools/pinfsctl/timeline.c | tools/fsck/* | tools/mkfs/* | tools/lib/*) ;;
 			*) say "$where" "a client program includes $header" ;;
 			esac ;;
 		esac

@@ -102,6 +102,32 @@ expect 0 '^1$' event '"name":"process_name","args":{"name":"truncate"}'
 expect 0 '^1$' event '"name":"thread_name","args":{"name":"pinfs-serve"}'
 expect 0 '"lost":0' head -n 1 "$t/one.json"
 
+# The picture of it: in it are all who took part, and nothing that is no SVG 1.1.
+ino=$(stat -c %i "$m/f")
+expect 0 '^$' sh -c "'$ctl' timeline '$t/one.json' -o '$t/one.svg'; echo"
+for words in 'truncate of f: .* for 1 pin' 'pin 1\.[0-9]*: dma 50' 'DMA to the blocks: nic' 'waits .* for pins' 'asks dmaemu to unmap' \
+	'parked' 'looks: idle' 'changes the file' "inode $ino, bytes from 0 B on, on_busy=wait" 'pid [0-9]*' '>leaves the file<'; do
+	expect 0 '' grep -q "$words" "$t/one.svg"
+done
+expect 1 '' grep -qiE '<script|onload|href|foreignObject' "$t/one.svg"
+expect 0 '^1$' sh -c "grep -c '^</svg>' '$t/one.svg'"
+# No text begins inside another one of its line.
+# shellcheck disable=SC2016 # they are awk's
+expect 0 '^apart$' awk -F'"' '
+	/^<text/ {
+		n = split($0, part, ">"); sub("</text", "", part[2]); sub(/&[a-z]*;/, "x", part[2])
+		w = length(part[2]) * (/class="title"/ ? 9 : 5.5); x = $2 - (/class="(time|num)"/ ? w / 2 : 0)
+		for (i = 0; i < k; i++)
+			if (y[i] == $4 && x < b[i] && a[i] < x + w) { print part[2], "on", what[i]; bad = 1 }
+		y[k] = $4; a[k] = x; b[k] = x + w; what[k++] = part[2]
+	}
+	END { if (!bad && k > 30) print "apart" }' "$t/one.svg"
+expect 1 'no such operation' "$ctl" timeline "$t/one.json" -o "$t/x.svg" --break 999999
+expect 1 'no such operation' "$ctl" timeline "$t/one.json" -o "$t/x.svg" --file "$m"
+expect 1 'cannot be read' "$ctl" timeline "$t/none.json" -o "$t/x.svg"
+expect 1 'No such file' "$ctl" timeline "$t/one.json" -o "$t/none/x.svg"
+expect 2 'usage' "$ctl" timeline "$t/one.json"
+
 # Twins: the checker sees what is wrong with a file that is not as it was written.
 n=$(grep -n '"cat":"wait"' "$t/one.json" | cut -d: -f1)
 awk -v n="$n" 'NR == n { kept = $0; next } { print } NR == n + 6 { print kept }' "$t/one.json" >"$t/order.json"

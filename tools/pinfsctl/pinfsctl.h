@@ -49,8 +49,9 @@ int would_block(int argc, char **argv);
 /* pause.c: `pinfsctl pause ...`, `pinfsctl resume ...`, argv[0] being that word. The exit status. */
 int pause_verb(int argc, char **argv);
 
-/* trace.c: `pinfsctl trace ...`, argv[0] being that word. The exit status. */
+/* trace.c: `pinfsctl trace ...`; timeline.c: `pinfsctl timeline ...`, argv[0] being that word. The exit status. */
 int trace_verb(int argc, char **argv);
+int timeline_verb(int argc, char **argv);
 
 /* windows.c: the daemon's report of windows, completed by what /proc says of the processes. The exit status. */
 int windows(const char *json, bool as_json);
