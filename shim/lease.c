@@ -287,7 +287,7 @@ PF_EXPORT int pinfs_lease_retract(struct pinfs_lease *l)
 	int err = sh_lease_mine(l);
 
 	if (!err && !l->exported)
-		err = -EINVAL;
+		err = l->moved ? -ESTALE : -EINVAL;
 	if (!err)
 		err = ask(l, PF_P_LEASE_RETRACT, &out);
 	if (err == -EINVAL && l->exported)
@@ -393,6 +393,7 @@ static void moved(struct pinfs_lease *l)
 	}
 	l->ngive = 0;
 	l->exported = false;
+	l->moved = true;
 }
 
 void sh_serve_lease(struct sh_session *s, const struct pf_p_lease_event *ev)
@@ -405,9 +406,9 @@ void sh_serve_lease(struct sh_session *s, const struct pf_p_lease_event *ev)
 		l = l->next;
 	if (l != NULL) {
 		atomic_store(&l->until_ns, sh_now_ns() + ev->ev_left_ms * UINT64_C(1000000));
-		atomic_store(&l->state, ev->ev_state);
 		if (ev->ev_moved)
 			moved(l);
+		atomic_store(&l->state, ev->ev_state);
 		notify(l);
 	}
 	sh_unlock(&old);

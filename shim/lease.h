@@ -22,6 +22,7 @@ struct pinfs_lease {
 	uint32_t ngive;
 	size_t give_bytes;			/* of give[] */
 	bool exported;
+	bool moved;				/* another process has it */
 };
 
 /* A lease on the list, without an answer yet; takes the file's reference over. NULL: no memory. */

@@ -256,10 +256,11 @@ static void status(struct pf_fs *fs, const struct pf_viewer *v, struct text *t, 
 	puts_json(t, fs->label);
 	putf(t, ",\"fsid\":%llu,\"daemon_pid\":%d,", (ull)fs->fsid, (int)getpid());
 	putf(t,
-	     "\"options\":{\"on_busy\":\"%s\",\"break\":\"%s\",\"pmem\":\"%s\",\"busy_timeout_ms\":%llu,"
+	     "\"options\":{\"lease_time_ms\":%llu,\"lease_break\":\"%s\",\"on_busy\":\"%s\",\"break\":\"%s\",\"pmem\":\"%s\",\"busy_timeout_ms\":%llu,"
 	     "\"fair\":%s,\"deadlock\":\"%s\",\"longterm\":\"%s\",\"longterm_limit\":%llu,"
 	     "\"poll_interval_ms\":%llu,\"revoke_timeout_ms\":%llu,"
 	     "\"window\":%llu,\"errors\":\"%s\",\"dax\":\"%s\",\"profile\":\"%s\",\"ro\":%s},\"pmem_mode\":\"%s\",",
+	     (ull)(p.lease_ms != 0 ? p.lease_ms : PF_LEASE_DEFAULT_MS), pf_lease_break_name[p.lease_break],
 	     pf_busy_name[p.on_busy], pf_scope_name[p.scope], pf_pmem_name[o->pmem], (ull)p.timeout_ms,
 	     p.unfair ? "false" : "true", p.deadlock_waits ? "wait" : "detect",
 	     pf_longterm_name[p.longterm], (ull)o->longterm_limit,

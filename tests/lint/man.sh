@@ -30,7 +30,7 @@ for n in pinfs mkfs.pinfs fsck.pinfs pinfsdump; do
 	names 8 | grep -qx "$n" || { echo "$n(8): no manual page"; bad=1; }
 done
 # shellcheck disable=SC2013
-for n in $(sed -nE 's/^(int|void|struct [a-z_]+ \*)[ ]?(pinfs_[a-z_]+)\(.*/\2/p' include/pinfs/pin.h); do
+for n in $(sed -nE 's/^(int|void|struct [a-z_]+ \*)[ ]?(pinfs_[a-z_]+)\(.*/\2/p' include/pinfs/pin.h include/pinfs/lease.h); do
 	names 3 | grep -qx "$n" || { echo "$n(3): no manual page"; bad=1; }
 done
 exit $bad
