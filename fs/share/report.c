@@ -256,7 +256,8 @@ static void status(struct pf_fs *fs, const struct pf_viewer *v, struct text *t, 
 	puts_json(t, fs->label);
 	putf(t, ",\"fsid\":%llu,\"daemon_pid\":%d,", (ull)fs->fsid, (int)getpid());
 	putf(t,
-	     "\"options\":{\"lease_time_ms\":%llu,\"lease_break\":\"%s\",\"on_busy\":\"%s\",\"break\":\"%s\",\"pmem\":\"%s\",\"busy_timeout_ms\":%llu,"
+	     "\"options\":{\"lease_time_ms\":%llu,\"lease_break\":\"%s\","
+	     "\"on_busy\":\"%s\",\"break\":\"%s\",\"pmem\":\"%s\",\"busy_timeout_ms\":%llu,"
 	     "\"fair\":%s,\"deadlock\":\"%s\",\"longterm\":\"%s\",\"longterm_limit\":%llu,"
 	     "\"poll_interval_ms\":%llu,\"revoke_timeout_ms\":%llu,"
 	     "\"window\":%llu,\"errors\":\"%s\",\"dax\":\"%s\",\"profile\":\"%s\",\"ro\":%s},\"pmem_mode\":\"%s\",",
