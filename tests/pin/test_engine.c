@@ -252,6 +252,114 @@ static void longterm(void)
 	end();
 }
 
+/* Leases */
+
+#define LEASES "longterm=lease,lease_break=revoke"
+
+/* A polite device stops when its lease breaks: nobody waits for the end of the lease's time. */
+static void lease_polite(void)
+{
+	struct actor *c = actor_new();
+	struct dma_stat st;
+	struct dma_xfer *x;
+
+	if (!begin(LEASES ",lease_time=3600"))
+		return;
+	CU_ASSERT_FATAL(submit((struct dma_how){ .mode = DMA_LEASE }, &x) == 0);
+	PT_EQ(actor_do(c, act_truncate(f, PAGE)), 0);
+	PT_EQ(dma_xfer_wait(x, SOON_MS * UINT64_C(1000000)), 0);
+	dma_xfer_stat(x, &st);
+	dma_xfer_put(x);
+	CU_ASSERT(st.ds_err == -ESTALE && st.ds_moved == 0 && st.ds_fault.df_why == DMA_FAULT_NONE);
+	actor_end(c);
+	end();
+}
+
+/*
+ * One that is deaf goes on: then its translations go, and the next access faults, with the blocks in another file by
+ * then. Given the addresses of the blocks themselves, it writes there.
+ */
+static void lease_deaf(bool direct)
+{
+	struct actor *c = actor_new();
+	struct dma_stat st;
+	struct dma_xfer *x;
+	struct stat sb;
+	uint64_t taken;
+
+	if (!begin(LEASES ",lease_time=200ms"))
+		return;
+	PT_SYS(fstat(fd, &sb));
+	CU_ASSERT_FATAL(submit((struct dma_how){ .mode = DMA_LEASE, .deaf = true, .direct = direct }, &x) == 0);
+	PT_EQ(actor_do(c, act_truncate(f, PAGE)), 0);
+	taken = victim_make(v);
+	st = go(x);
+	CU_ASSERT(victim_intact(v, taken) != direct);
+	if (direct) {
+		CU_ASSERT(st.ds_err == 0 && st.ds_moved == 8 * PAGE);
+	} else {
+		CU_ASSERT(st.ds_err == -ESTALE && st.ds_moved == 0);
+		CU_ASSERT(st.ds_fault.df_why == DMA_FAULT_REVOKED);
+		CU_ASSERT(st.ds_fault.df_ino == sb.st_ino && st.ds_fault.df_foff == PAGE);
+	}
+	/* The window is gone, too; what the truncate left can be had again. */
+	PT_EQ(pwrite(fd, "n", 1, 0), 1);
+	actor_end(c);
+	end();
+}
+
+static void lease_revoked(void) { lease_deaf(false); }
+static void lease_direct(void) { lease_deaf(true); }
+
+/* In the middle of a slow transfer: what had moved before has, not a byte afterwards. */
+static void lease_halfway(void)
+{
+	struct dma_desc d = dma_desc_init(DMA_FROM_DEVICE);
+	const struct dma_how how = { .mode = DMA_LEASE, .deaf = true };
+	struct actor *c = actor_new();
+	struct dma_stat st;
+	struct dma_xfer *x;
+	uint64_t taken, before;
+
+	if (!begin(LEASES ",lease_time=100ms"))
+		return;
+	d.rate = 32 * K;			/* two seconds for all */
+	d.burst = 512;
+	CU_ASSERT_FATAL(dma_submit_window(engine, map, F_LEN, &how, &d, &x) == 0);
+	do
+		dma_xfer_stat(x, &st);
+	while (st.ds_moved < PAGE && st.ds_state != DMA_DONE);
+	PT_EQ(actor_do(c, act_truncate(f, 0)), 0);
+	dma_xfer_stat(x, &st);
+	before = st.ds_moved;
+	taken = victim_make(v);
+	PT_EQ(dma_xfer_wait(x, SOON_MS * UINT64_C(1000000)), 0);
+	dma_xfer_stat(x, &st);
+	dma_xfer_put(x);
+	CU_ASSERT(victim_intact(v, taken));
+	if (before < F_LEN) {			/* a machine may be slower than that */
+		CU_ASSERT(st.ds_err == -ESTALE && st.ds_fault.df_why == DMA_FAULT_REVOKED);
+		CU_ASSERT(st.ds_moved - before <= 512);	/* a burst that was over, but not booked yet */
+	}
+	actor_end(c);
+	end();
+}
+
+static void lease_needed(void)
+{
+	struct dma_xfer *x;
+
+	if (!begin("longterm=lease"))
+		return;
+	PT_EQ(submit((struct dma_how){ .mode = DMA_LONG }, &x), -EPERM);
+	CU_ASSERT_FATAL(submit((struct dma_how){ .mode = DMA_LEASE,
+						 .lease = PINFS_LEASE_READ | PINFS_LEASE_UNBREAK }, &x) == 0);
+	PT_FAILS(truncate(f, 0), EDEADLK);	/* it is our own */
+	PT_EQ(go(x).ds_err, 0);
+	PT_SYS(truncate(f, 0));
+	end();
+}
+
 /* The device as a process */
 
 static char sock[512];
@@ -270,11 +378,11 @@ static pid_t serve(void)
 	return pid;
 }
 
-static int dmaemu(const char *verb, const char *a, const char *b, const char *c, const char *d)
+static int dmaemu(const char *verb, const char *a, const char *b, const char *c, const char *d, const char *e)
 {
 	char out[1024];
 	int rc = pt_run(out, sizeof out, SOON_MS,
-			(const char *[]){ pt_program("dmaemu"), verb, "--socket", sock, a, b, c, d, NULL });
+			(const char *[]){ pt_program("dmaemu"), verb, "--socket", sock, a, b, c, d, e, NULL });
 
 	if (rc != 0)
 		pt_say("dmaemu %s: status %d: %s", verb, rc, out);
@@ -308,19 +416,44 @@ static void client_dies(bool owner, bool killed)
 		}
 		pt_kill(client);
 	} else {
-		PT_EQ(dmaemu("submit", "--delay=1h", "--id=5", owner ? "--owner=client" : "--owner=device", f), 0);
+		PT_EQ(dmaemu("submit", "--delay=1h", "--id=5", owner ? "--owner=client" : "--owner=device", f, NULL), 0);
 	}
 	rc = cut(c);
 	PT_EQ(rc, owner ? 0 : -EINPROGRESS);
 	if (owner)
 		CU_ASSERT(look_parked_until(fs, 15));
 	taken = victim_make(v);
-	PT_EQ(dmaemu("go", "5", NULL, NULL, NULL), 0);
-	PT_EQ(dmaemu("wait", "5", NULL, NULL, NULL), 0);
+	PT_EQ(dmaemu("go", "5", NULL, NULL, NULL, NULL), 0);
+	PT_EQ(dmaemu("wait", "5", NULL, NULL, NULL, NULL), 0);
 	CU_ASSERT(victim_intact(v, taken));
 	if (!owner)
 		PT_EQ(actor_result(c, SOON_MS), 0);
 	/* It has ended: all blocks are free again. */
+	CU_ASSERT(look_parked_until(fs, 0));
+	PT_SYS(kill(server, SIGTERM));
+	PT_EQ(pt_wait(server, SOON_MS), 0);
+	actor_end(c);
+	end();
+}
+
+/* A lease and the pin under it go to the device: the client may die, the device is told when the lease breaks. */
+static void handed_over(void)
+{
+	struct actor *c = actor_new();
+	struct look l;
+	pid_t server;
+
+	if (!begin(LEASES ",lease_time=300ms"))
+		return;
+	server = serve();
+	PT_EQ(dmaemu("submit", "--delay=1h", "--id=5", "--mode=lease", "--owner=handover", f), 0);
+	CU_ASSERT(look(fs, &l));
+	PT_EQ(l.npin, 1);
+	PT_EQ(l.pin[0].pid, server);
+	/* Nobody listens there: it is revoked, and the transfer faults. */
+	PT_EQ(actor_do(c, act_truncate(f, PAGE)), 0);
+	PT_EQ(dmaemu("go", "5", NULL, NULL, NULL, NULL), 0);
+	PT_EQ(dmaemu("wait", "5", NULL, NULL, NULL, NULL), 1);
 	CU_ASSERT(look_parked_until(fs, 0));
 	PT_SYS(kill(server, SIGTERM));
 	PT_EQ(pt_wait(server, SOON_MS), 0);
@@ -342,7 +475,7 @@ static void device_dies(void)
 		return;
 	for (int owner = 0; owner < 2; owner++) {
 		server = serve();
-		PT_EQ(dmaemu("submit", "--delay=1h", "--id=5", owner ? "--owner=client" : "--owner=device", f), 0);
+		PT_EQ(dmaemu("submit", "--delay=1h", "--id=5", owner ? "--owner=client" : "--owner=device", f, NULL), 0);
 		PT_EQ(cut(c), owner ? 0 : -EINPROGRESS);
 		pt_kill(server);
 		if (!owner)
@@ -363,7 +496,13 @@ int main(int argc, char **argv)
 		{ "on demand, invalidated", odp_invalidated, 0 },
 		{ "on demand, beside a pin", odp_beside_pin, 0 },
 		{ "long-term", longterm, 0 },
+		{ "lease, and a polite device", lease_polite, 0 },
+		{ "lease, and a deaf one", lease_revoked, 0 },
+		{ "lease, deaf, without an IOMMU", lease_direct, 0 },
+		{ "lease, revoked halfway", lease_halfway, 0 },
+		{ "lease or none", lease_needed, 0 },
 		{ "a pin of the device", device_owns, 0 },
+		{ "a lease that is handed over", handed_over, 0 },
 		{ "a pin of a client that is killed", client_owned, 0 },
 		{ "a pin of a client that ends", client_exits, 0 },
 		{ "the device is killed", device_dies, 0 },
