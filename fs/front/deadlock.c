@@ -6,25 +6,25 @@
  * it is read: so a process only counts as waiting for something that does not end by itself.
  *
  * An operation waits until all the pins in its way are gone; one holder that waits for the operation, directly or not,
- * is enough for a deadlock. A holder waits
+ * is enough for a deadlock. A thread of a holder waits
  *
  *   - for an operation that it has called itself;
  *   - for one that keeps the kernel's inode lock, when it is in a system call that needs this lock: the kernel then
  *     holds it where not even SIGKILL reaches it, and sends us nothing.
  *
- * Both only if it has no other thread that could go on and end the pin; libpinfs.so's own (named pinfs-...) do not.
+ * A holder with several threads is stuck when all of them are: each waits so, or, without a limit, for another one of
+ * its process. Whatever else a thread does, it may go on and end the pin; libpinfs.so's own (named pinfs-...) do not.
  */
 #include "front/deadlock.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #include "base/log.h"
+#include "front/stuck.h"
 
 #define WAITING_MAX 4096U
 #define HOLDERS_MAX 16U
@@ -34,21 +34,23 @@
 struct node {
 	struct pf_waiting w;
 	enum { NEW, OPEN, DONE } is;
+	bool stays;			/* nothing that can go on by itself will end it */
 	unsigned int up;		/* OPEN: the one that led here */
-	unsigned int nholder, next;	/* next: of the holders to look at */
+	unsigned int nholder, next;	/* next: of the holders, and of what that one waits for, to look at */
+	unsigned int next_wait;
 	pid_t holder[HOLDERS_MAX];
 	pid_t stuck;			/* in a circle, and the youngest there: who waits for it */
 };
 
 struct proc {
-	pid_t pid, sole;		/* 0: it can go on by itself */
-	uint64_t wants;			/* inode whose lock it waits for in the kernel */
+	pid_t pid;
+	unsigned int nwait;		/* 0: it can go on by itself */
+	unsigned int wait[PF_STUCK_MAX];	/* nodes, one for each of its threads that waits */
 	const char *how;
 };
 
 struct search {
-	struct pf_fs *fs;
-	unsigned long mount_id;
+	const struct pf_front *front;
 	unsigned int n, nproc;
 	struct proc proc[PROCS_MAX];
 	struct node node[WAITING_MAX];
@@ -81,115 +83,12 @@ static bool read_line(const char *path, char *line, size_t len)
 	return got;
 }
 
-/* The only thread of a process that is not the library's; 0: there are several, or it is gone. */
-static pid_t sole_thread(pid_t pid)
-{
-	char path[96], comm[32];
-	struct dirent *de;
-	pid_t sole = 0;
-	DIR *d;
-
-	(void)snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
-	d = opendir(path);
-	if (d == NULL)
-		return 0;
-	while ((de = readdir(d)) != NULL) {
-		const long tid = strtol(de->d_name, NULL, 10);
-
-		if (tid <= 0)
-			continue;
-		(void)snprintf(path, sizeof path, "/proc/%d/task/%ld/comm", (int)pid, tid);
-		if (!read_line(path, comm, sizeof comm) || strncmp(comm, "pinfs-", 6) == 0)
-			continue;
-		if (sole != 0) {
-			sole = 0;
-			break;
-		}
-		sole = (pid_t)tid;
-	}
-	(void)closedir(d);
-	return sole;
-}
-
-/* System calls that take the inode lock of a file, and which of their arguments is its descriptor. */
-static const struct { long nr; unsigned int arg; const char *name; } locking[] = {
-	{ SYS_write, 0, "write" },	     { SYS_pwrite64, 0, "pwrite" },	{ SYS_writev, 0, "writev" },
-	{ SYS_pwritev, 0, "pwritev" },	     { SYS_pwritev2, 0, "pwritev2" },	{ SYS_fsync, 0, "fsync" },
-	{ SYS_fdatasync, 0, "fdatasync" },   { SYS_ftruncate, 0, "ftruncate" }, { SYS_fallocate, 0, "fallocate" },
-	{ SYS_fchmod, 0, "fchmod" },	     { SYS_fchown, 0, "fchown" },	{ SYS_fsetxattr, 0, "fsetxattr" },
-	{ SYS_sendfile, 0, "sendfile" },     { SYS_splice, 2, "splice" },	{ SYS_lseek, 0, "lseek" },
-	{ SYS_copy_file_range, 2, "copy_file_range" },
-};
-
-/* "major:minor" of a mount that this process sees; empty: there is none of this number. */
-static void device_of(const char *pid, unsigned long mnt, char dev[32])
-{
-	char path[64], *line = NULL;
-	unsigned long id = 0;
-	size_t room = 0;
-	FILE *f;
-
-	dev[0] = '\0';
-	(void)snprintf(path, sizeof path, "/proc/%s/mountinfo", pid);
-	f = fopen(path, "re");
-	if (f == NULL)
-		return;
-	while (id != mnt && getline(&line, &room, f) > 0)
-		if (sscanf(line, "%lu %*u %31s", &id, dev) != 2 || id != mnt)
-			dev[0] = '\0';
-	free(line);
-	(void)fclose(f);
-}
-
-/* Is this number, of a process's mount namespace, our mount? */
-static bool our_mount(const struct search *s, pid_t pid, unsigned long mnt)
-{
-	char ours[32], its[32], name[16];
-
-	(void)snprintf(name, sizeof name, "%d", (int)pid);
-	device_of("self", s->mount_id, ours);
-	device_of(name, mnt, its);
-	return ours[0] != '\0' && strcmp(ours, its) == 0;
-}
-
-/* The inode of ours whose lock the system call needs in which this thread is; 0: it is in none. */
-static uint64_t wants_lock_of(const struct search *s, pid_t pid, pid_t tid, const char **how)
-{
-	unsigned long long arg[6], ino = 0;
-	unsigned long mnt = 0;
-	char path[96], line[256];
-	size_t i;
-	FILE *f;
-	long nr;
-
-	(void)snprintf(path, sizeof path, "/proc/%d/task/%d/syscall", (int)pid, (int)tid);
-	if (!read_line(path, line, sizeof line) ||
-	    sscanf(line, "%ld %llx %llx %llx %llx %llx %llx", &nr, &arg[0], &arg[1], &arg[2], &arg[3], &arg[4],
-		   &arg[5]) != 7)
-		return 0;
-	for (i = 0; i < PF_ARRAY_LEN(locking) && locking[i].nr != nr; i++)
-		;
-	if (i == PF_ARRAY_LEN(locking))
-		return 0;
-	if (nr == SYS_lseek && arg[2] != SEEK_HOLE && arg[2] != SEEK_DATA)
-		return 0;
-	*how = locking[i].name;
-	(void)snprintf(path, sizeof path, "/proc/%d/fdinfo/%d", (int)pid, (int)arg[locking[i].arg]);
-	f = fopen(path, "re");
-	if (f == NULL)
-		return 0;
-	while (fgets(line, sizeof line, f) != NULL) {
-		(void)sscanf(line, "mnt_id: %lu", &mnt);
-		(void)sscanf(line, "ino: %llu", &ino);
-	}
-	(void)fclose(f);
-	return ino != 0 && our_mount(s, pid, mnt) ? ino : 0;
-}
-
 /* What a process waits for, asked once in a search. */
 static struct proc *look_up(struct search *s, pid_t pid)
 {
+	struct pf_thread t[PF_STUCK_MAX];
 	struct proc *p;
+	unsigned int n;
 
 	for (p = s->proc; p < s->proc + s->nproc; p++)
 		if (p->pid == pid)
@@ -197,15 +96,68 @@ static struct proc *look_up(struct search *s, pid_t pid)
 	if (s->nproc == PROCS_MAX)
 		return NULL;
 	s->nproc++;
-	*p = (struct proc){ .pid = pid, .sole = sole_thread(pid), .how = "an operation of its own" };
-	if (p->sole != 0)
-		p->wants = wants_lock_of(s, pid, p->sole, &p->how);
+	*p = (struct proc){ .pid = pid, .how = "an operation of its own" };
+	n = pf_stuck_threads(s->front, pid, t);
+	for (unsigned int i = 0; i < n; i++) {
+		unsigned int w = 0;
+
+		if (t[i].is == PF_THREAD_INNER)
+			continue;
+		/* An operation that it has called, or one that keeps the lock which it needs. */
+		while (w < s->n && s->node[w].w.tid != t[i].tid)
+			w++;
+		if (w == s->n && t[i].is == PF_THREAD_LOCK)
+			for (w = 0; w < s->n && !(s->node[w].w.kernel_lock && s->node[w].w.ino == t[i].ino); w++)
+				;
+		if (w == s->n || p->nwait == PF_STUCK_MAX) {
+			p->nwait = 0;
+			break;
+		}
+		if (s->node[w].w.tid != t[i].tid)
+			p->how = t[i].how;
+		p->wait[p->nwait++] = w;
+	}
 	return p;
 }
 
-static bool waits_in(const struct proc *p, const struct pf_waiting *w)
+/*
+ * Who can go on? A process with a thread that waits for nothing of ours; an operation none of whose holders is stuck;
+ * and whoever has a thread that waits only for those. The rest is stuck for good. Less at each pass, so it ends.
+ */
+static bool process_stuck(const struct search *s, const struct proc *p)
 {
-	return p->sole != 0 && (w->tid == p->sole || (p->wants != 0 && w->kernel_lock && w->ino == p->wants));
+	if (p == NULL || p->nwait == 0)
+		return false;
+	for (unsigned int i = 0; i < p->nwait; i++)
+		if (!s->node[p->wait[i]].stays)
+			return false;
+	return true;
+}
+
+static bool operation_stuck(struct search *s, const struct node *nd)
+{
+	for (unsigned int i = 0; i < nd->nholder; i++)
+		if (process_stuck(s, look_up(s, nd->holder[i])))
+			return true;
+	return false;
+}
+
+static void sift(struct search *s)
+{
+	bool less = true;
+
+	for (unsigned int i = 0; i < s->n; i++) {
+		s->node[i].nholder = pf_lay_waits_for(s->front->fs, s->node[i].w.id, s->node[i].holder, HOLDERS_MAX);
+		s->node[i].stays = true;
+	}
+	while (less) {
+		less = false;
+		for (unsigned int i = 0; i < s->n; i++)
+			if (s->node[i].stays && !operation_stuck(s, &s->node[i])) {
+				s->node[i].stays = false;
+				less = true;
+			}
+	}
 }
 
 /* From @top back to @bottom is a circle: the youngest in it has to give way. */
@@ -219,40 +171,36 @@ static void circle(struct search *s, unsigned int top, unsigned int bottom)
 		if (i == bottom)
 			break;
 	}
-	s->node[young].stuck = s->node[young].holder[s->node[young].next - 1];
+	s->node[young].stuck = s->node[young].holder[s->node[young].next];
 }
 
-/* Depth first; what is DONE leads to no circle that was not found. */
+/* Depth first, among those that stay; what is DONE leads to no circle that was not found. */
 static void walk(struct search *s, unsigned int from)
 {
 	unsigned int at = from;
 
+	s->node[from].is = OPEN;
 	for (;;) {
-		struct node *nd = &s->node[at];
-		const struct proc *p;
+		struct node *nd = &s->node[at], *to;
+		const struct proc *p = nd->next < nd->nholder ? look_up(s, nd->holder[nd->next]) : NULL;
 
-		if (nd->is == NEW) {
-			nd->is = OPEN;
-			nd->nholder = pf_lay_waits_for(s->fs, nd->w.id, nd->holder, HOLDERS_MAX);
-		}
 		if (nd->next == nd->nholder) {
 			nd->is = DONE;
 			if (at == from)
 				return;
 			at = nd->up;
-			continue;
-		}
-		p = look_up(s, nd->holder[nd->next++]);
-		for (unsigned int i = 0; p != NULL && i < s->n; i++) {
-			if (s->node[i].is == DONE || !waits_in(p, &s->node[i].w))
-				continue;
-			if (s->node[i].is == OPEN) {
-				circle(s, at, i);
-				continue;
+		} else if (!process_stuck(s, p) || nd->next_wait == p->nwait) {
+			nd->next++;
+			nd->next_wait = 0;
+		} else {
+			to = &s->node[p->wait[nd->next_wait++]];
+			if (to->is == OPEN) {
+				circle(s, at, (unsigned int)(to - s->node));
+			} else if (to->is == NEW) {
+				to->is = OPEN;
+				to->up = at;
+				at = (unsigned int)(to - s->node);
 			}
-			s->node[i].up = at;
-			at = i;
-			break;
 		}
 	}
 }
@@ -264,13 +212,13 @@ static void search(const struct pf_front *f, struct pf_deadlock *d)
 
 	d->n = 0;
 	if (s != NULL && w != NULL) {
-		s->fs = f->fs;
-		s->mount_id = f->mount_id;
+		s->front = f;
 		s->n = pf_lay_waiting(f->fs, w, WAITING_MAX);
 		for (unsigned int i = 0; i < s->n; i++)
 			s->node[i].w = w[i];
+		sift(s);
 		for (unsigned int i = 0; i < s->n; i++)
-			if (s->node[i].is == NEW)
+			if (s->node[i].stays && s->node[i].is == NEW)
 				walk(s, i);
 		for (unsigned int i = 0; i < s->n && d->n < PF_ARRAY_LEN(d->v); i++)
 			if (s->node[i].stuck != 0)
@@ -295,13 +243,28 @@ static int say(const struct pf_areq *a, pid_t other, const char *how)
 	return -EDEADLK;
 }
 
+/* Is @tid the only thread of @pid that could end a pin? */
+static bool alone(const struct pf_front *f, pid_t pid, pid_t tid)
+{
+	struct pf_thread t[PF_STUCK_MAX];
+	unsigned int n = pf_stuck_threads(f, pid, t);
+	bool it = false;
+
+	for (unsigned int i = 0; i < n; i++) {
+		if (t[i].tid != tid && t[i].is != PF_THREAD_INNER)
+			return false;
+		it = it || t[i].tid == tid;
+	}
+	return it;
+}
+
 int pf_deadlock_with_itself(const struct pf_front *f, const struct pf_areq *a)
 {
 	pid_t holder[HOLDERS_MAX];
 	unsigned int n = pf_lay_waits_for(f->fs, a->brk.id, holder, HOLDERS_MAX);
 
 	for (unsigned int i = 0; i < n; i++)
-		if (sole_thread(holder[i]) == a->brk.tid)
+		if (alone(f, holder[i], a->brk.tid))
 			return say(a, holder[i], "this very call");
 	return 0;
 }

@@ -36,6 +36,22 @@ static bool begin(const char *opts)
 	return true;
 }
 
+/* Does a line of the daemon's log tell of a deadlock between these two? */
+static bool told(pid_t waiter, pid_t holder)
+{
+	char line[512], one[32], other[32];
+	FILE *log = fopen(fs->log, "re");
+	bool found = false;
+
+	(void)snprintf(one, sizeof one, "by pid %d (", (int)waiter);
+	(void)snprintf(other, sizeof other, "pins of pid %d (", (int)holder);
+	while (log != NULL && !found && fgets(line, sizeof line, log) != NULL)
+		found = strstr(line, "deadlock: ") != NULL && strstr(line, one) != NULL && strstr(line, other) != NULL;
+	if (log != NULL)
+		(void)fclose(log);
+	return found;
+}
+
 /* By each way to the daemon: with the kernel's inode lock, without it, and with a descriptor. */
 static void itself(void)
 {
@@ -45,6 +61,7 @@ static void itself(void)
 		return;
 	a = stage_holder(f, 0, 4096);
 	PT_EQ(actor_do(a, act_truncate(f, 0)), -EDEADLK);
+	CU_ASSERT(told(actor_pid(a), actor_pid(a)));
 	PT_EQ(actor_do(a, act_open_trunc(f)), -EDEADLK);
 	PT_EQ(actor_do(a, act_fallocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096)), -EDEADLK);
 	PT_EQ(stage_size(f), F_LEN);
@@ -86,6 +103,7 @@ static void circle(unsigned int n)
 		CU_ASSERT(look_until(fs, i + 1, i + 1, NULL));
 	}
 	PT_EQ(actor_do(a[n - 1], act_truncate(path[0], 0)), -EDEADLK);
+	CU_ASSERT(told(actor_pid(a[n - 1]), actor_pid(a[0])));
 	/* It lets go, and the others come through, one after the other. */
 	PT_EQ(actor_do(a[n - 1], act_unpin(0)), 0);
 	for (i = n - 1; i-- > 0;) {
@@ -144,6 +162,119 @@ static void in_the_kernel(void)
 	actor_end(c);
 	pt_fs_end(fs);
 }
+
+/* The same with calls that say a path: the kernel sleeps in them just so, and there is no descriptor to see. */
+static void by_path(void)
+{
+	struct actor *a, *c = actor_new();
+	char link[STAGE_PATH], dir[STAGE_PATH], through[STAGE_PATH + 32];
+
+	if (!begin(NULL))
+		return;
+	(void)snprintf(link, sizeof link, "%s", pt_path(fs, "link"));
+	(void)snprintf(dir, sizeof dir, "%s", pt_path(fs, "dir"));
+	(void)snprintf(through, sizeof through, "%s/../dir//there", dir);
+	PT_SYS(symlink("f", link));
+	PT_SYS(mkdir(dir, 0755));
+	PT_SYS(symlink(f, pt_path(fs, "dir/there")));
+	a = stage_holder(f, 0, 4096);
+	for (int i = 0; i < 4; i++) {
+		actor_send(c, act_fallocate(f, FALLOC_FL_ZERO_RANGE, 0, 4096));
+		CU_ASSERT(look_until(fs, 1, 1, NULL));
+		PT_EQ(actor_do(a, act_truncate(i == 0 ? f : i == 1 ? link : through, F_LEN - (uint64_t)i * 4096)), 0);
+		PT_EQ(actor_result(c, SOON_MS), -EDEADLK);
+		PT_EQ(stage_size(f), F_LEN - (uint64_t)i * 4096);
+	}
+	CU_ASSERT(told(actor_pid(c), actor_pid(a)));
+	/* Not what the path leads to, but what it names: then the link is another inode, and no reason. */
+	actor_send(c, act_fallocate(f, FALLOC_FL_ZERO_RANGE, 0, 4096));
+	CU_ASSERT(look_until(fs, 1, 1, NULL));
+	PT_EQ(actor_do(a, act_unlink(link)), 0);
+	PT_EQ(actor_result(c, 500), -EINPROGRESS);
+	PT_EQ(actor_do(a, act_unlink(f)), 0);
+	PT_EQ(actor_result(c, SOON_MS), -EDEADLK);
+	actor_end(a);
+	actor_end(c);
+	pt_fs_end(fs);
+}
+
+/* Holders with several threads. */
+
+struct threads {
+	const char *own, *cut;		/* pinned; truncated by a thread, while the first one waits for its end */
+	bool both;			/* the first one truncates `own` meanwhile */
+	int rc, rc_own;
+};
+
+static void *cut_it(void *arg)
+{
+	struct threads *t = arg;
+
+	t->rc = truncate(t->cut, 0) == 0 ? 0 : errno;
+	return NULL;
+}
+
+/* Its exit status: what the thread's truncate gave. */
+static int with_threads(void *arg)
+{
+	struct threads *t = arg;
+	int fd = open(t->own, O_RDWR | O_CLOEXEC);
+	void *p = mmap(NULL, F_LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	struct pinfs_pin *pin;
+	pthread_t thread;
+
+	if (p == MAP_FAILED || pinfs_pin(p, 4096, PINFS_PIN_WRITE, &pin) != 0 ||
+	    pthread_create(&thread, NULL, cut_it, t) != 0)
+		return 255;
+	if (t->both)
+		t->rc_own = truncate(t->own, 0) == 0 ? 0 : errno;
+	(void)pthread_join(thread, NULL);
+	(void)pinfs_unpin(pin);
+	return t->both && t->rc_own != EDEADLK ? 254 : t->rc;
+}
+
+/* One thread truncates what the process has pinned, the other waits for the end of that thread. */
+static void joined(void)
+{
+	struct threads t = { .own = f, .cut = f };
+
+	if (!begin(NULL))
+		return;
+	PT_EQ(pt_wait(pt_fork(with_threads, &t), 2 * SOON_MS), EDEADLK);
+	pt_fs_end(fs);
+}
+
+/* Two processes, one of them with two threads; then both its threads in two operations, each of which is stuck. */
+static void circle_of_threads(bool both)
+{
+	struct threads t = { .own = f, .cut = g, .both = both };
+	struct actor *a;
+	pid_t pid;
+	int rc;
+
+	if (!begin(NULL))
+		return;
+	a = stage_holder(g, 0, 4096);
+	pid = pt_fork(with_threads, &t);
+	if (!both) {
+		CU_ASSERT(look_until(fs, 1, 1, NULL));
+		PT_EQ(actor_do(a, act_truncate(f, 0)), -EDEADLK);	/* the youngest */
+		CU_ASSERT(told(actor_pid(a), pid));
+		PT_EQ(actor_do(a, act_unpin(0)), 0);
+	} else {
+		/* It waits for its own pin, and for one that only waits for us: not stuck. */
+		CU_ASSERT(look_until(fs, 2, 2, NULL));
+		PT_EQ(pt_wait(pid, 500), -1);
+		PT_EQ(actor_do(a, act_unpin(0)), 0);			/* the thread goes on; the other is stuck */
+	}
+	rc = pt_wait(pid, SOON_MS);
+	PT_EQ(rc, 0);
+	actor_end(a);
+	pt_fs_end(fs);
+}
+
+static void threads_in_a_circle(void) { circle_of_threads(false); }
+static void threads_each_for_itself(void) { circle_of_threads(true); }
 
 /* A process with two threads: one truncates what it has pinned itself, the other ends the pin when it sees it wait. */
 static void *unpin_when_it_waits(void *arg)
@@ -218,6 +349,33 @@ static void stream(bool fair)
 	actor_end(c);
 }
 
+/* Those who wait come in the order in which they came: the last of two decides about the size. */
+static void first_come(void)
+{
+	struct actor *a, *c[3];
+
+	if (!begin(NULL))
+		return;
+	for (unsigned int turn = 0; turn < 2; turn++) {
+		PT_SYS(truncate(f, F_LEN));
+		a = stage_holder(f, 0, 4096);
+		for (unsigned int i = 0; i < 3; i++) {
+			c[i] = actor_new();
+			/* O_TRUNC comes to the daemon without the kernel's lock, so they all are there. */
+			actor_send(c[i], i == 1 + turn ? act_truncate(f, 8 * K) : act_open_trunc(f));
+			CU_ASSERT(look_until(fs, i + 1, 1, NULL));
+		}
+		PT_EQ(actor_do(a, act_unpin(0)), 0);
+		for (unsigned int i = 0; i < 3; i++) {
+			PT_EQ(actor_result(c[i], SOON_MS), 0);
+			actor_end(c[i]);
+		}
+		PT_EQ(stage_size(f), turn == 0 ? 0 : 8 * K);
+		actor_end(a);
+	}
+	pt_fs_end(fs);
+}
+
 static void fair(void)
 {
 	if (!begin("fair=yes"))
@@ -242,7 +400,12 @@ int main(int argc, char **argv)
 		{ "two", two, 0 },
 		{ "three", three, 0 },
 		{ "in the kernel", in_the_kernel, 0 },
+		{ "by path", by_path, 0 },
+		{ "a thread that is joined", joined, 0 },
+		{ "threads in a circle", threads_in_a_circle, 0 },
+		{ "each thread for itself", threads_each_for_itself, 0 },
 		{ "not a deadlock", not_a_deadlock, 0 },
+		{ "first come, first served", first_come, 0 },
 		{ "fair", fair, 0 },
 		{ "unfair", unfair, 0 },
 	};
