@@ -364,6 +364,11 @@ static void lease_needed(void)
 
 static char sock[512];
 
+static const char *owned(int by_client)
+{
+	return by_client ? "--owner=client" : "--owner=device";
+}
+
 static pid_t serve(void)
 {
 	char out[512];
@@ -405,7 +410,7 @@ static void client_dies(bool owner, bool killed)
 	server = serve();
 	if (killed) {
 		client = pt_spawn((const char *[]){ pt_program("dmaemu"), "submit", "--socket", sock, "--delay=1h",
-			"--id=5", "--wait", owner ? "--owner=client" : "--owner=device", f, NULL }, -1, -1);
+			"--id=5", "--wait", owned(owner), f, NULL }, -1, -1);
 		for (uint64_t until = pt_now_ms() + SOON_MS; pt_now_ms() < until; pt_sleep_ms(5)) {
 			char out[2048];
 
@@ -416,7 +421,7 @@ static void client_dies(bool owner, bool killed)
 		}
 		pt_kill(client);
 	} else {
-		PT_EQ(dmaemu("submit", "--delay=1h", "--id=5", owner ? "--owner=client" : "--owner=device", f, NULL), 0);
+		PT_EQ(dmaemu("submit", "--delay=1h", "--id=5", owned(owner), f, NULL), 0);
 	}
 	rc = cut(c);
 	PT_EQ(rc, owner ? 0 : -EINPROGRESS);
@@ -475,7 +480,7 @@ static void device_dies(void)
 		return;
 	for (int owner = 0; owner < 2; owner++) {
 		server = serve();
-		PT_EQ(dmaemu("submit", "--delay=1h", "--id=5", owner ? "--owner=client" : "--owner=device", f, NULL), 0);
+		PT_EQ(dmaemu("submit", "--delay=1h", "--id=5", owned(owner), f, NULL), 0);
 		PT_EQ(cut(c), owner ? 0 : -EINPROGRESS);
 		pt_kill(server);
 		if (!owner)
