@@ -82,30 +82,30 @@ int pf_dir_find(struct pf_inode *dir, struct pf_tx *tx, const char *name, struct
 	err = find_spot(&t, name, &spot);
 	if (err == 0)
 		err = pf_leaf_peek(&t, &spot, &rec);
-	if (err == 0)
+	if (err == 0) {
 		*out = dirent_of(rec);
+		out->off = (uint16_t)spot.off;
+	} else if (err == -ENOENT) {
+		*out = (struct pf_dirent){ .key = 0 };
+		if (pf_leaf_key(&spot, &out->key) != 0)
+			out->key = 0;
+	}
 	return err;
 }
 
-int pf_dir_add(struct pf_tx *tx, struct pf_inode *dir, const char *name, uint64_t ino, uint8_t type)
+int pf_dir_add_seen(struct pf_tx *tx, struct pf_inode *dir, const char *name, const struct pf_dirent *seen,
+		    uint64_t ino, uint8_t type)
 {
 	const struct pf_names t = names_of(dir, tx);
 	const size_t len = strlen(name);
-	struct pf_leaf_spot spot;
 	union { struct pf_d_dirent de; uint8_t bytes[NAME_OFF + PF_NAME_MAX + 8]; } rec;
-	uint64_t key;
 	int err;
 
 	assert(dir->sh != NULL && len >= 1 && len <= PF_NAME_MAX);
-	err = pf_leaf_search(&t, name, len, &spot);
-	if (err == 0 && spot.off != 0)
-		err = -EEXIST;
-	if (err == 0)
-		err = pf_leaf_key(&spot, &key);
-	if (err != 0)
-		return err;
+	if (seen->key == 0)
+		return -ENOSPC;
 	memset(&rec, 0, sizeof rec);
-	rec.de.de_key = pf_put64(key);
+	rec.de.de_key = pf_put64(seen->key);
 	rec.de.de_ino = pf_put64(ino);
 	rec.de.de_type = type;
 	rec.de.de_namelen = (uint8_t)len;
@@ -116,19 +116,42 @@ int pf_dir_add(struct pf_tx *tx, struct pf_inode *dir, const char *name, uint64_
 	return err;
 }
 
+int pf_dir_add(struct pf_tx *tx, struct pf_inode *dir, const char *name, uint64_t ino, uint8_t type)
+{
+	struct pf_dirent seen;
+	int err = pf_dir_find(dir, tx, name, &seen);
+
+	if (err != -ENOENT)
+		return err == 0 ? -EEXIST : err;
+	return pf_dir_add_seen(tx, dir, name, &seen, ino, type);
+}
+
+static int del_at(const struct pf_names *t, const struct pf_leaf_spot *spot)
+{
+	int err = spot->off == 0 ? -ENOENT : pf_leaf_del(t, spot);
+
+	assert(t->ip->sh != NULL);
+	if (err == 0)
+		t->ip->sh->i_nent = pf_put64(pf_get64(t->ip->sh->i_nent) - 1);
+	return err;
+}
+
+int pf_dir_del_seen(struct pf_tx *tx, struct pf_inode *dir, const char *name, const struct pf_dirent *seen)
+{
+	const struct pf_names t = names_of(dir, tx);
+	struct pf_leaf_spot spot;
+	int err = pf_leaf_again(&t, name, strlen(name), seen->key, seen->off, &spot);
+
+	return err != 0 ? err : del_at(&t, &spot);
+}
+
 int pf_dir_del(struct pf_tx *tx, struct pf_inode *dir, const char *name)
 {
 	const struct pf_names t = names_of(dir, tx);
 	struct pf_leaf_spot spot;
-	int err;
+	int err = pf_leaf_search(&t, name, strlen(name), &spot);
 
-	assert(dir->sh != NULL);
-	err = find_spot(&t, name, &spot);
-	if (err == 0)
-		err = pf_leaf_del(&t, &spot);
-	if (err == 0)
-		dir->sh->i_nent = pf_put64(pf_get64(dir->sh->i_nent) - 1);
-	return err;
+	return err != 0 ? err : del_at(&t, &spot);
 }
 
 int pf_dir_set(struct pf_tx *tx, struct pf_inode *dir, const char *name, uint64_t ino, uint8_t type)

@@ -10,13 +10,20 @@
 
 #include "obj/inode.h"
 
-struct pf_dirent { uint64_t key, ino; uint8_t type; };	/* type: DT_* */
+struct pf_dirent { uint64_t key, ino; uint8_t type; uint16_t off; };	/* type: DT_*; off: in its leaf, see below */
 
-/* -ENOENT. @tx: NULL, or the transaction that may have changed the directory already. */
+/* -ENOENT; then out->key is the one that the name may have, 0 if there is none. @tx: NULL, or the transaction that may
+ * have changed the directory already. */
 int pf_dir_find(struct pf_inode *dir, struct pf_tx *tx, const char *name, struct pf_dirent *out) PF_MUST_CHECK;
 /* The name must not exist. -ENOSPC: no block for a leaf, or 256 names of one hash. Keeps i_nent, i_size, i_nblk. */
 int pf_dir_add(struct pf_tx *tx, struct pf_inode *dir, const char *name, uint64_t ino, uint8_t type) PF_MUST_CHECK;
 int pf_dir_del(struct pf_tx *tx, struct pf_inode *dir, const char *name) PF_MUST_CHECK;
+/* The same where the directory is as it was when pf_dir_find() looked, under the same exclusive lock, and filled @seen:
+ * no leaf is searched again. To pf_dir_del_seen() the transaction may have added names before. */
+int pf_dir_add_seen(struct pf_tx *tx, struct pf_inode *dir, const char *name, const struct pf_dirent *seen,
+		    uint64_t ino, uint8_t type) PF_MUST_CHECK;
+int pf_dir_del_seen(struct pf_tx *tx, struct pf_inode *dir, const char *name,
+		    const struct pf_dirent *seen) PF_MUST_CHECK;
 /* The name leads to another inode from now on. */
 int pf_dir_set(struct pf_tx *tx, struct pf_inode *dir, const char *name, uint64_t ino, uint8_t type) PF_MUST_CHECK;
 

@@ -19,6 +19,7 @@
 #include <string.h>
 #include "base/fail.h"
 #include "base/siphash.h"
+#include "media/pmem.h"
 
 #define MERGE_BELOW (PF_LEAF_BYTES / 4)		/* live bytes that make a leaf sparse */
 #define MERGE_UPTO (PF_LEAF_BYTES * 3 / 4)	/* so that a merged leaf is not split at once */
@@ -289,6 +290,42 @@ int pf_leaf_search(const struct pf_names *t, const char *name, size_t len, struc
 			return 0;
 		key = ext.key - 1;
 	}
+}
+
+int pf_leaf_again(const struct pf_names *t, const char *name, size_t len, uint64_t key, unsigned int off,
+		  struct pf_leaf_spot *spot)
+{
+	struct pf_bm bm = t->kind->tree(t->ip, t->tx);
+	const void *leaf, *rec;
+	const char *its;
+	struct pf_ext ext;
+	uint64_t doff;
+	size_t n;
+	int err;
+
+	err = pf_bm_floor(&bm, key, &ext);
+	if (err != 0)
+		return err;
+	if (ext.len == 0)
+		return pf_leaf_search(t, name, len, spot);
+	doff = ext.dblk << PF_BLK_SHIFT;
+	err = pf_tx_peek(t->ip->fs, t->tx, t->kind->md, doff, t->ip->ino, &leaf);
+	if (err != 0)
+		return err;
+	/* In a leaf that has changed, what is at @off may be the middle of somebody's name. */
+	if (leaf != pf_pm_at(t->ip->fs->pm, doff))
+		return pf_leaf_search(t, name, len, spot);
+	rec = rec_at(t->kind, leaf, off);
+	if (rec == NULL)
+		return damaged(t, ext.dblk);
+	its = t->kind->name(rec, &n);
+	if (pf_leaf_rec_key(rec) != key || n != len || memcmp(its, name, len) != 0)
+		return pf_leaf_search(t, name, len, spot);
+	memset(spot, 0, sizeof *spot);
+	spot->base = key & ~UINT64_C(0xff);
+	spot->leaf = ext;
+	spot->off = off;
+	return 0;
 }
 
 int pf_leaf_peek(const struct pf_names *t, const struct pf_leaf_spot *spot, const void **rec)

@@ -41,6 +41,12 @@ struct pf_leaf_spot {
 
 /* Look for a name. Not found is no error. -EUCLEAN. */
 int pf_leaf_search(const struct pf_names *t, const char *name, size_t len, struct pf_leaf_spot *spot) PF_MUST_CHECK;
+/*
+ * The same for a name that was found under this lock with @key at @off: looked at there first, unless this transaction
+ * has changed the leaf.
+ */
+int pf_leaf_again(const struct pf_names *t, const char *name, size_t len, uint64_t key, unsigned int off,
+		  struct pf_leaf_spot *spot) PF_MUST_CHECK;
 /* The record found, for reading until the next change. */
 int pf_leaf_peek(const struct pf_names *t, const struct pf_leaf_spot *spot, const void **rec) PF_MUST_CHECK;
 /* The record found, to be changed in place: neither its name nor what it needs. */

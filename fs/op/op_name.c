@@ -252,7 +252,8 @@ int pf_inode_make(struct pf_tx *tx, struct pf_inode *dir, const struct pf_recipe
 }
 
 /* One attempt. -EAGAIN: there was no free inode number. The directory is locked and has no such name. */
-static int make_tx(struct pf_inode *dir, const char *name, const struct pf_recipe *r, uint64_t *ino)
+static int make_tx(struct pf_inode *dir, const char *name, const struct pf_dirent *seen, const struct pf_recipe *r,
+		   uint64_t *ino)
 {
 	struct pf_d_inode *dd;
 	struct pf_tx *tx;
@@ -265,7 +266,7 @@ static int make_tx(struct pf_inode *dir, const char *name, const struct pf_recip
 	if (err == 0)
 		err = pf_inode_make(tx, dir, r, ino);
 	if (err == 0)
-		err = pf_dir_add(tx, dir, name, *ino, (uint8_t)IFTODT(r->mode));
+		err = pf_dir_add_seen(tx, dir, name, seen, *ino, (uint8_t)IFTODT(r->mode));
 	if (err != 0) {
 		pf_tx_abort(tx);
 		return err;
@@ -274,17 +275,16 @@ static int make_tx(struct pf_inode *dir, const char *name, const struct pf_recip
 	return pf_tx_commit(tx);
 }
 
-/* The name is free and there is space for it. Lock held. */
-static int may_make(struct pf_inode *dir, const char *name, bool subdir)
+/* The name is free, as *seen says, and there is space for it. Lock held. */
+static int may_make(struct pf_inode *dir, const char *name, bool subdir, struct pf_dirent *seen)
 {
-	struct pf_dirent de;
 	struct pf_space sp;
 	int err;
 
 	err = pf_dir_check(dir, true);
 	if (err != 0)
 		return err;
-	err = pf_dir_find(dir, NULL, name, &de);
+	err = pf_dir_find(dir, NULL, name, seen);
 	if (err != -ENOENT)
 		return err == 0 ? -EEXIST : err;
 	if (pf_inode_immutable(dir))
@@ -298,6 +298,7 @@ static int may_make(struct pf_inode *dir, const char *name, bool subdir)
 static int make(struct pf_fs *fs, uint64_t dir, const char *name, const struct pf_recipe *r, struct pf_entry *out)
 {
 	struct pf_inode *dp, *ip = NULL, *spare;
+	struct pf_dirent seen;
 	uint64_t ino;
 	int err;
 
@@ -315,9 +316,9 @@ static int make(struct pf_fs *fs, uint64_t dir, const char *name, const struct p
 	}
 	(void)pf_room_wait(fs, SPARE_BLKS);
 	pf_rwlock_wrlock(&dp->lock);
-	err = may_make(dp, name, S_ISDIR(r->mode));
+	err = may_make(dp, name, S_ISDIR(r->mode), &seen);
 	while (err == 0) {
-		err = make_tx(dp, name, r, &ino);
+		err = make_tx(dp, name, &seen, r, &ino);
 		if (err != -EAGAIN)
 			break;
 		err = pf_itab_grow(fs);
@@ -481,7 +482,7 @@ int pf_op_readlink(struct pf_fs *fs, uint64_t ino, char *buf, size_t size)
 
 /* ---- hard links ---- */
 
-static int link_tx(struct pf_inode *ip, struct pf_inode *dir, const char *name)
+static int link_tx(struct pf_inode *ip, struct pf_inode *dir, const char *name, const struct pf_dirent *seen)
 {
 	struct pf_d_inode *di, *dd;
 	struct pf_tx *tx;
@@ -494,7 +495,7 @@ static int link_tx(struct pf_inode *ip, struct pf_inode *dir, const char *name)
 	if (err == 0)
 		err = pf_inode_edit(tx, ip, &di);
 	if (err == 0)
-		err = pf_dir_add(tx, dir, name, ip->ino, (uint8_t)IFTODT(ip->fmt));
+		err = pf_dir_add_seen(tx, dir, name, seen, ip->ino, (uint8_t)IFTODT(ip->fmt));
 	if (err == 0 && pf_inode_nlink(ip) == 0)
 		err = pf_orph_del(tx, ip);
 	if (err != 0) {
@@ -522,6 +523,7 @@ static int may_link(const struct pf_inode *ip, const struct pf_inode *dir)
 int pf_op_link(struct pf_fs *fs, uint64_t ino, uint64_t dir, const char *name, struct pf_entry *out)
 {
 	struct pf_inode *v[2] = { NULL, NULL };		/* the directory, the inode */
+	struct pf_dirent seen;
 	int err;
 
 	err = pf_fs_writable(fs);
@@ -538,11 +540,11 @@ int pf_op_link(struct pf_fs *fs, uint64_t ino, uint64_t dir, const char *name, s
 		goto out_put;
 	}
 	pf_inode_lock_many(v, 2);
-	err = may_make(v[0], name, false);
+	err = may_make(v[0], name, false, &seen);
 	if (err == 0)
 		err = may_link(v[1], v[0]);
 	if (err == 0)
-		err = link_tx(v[1], v[0], name);
+		err = link_tx(v[1], v[0], name, &seen);
 	if (err == 0)
 		v[1]->linkable = false;
 	pf_inode_unlock_many(v, 2);

@@ -23,7 +23,7 @@ static int may_remove(const struct pf_inode *dir, const struct pf_inode *ip, boo
 	return pf_dir_empty(ip) ? 0 : -ENOTEMPTY;
 }
 
-static int remove_tx(struct pf_inode *dir, struct pf_inode *ip, const char *name)
+static int remove_tx(struct pf_inode *dir, struct pf_inode *ip, const char *name, const struct pf_dirent *de)
 {
 	struct pf_d_inode *dd;
 	struct pf_tx *tx;
@@ -36,7 +36,7 @@ static int remove_tx(struct pf_inode *dir, struct pf_inode *ip, const char *name
 	if (err == 0)
 		err = pf_link_drop(tx, ip, pf_inode_isdir(ip) ? 2 : 1);
 	if (err == 0)
-		err = pf_dir_del(tx, dir, name);
+		err = pf_dir_del_seen(tx, dir, name, de);
 	if (err != 0) {
 		pf_tx_abort(tx);
 		return err;
@@ -68,7 +68,7 @@ static int remove_name(struct pf_fs *fs, uint64_t dir, const char *name, bool rm
 		pf_rwlock_wrlock_more(&ip->lock);
 		err = may_remove(dp, ip, rmdir);
 		while (err == 0) {
-			err = remove_tx(dp, ip, name);
+			err = remove_tx(dp, ip, name, &de);
 			if (err != -EAGAIN)
 				break;
 			err = pf_orph_grow(fs);

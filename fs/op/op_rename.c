@@ -26,6 +26,7 @@ struct rename {
 	bool noreplace, exchange, whiteout;
 	bool no_number;			/* why rename_tx() says -EAGAIN: the inode table is full */
 	struct pf_inode *odir, *ndir;
+	struct pf_dirent oseen, nseen;	/* what the names lead to, or that the new one is free */
 	struct pf_inode *src, *tgt;	/* tgt: NULL when the new name is free */
 	uint64_t trap;			/* child of one of the directories on the way to the other; 0: none */
 	bool odir_above;		/* odir is an ancestor of ndir; else, with a trap, the other way round */
@@ -82,7 +83,6 @@ static void unlock_dirs(struct rename *r)
  */
 static int find_both(struct rename *r)
 {
-	struct pf_dirent src, tgt;
 	bool exists;
 	int err;
 
@@ -90,10 +90,10 @@ static int find_both(struct rename *r)
 	if (err == 0)
 		err = pf_dir_check(r->ndir, true);
 	if (err == 0)
-		err = pf_dir_find(r->odir, NULL, r->oname, &src);
+		err = pf_dir_find(r->odir, NULL, r->oname, &r->oseen);
 	if (err != 0)
 		return err;
-	err = pf_dir_find(r->ndir, NULL, r->nname, &tgt);
+	err = pf_dir_find(r->ndir, NULL, r->nname, &r->nseen);
 	if (err != 0 && err != -ENOENT)
 		return err;
 	exists = err == 0;
@@ -101,13 +101,13 @@ static int find_both(struct rename *r)
 		return -EEXIST;
 	if (!exists && r->exchange)
 		return -ENOENT;
-	if (r->trap != 0 && r->odir_above && src.ino == r->trap)
+	if (r->trap != 0 && r->odir_above && r->oseen.ino == r->trap)
 		return -EINVAL;
-	if (r->trap != 0 && !r->odir_above && exists && tgt.ino == r->trap)
+	if (r->trap != 0 && !r->odir_above && exists && r->nseen.ino == r->trap)
 		return r->exchange ? -EINVAL : -ENOTEMPTY;
-	err = pf_name_inode(r->odir, &src, &r->src);
+	err = pf_name_inode(r->odir, &r->oseen, &r->src);
 	if (err == 0 && exists)
-		err = pf_name_inode(r->ndir, &tgt, &r->tgt);
+		err = pf_name_inode(r->ndir, &r->nseen, &r->tgt);
 	return err;
 }
 
@@ -146,7 +146,7 @@ static int change_names(struct pf_tx *tx, struct rename *r, uint64_t white)
 	int err;
 
 	if (r->tgt == NULL)
-		err = pf_dir_add(tx, r->ndir, r->nname, r->src->ino, stype);
+		err = pf_dir_add_seen(tx, r->ndir, r->nname, &r->nseen, r->src->ino, stype);
 	else
 		err = pf_dir_set(tx, r->ndir, r->nname, r->src->ino, stype);
 	if (err != 0)
@@ -155,7 +155,7 @@ static int change_names(struct pf_tx *tx, struct rename *r, uint64_t white)
 		return pf_dir_set(tx, r->odir, r->oname, r->tgt->ino, (uint8_t)IFTODT(r->tgt->fmt));
 	if (white != 0)
 		return pf_dir_set(tx, r->odir, r->oname, white, DT_CHR);
-	return pf_dir_del(tx, r->odir, r->oname);
+	return pf_dir_del_seen(tx, r->odir, r->oname, &r->oseen);
 }
 
 /* @ip lies in @dir now. */

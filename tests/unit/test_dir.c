@@ -282,12 +282,71 @@ static void test_many_collisions(void)
 	op_env_close(&e);
 }
 
+/* ---- what was seen before a change, and used in it ---- */
+
+/* Names of every length move about in a leaf or two: the new name pushes records together, or into another leaf, before
+ * the old one goes from where it was seen. @hashes: see above. */
+static void shuffle(uint64_t hashes, unsigned int seed)
+{
+	enum { N = 40, SPARE = 60, STEPS = 4000 };
+	unsigned int at[N];		/* the name of each file */
+	bool used[SPARE] = { false };
+	uint64_t ino[N], found;
+	char from[300], to[300];
+	struct op_env e;
+
+	op_env_open(&e, 32 << 20);
+	few_hashes = hashes;
+	for (unsigned int i = 0; i < N; i++) {
+		name_of(from, sizeof from, i);
+		CU_ASSERT_EQUAL(op_create(&e, PF_INO_ROOT, from, S_IFREG, &ino[i]), 0);
+		at[i] = i;
+		used[i] = true;
+	}
+	for (unsigned int step = 0; step < STEPS; step++) {
+		const unsigned int i = (unsigned int)rand_r(&seed) % N;
+		unsigned int n = (unsigned int)rand_r(&seed) % SPARE;
+
+		while (used[n])
+			n = (n + 1) % SPARE;
+		name_of(from, sizeof from, at[i]);
+		name_of(to, sizeof to, n);
+		CU_ASSERT_EQUAL(pf_op_rename(e.fs, &op_root, PF_INO_ROOT, from, PF_INO_ROOT, to, 0), 0);
+		used[at[i]] = false;
+		used[n] = true;
+		at[i] = n;
+		CU_ASSERT_EQUAL(op_lookup(&e, PF_INO_ROOT, from, &found), -ENOENT);
+		if (step % 50 != 0)
+			continue;
+		for (unsigned int k = 0; k < N; k++) {
+			name_of(to, sizeof to, at[k]);
+			found = 0;
+			CU_ASSERT_EQUAL(op_lookup(&e, PF_INO_ROOT, to, &found), 0);
+			CU_ASSERT_EQUAL(found, ino[k]);
+		}
+	}
+	for (unsigned int i = 0; i < N; i++) {
+		name_of(from, sizeof from, at[i]);
+		CU_ASSERT_EQUAL(pf_op_unlink(e.fs, PF_INO_ROOT, from), 0);
+	}
+	CU_ASSERT_EQUAL(dir_size(&e, PF_INO_ROOT), 0);
+	few_hashes = 0;
+	op_env_close(&e);
+}
+
+static void test_shuffle(void)
+{
+	shuffle(0, 1);
+	shuffle(3, 2);
+}
+
 static const struct unit_case cases[] = {
 	{ "very many names", test_big },
 	{ "a position survives changes", test_stable_cookies },
 	{ "long names and gaps", test_long_names },
 	{ "256 names of one hash", test_collisions },
 	{ "many names of few hashes", test_many_collisions },
+	{ "names change places", test_shuffle },
 };
 
 int main(void)
