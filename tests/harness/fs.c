@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -93,7 +94,7 @@ static bool may_mount(void)
 	if (fs == NULL)
 		return !refused;
 	if (pt_fs_mount(fs, NULL) != 0)
-		refused = pt_run(out, sizeof out, 20000, (const char *[]){ "grep", "fusermount3: ", fs->log,
+		refused = pt_run(out, sizeof out, 60000, (const char *[]){ "grep", "fusermount3: ", fs->log,
 			NULL }) == 0;
 	take_down(fs);
 	return !refused;
@@ -107,7 +108,7 @@ int pt_umount2(const char *mnt, int flags)
 		return 0;
 	if (errno != EPERM || geteuid() == 0)
 		return -1;
-	if (pt_run(out, sizeof out, 20000,
+	if (pt_run(out, sizeof out, 60000,
 		   (const char *[]){ "fusermount3", flags & MNT_DETACH ? "-uz" : "-u", mnt, NULL }) == 0)
 		return 0;
 	errno = strstr(out, "busy") != NULL ? EBUSY : EINVAL;
@@ -197,7 +198,7 @@ struct pt_fs *pt_fs_new(const char *size)
 		return NULL;
 	}
 	fs->used = true;
-	rc = pt_run(out, sizeof out, 20000, (const char *[]){ pt_program("mkfs.pinfs"), "-s", size, fs->img, NULL });
+	rc = pt_run(out, sizeof out, 60000, (const char *[]){ pt_program("mkfs.pinfs"), "-s", size, fs->img, NULL });
 	if (rc != 0) {
 		pt_say("mkfs.pinfs: status %d: %s", rc, out);
 		take_down(fs);
@@ -266,6 +267,18 @@ void pt_fs_crash(struct pt_fs *fs)
 	(void)pt_umount2(fs->mnt, MNT_DETACH);
 }
 
+/* A daemon that was unmounted, and a client that was killed, let go of the image in their own time. */
+static void until_let_go(const struct pt_fs *fs)
+{
+	const uint64_t end = pt_now_ms() + END_MS;
+	int fd = open(fs->img, O_RDONLY | O_CLOEXEC);
+
+	while (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0 && pt_now_ms() < end)
+		pt_sleep_ms(5);
+	if (fd >= 0)
+		(void)close(fd);
+}
+
 int pt_fs_fsck(struct pt_fs *fs)
 {
 	char out[4096];
@@ -273,6 +286,7 @@ int pt_fs_fsck(struct pt_fs *fs)
 
 	if (access(pt_program("fsck.pinfs"), X_OK) != 0)
 		return 0;
+	until_let_go(fs);
 	rc = pt_run(out, sizeof out, 60000, (const char *[]){ pt_program("fsck.pinfs"), "-n", fs->img, NULL });
 	if (rc != 0)
 		pt_say("fsck.pinfs -n: status %d: %s", rc, out);

@@ -499,7 +499,7 @@ static void mapped_end(void)
 	PT_SYS(close(fd));
 	PT_EQ(map[3], 0);
 	map[3] = 'x';		/* beyond the end, in the last page: never in the file */
-	PT_EQ(pt_wait(pt_fork(load_beyond, map + 4096), 5000), 128 + SIGBUS);
+	PT_EQ(pt_wait(pt_fork(load_beyond, map + 4096), 60000), 128 + SIGBUS);
 	PT_SYS(msync(map, 4096, MS_SYNC));
 	PT_SYS(truncate(P("f"), 10));
 	fd = open(P("f"), O_RDONLY);
@@ -642,7 +642,7 @@ static void appends(void)
 	for (int i = 0; i < 4; i++)
 		kid[i] = pt_fork(appender, (void *)(uintptr_t)P("log"));
 	for (int i = 0; i < 4; i++)
-		PT_EQ(pt_wait(kid[i], 20000), 0);
+		PT_EQ(pt_wait(kid[i], 60000), 0);
 	PT_EQ(lseek(fd, 0, SEEK_END), 4 * 200 * 5000);
 	for (off_t at = 0; at < 4 * 200 * 5000; at += 5000) {
 		PT_EQ(pread(fd, rec, sizeof rec, at), sizeof rec);

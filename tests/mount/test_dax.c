@@ -35,7 +35,7 @@
 #define PAGE 4096
 #define SOON_MS 30000
 
-#define RUN(out, ...) pt_run(out, sizeof out, 15000, (const char *const[]){ __VA_ARGS__, NULL })
+#define RUN(out, ...) pt_run(out, sizeof out, 60000, (const char *const[]){ __VA_ARGS__, NULL })
 
 static struct pt_fs *fs;
 

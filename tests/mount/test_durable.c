@@ -154,7 +154,7 @@ static bool start(bool deaf)
 	fs = pt_fs_new("16M");
 	CU_ASSERT_PTR_NOT_NULL_FATAL(fs);
 	(void)snprintf(disk, sizeof disk, "%.*s/disk", PATH_MAX - 8, fs->dir);
-	PT_EQ(pt_run(options, sizeof options, 20000, (const char *[]){ "cp", fs->img, disk, NULL }), 0);
+	PT_EQ(pt_run(options, sizeof options, 60000, (const char *[]){ "cp", fs->img, disk, NULL }), 0);
 	/* A sanitizer's library wants to be the first one. */
 	(void)snprintf(options, sizeof options, "%.4000s%sverify_asan_link_order=0", kept != NULL ? kept : "",
 		       kept != NULL ? ":" : "");
@@ -234,7 +234,7 @@ static void mode_is(const char *img, const char *opts, const char *want)
 
 	(void)strcpy(fs->img, img);
 	CU_ASSERT_EQUAL_FATAL(pt_fs_mount(fs, opts), 0);
-	PT_EQ(pt_run(out, sizeof out, 20000, (const char *[]){ pt_program("pinfsctl"), "status", fs->mnt, NULL }), 0);
+	PT_EQ(pt_run(out, sizeof out, 60000, (const char *[]){ pt_program("pinfsctl"), "status", fs->mnt, NULL }), 0);
 	(void)snprintf(words, sizeof words, "persistence by %s", want);
 	if (strstr(out, words) == NULL)
 		pt_say("%s, %s: not %s: %s", img, opts, words, out);
@@ -261,7 +261,7 @@ static void modes(void)
 	(void)close(fd);
 	(void)unlink(path);
 	(void)strcpy(disk_img, path);
-	PT_EQ(pt_run(out, sizeof out, 20000, (const char *[]){ pt_program("mkfs.pinfs"), "-s", "16M", path, NULL }), 0);
+	PT_EQ(pt_run(out, sizeof out, 60000, (const char *[]){ pt_program("mkfs.pinfs"), "-s", "16M", path, NULL }), 0);
 	PT_SYS_FATAL(statfs(path, &sfs));
 	mode_is(path, "pmem=cpu", "cpu");
 	mode_is(path, "pmem=auto", sfs.f_type == TMPFS_MAGIC ? "cpu" : "msync");

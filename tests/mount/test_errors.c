@@ -91,11 +91,11 @@ static void status_says(const struct pt_fs *fs, const char *words, const char *j
 	const char *json[] = { pt_program("pinfsctl"), "status", "--json", fs->mnt, NULL };
 	static char out[65536];
 
-	PT_EQ(pt_run(out, sizeof out, 30000, text), 0);
+	PT_EQ(pt_run(out, sizeof out, 60000, text), 0);
 	if (strstr(out, words) == NULL)
 		pt_say("no \"%s\" in: %s", words, out);
 	CU_ASSERT_PTR_NOT_NULL(strstr(out, words));
-	PT_EQ(pt_run(out, sizeof out, 30000, json), 0);
+	PT_EQ(pt_run(out, sizeof out, 60000, json), 0);
 	if (strstr(out, json_words) == NULL)
 		pt_say("no %s in: %s", json_words, out);
 	CU_ASSERT_PTR_NOT_NULL(strstr(out, json_words));

@@ -353,7 +353,7 @@ static void on_disk(void)
 	(void)unlink(fs->img);
 	(void)strcpy(disk_img, path);
 	(void)strcpy(fs->img, path);
-	PT_EQ(pt_run(out, sizeof out, 20000, (const char *[]){ pt_program("mkfs.pinfs"), "-s", "16M", path, NULL }), 0);
+	PT_EQ(pt_run(out, sizeof out, 60000, (const char *[]){ pt_program("mkfs.pinfs"), "-s", "16M", path, NULL }), 0);
 	n = new_notes();
 	PT_EQ(rounds(fs, "pmem=auto", kills(6), n), 0);
 	pt_fs_end(fs);

@@ -387,18 +387,18 @@ static int nobody_runs(void)
 	int fd;
 
 	(void)snprintf(want, sizeof want, "65534\n");
-	NEED(pt_run(out, sizeof out, 5000, (const char *[]){ P("id"), "-u", NULL }) == 0);
+	NEED(pt_run(out, sizeof out, 60000, (const char *[]){ P("id"), "-u", NULL }) == 0);
 	NEED(strcmp(out, "0\n") == 0);
 	fd = open(P("id"), O_WRONLY | O_APPEND);
 	NEED(fd >= 0 && write(fd, "x", 1) == 1 && close(fd) == 0);
-	NEED(pt_run(out, sizeof out, 5000, (const char *[]){ P("id"), "-u", NULL }) == 0);
+	NEED(pt_run(out, sizeof out, 60000, (const char *[]){ P("id"), "-u", NULL }) == 0);
 	NEED(strcmp(out, want) == 0);
 	return 0;
 }
 
 static void set_user_id(void)
 {
-	PT_EQ(pt_run(NULL, 0, 5000, (const char *[]){ "cp", "/usr/bin/id", P("id"), NULL }), 0);
+	PT_EQ(pt_run(NULL, 0, 60000, (const char *[]){ "cp", "/usr/bin/id", P("id"), NULL }), 0);
 	PT_SYS(chmod(P("id"), 04777));
 	PT_EQ(as_nobody(nobody_runs), 0);
 }
@@ -424,7 +424,7 @@ static void space(void)
 	CU_ASSERT(a.f_bfree - b.f_bfree >= 2048 && a.f_bfree - b.f_bfree < 2048 + 16);
 	PT_SYS(close(fd));
 	PT_SYS(unlink(P("big")));
-	for (int i = 0; i < 200; i++) {
+	for (int i = 0; i < 6000; i++) {
 		PT_SYS(statvfs(fs->mnt, &b));
 		if (b.f_bfree == a.f_bfree)
 			break;

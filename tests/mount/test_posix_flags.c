@@ -383,7 +383,7 @@ static void our_own(void)
 	PT_EQ(get_xflags(P("d/f")), FS_XFLAG_DAX);
 	PT_EQ(get_xflags(P("d/d")), FS_XFLAG_DAX);
 	PT_EQ(get_xflags(P("f")), 0);
-	PT_EQ(pt_run(out, sizeof out, 5000, (const char *[]){ "lsattr", "-d", P("d"), NULL }), 0);
+	PT_EQ(pt_run(out, sizeof out, 60000, (const char *[]){ "lsattr", "-d", P("d"), NULL }), 0);
 	CU_ASSERT_PTR_NOT_NULL(strchr(strtok(out, " "), 'x'));
 	/* What this filesystem does not do it refuses, where ext4 says yes and forgets it. */
 	PT_FAILS(set_xflags(P("f"), FS_XFLAG_REALTIME), EOPNOTSUPP);
@@ -404,7 +404,7 @@ static void our_own(void)
 	fd = create(P("f"));
 	PT_SYS(ioctl(fd, FS_IOC_GETVERSION, &gen));
 	(void)close(fd);
-	PT_EQ(pt_run(out, sizeof out, 5000, (const char *[]){ "lsattr", "-v", P("f"), NULL }), 0);
+	PT_EQ(pt_run(out, sizeof out, 60000, (const char *[]){ "lsattr", "-v", P("f"), NULL }), 0);
 	PT_EQ(atoi(out), gen);
 	PT_FAILS(ioctl(fd = open(P("f"), O_RDONLY), FS_IOC_SETVERSION, &gen2), ENOTTY);
 	(void)close(fd);
@@ -429,12 +429,12 @@ static void our_own(void)
 	PT_EQ(at.at_write, 1);
 	(void)close(fd);
 	/* The program, and what survives a remount. */
-	PT_EQ(pt_run(out, sizeof out, 5000, (const char *[]){ "chattr", "+ai", P("f"), NULL }), 0);
+	PT_EQ(pt_run(out, sizeof out, 60000, (const char *[]){ "chattr", "+ai", P("f"), NULL }), 0);
 	PT_EQ(pt_fs_umount(fs), 0);
 	PT_EQ(pt_fs_mount(fs, NULL), 0);
 	PT_FAILS(unlink(P("f")), EPERM);
 	PT_EQ(get_flags(P("f")), FS_IMMUTABLE_FL | FS_APPEND_FL);
-	PT_EQ(pt_run(out, sizeof out, 5000, (const char *[]){ "chattr", "-ai", P("f"), NULL }), 0);
+	PT_EQ(pt_run(out, sizeof out, 60000, (const char *[]){ "chattr", "-ai", P("f"), NULL }), 0);
 	PT_SYS(unlink(P("f")));
 	pt_fs_end(fs);
 }

@@ -357,7 +357,7 @@ static void c_setid_ioctl(void)
 	PT_SYS(close(fd));
 	for (size_t i = 0; i < PF_ARRAY_LEN(t); i++) {
 		PT_SYS(chmod(f, t[i].before));
-		PT_EQ(pt_wait(pt_fork(shift_as, (void *)(uintptr_t)t[i].user), 30000), 0);
+		PT_EQ(pt_wait(pt_fork(shift_as, (void *)(uintptr_t)t[i].user), 60000), 0);
 		PT_SYS(stat(f, &st));
 		PT_EQ(st.st_mode & 07777, t[i].after);
 	}
@@ -480,7 +480,7 @@ static void one_mount(const char *opts, bool checked)
 	PT_SYS(close(fd));
 	/* Whoever stands in the mount's own directory need not pass those above it. */
 	PT_SYS(chmod(open_fs->dir, 0755));
-	PT_EQ(pt_wait(pt_fork(anybody, checked ? open_fs : NULL), 30000), 0);
+	PT_EQ(pt_wait(pt_fork(anybody, checked ? open_fs : NULL), 60000), 0);
 	pt_fs_end(open_fs);
 }
 

@@ -159,7 +159,7 @@ static void run_fallocate(const char *how, const char *off, const char *len, con
 
 	char said[512];
 
-	int rc = pt_run(said, sizeof said, 30000, argv);
+	int rc = pt_run(said, sizeof said, 60000, argv);
 
 	if (rc != want)
 		pt_say("fallocate %s: %s", how, said);

@@ -54,7 +54,7 @@ static struct pt_fs *start_sparse(const char *opts)
 	PT_SYS_FATAL(mount("small", small, "tmpfs", 0, "size=24M"));
 	CU_ASSERT_FATAL((size_t)snprintf(fs->img, sizeof fs->img, "%s/img", small) < sizeof fs->img);
 	mkfs[3] = fs->img;
-	PT_EQ(pt_run(said, sizeof said, 30000, mkfs), 0);
+	PT_EQ(pt_run(said, sizeof said, 60000, mkfs), 0);
 	PT_EQ(pt_fs_mount(fs, opts), 0);
 	return fs;
 }
@@ -139,7 +139,7 @@ static void test_twin(void)
 	pt_say("without reserving: %s", pt_errname());
 	pt_fs_crash(fs);
 	fsck[2] = fs->img;
-	CU_ASSERT(pt_run(said, sizeof said, 30000, fsck) >= 0);	/* says what it says, and ends */
+	CU_ASSERT(pt_run(said, sizeof said, 60000, fsck) >= 0);	/* says what it says, and ends */
 	drop_small();
 }
 

@@ -16,7 +16,7 @@ static struct json_object *report(const struct pt_fs *fs, const char *verb)
 {
 	static char out[REPORT_MAX], err[512];
 	struct json_object *o;
-	int rc = pt_run2(out, sizeof out, err, sizeof err, 20000,
+	int rc = pt_run2(out, sizeof out, err, sizeof err, 60000,
 			 (const char *[]){ pt_program("pinfsctl"), verb, "--json", fs->mnt, NULL });
 
 	if (rc != 0) {

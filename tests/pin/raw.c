@@ -17,7 +17,7 @@
 #include <pinfs/version.h>
 #include "harness/run.h"
 
-#define LIMIT_S 10
+#define LIMIT_S 60
 
 int raw_dial(const struct pt_fs *fs)
 {

@@ -12,7 +12,7 @@
 static void order(const char *const argv[])
 {
 	char out[1024];
-	int rc = pt_run(out, sizeof out, 20000, argv);
+	int rc = pt_run(out, sizeof out, 60000, argv);
 
 	if (rc != 0)
 		pt_say("pinfsctl %s: status %d: %s", argv[1], rc, out);
@@ -33,7 +33,7 @@ void stand_go(const struct pt_fs *fs, const char *point)
 static unsigned int count(const struct pt_fs *fs, const char *name, const char *point, const char *sum)
 {
 	char out[16384], err[512];
-	int rc = pt_run2(out, sizeof out, err, sizeof err, 20000,
+	int rc = pt_run2(out, sizeof out, err, sizeof err, 60000,
 			 (const char *[]){ pt_program("pinfsctl"), "pause", "--json", fs->mnt, NULL });
 	struct json_object *o = rc == 0 ? json_tokener_parse(out) : NULL, *list, *at, *v;
 	unsigned int n = 0;

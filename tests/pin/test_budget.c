@@ -84,7 +84,7 @@ static int64_t status(const struct play *b, const char *what)
 	struct json_object *root, *list, *s, *v;
 	int64_t n = -1;
 
-	PT_EQ(pt_run(out, sizeof out, 30000, argv), 0);
+	PT_EQ(pt_run(out, sizeof out, 60000, argv), 0);
 	root = json_tokener_parse(out);
 	if (!json_object_object_get_ex(root, "sessions", &list))
 		list = NULL;

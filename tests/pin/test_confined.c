@@ -324,7 +324,7 @@ static int pid_namespace(void *arg)
 	pid = fork();		/* process 1 */
 	if (pid == 0)
 		_exit(scene_use_all(p));
-	return pt_wait(pid, 30000);
+	return pt_wait(pid, 60000);
 }
 
 /* The daemon's address is one of the network namespace. */
@@ -451,7 +451,7 @@ static int tracer(void *arg)
 		NEED(waitpid(pid, &st, 0) == pid && WIFSTOPPED(st));
 	}
 	NEED(ptrace(PTRACE_CONT, pid, NULL, NULL) == 0);
-	NEED(pt_wait(pid, 30000) == 0);
+	NEED(pt_wait(pid, 60000) == 0);
 	return 0;
 }
 
@@ -553,20 +553,20 @@ static void not_linked(void)
 	if (!scene_set(NULL, 0600))
 		return;
 	(void)snprintf(name, sizeof name, "%s", pt_path(here.fs, "f"));
-	PT_EQ(pt_run(out, sizeof out, 30000, (const char *[]){ pt_program("tests/pin/alone.dyn"), name, NULL }), 0);
+	PT_EQ(pt_run(out, sizeof out, 60000, (const char *[]){ pt_program("tests/pin/alone.dyn"), name, NULL }), 0);
 	CU_ASSERT_STRING_EQUAL(out, "plain\n");
-	PT_EQ(pt_run(out, sizeof out, 30000,
+	PT_EQ(pt_run(out, sizeof out, 60000,
 		     (const char *[]){ pt_program("tests/pin/alone.dyn"), name, pt_program("libpinfs.so"), NULL }), 0);
 	CU_ASSERT_STRING_EQUAL(out, "window\n");
-	PT_EQ(pt_run(out, sizeof out, 30000,
+	PT_EQ(pt_run(out, sizeof out, 60000,
 		     (const char *[]){ pt_program("pinrun"), pt_program("tests/pin/alone.dyn"), name, NULL }), 0);
 	CU_ASSERT_STRING_EQUAL(out, "window\n");
 	/* Nothing can be preloaded into this one, and nothing is spoilt by trying. */
 	(void)setenv("LD_PRELOAD", pt_program("libpinfs.so"), 1);
-	PT_EQ(pt_run(out, sizeof out, 30000, (const char *[]){ pt_program("tests/pin/alone.static"), name, NULL }), 0);
+	PT_EQ(pt_run(out, sizeof out, 60000, (const char *[]){ pt_program("tests/pin/alone.static"), name, NULL }), 0);
 	(void)unsetenv("LD_PRELOAD");
 	CU_ASSERT_STRING_EQUAL(out, "plain\n");
-	PT_EQ(pt_run(out, sizeof out, 30000,
+	PT_EQ(pt_run(out, sizeof out, 60000,
 		     (const char *[]){ pt_program("pinrun"), pt_program("tests/pin/alone.static"), name, NULL }), 126);
 	CU_ASSERT(strstr(out, "static") != NULL);
 	scene_strike();

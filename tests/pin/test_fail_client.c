@@ -65,7 +65,7 @@ static int evict(pid_t pid, char *said, size_t room)
 	char num[16];
 
 	(void)snprintf(num, sizeof num, "%d", (int)pid);
-	return pt_run(said, room, 20000, (const char *[]){ pt_program("pinfsctl"), "evict", num, fs->mnt, NULL });
+	return pt_run(said, room, 60000, (const char *[]){ pt_program("pinfsctl"), "evict", num, fs->mnt, NULL });
 }
 
 /* --- stopped --- */
@@ -376,9 +376,9 @@ static void evict_who(void)
 		return;
 	PT_SYS(chmod(fs->mnt, 0755));
 	PT_EQ(pt_wait(pt_fork(evict_as_nobody, &r), SOON_MS), 0);
-	PT_EQ(pt_run(out, sizeof out, 10000,
+	PT_EQ(pt_run(out, sizeof out, 60000,
 		     (const char *[]){ pt_program("pinfsctl"), "evict", "x", fs->mnt, NULL }), 2);
-	PT_EQ(pt_run(out, sizeof out, 10000, (const char *[]){ pt_program("pinfsctl"), "evict", fs->mnt, NULL }), 2);
+	PT_EQ(pt_run(out, sizeof out, 60000, (const char *[]){ pt_program("pinfsctl"), "evict", fs->mnt, NULL }), 2);
 	raw_up(&r, fs, false);
 	PT_EQ(raw_call(&r, PF_P_EVICT, &none, sizeof none, NULL, 0), -ESRCH);
 	PT_EQ(raw_call(&r, PF_P_EVICT, &absurd, sizeof absurd, NULL, 0), -ESRCH);

@@ -174,7 +174,7 @@ static void look_here(const struct pt_fs *fs, struct seen *s)
 	char pid[16];
 
 	(void)snprintf(pid, sizeof pid, "%d", (int)getpid());
-	PT_EQ(pt_run2(out, sizeof out, NULL, 0, 30000,
+	PT_EQ(pt_run2(out, sizeof out, NULL, 0, 60000,
 		      (const char *[]){ pt_program("pinfsctl"), "windows", "--json", "--pid", pid, fs->mnt, NULL }), 0);
 	read_report(out, s);
 }
@@ -528,7 +528,7 @@ static void for_others(void)
 
 		PT_SYS(chmod(fs->img, may ? 0666 : 0600));
 		pid = pt_fork(ask_as_nobody, &a);
-		PT_EQ(pt_wait(pid, 30000), 0);
+		PT_EQ(pt_wait(pid, 60000), 0);
 		n = pread(a.out, out, sizeof out - 1, 0);
 		CU_ASSERT_FATAL(n > 0);
 		out[n] = '\0';
@@ -545,7 +545,7 @@ static void for_others(void)
 
 static int pinfsctl(char *out, size_t room, const char *a, const char *b, const char *c, const char *d)
 {
-	return pt_run(out, room, 30000, (const char *[]){ pt_program("pinfsctl"), a, b, c, d, NULL });
+	return pt_run(out, room, 60000, (const char *[]){ pt_program("pinfsctl"), a, b, c, d, NULL });
 }
 
 static void as_text(void)

@@ -56,7 +56,7 @@ static void end(void)
 static struct json_object *leases(struct json_object **list)
 {
 	char out[16384], err[512];
-	int rc = pt_run2(out, sizeof out, err, sizeof err, 20000,
+	int rc = pt_run2(out, sizeof out, err, sizeof err, 60000,
 			 (const char *[]){ pt_program("pinfsctl"), "leases", "--json", fs->mnt, NULL });
 	struct json_object *o = rc == 0 ? json_tokener_parse(out) : NULL;
 

@@ -538,7 +538,7 @@ static int ctl(const char *a, const char *b, const char *c, const char *d, const
 {
 	char out[1024];
 
-	return pt_run(out, sizeof out, 20000, (const char *[]){ pt_program("pinfsctl"), a, b, c, d, e, NULL });
+	return pt_run(out, sizeof out, 60000, (const char *[]){ pt_program("pinfsctl"), a, b, c, d, e, NULL });
 }
 
 static int as_nobody(void *arg)

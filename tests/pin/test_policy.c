@@ -30,7 +30,7 @@
 #define PIN_LEN (8 * K)
 #define MODEL_MAX (256 * K)
 #define DMA_ID 7
-#define SOON_MS 10000
+#define SOON_MS 30000
 
 enum policy { WAIT, EBUSY_, DEFER, UNSAFE };
 static const char *const policy_name[] = { "wait", "ebusy", "defer", "unsafe" };

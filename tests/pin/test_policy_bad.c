@@ -51,7 +51,7 @@ static void still_serves(void)
 	PT_EQ(actor_do(h, act_pin(0, 0, 0, 4096, PINFS_PIN_WRITE)), 0);
 	actor_send(c, act_truncate(other, 0));
 	CU_ASSERT_FATAL(look(fs, &l));
-	for (int i = 0; i < 1000 && l.nwait_pins == 0; i++) {
+	for (int i = 0; i < 6000 && l.nwait_pins == 0; i++) {
 		pt_sleep_ms(5);
 		CU_ASSERT_FATAL(look(fs, &l));
 	}
@@ -322,7 +322,7 @@ static void bad_arguments(void)
 	if (!begin(NULL))
 		return;
 	pid = pt_fork(bad_arguments_child, NULL);
-	PT_EQ(pt_wait(pid, 30000), 0);
+	PT_EQ(pt_wait(pid, 60000), 0);
 	PT_EQ(unlink(pt_path(fs, "sparse")), 0);
 	still_serves();
 	pt_fs_end(fs);

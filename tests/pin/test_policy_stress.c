@@ -385,7 +385,7 @@ static void stress(const char *opts, uint64_t calls, unsigned int seconds, bool 
 		pt_sleep_ms(10);
 	atomic_store(&b->stop, true);
 	for (unsigned int i = 0; i < WORKERS; i++)
-		PT_EQ(pt_wait(pid[i], 30000), 0);
+		PT_EQ(pt_wait(pid[i], 60000), 0);
 
 	for (unsigned int t = 0; t < T_NR; t++) {
 		size_t n = strlen(line);

@@ -148,7 +148,7 @@ static int fork_talk(void *arg)
 		NEED(fallocate(here.file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(4 * PAGE),
 			       (off_t)MIB) == 0);
 	}
-	NEED(pt_wait(pid, 30000) == 0);
+	NEED(pt_wait(pid, 60000) == 0);
 	return 0;
 }
 

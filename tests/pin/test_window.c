@@ -230,7 +230,7 @@ static void calls_unprivileged(void)
 
 	PT_SYS_FATAL(readlink(exe, self, sizeof self - 1));
 	setenv("PINFS_TEST_USER_MODE", "1", 1);
-	PT_EQ(pt_run(out, sizeof out, 30000, argv), 0);
+	PT_EQ(pt_run(out, sizeof out, 60000, argv), 0);
 	unsetenv("PINFS_TEST_USER_MODE");
 	if (strstr(out, "1 passed, 0 failed") == NULL)
 		pt_say("%s", out);

@@ -253,10 +253,10 @@ static void cut_waits(void)
 	dev = fake_device();
 	PT_EQ(pwrite(dev, "x", 1, (off_t)sg.sg_doff), 1);
 	CU_ASSERT(p[10 * PAGE] == 'x');				/* still the file's */
-	pthread_create(&t, NULL, unpin_later, &u);
 	t0 = pt_now_ms();
-	PT_EQ(fake_punch(fd, 0, MIB, 5000), 0);
-	CU_ASSERT(pt_now_ms() - t0 >= 95 && pt_now_ms() - t0 < 1000);	/* woken, not polled out */
+	pthread_create(&t, NULL, unpin_later, &u);
+	PT_EQ(fake_punch(fd, 0, MIB, 55000), 0);
+	CU_ASSERT(pt_now_ms() - t0 >= 95 && pt_now_ms() - t0 < 50000);	/* woken, not at the end */
 	pthread_join(t, NULL);
 	CU_ASSERT(p[10 * PAGE] == 0);
 	fake_read(fd, 10 * PAGE, &b, 1);
@@ -279,10 +279,17 @@ static void on_signal(int sig)
 	(void)sig;
 }
 
+struct signaller { pthread_t to; atomic_bool stop; };
+
+/* One that comes before the wait has begun ends nothing. */
 static void *signaller(void *arg)
 {
-	pt_sleep_ms(50);
-	pthread_kill(*(pthread_t *)arg, SIGUSR1);
+	struct signaller *s = arg;
+
+	while (!atomic_load(&s->stop)) {
+		pt_sleep_ms(10);
+		pthread_kill(s->to, SIGUSR1);
+	}
 	return NULL;
 }
 
@@ -291,10 +298,11 @@ static void during_a_cut(void)
 {
 	struct sigaction sa = { .sa_handler = on_signal }, was;
 	struct unpin_later u = { .ms = 300 };
-	struct cutter c = { .ms = 5000 };
+	struct signaller s = { .to = pthread_self() };
+	struct cutter c = { .ms = 55000 };
 	struct fake_counts n;
 	struct pinfs_pin *a = NULL;
-	pthread_t t, t2, self = pthread_self();
+	pthread_t t, t2;
 	uint64_t t0;
 	char *p;
 	int fd = start(16, 4 * MIB, 4 * MIB, &p);
@@ -302,16 +310,17 @@ static void during_a_cut(void)
 	c.fd = fd;
 	PT_EQ(pinfs_pin(p, 1, 0, &u.pin), 0);
 	pthread_create(&t, NULL, cutter, &c);
-	pt_sleep_ms(50);
+	for (int i = 0; i < 30000 && !(atomic_load(&sh.sessions->lslots[0].ls_word) & PF_SLOT_FROZEN); i++)
+		pt_sleep_ms(1);
 	PT_EQ(pinfs_pin(p + PAGE, 1, PINFS_PIN_NOWAIT, &a), -EAGAIN);
 	PT_EQ(pinfs_pin(p + MIB, 2 * MIB, PINFS_PIN_NOWAIT, &a), -EAGAIN);
 	PT_EQ(pins(), 1);
 	sigaction(SIGUSR1, &sa, &was);
-	pthread_create(&t2, NULL, signaller, &self);
-	t0 = pt_now_ms();
+	pthread_create(&t2, NULL, signaller, &s);
 	PT_EQ(pinfs_pin(p + PAGE, 1, PINFS_PIN_WRITE, &a), -EINTR);
-	CU_ASSERT(pt_now_ms() - t0 < 250);
+	atomic_store(&s.stop, true);
 	pthread_join(t2, NULL);
+	t0 = pt_now_ms();
 	sigaction(SIGUSR1, &was, NULL);
 	pthread_create(&t2, NULL, unpin_later, &u);
 	PT_EQ(pinfs_pin(p + MIB, 2 * MIB, PINFS_PIN_WRITE, &a), 0);	/* after the cut: new blocks */
@@ -500,14 +509,15 @@ static int race_cuts(void *arg)
 {
 	struct race r = { .stop = false };
 	pthread_t t[3];
-	uint64_t end, cuts = 0;
+	uint64_t begun = pt_now_ms(), end = begun + 50000, cuts = 0;
 
 	sh.pin_test = arg == NULL ? SH_TEST_GAP : SH_TEST_GAP | SH_TEST_BLIND;
 	r.fd = start(4, 2 * MIB, 2 * MIB, &r.p);
 	for (int i = 0; i < 3; i++)
 		pthread_create(&t[i], NULL, racer, &r);
-	end = pt_now_ms() + (arg == NULL ? 1500 : 25000);	/* the twin: until one is missed */
-	while (pt_now_ms() < end && (arg == NULL || !atomic_load(&r.bad))) {
+	/* For a while that has seen some of both; the twin: until one is missed. */
+	while (pt_now_ms() < end && (arg != NULL ? !atomic_load(&r.bad) : pt_now_ms() - begun < 1500 ||
+				     atomic_load(&r.pinned) <= 100 || cuts <= 10)) {
 		if (fake_punch(r.fd, 0, 2 * MIB, 100) == 0)
 			cuts++;
 		if (cuts % 16 == 15)
@@ -525,7 +535,7 @@ static int race_cuts(void *arg)
 
 static void no_pin_missed(void)
 {
-	PT_EQ(pt_wait(pt_fork(race_cuts, NULL), 20000), 0);
+	PT_EQ(pt_wait(pt_fork(race_cuts, NULL), 60000), 0);
 }
 
 static void twin_misses(void)
@@ -534,7 +544,7 @@ static void twin_misses(void)
 	pt_skip("under TSan everything takes so long that the gap is hardly ever hit");
 	return;
 #endif
-	PT_EQ(pt_wait(pt_fork(race_cuts, &sh), 40000), 5);
+	PT_EQ(pt_wait(pt_fork(race_cuts, &sh), 60000), 5);
 }
 
 static void speed(void)
