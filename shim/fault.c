@@ -137,7 +137,8 @@ void sh_fault_forget(void)
 
 int sh_serve_timeout_ms(void)
 {
-	const int each[] = { sh_budget_timeout_ms(), sh_flights_timeout_ms(), sh_queue_timeout_ms(), sh_long_timeout_ms() };
+	const int each[] = { sh_budget_timeout_ms(), sh_flights_timeout_ms(), sh_queue_timeout_ms(),
+			     sh_long_timeout_ms() };
 	int ms = poisons ? POISON_LOOK_MS : -1;
 
 	for (size_t i = 0; i < PF_ARRAY_LEN(each); i++)

@@ -112,9 +112,11 @@ $(B)/tests/pin/libfar.so: tests/pin/far/far.c
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(call flags,$<) -fPIC $(LDFLAGS) -shared -Wl,-soname,libfar.so -o $@ $< -ldl
-FAR_TESTS := $(addprefix $(B)/tests/pin/,test_takers)
+FAR_TESTS := $(addprefix $(B)/tests/pin/,test_takers test_regions test_mappings)
 $(FAR_TESTS): $(B)/tests/pin/libfar.so $(call obj,tests/pin/far/taker.c)
 LIBS_test_takers = -L$(B)/tests/pin -lfar -Wl,-rpath,'$$ORIGIN'
+LIBS_test_regions = $(LIBS_test_takers)
+LIBS_test_mappings = $(LIBS_test_takers)
 
 # Windows beside mappings of ext4.
 $(B)/tests/pin/test_map_calls: $(call obj,tests/mount/twin.c)

@@ -239,6 +239,16 @@ static int held_scene(void *arg)
 	return child_await(&ctl->go, 3);
 }
 
+/* Whose pins are they, says `pinfsctl pins`. */
+static bool shown_as(const char *api)
+{
+	const char *const argv[] = { pt_program("pinfsctl"), "pins", "--json", fs->mnt, NULL };
+	char out[16384], want[64];
+
+	(void)snprintf(want, sizeof want, "\"%s\"", api);
+	return pt_run(out, sizeof out, SOON_MS, argv) == 0 && strstr(out, want) != NULL;
+}
+
 static void held(const struct taker *k, enum end end)
 {
 	struct scene s = { .k = k, .end = end };
@@ -248,7 +258,7 @@ static void held(const struct taker *k, enum end end)
 	pid_t pid;
 
 	/* What is not there, or has no such end. */
-	if (((end == BACK || end == BACK_LATE || end == CHILD) && k->back == NULL) ||
+	if (((end == BACK || end == BACK_LATE || end == CHILD) && k->back == NULL) || (end != BACK && k->variant) ||
 	    (end == CLOSE_COPY && k->close != NULL))
 		return;
 	if (k->open(&probe) == 1)
@@ -268,6 +278,7 @@ static void held(const struct taker *k, enum end end)
 	}
 	CU_ASSERT(look(fs, &l));
 	CU_ASSERT(l.npin > 0);
+	CU_ASSERT(end != BACK || shown_as(k->api));
 	PT_EQ(pages(), PAGES);
 	actor_send(c, act_truncate(f, 0));
 	CU_ASSERT(look_until(fs, 1, 1, NULL));
@@ -388,7 +399,7 @@ static void stays(void)
 		struct scene s = { .k = &takers[i] };
 		pid_t pid;
 
-		if (!takers[i].far)
+		if (!takers[i].far || takers[i].variant)
 			continue;
 		wipe();
 		pid = child_start(stays_scene, &s);
@@ -519,7 +530,7 @@ static void all_dma(bool unsafe)
 	if (!begin(unsafe ? NULL : "longterm=allow"))
 		return;
 	for (size_t i = 0; i < ntakers; i++)
-		if (takers[i].far)
+		if (takers[i].far && !takers[i].variant)
 			dma(&takers[i], unsafe);
 	pt_fs_end(fs);
 }

@@ -241,17 +241,17 @@ static int xdp_give(struct taken *t, void *addr, size_t len)
 
 const struct taker takers[] = {
 	{ "ibv_reg_mr", "verbs", true, false, ENOMEM, none_open, verbs_give, verbs_back, verbs_close },
-	{ "ibv_reg_mr_iova", "verbs", true, false, ENOMEM, none_open, iova_give, verbs_back, verbs_close },
-	{ "ibv_reg_mr_iova2", "verbs", true, false, ENOMEM, none_open, iova2_give, verbs_back, verbs_close },
-	{ "VFIO", "vfio", true, true, ENOMEM, far_device, vfio_give, vfio_back, NULL },
+	{ "ibv_reg_mr_iova", "verbs", true, true, ENOMEM, none_open, iova_give, verbs_back, verbs_close },
+	{ "ibv_reg_mr_iova2", "verbs", true, true, ENOMEM, none_open, iova2_give, verbs_back, verbs_close },
+	{ "VFIO", "vfio", true, false, ENOMEM, far_device, vfio_give, vfio_back, NULL },
 	{ "VFIO on iommufd", "iommufd", true, true, ENOMEM, compat_open, vfio_give, vfio_back, NULL },
-	{ "iommufd", "iommufd", true, true, ENOMEM, far_device, iommufd_give, iommufd_back, NULL },
+	{ "iommufd", "iommufd", true, false, ENOMEM, far_device, iommufd_give, iommufd_back, NULL },
 	{ "V4L2", "v4l2", true, false, ENOMEM, far_device, v4l2_give, v4l2_back, NULL },
-	{ "V4L2 planes", "v4l2", true, false, ENOMEM, far_device, planes_give, planes_back, NULL },
+	{ "V4L2 planes", "v4l2", true, true, ENOMEM, far_device, planes_give, planes_back, NULL },
 	{ "io_uring", "io_uring-buffers", false, false, ENOMEM, uring_open, uring_give, uring_back, NULL },
-	{ "io_uring 2", "io_uring-buffers", false, false, ENOMEM, uring_open, uring2_give, uring_back, NULL },
-	{ "io_uring update", "io_uring-buffers", false, false, ENOMEM, uring_open, update_give, uring_back, NULL },
-	{ "AF_XDP", "xdp", false, true, ENOBUFS, xdp_open, xdp_give, NULL, NULL },
+	{ "io_uring 2", "io_uring-buffers", false, true, ENOMEM, uring_open, uring2_give, uring_back, NULL },
+	{ "io_uring update", "io_uring-buffers", false, true, ENOMEM, uring_open, update_give, uring_back, NULL },
+	{ "AF_XDP", "xdp", false, false, ENOBUFS, xdp_open, xdp_give, NULL, NULL },
 };
 const size_t ntakers = PF_ARRAY_LEN(takers);
 

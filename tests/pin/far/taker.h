@@ -20,7 +20,7 @@ struct taker {
 	const char *name;
 	const char *api;		/* as `pinfsctl pins` shows it */
 	bool far;			/* a device of far.h */
-	bool whole;			/* takes the range as one, by pages: parts of pages will not do */
+	bool variant;			/* of one that is in the list, too: the scenes that cost most leave it out */
 	int no_mem;			/* errno of too much */
 	/* A device: 0; 1: there is none here; -errno. */
 	int (*open)(struct taken *t);
