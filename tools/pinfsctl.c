@@ -44,6 +44,9 @@ static int usage(FILE *f, int status)
 {
 	(void)fputs("usage: pinfsctl status|pins|leases [--json] MOUNT\n"
 		    "       pinfsctl windows [--json] [--pid PID] MOUNT\n"
+		    "       pinfsctl pins [--json] [--by file|pid] [--pid PID] [--file PATH] [--api API]\n"
+		    "                     [--label LABEL] [--older TIME] MOUNT\n"
+		    "       pinfsctl kick PIN MOUNT\n"
 		    "       pinfsctl evict PID MOUNT\n"
 		    "       pinfsctl badblock list|add|del MOUNT|DEVICE ...; see pinfsctl badblock --help\n"
 		    "       pinfsctl set MOUNT KEY=VALUE...\n"
@@ -57,6 +60,7 @@ static int usage(FILE *f, int status)
 		    "  leases      each layout lease: who has it, on what, and whether it is asked back\n"
 		    "  windows     each 2 MiB of a file in a process's window: where it is mapped, whether by one\n"
 		    "              huge page table entry, and if not, why\n"
+		    "  kick        make one pin void, as pins names it: nobody waits for it any more\n"
 		    "  evict       take the windows of a process away, and wait for its pins no longer\n"
 		    "  set         another policy from now on: on_busy, break, busy_timeout, ... (pinfs(8))\n"
 		    "  would-block what a truncate or punch of these bytes would do now, and whom it would wait for\n"
@@ -120,6 +124,10 @@ int main(int argc, char **argv)
 		return policy_set(argc - 1, argv + 1);
 	if (argc > 1 && strcmp(argv[1], "would-block") == 0)
 		return would_block(argc - 1, argv + 1);
+	if (argc > 1 && strcmp(argv[1], "pins") == 0)
+		return pins_verb(argc - 1, argv + 1);
+	if (argc > 1 && strcmp(argv[1], "kick") == 0)
+		return kick_verb(argc - 1, argv + 1);
 	if (argc > 1 && strcmp(argv[1], "trace") == 0)
 		return trace_verb(argc - 1, argv + 1);
 	if (argc > 1 && strcmp(argv[1], "timeline") == 0)

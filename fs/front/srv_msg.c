@@ -27,6 +27,7 @@
 #include "share/charge.h"
 #include "share/report.h"
 #include "share/tap.h"
+#include "share/void.h"
 
 /* Who is it? */
 
@@ -455,6 +456,20 @@ static int msg_evict(struct pf_conn *c, const struct fuse_in_header *h, struct p
 	return in.ev_pid == 0 || in.ev_pid > INT32_MAX ? -ESRCH : pf_conn_evict(c->srv, (pid_t)in.ev_pid);
 }
 
+static int msg_kick_pin(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
+{
+	struct pf_p_kick_pin_in in;
+	char by[64];
+
+	(void)h;
+	if (!pf_wire_take(w, &in, sizeof in))
+		return MSG_NONSENSE;
+	if (c->uid != 0 && c->uid != geteuid())
+		return -EPERM;
+	(void)snprintf(by, sizeof by, "pid %d (uid %d)", (int)c->pid, (int)c->uid);
+	return pf_pin_void(c->srv->fs, in.kp_session, in.kp_record, by);
+}
+
 /* Traces */
 
 static int msg_trace(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
@@ -660,6 +675,7 @@ static const struct msg {
 	{ PF_P_LEASE, true, pf_msg_lease },	  { PF_P_LEASE_GIVE, true, pf_msg_give },
 	{ PF_P_LEASE_LOOK, true, pf_msg_look },	  { PF_P_LEASE_HAVE, true, pf_msg_have },
 	{ PF_P_PAUSE, false, msg_pause },
+	{ PF_P_KICK_PIN, false, msg_kick_pin },
 	{ PF_P_TRACE, false, msg_trace },	  { PF_P_TRACE_READ, false, msg_trace_read },
 	{ PF_P_UNPIN, true, msg_unpin },	  { PF_P_ADMIT, true, msg_admit },
 };

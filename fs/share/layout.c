@@ -342,6 +342,8 @@ static int park_blocks(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, bo
 			pf_win_stale(sh, b->foff, b->len, true);
 			err = pf_win_park(fs, sh, b->foff, b->len, true, &nblk);
 		}
+		if (err == 0 && b->policy.on_busy != PF_BUSY_UNSAFE)
+			err = pf_win_park_kicked(fs, sh, b->foff, b->len, &nblk);
 	}
 	pf_lay_count(fs, PF_COUNT_DEFERRED_BLOCKS, nblk);
 	return err;

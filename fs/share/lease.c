@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "base/log.h"
+#include "base/probe.h"
 #include "share/give.h"
 #include "share/lay.h"
 
@@ -67,6 +68,7 @@ static void set_state(struct pf_lease *l, enum pf_lease_state state)
 	if (l->state == state)
 		return;
 	l->state = state;
+	PF_PROBE_LEASE(l->share->sess, BREAK, l->id, l->share->obj->ino, l->foff, l->len);
 	if (state == PF_LEASE_BROKEN)
 		pf_lay_count(l->share->sess->fs, PF_COUNT_LEASES_BROKEN, 1);
 	tell(l, false);
@@ -104,6 +106,7 @@ static bool take_off(struct pf_lease *l)
 		l->next->pprev = l->pprev;
 	if (l->give)
 		pf_give_void(l->give);
+	PF_PROBE_LEASE(l->share->sess, DROP, l->id, l->share->obj->ino, l->foff, l->len);
 	if (ref)
 		atomic_fetch_sub(&l->share->sess->nr_leases, 1);
 	free(l);
@@ -185,6 +188,7 @@ int pf_lease_take(struct pf_share *sh, const struct pf_lease_req *rq, bool take,
 		pf_share_get(sh);
 		atomic_fetch_add(&s->nr_leases, 1);
 		put_on(o, l);
+		PF_PROBE_LEASE(s, TAKE, l->id, o->ino, l->foff, l->len);
 		pf_lease_describe(l, out);
 		l = NULL;
 	}
@@ -325,6 +329,7 @@ static bool revoke_it(struct pf_fs *fs, struct pf_lobj *o, struct pf_lease *l, c
 	pf_warn("the lease of pid %d (%s) on inode %llu is revoked, with %llu pinned pages: %s by pid %d",
 		(int)l->share->sess->pid, l->share->sess->comm, (ull)o->ino, (ull)pages, b->what, (int)b->pid);
 	pf_lay_count(fs, PF_COUNT_REVOKES, 1);
+	PF_PROBE_REVOKE(l->share->sess, l->id, o->ino, lo, len);
 	set_state(l, PF_LEASE_BROKEN);
 	tell_revoked(l, lo, len);
 	return pf_win_revoke(l->share, lo, len);

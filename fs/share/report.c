@@ -286,14 +286,21 @@ static void status(struct pf_fs *fs, const struct pf_viewer *v, struct text *t, 
 
 /* Pins */
 
-/* The name that @s has for the file of a slot, if the slot is what the record says. */
-static void path_of(struct pf_sess *s, uint32_t slot, uint64_t ino, char *path, size_t len)
+/* The name that @s has for the file of a pin's slot, if the slot is what the record says. True: its first page there
+ * has lost its translation, and the pin is void. */
+static bool path_of(struct pf_sess *s, const struct pf_pin_rec *r, char *path, size_t len)
 {
+	const unsigned int page = (unsigned int)(r->foff / PF_BLK_SIZE % PF_CHUNK_BLKS);
+	bool voided = false;
+
 	path[0] = '\0';
 	pf_mutex_lock(&s->lock);
-	if (slot < s->led.nslot && s->slot[slot] && s->slot[slot]->share->obj->ino == ino)
-		(void)snprintf(path, len, "%s", s->slot[slot]->share->path);
+	if (r->slot < s->led.nslot && s->slot[r->slot] && s->slot[r->slot]->share->obj->ino == r->ino) {
+		(void)snprintf(path, len, "%s", s->slot[r->slot]->share->path);
+		voided = (atomic_load(&s->led.slot[r->slot].ls_gone[page / 32]) >> page % 32 & 1) != 0;
+	}
 	pf_mutex_unlock(&s->lock);
+	return voided;
 }
 
 static void put_pin(struct text *t, const struct pf_viewer *v, struct pf_sess *s, uint32_t rec,
@@ -309,7 +316,8 @@ static void put_pin(struct text *t, const struct pf_viewer *v, struct pf_sess *s
 	};
 	char path[256];
 
-	path_of(s, r->slot, r->ino, path, sizeof path);
+	bool voided = path_of(s, r, path, sizeof path);
+
 	putf(t, "{\"session\":%llu,\"pid\":%d,\"uid\":%u,\"comm\":", (ull)s->id, (int)s->pid, s->uid);
 	puts_json(t, s->comm);
 	putf(t, ",\"tid\":%u,\"ino\":%llu,\"file\":", r->tid, (ull)r->ino);
@@ -318,6 +326,8 @@ static void put_pin(struct text *t, const struct pf_viewer *v, struct pf_sess *s
 	     rec, (ull)r->start_ns, (ull)r->foff, (ull)r->len, (ull)since(r->start_ns, now),
 	     r->api < PF_API_NR && api_name[r->api] != NULL ? api_name[r->api] : "?");
 	puts_json(t, r->label);
+	putf(t, ",\"void\":%s,\"process_start_ns\":%llu", voided ? "true" : "false",
+	     (ull)s->born_ns);
 	put(t, "}", 1);
 }
 

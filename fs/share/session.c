@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <pinfs/proto.h>
 #include "base/probe.h"
 #include "share/charge.h"
@@ -18,6 +19,26 @@
 #include "share/lease.h"
 
 #define HANDLES_MAX 65536U
+
+/* A process number is used again; with this it is one process. */
+static uint64_t born_ns(pid_t pid)
+{
+	unsigned long long ticks = 0;
+	char line[1024], *p = NULL;
+	FILE *f;
+
+	(void)snprintf(line, sizeof line, "/proc/%d/stat", (int)pid);
+	f = fopen(line, "re");
+	if (!f)
+		return 0;
+	if (fgets(line, sizeof line, f))
+		p = strrchr(line, ')');		/* the name may have anything in it */
+	if (p)
+		(void)sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+			     &ticks);
+	(void)fclose(f);
+	return (uint64_t)ticks * (UINT64_C(1000000000) / (uint64_t)sysconf(_SC_CLK_TCK));
+}
 
 int pf_sess_create(struct pf_fs *fs, const struct pf_sess_who *who, pf_sess_send_fn send, void (*send_gone)(void *arg),
 		   void *arg, struct pf_sess **out)
@@ -46,6 +67,7 @@ int pf_sess_create(struct pf_fs *fs, const struct pf_sess_who *who, pf_sess_send
 	s->pid = who->pid;
 	(void)snprintf(s->comm, sizeof s->comm, "%s", who->comm);
 	s->since_ns = pf_lay_now();
+	s->born_ns = born_ns(who->pid);
 	s->send = send;
 	s->send_gone = send_gone;
 	s->send_arg = arg;

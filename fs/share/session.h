@@ -42,6 +42,7 @@ struct pf_sess {
 	uid_t uid;
 	char comm[16];
 	uint64_t since_ns;
+	uint64_t born_ns;			/* the process; CLOCK_BOOTTIME, 0: not known */
 	pf_sess_send_fn send;
 	void *send_arg;
 	void (*send_gone)(void *arg);		/* the session is freed: send_arg is not used any more */

@@ -509,6 +509,20 @@ bool pf_win_revoke(struct pf_share *sh, uint64_t foff, uint64_t len)
 	return any;
 }
 
+bool pf_win_kick(struct pf_share *sh, uint64_t foff, uint64_t len)
+{
+	for (struct pf_grant *g = sh->grants; g; g = g->next) {
+		unsigned int first, n = pf_chunk_clip(g->foff, foff, len, &first);
+
+		for (unsigned int i = first; i < first + n; i++)
+			if (pinned_pages(g, g->foff + i * PF_BLK_SIZE, PF_BLK_SIZE) != 0) {
+				g->kick[i / 64] |= UINT64_C(1) << (i % 64);
+				g->kicked = true;
+			}
+	}
+	return pf_win_revoke(sh, foff, len);
+}
+
 struct pf_grant *pf_win_live(struct pf_share *sh, uint32_t slot, uint64_t foff, unsigned int first, unsigned int n)
 {
 	struct pf_grant *g;
@@ -557,6 +571,30 @@ bool pf_win_dma(struct pf_lobj *o, uint64_t foff, uint64_t len)
 }
 
 /* Parking */
+
+/* Was it kicked, and is it pinned yet? */
+static bool kicked(const struct pf_grant *g, unsigned int page)
+{
+	return g->kicked && (g->kick[page / 64] >> (page % 64) & 1) != 0 &&
+	       pf_ledger_pinned(&g->share->sess->led, g->slot, page, 1) != 0;
+}
+
+static bool kicked_run(const struct pf_grant *g, unsigned int first, unsigned int n)
+{
+	bool any = false;
+
+	for (unsigned int i = first; g->kicked && i < first + n && !any; i++)
+		any = kicked(g, i);
+	return any;
+}
+
+static bool is_parked(const struct pf_grant *g, unsigned int page)
+{
+	for (uint32_t i = 0; i < g->nparked; i++)
+		if (page >= g->parked[i].page && page < g->parked[i].page + g->parked[i].npage)
+			return true;
+	return false;
+}
 
 /* For reports: whose blocks are how long out of use. */
 static void count_kept(struct pf_share *sh, uint64_t more, uint64_t less)
@@ -663,6 +701,27 @@ int pf_win_park_dma(struct pf_fs *fs, struct pf_share *sh, uint64_t foff, uint64
 	return err;
 }
 
+int pf_win_park_kicked(struct pf_fs *fs, struct pf_share *sh, uint64_t foff, uint64_t len, uint64_t *nblk)
+{
+	int err = 0;
+
+	for (struct pf_grant *g = sh->grants; g && err == 0; g = g->next) {
+		unsigned int first, n = g->kicked ? pf_chunk_clip(g->foff, foff, len, &first) : 0, run;
+
+		for (unsigned int at = n != 0 ? first : 0; n != 0 && at < first + n && err == 0; at += run) {
+			run = 1;
+			if (!kicked(g, at) || is_parked(g, at))
+				continue;
+			while (at + run < first + n && kicked(g, at + run) && !is_parked(g, at + run))
+				run++;
+			err = park_grant(fs, g, at, run, false, nblk);
+		}
+		if (n != 0)
+			publish(g);
+	}
+	return err;
+}
+
 bool pf_win_unpark(struct pf_fs *fs, struct pf_grant *g, bool all)
 {
 	struct pf_ledger *l = &g->share->sess->led;
@@ -674,7 +733,7 @@ bool pf_win_unpark(struct pf_fs *fs, struct pf_grant *g, bool all)
 	for (i = 0; i < g->nparked; i++) {
 		struct pf_gext e = g->parked[i];
 
-		if (!all && (dma || pinned_run(g, e.page, e.npage) != 0)) {
+		if (!all && (dma || pinned_run(g, e.page, e.npage) != 0 || kicked_run(g, e.page, e.npage))) {
 			g->parked[kept++] = e;
 		} else {
 			pf_alloc_unpark(fs, (struct pf_run){ e.dblk, e.npage });

@@ -41,6 +41,8 @@ struct pf_grant {
 	struct pf_gext *parked;			/* left the file, not reusable because of this slot */
 	bool revoked;				/* some bit of gone[] is set; the slot is STALE then */
 	uint64_t gone[PF_CHUNK_BLKS / 64];	/* pages whose pins are void; ls_gone, as the daemon means it */
+	bool kicked;				/* some bit of kick[] is set */
+	uint64_t kick[PF_CHUNK_BLKS / 64];	/* of gone[]: whose blocks are kept back until the pins have ended */
 };
 
 struct pf_share {
@@ -141,6 +143,10 @@ int pf_win_park(struct pf_fs *fs, struct pf_share *sh, uint64_t foff, uint64_t l
  * before may be under way: pf_win_dma(). True when there was a pin.
  */
 bool pf_win_revoke(struct pf_share *sh, uint64_t foff, uint64_t len);
+/* The same, for devices that ask for no translation: what leaves the file of those pages is to be parked. */
+bool pf_win_kick(struct pf_share *sh, uint64_t foff, uint64_t len);
+int pf_win_park_kicked(struct pf_fs *fs, struct pf_share *sh, uint64_t foff, uint64_t len,
+		       uint64_t *nblk) PF_MUST_CHECK;
 /* The slot, when it is this chunk of the share, not stale, and each of the pages has a block; or NULL. */
 struct pf_grant *pf_win_live(struct pf_share *sh, uint32_t slot, uint64_t foff, unsigned int first, unsigned int n);
 /* These pages are to be another session's: no device translates them by way of this one any more, and its slots go

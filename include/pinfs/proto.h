@@ -43,6 +43,7 @@ enum pf_p_opcode {		/* besides FUSE_INIT, FUSE_SETUPMAPPING and FUSE_REMOVEMAPPI
 	PF_P_LEASE_GIVE = 0x500e, /* pf_p_give_in, pieces -> pf_p_give_out: put a lease and its pins on their way */
 	PF_P_LEASE_LOOK = 0x500f, /* pf_p_token -> pf_p_look_out, pieces: what is on its way; a handle of the file */
 	PF_P_LEASE_HAVE = 0x5010, /* pf_p_have_in, pieces -> pf_p_lease_out: have it */
+	PF_P_KICK_PIN = 0x5011,	/* pf_p_kick_pin_in -> header: root, and the user who mounted */
 	PF_P_TRACE = 0x5012,	/* pf_p_trace_in -> header: root, and the user who mounted */
 	PF_P_TRACE_READ = 0x5013, /* empty -> pf_p_trace_out, events; by the connection that traces */
 	PF_P_PAUSE = 0x5014,	/* pf_p_pause_in -> header: root, on a mount with -o pause_points */
@@ -398,6 +399,18 @@ struct pf_p_have_in {
 	uint32_t ha_pad;
 };
 PF_MEDIA_SIZE(struct pf_p_have_in, 32);
+
+/*
+ * KICK_PIN: one pin is void, as reports name it: nobody waits for its pages any more, and they have no translation
+ * (ledger.h). Blocks that leave the file there are kept out of reuse until the pin has ended after all. Errors: EPERM;
+ * ESRCH no such session, or its record is free or says pages that are not pinned; ENOTCONN the session is cut off.
+ */
+struct pf_p_kick_pin_in {
+	uint64_t kp_session;
+	uint32_t kp_record;
+	uint32_t kp_pad;
+};
+PF_MEDIA_SIZE(struct pf_p_kick_pin_in, 16);
 
 /*
  * TRACE: begin to trace, or end it; of one mount by one connection at a time, and no longer than that is open. After

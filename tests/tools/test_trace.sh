@@ -159,6 +159,37 @@ expect 0 'pin 1.* holds up truncate' grep '"cat":"held"' "$t/two.json"
 expect 0 '' "$dmaemu" cancel --socket "$sock" 60
 wait $cutter
 
+# Pins, summed up and picked out; one is kicked.
+head -c 100000 /dev/zero | tee "$m/g" >"$m/h"
+expect 0 '' "$dmaemu" submit --socket "$sock" --id 70 --delay 1h --length 8192 "$m/g"
+expect 0 '' "$dmaemu" submit --socket "$sock" --id 71 --delay 1h --length 4096 "$m/h"
+expect 0 '' "$dmaemu" submit --socket "$sock" --id 72 --delay 1h --offset 8192 --length 4096 "$m/h"
+expect 0 "^ *$(stat -c %i "$m/h")  *2  *8 KiB  *1 .* $m/h\$" "$ctl" pins --by file "$m"
+expect 0 "^ *$server  *0  *[0-9-]* [0-9:]*  *3  *16 KiB  *2 .* dmaemu\$" "$ctl" pins --by pid "$m"
+expect 0 '"by_pid": *\[{"pid":.*"pins":3,"bytes":16384,"files":2' "$ctl" pins --by pid --json "$m"
+expect 0 '^1 pin$' "$ctl" pins --label 'dma 71' "$m"
+expect 0 '^2 pins$' "$ctl" pins --file "$m/h" "$m"
+expect 0 '^3 pins$' "$ctl" pins --pid $server --api pin --older 1us "$m"
+expect 0 '^no pins$' "$ctl" pins --older 5h "$m"
+expect 0 '"pins": *\[\]' "$ctl" pins --json --pid 1 "$m"
+expect 2 'usage' "$ctl" pins --by user "$m"
+pin=$("$ctl" pins --label 'dma 71' "$m" | awk '/dmaemu/ { print $1 }')
+truncate -s 0 "$m/h" &
+cutter=$!
+until_it sh -c "'$ctl' pins --json '$m' | grep -q '\"state\":\"pins\"'"
+expect 0 '^$' sh -c "'$ctl' kick $pin '$m'; echo"
+expect 0 "^ *$pin .* (void) " "$ctl" pins "$m"
+expect 0 '1 operation waits' "$ctl" pins "$m"
+expect 0 '' "$dmaemu" cancel --socket "$sock" 72
+wait $cutter
+expect 0 '^1 block of no file kept from reuse' "$ctl" pins "$m"
+expect 0 '' "$dmaemu" cancel --socket "$sock" 71
+until_it sh -c "! '$ctl' pins '$m' | grep -q 'kept from reuse'"
+expect 1 "there is no pin $pin" "$ctl" kick "$pin" "$m"
+expect 2 'usage' "$ctl" kick 1 "$m"
+expect 2 'usage' "$ctl" kick 1.x "$m"
+expect 0 '' "$dmaemu" cancel --socket "$sock" 70
+
 # One at a time; it ends with the tracer, however that ends; nobody else may.
 "$ctl" trace "$m" -o "$t/three.json" >"$t/said" 2>&1 &
 tracer=$!
@@ -187,6 +218,7 @@ if setpriv --reuid=65534 --regid=65534 --clear-groups true 2>/dev/null; then
 	cp "$ctl" "$t/ctl"
 	expect 1 'only root and the user who mounted' setpriv --reuid=65534 --regid=65534 --clear-groups "$t/ctl" trace "$m" -o /dev/null \
 		--seconds 1ms
+	expect 1 'only root and the user who mounted' setpriv --reuid=65534 --regid=65534 --clear-groups "$t/ctl" kick 1.0 "$m"
 fi
 
 # Bad use; a command that is not there; a daemon that dies.

@@ -3,31 +3,10 @@
 #include "pinfsctl/pinfsctl.h"
 
 #include <inttypes.h>
-#include <json-c/json.h>
-
-static struct json_object *member(struct json_object *o, const char *name)
-{
-	struct json_object *v = NULL;
-
-	(void)json_object_object_get_ex(o, name, &v);
-	return v;
-}
-
-static uint64_t num(struct json_object *o, const char *name)
-{
-	return json_object_get_uint64(member(o, name));
-}
-
-static const char *str(struct json_object *o, const char *name)
-{
-	const char *s = json_object_get_string(member(o, name));
-
-	return s != NULL ? s : "";
-}
 
 static void range(struct table *t, struct json_object *l)
 {
-	uint64_t foff = num(l, "foff"), len = num(l, "len");
+	uint64_t foff = j_num(l, "foff"), len = j_num(l, "len");
 
 	if (len == UINT64_MAX)
 		table_cell(t, "%" PRIu64 "-", foff);
@@ -41,7 +20,7 @@ int show_leases(const char *json)
 		"lease", "pid", "command", "file", "range", "kind", "state", "left", "pages"
 	};
 	struct table t = { .ncol = PF_ARRAY_LEN(head), .head = head, .right = "rrllllllr" };
-	struct json_object *o = json_tokener_parse(json), *list = o != NULL ? member(o, "leases") : NULL;
+	struct json_object *o = json_tokener_parse(json), *list = o != NULL ? j_get(o, "leases") : NULL;
 
 	if (list == NULL || !json_object_is_type(list, json_type_array)) {
 		(void)json_object_put(o);
@@ -49,25 +28,25 @@ int show_leases(const char *json)
 	}
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		struct json_object *l = json_object_array_get_idx(list, i);
-		const char *state = str(l, "state");
+		const char *state = j_str(l, "state");
 
-		table_cell(&t, "%" PRIu64, num(l, "id"));
-		table_cell(&t, "%" PRIu64, num(l, "pid"));
-		table_cell(&t, "%s", str(l, "comm"));
-		if (*str(l, "file") != '\0')
-			table_cell(&t, "%s", str(l, "file"));
+		table_cell(&t, "%" PRIu64, j_num(l, "id"));
+		table_cell(&t, "%" PRIu64, j_num(l, "pid"));
+		table_cell(&t, "%s", j_str(l, "comm"));
+		if (*j_str(l, "file") != '\0')
+			table_cell(&t, "%s", j_str(l, "file"));
 		else
-			table_cell(&t, "inode %" PRIu64, num(l, "ino"));
+			table_cell(&t, "inode %" PRIu64, j_num(l, "ino"));
 		range(&t, l);
-		table_cell(&t, "%s%s", str(l, "kind"),
-			   json_object_get_boolean(member(l, "unbreakable")) ? ", unbreakable" : "");
+		table_cell(&t, "%s%s", j_str(l, "kind"),
+			   json_object_get_boolean(j_get(l, "unbreakable")) ? ", unbreakable" : "");
 		table_cell(&t, "%s%s", state,
-			   json_object_get_boolean(member(l, "under_way")) ? ", on its way" : "");
-		if (num(l, "left_ms") != 0)
-			table_cell(&t, "%.1f s", (double)num(l, "left_ms") / 1000);
+			   json_object_get_boolean(j_get(l, "under_way")) ? ", on its way" : "");
+		if (j_num(l, "left_ms") != 0)
+			table_cell(&t, "%.1f s", (double)j_num(l, "left_ms") / 1000);
 		else
 			table_cell(&t, "-");
-		table_cell(&t, "%" PRIu64, num(l, "pages"));
+		table_cell(&t, "%" PRIu64, j_num(l, "pages"));
 	}
 	table_print(&t);
 	(void)json_object_put(o);

@@ -53,6 +53,12 @@ int pause_verb(int argc, char **argv);
 int trace_verb(int argc, char **argv);
 int timeline_verb(int argc, char **argv);
 
+/* pins.c: `pinfsctl pins ...`, `pinfsctl kick ...`. The exit status. */
+int pins_verb(int argc, char **argv);
+int kick_verb(int argc, char **argv);
+/* groups.c: the pins of a report, summed up. */
+void show_groups(struct json_object *root, bool by_file, bool as_json);
+
 /* windows.c: the daemon's report of windows, completed by what /proc says of the processes. The exit status. */
 int windows(const char *json, bool as_json);
 

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * pins.c - `pinfsctl pins`: pins and leases, blocks that are kept back, operations that wait, as tables for people.
+ * pins.c - `pinfsctl pins`: each pin with its owner, blocks that are kept back, operations that wait, as tables for
+ * people; `pinfsctl kick`, which makes a pin void. Sums of pins are groups.c's.
  */
 #include "pinfsctl/pinfsctl.h"
 
+#include <errno.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "lib/units.h"
 
 static const char *ago(struct json_object *o, char *buf, size_t room)
@@ -29,9 +33,9 @@ static void cell_range(struct table *t, struct json_object *o)
 static void show_pin_table(struct json_object *root)
 {
 	static const char *const head[] = {
-		"pid", "thread", "command", "age", "api", "inode", "bytes", "label", "file"
+		"pin", "pid", "thread", "command", "age", "api", "inode", "bytes", "label", "file"
 	};
-	struct table t = { .ncol = PF_ARRAY_LEN(head), .head = head, .right = "rrlrlrrll" };
+	struct table t = { .ncol = PF_ARRAY_LEN(head), .head = head, .right = "rrrlrlrrll" };
 	struct json_object *list = j_get(root, "pins");
 	size_t n = j_count(root, "pins");
 	char buf[32];
@@ -44,11 +48,12 @@ static void show_pin_table(struct json_object *root)
 	for (size_t i = 0; i < n; i++) {
 		struct json_object *p = json_object_array_get_idx(list, i);
 
+		table_cell(&t, "%" PRIu64 ".%" PRIu64, j_num(p, "session"), j_num(p, "record"));
 		table_cell(&t, "%" PRIu64, j_num(p, "pid"));
 		table_cell(&t, "%" PRIu64, j_num(p, "tid"));
 		table_cell(&t, "%s", j_str(p, "comm"));
 		table_cell(&t, "%s", ago(p, buf, sizeof buf));
-		table_cell(&t, "%s", j_str(p, "api"));
+		table_cell(&t, "%s%s", j_str(p, "api"), j_num(p, "void") != 0 ? " (void)" : "");
 		table_cell(&t, "%" PRIu64, j_num(p, "ino"));
 		cell_range(&t, p);
 		table_cell(&t, "%s", j_str(p, "label"));
@@ -146,12 +151,8 @@ static void show_kept_table(struct json_object *root)
 	table_print(&t);
 }
 
-int show_pins(const char *json)
+static void show_all(struct json_object *root)
 {
-	struct json_object *root = j_report(json);
-
-	if (root == NULL)
-		return 1;
 	show_pin_table(root);
 	if (j_num(root, "pins_left_off") != 0)
 		(void)printf("... and %" PRIu64 " more pins\n", j_num(root, "pins_left_off"));
@@ -161,6 +162,155 @@ int show_pins(const char *json)
 	show_waiter_table(root);
 	if (j_num(root, "waiters_left_off") != 0)
 		(void)printf("... and %" PRIu64 " more waiting\n", j_num(root, "waiters_left_off"));
+}
+
+int show_pins(const char *json)
+{
+	struct json_object *root = j_report(json);
+
+	if (root == NULL)
+		return 1;
+	show_all(root);
 	(void)json_object_put(root);
 	return 0;
+}
+
+/* ---- some of them ---- */
+
+struct filter {
+	uint64_t pid, ino, age_ns;	/* 0: any */
+	const char *api, *label;	/* NULL: any */
+};
+
+static bool passes(const struct filter *f, struct json_object *p)
+{
+	return (f->pid == 0 || j_num(p, "pid") == f->pid) && (f->ino == 0 || j_num(p, "ino") == f->ino) &&
+	       j_num(p, "age_ns") >= f->age_ns && (f->api == NULL || strcmp(j_str(p, "api"), f->api) == 0) &&
+	       (f->label == NULL || strcmp(j_str(p, "label"), f->label) == 0);
+}
+
+/* What does not pass leaves the report. */
+static void apply(const struct filter *f, struct json_object *root)
+{
+	struct json_object *some = json_object_new_array(), *list;
+	size_t n;
+
+	list = j_list(root, "pins", &n);
+	for (size_t i = 0; i < n; i++)
+		if (passes(f, json_object_array_get_idx(list, i)))
+			(void)json_object_array_add(some, json_object_get(json_object_array_get_idx(list, i)));
+	(void)json_object_object_add(root, "pins", some);
+}
+
+static int usage(int status)
+{
+	(void)fputs(
+		"usage: pinfsctl pins [--json] [--by file|pid] [--pid PID] [--file PATH] [--api API] [--label LABEL]\n"
+		"                     [--older TIME] MOUNT\n",
+		status == 0 ? stdout : stderr);
+	return status;
+}
+
+int pins_verb(int argc, char **argv)
+{
+	static const struct option opts[] = {
+		{ "json", no_argument, NULL, 'j' },	  { "by", required_argument, NULL, 'b' },
+		{ "pid", required_argument, NULL, 'p' },  { "file", required_argument, NULL, 'f' },
+		{ "api", required_argument, NULL, 'a' },  { "label", required_argument, NULL, 'l' },
+		{ "older", required_argument, NULL, 'o' }, { "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	struct filter f = { .pid = 0 };
+	struct json_object *root;
+	const char *by = NULL;
+	bool as_json = false;
+	char *json, *end;
+	struct stat st;
+	int c;
+
+	optind = 1;
+	while ((c = getopt_long(argc, argv, "jp:h", opts, NULL)) != -1) {
+		switch (c) {
+		case 'j':
+			as_json = true;
+			break;
+		case 'b':
+			by = optarg;
+			if (strcmp(by, "file") != 0 && strcmp(by, "pid") != 0)
+				return usage(2);
+			break;
+		case 'p':
+			f.pid = strtoull(optarg, &end, 10);
+			if (f.pid == 0 || *end != '\0')
+				return usage(2);
+			break;
+		case 'f':
+			if (stat(optarg, &st) != 0)
+				return complain("%s: %s", optarg, strerror(errno));
+			f.ino = st.st_ino;
+			break;
+		case 'a':
+			f.api = optarg;
+			break;
+		case 'l':
+			f.label = optarg;
+			break;
+		case 'o':
+			if (units_parse_ns(optarg, &f.age_ns) != 0)
+				return usage(2);
+			break;
+		default:
+			return usage(c == 'h' ? 0 : 2);
+		}
+	}
+	if (argc - optind != 1)
+		return usage(2);
+	if (session_report(argv[optind], PF_REPORT_PINS, 0, &json) != 0)
+		return 1;
+	root = j_report(json);
+	free(json);
+	if (root == NULL)
+		return 1;
+	apply(&f, root);
+	if (by != NULL)
+		show_groups(root, strcmp(by, "file") == 0, as_json);
+	else if (as_json)
+		(void)puts(json_object_to_json_string_ext(root, JSON_C_TO_STRING_PLAIN));
+	else
+		show_all(root);
+	(void)json_object_put(root);
+	return fflush(stdout) != 0 ? complain("standard output: write error") : 0;
+}
+
+/* ---- kick ---- */
+
+int kick_verb(int argc, char **argv)
+{
+	struct pf_p_kick_pin_in in = { .kp_pad = 0 };
+	unsigned long long session, record;
+	char *body = NULL, rest;
+	size_t len;
+	int err;
+
+	if (argc != 3 || sscanf(argv[1], "%llu.%llu%c", &session, &record, &rest) != 2 || record > UINT32_MAX) {
+		(void)complain("usage: pinfsctl kick PIN MOUNT, PIN as pinfsctl pins shows it");
+		return 2;
+	}
+	in.kp_session = session;
+	in.kp_record = (uint32_t)record;
+	err = session_call(argv[2], PF_P_KICK_PIN, &in, sizeof in, &body, &len);
+	free(body);
+	switch (err) {
+	case 0:
+	case 1:
+		return err;
+	case -ESRCH:
+		return complain("%s: there is no pin %s", argv[2], argv[1]);
+	case -ENOTCONN:
+		return complain("%s: the owner of pin %s is cut off: nobody waits for its pins", argv[2], argv[1]);
+	case -EPERM:
+		return complain("%s: only root and the user who mounted it may do that", argv[2]);
+	default:
+		return complain("%s: %s", argv[2], strerror(-err));
+	}
 }
