@@ -31,7 +31,7 @@ struct fk_sess {
 	unsigned int nmsg, acked;
 	struct pf_p_lease_event event;	/* the last one */
 	struct pf_p_revoke revoke;
-	unsigned int nevent, nrevoke;
+	_Atomic unsigned int nevent, nrevoke;
 };
 
 struct fk_brk {

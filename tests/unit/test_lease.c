@@ -75,7 +75,8 @@ static void close_one(struct one *o)
 static struct pf_l_hdr *led(struct fk_sess *k) { return k->s->led.hdr; }
 static uint32_t epoch(struct fk_sess *k, uint32_t slot) { return atomic_load(&k->s->led.slot[slot].ls_epoch); }
 
-static void wait_state(struct fk_brk *b, unsigned int state)
+/* Its client acknowledges meanwhile. */
+static void wait_state(struct fk_brk *b, struct fk_sess *k, unsigned int state)
 {
 	for (unsigned int i = 0; i < 30000; i++) {
 		unsigned int now;
@@ -85,6 +86,7 @@ static void wait_state(struct fk_brk *b, unsigned int state)
 		pf_mutex_unlock(&b->b.obj->lock);
 		if (now == state)
 			return;
+		fk_ack(k);
 		fk_sleep_ms(1);
 	}
 	CU_FAIL("the break does not come that far");
@@ -218,10 +220,9 @@ static void revoked(void)
 	CU_ASSERT_EQUAL(o.k->revoke.rv_foff, 6 * FK_PAGE);
 	CU_ASSERT_EQUAL(o.k->revoke.rv_len, 2 * FK_PAGE);
 	CU_ASSERT(one_word(&o) & PF_SLOT_STALE);
-	for (unsigned int i = 0; i < 30000 && b.b.state != PF_BRK_PARKED; i++) {
-		fk_ack(o.k);
+	while (fk_ack(o.k) == 0)
 		fk_sleep_ms(1);
-	}
+	wait_state(&b, o.k, PF_BRK_PARKED);
 	CU_ASSERT(!fk_ended(&b));
 	fk_unpin(o.k, 0, 20, 1);
 	fk_ack(o.k);
@@ -259,9 +260,7 @@ static void burst(void)
 	CU_ASSERT(pf_dma_enter(led(o.k), 0, ep, 5, 1));
 	cut(&b, &o, 0, 1);
 	fk_submit(&b);
-	for (unsigned int i = 0; i < 30000 && fk_ack(o.k) == 0; i++)
-		fk_sleep_ms(1);
-	wait_state(&b, PF_BRK_BURSTS);
+	wait_state(&b, o.k, PF_BRK_BURSTS);
 	CU_ASSERT(!fk_ended(&b));
 	CU_ASSERT_EQUAL(b.works, 0);
 	CU_ASSERT(!pf_dma_enter(led(o.k), 0, ep, 5, 1));
