@@ -270,7 +270,7 @@ static long obey(const struct lessee_order *o)
 	case LE_AWAIT:
 		return await_event();
 	case LE_SIGNAL:
-		value = (char *)NULL + o->n + 100;
+		value = (void *)(uintptr_t)(o->n + 100);
 		return sigaction((int)o->a, &sa, NULL) != 0 ? -errno :
 		       pinfs_lease_signal(me.lease[o->n], (int)o->a, value);
 	case LE_SIGNALS:
