@@ -359,6 +359,8 @@ static enum step pin_part(struct slow *s, struct part *pt, struct sh_slot **out)
 		err = sh_bring(pt->file, unknown != UINT64_MAX ? unknown : pt->foff, write && !is_long(s));
 		if (is_long(s) && (err == -EFAULT || err == -EIO))
 			err = 0;		/* of the page; there is a slot now */
+		if (err == -EFAULT && (s->a->flags & SH_ASK_HOLES))
+			err = 0;		/* a hole, or the end: the page is known now */
 		return err ? failed(s, err) : STEP_AGAIN;
 	}
 	if (is_long(s))
@@ -374,6 +376,8 @@ static enum step pin_part(struct slow *s, struct part *pt, struct sh_slot **out)
 	if (atomic_load(&sl->sl_led->ls_word) & PF_SLOT_FROZEN)
 		return by_daemon(s, pt, sl);
 	err = sh_bring(pt->file, pt->foff, write);		/* a new generation: new addresses */
+	if (err == -EFAULT && (s->a->flags & SH_ASK_HOLES))
+		err = 0;
 	return err ? failed(s, err) : STEP_AGAIN;
 }
 

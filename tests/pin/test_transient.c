@@ -30,92 +30,14 @@
 #include "pin/actor.h"
 #include "pin/child.h"
 #include "pin/look.h"
-#include "pin/slowfs.h"
-#include "pin/stage.h"
+#include "pin/mover.h"
 #include "pin/victim.h"
 
 #define K UINT64_C(1024)
 #define AT (16 * K)		/* where in the window the buffer lies, and how long it is */
 #define LEN (32 * K)
 
-static struct pt_fs *fs;
-static struct slow *slow;
-static char f[STAGE_PATH], g[STAGE_PATH];
-
-static bool begin(const char *opts)
-{
-	fs = stage("16M", opts);
-	slow = fs != NULL ? slow_start() : NULL;
-	if (slow == NULL)
-		return false;
-	stage_file(fs, "f", f);
-	stage_file(fs, "g", g);
-	return true;
-}
-
-static void end(void)
-{
-	slow_end(slow);
-	pt_fs_end(fs);
-}
-
-/* Until the process's first thread waits in this system call; false after a while. */
-static bool await_call(pid_t pid, long nr)
-{
-	uint64_t end = pt_now_ms() + SOON_MS;
-	char path[64];
-	long now = -1;
-	FILE *s;
-
-	(void)snprintf(path, sizeof path, "/proc/%d/syscall", (int)pid);
-	do {
-		s = fopen(path, "re");
-		if (s == NULL || fscanf(s, "%ld", &now) != 1)
-			now = -1;		/* "running" */
-		if (s != NULL)
-			(void)fclose(s);
-	} while (now != nr && pt_now_ms() < end);
-	return now == nr;
-}
-
-/* Until the daemon sees so many pins. */
-static bool await_pins(size_t n)
-{
-	uint64_t until = pt_now_ms() + SOON_MS;
-	struct look l;
-
-	while (look(fs, &l) && l.npin != n && pt_now_ms() < until)
-		pt_sleep_ms(1);
-	return l.npin == n;
-}
-
-static bool all_bytes(const char *p, size_t n, char c)
-{
-	for (size_t i = 0; i < n; i++) {
-		if (p[i] != c)
-			return false;
-	}
-	return n > 0;
-}
-
-static char *window(const char *path, size_t len)
-{
-	int fd = open(path, O_RDWR | O_CLOEXEC);
-	char *p = fd < 0 ? NULL : child_map(fd, len);
-
-	(void)close(fd);
-	return p;
-}
-
-/* The scene has ended well. */
-static void good_end(pid_t pid)
-{
-	int rc = child_end(pid);
-
-	if (rc != 0)
-		pt_say("the scene ended with %d and said: %s", rc, child_said());
-	PT_EQ(rc, 0);
-}
+static struct mover m;
 
 /* ---- each call ---- */
 
@@ -188,8 +110,8 @@ static const struct {
 static int mover(void *arg)
 {
 	const unsigned int *which = arg;
-	char *p = window(f, F_LEN);
-	int fd = open(slow_path(slow), O_RDWR | O_CLOEXEC);
+	char *p = mover_window(m.f, F_LEN);
+	int fd = open(slow_path(m.slow), O_RDWR | O_CLOEXEC);
 	ssize_t n;
 
 	NEED(p != NULL && fd >= 0);
@@ -205,28 +127,28 @@ static void each_call(void)
 	char got[LEN];
 	pid_t pid;
 
-	if (!begin(NULL))
+	if (!mover_begin(&m, NULL))
 		return;
 	for (unsigned int i = 0; i < PF_ARRAY_LEN(calls); i++) {
 		c = actor_new();
-		PT_EQ(actor_do(c, act_write(f, 0, F_LEN, 'o')), (long)F_LEN);
-		slow_hold(slow, true);
+		PT_EQ(actor_do(c, act_write(m.f, 0, F_LEN, 'o')), (long)F_LEN);
+		slow_hold(m.slow, true);
 		pid = child_start(mover, &i);
-		CU_ASSERT(slow_await(slow, 1));
-		actor_send(c, act_truncate(f, 0));
-		CU_ASSERT(look_until(fs, 1, 1, &l));
+		CU_ASSERT(slow_await(m.slow, 1));
+		actor_send(c, act_truncate(m.f, 0));
+		CU_ASSERT(look_until(m.fs, 1, 1, &l));
 		PT_EQ(l.wait[0].holder, pid);
 		CU_ASSERT(l.npin >= 1);
 		PT_EQ(actor_result(c, 0), -EINPROGRESS);
-		slow_hold(slow, false);
-		slow_release(slow, 0);
-		good_end(pid);
+		slow_hold(m.slow, false);
+		slow_release(m.slow, 0);
+		mover_done(pid);
 		PT_EQ(actor_result(c, SOON_MS), 0);
 		if (!calls[i].reads)
-			CU_ASSERT(slow_written(slow, got, sizeof got) > 0 && all_bytes(got, 4096, 'o'));
+			CU_ASSERT(slow_written(m.slow, got, sizeof got) > 0 && mover_all(got, 4096, 'o'));
 		actor_end(c);
 	}
-	end();
+	mover_end(&m);
 }
 
 /* What a truncate frees while the kernel still writes to it is somebody else's when the bytes arrive. */
@@ -237,19 +159,19 @@ static bool survives(long truncated)
 	bool intact;
 	pid_t pid;
 
-	slow_hold(slow, true);
+	slow_hold(m.slow, true);
 	pid = child_start(mover, &(unsigned int){ 1 });
-	CU_ASSERT(slow_await(slow, 1));
-	c = stage_sender(act_truncate(f, 0));
+	CU_ASSERT(slow_await(m.slow, 1));
+	c = stage_sender(act_truncate(m.f, 0));
 	PT_EQ(actor_result(c, SOON_MS), truncated);
-	len = victim_make(pt_path(fs, "victim"));
-	slow_hold(slow, false);
-	slow_release(slow, 0);
-	good_end(pid);
-	intact = victim_intact(pt_path(fs, "victim"), len);
+	len = victim_make(pt_path(m.fs, "victim"));
+	slow_hold(m.slow, false);
+	slow_release(m.slow, 0);
+	mover_done(pid);
+	intact = victim_intact(pt_path(m.fs, "victim"), len);
 	if (truncated != 0) {
-		PT_EQ(stage_size(f), F_LEN);
-		PT_EQ(actor_do(c, act_truncate(f, 0)), 0);
+		PT_EQ(stage_size(m.f), F_LEN);
+		PT_EQ(actor_do(c, act_truncate(m.f, 0)), 0);
 	}
 	actor_end(c);
 	return intact;
@@ -257,27 +179,27 @@ static bool survives(long truncated)
 
 static void busy(void)
 {
-	if (!begin("on_busy=ebusy"))
+	if (!mover_begin(&m, "on_busy=ebusy"))
 		return;
 	CU_ASSERT(survives(-EBUSY));
-	end();
+	mover_end(&m);
 }
 
 static void deferred(void)
 {
-	if (!begin("on_busy=defer"))
+	if (!mover_begin(&m, "on_busy=defer"))
 		return;
 	CU_ASSERT(survives(0));
-	CU_ASSERT(look_parked_until(fs, 0));
-	end();
+	CU_ASSERT(look_parked_until(m.fs, 0));
+	mover_end(&m);
 }
 
 static void unsafe(void)
 {
-	if (!begin("on_busy=unsafe"))
+	if (!mover_begin(&m, "on_busy=unsafe"))
 		return;
 	CU_ASSERT(!survives(0));
-	end();
+	mover_end(&m);
 }
 
 /* ---- POSIX asynchronous I/O ---- */
@@ -308,8 +230,8 @@ static int end_of(const struct aiocb *cb)
  */
 static int asynchronous(void *arg)
 {
-	char *p = window(f, F_LEN);
-	int fd = open(slow_path(slow), O_RDWR | O_CLOEXEC), in = open(g, O_RDWR | O_CLOEXEC);
+	char *p = mover_window(m.f, F_LEN);
+	int fd = open(slow_path(m.slow), O_RDWR | O_CLOEXEC), in = open(m.g, O_RDWR | O_CLOEXEC);
 	struct aiocb a = { .aio_fildes = fd, .aio_buf = p, .aio_nbytes = 4096 }, b = a, c = a, d = a, e = a;
 	struct aiocb *list[] = { &d, NULL, &e };
 	struct sigaction sa = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO };
@@ -334,10 +256,10 @@ static int asynchronous(void *arg)
 	p[32 * K + 6000] = 'x';
 	NEED(lio_listio(LIO_WAIT, list, 3, NULL) == 0);
 	NEED(aio_error(&d) == 0 && aio_return(&d) == 6000 && aio_return(&e) == 4096);
-	NEED(all_bytes(p + 32 * K, 6000, 'o') && p[32 * K + 6000] == 'x');
+	NEED(mover_all(p + 32 * K, 6000, 'o') && p[32 * K + 6000] == 'x');
 	/* Behind the end of the file. */
 	NEED(ftruncate(in, 0) == 0 && munmap(p, F_LEN) == 0);
-	p = window(g, F_LEN);
+	p = mover_window(m.g, F_LEN);
 	NEED(p != NULL);
 	a.aio_buf = p;
 	NEED(aio_read(&a) == 0 && end_of(&a) == EFAULT && aio_return(&a) == -1);
@@ -350,28 +272,28 @@ static void posix_aio(void)
 	char got[4096];
 	pid_t pid;
 
-	if (!begin(NULL))
+	if (!mover_begin(&m, NULL))
 		return;
-	slow_hold(slow, true);
+	slow_hold(m.slow, true);
 	pid = child_start(asynchronous, NULL);
 	/* One descriptor's requests are made one after the other; the pages of all are held. */
-	CU_ASSERT(slow_await(slow, 1));
-	CU_ASSERT(await_pins(3));
+	CU_ASSERT(slow_await(m.slow, 1));
+	CU_ASSERT(mover_pins(&m, 3));
 	for (unsigned int i = 0; i < 3; i++) {
-		c = stage_sender(act_fallocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, i * 8 * K, 4096));
-		CU_ASSERT(look_until(fs, 1, 1, NULL));
+		c = stage_sender(act_fallocate(m.f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, i * 8 * K, 4096));
+		CU_ASSERT(look_until(m.fs, 1, 1, NULL));
 		PT_SYS(kill(actor_pid(c), SIGUSR1));
 		PT_EQ(actor_result(c, SOON_MS), -EINTR);
 		actor_end(c);
 	}
 	c = actor_new();
-	PT_EQ(actor_do(c, act_fallocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4096, 4096)), 0);
-	slow_hold(slow, false);
-	slow_release(slow, 0);
-	good_end(pid);
-	CU_ASSERT(slow_written(slow, got, sizeof got) == sizeof got && all_bytes(got, sizeof got, 'o'));
+	PT_EQ(actor_do(c, act_fallocate(m.f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4096, 4096)), 0);
+	slow_hold(m.slow, false);
+	slow_release(m.slow, 0);
+	mover_done(pid);
+	CU_ASSERT(slow_written(m.slow, got, sizeof got) == sizeof got && mover_all(got, sizeof got, 'o'));
 	actor_end(c);
-	end();
+	mover_end(&m);
 }
 
 /* ---- pages that stay in the kernel ---- */
@@ -382,7 +304,7 @@ static int ends[2];		/* of a pipe, or of a connection: the child's, ours */
 
 static int splicer(void *arg)
 {
-	char *p = window(f, F_LEN);
+	char *p = mover_window(m.f, F_LEN);
 	struct iovec v = { p + AT, 4096 };
 
 	(void)arg;
@@ -398,7 +320,7 @@ static int splicer(void *arg)
 /* Through another pipe, to which a copy goes first. */
 static int passer(void *arg)
 {
-	char *p = window(f, F_LEN), got[4096];
+	char *p = mover_window(m.f, F_LEN), got[4096];
 	struct iovec v = { p + AT, 4096 };
 	int mine[2], other[2];
 
@@ -406,7 +328,7 @@ static int passer(void *arg)
 	NEED(p != NULL && pipe(mine) == 0 && pipe(other) == 0);
 	NEED(vmsplice(mine[1], &v, 1, 0) == 4096);
 	NEED(tee(mine[0], other[1], 4096, 0) == 4096);
-	NEED(read(mine[0], got, 4096) == 4096 && all_bytes(got, 4096, 'o'));
+	NEED(read(mine[0], got, 4096) == 4096 && mover_all(got, 4096, 'o'));
 	NEED(splice(other[0], NULL, ends[0], NULL, 4096, 0) == 4096);
 	NEED(write(ends[0], "x", 1) == 1);
 	(void)close(ends[0]);
@@ -426,14 +348,14 @@ static void in_pipe(int (*fn)(void *))
 	ends[0] = fd[1];
 	pid = child_start(fn, NULL);
 	(void)close(fd[1]);
-	CU_ASSERT(await_pins(1));
-	CU_ASSERT(await_call(pid, SYS_pause));
-	c = stage_sender(act_truncate(f, 0));
-	CU_ASSERT(look_until(fs, 1, 1, NULL));
+	CU_ASSERT(mover_pins(&m, 1));
+	CU_ASSERT(mover_in_call(pid, SYS_pause));
+	c = stage_sender(act_truncate(m.f, 0));
+	CU_ASSERT(look_until(m.fs, 1, 1, NULL));
 	PT_EQ(read(fd[0], got, 4095), 4095);
 	PT_EQ(actor_result(c, 100), -EINPROGRESS);
 	PT_EQ(read(fd[0], got + 4095, 2), 2);
-	CU_ASSERT(all_bytes(got, 4096, 'o') && got[4096] == 'x');
+	CU_ASSERT(mover_all(got, 4096, 'o') && got[4096] == 'x');
 	PT_EQ(actor_result(c, SOON_MS), 0);
 	PT_EQ(read(fd[0], got, sizeof got), 0);
 	(void)close(fd[0]);
@@ -445,22 +367,22 @@ static void pipes(void)
 {
 	struct actor *c;
 
-	if (!begin(NULL))
+	if (!mover_begin(&m, NULL))
 		return;
 	in_pipe(splicer);
 	c = actor_new();
-	PT_EQ(actor_do(c, act_write(f, 0, F_LEN, 'o')), (long)F_LEN);
+	PT_EQ(actor_do(c, act_write(m.f, 0, F_LEN, 'o')), (long)F_LEN);
 	actor_end(c);
 	in_pipe(passer);
-	end();
+	mover_end(&m);
 }
 
 static int sender(void *arg)
 {
-	char *p = window(f, SEND_LEN);
+	char *p = mover_window(m.f, SEND_LEN);
 	int one = 1, bytes = 8 << 20;
 	struct iovec v[2] = { { p, 4096 }, { p + 4096, SEND_LEN - 4096 } };
-	struct msghdr m = { .msg_iov = v, .msg_iovlen = 2 };
+	struct msghdr msg = { .msg_iov = v, .msg_iovlen = 2 };
 
 	NEED(p != NULL);
 	NEED(setsockopt(ends[0], SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) == 0);
@@ -468,7 +390,7 @@ static int sender(void *arg)
 	if (arg != NULL)
 		NEED(send(ends[0], p, SEND_LEN, MSG_ZEROCOPY) == (ssize_t)SEND_LEN);
 	else
-		NEED(sendmsg(ends[0], &m, MSG_ZEROCOPY) == (ssize_t)SEND_LEN);
+		NEED(sendmsg(ends[0], &msg, MSG_ZEROCOPY) == (ssize_t)SEND_LEN);
 	(void)close(ends[0]);
 	for (;;)
 		(void)pause();
@@ -503,29 +425,29 @@ static void zerocopy(void)
 	ssize_t n;
 	pid_t pid;
 
-	if (!begin(NULL))
+	if (!mover_begin(&m, NULL))
 		return;
 	for (int way = 0; way < 2; way++) {
 		c = actor_new();
 		for (uint64_t at = 0; at < SEND_LEN; at += F_LEN)
-			PT_EQ(actor_do(c, act_write(f, at, F_LEN, 'o')), (long)F_LEN);
+			PT_EQ(actor_do(c, act_write(m.f, at, F_LEN, 'o')), (long)F_LEN);
 		connection(fd);
 		ends[0] = fd[0];
 		pid = child_start(sender, way ? &way : NULL);
 		(void)close(fd[0]);
-		CU_ASSERT(await_call(pid, SYS_pause));
-		actor_send(c, act_truncate(f, 0));
-		CU_ASSERT(look_until(fs, 1, 1, NULL));
+		CU_ASSERT(mover_in_call(pid, SYS_pause));
+		actor_send(c, act_truncate(m.f, 0));
+		CU_ASSERT(look_until(m.fs, 1, 1, NULL));
 		PT_EQ(actor_result(c, 100), -EINPROGRESS);
 		for (total = 0; (n = read(fd[1], got, sizeof got)) > 0; total += (uint64_t)n)
-			CU_ASSERT(all_bytes(got, (size_t)n, 'o'));
+			CU_ASSERT(mover_all(got, (size_t)n, 'o'));
 		PT_EQ(total, SEND_LEN);		/* and the connection has ended */
 		PT_EQ(actor_result(c, SOON_MS), 0);
 		(void)close(fd[1]);
 		pt_kill(pid);
 		actor_end(c);
 	}
-	end();
+	mover_end(&m);
 }
 
 /* ---- process_vm_writev ---- */
@@ -533,8 +455,8 @@ static void zerocopy(void)
 /* To our own memory, from a page that comes late. */
 static int far_writer(void *arg)
 {
-	int fd = open(slow_path(slow), O_RDWR | O_CLOEXEC);
-	char *p = window(f, F_LEN), *late = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, fd, 0);
+	int fd = open(slow_path(m.slow), O_RDWR | O_CLOEXEC);
+	char *p = mover_window(m.f, F_LEN), *late = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, fd, 0);
 	struct iovec near = { late, 4096 }, far = { p + AT, 4096 };
 
 	(void)arg;
@@ -548,21 +470,21 @@ static void far_memory(void)
 	struct actor *c;
 	pid_t pid;
 
-	if (!begin(NULL))
+	if (!mover_begin(&m, NULL))
 		return;
-	slow_hold(slow, true);
+	slow_hold(m.slow, true);
 	pid = child_start(far_writer, NULL);
-	CU_ASSERT(slow_await(slow, 1));
-	c = stage_sender(act_fallocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, AT));
+	CU_ASSERT(slow_await(m.slow, 1));
+	c = stage_sender(act_fallocate(m.f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, AT));
 	PT_EQ(actor_result(c, SOON_MS), 0);
-	actor_send(c, act_fallocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, AT, 4096));
-	CU_ASSERT(look_until(fs, 1, 1, NULL));
-	slow_hold(slow, false);
-	slow_release(slow, 0);
-	good_end(pid);
+	actor_send(c, act_fallocate(m.f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, AT, 4096));
+	CU_ASSERT(look_until(m.fs, 1, 1, NULL));
+	slow_hold(m.slow, false);
+	slow_release(m.slow, 0);
+	mover_done(pid);
 	PT_EQ(actor_result(c, SOON_MS), 0);
 	actor_end(c);
-	end();
+	mover_end(&m);
 }
 
 /* ---- a transfer in two pieces ---- */
@@ -572,7 +494,7 @@ static void far_memory(void)
 /* A process of its own from the first instruction on, with its own environment: `--read window source`. */
 static int reader(const char *path, const char *source)
 {
-	char *p = window(path, LONG_LEN);
+	char *p = mover_window(path, LONG_LEN);
 	int fd = open(source, O_RDWR | O_CLOEXEC);
 
 	NEED(p != NULL && fd >= 0);
@@ -584,7 +506,7 @@ static int start_reader(void *env)
 {
 	if (env != NULL)
 		NEED(setenv(env, "1", 1) == 0);
-	(void)execl("/proc/self/exe", "test_transient", "--read", f, slow_path(slow), (char *)NULL);
+	(void)execl("/proc/self/exe", "test_transient", "--read", m.f, slow_path(m.slow), (char *)NULL);
 	return child_failed(__FILE__, __LINE__, "execl");
 }
 
@@ -599,41 +521,41 @@ static bool second_half_survives(char *env)
 	uint64_t len;
 	pid_t pid;
 
-	PT_EQ(actor_do(c, act_truncate(f, LONG_LEN)), 0);
-	slow_hold(slow, true);
+	PT_EQ(actor_do(c, act_truncate(m.f, LONG_LEN)), 0);
+	slow_hold(m.slow, true);
 	pid = child_start(start_reader, env);
-	CU_ASSERT(slow_await(slow, 1));
-	PT_EQ(actor_do(c, act_truncate(f, 0)), 0);
-	PT_EQ(actor_do(c, act_truncate(f, LONG_LEN)), 0);
-	slow_release(slow, 0);
-	CU_ASSERT(slow_await(slow, 1));
-	PT_EQ(actor_do(c, act_truncate(f, 0)), 0);
-	len = victim_make(pt_path(fs, "victim"));
-	slow_hold(slow, false);
-	slow_release(slow, 0);
-	good_end(pid);
-	intact = victim_intact(pt_path(fs, "victim"), len);
-	CU_ASSERT(look_parked_until(fs, 0));
+	CU_ASSERT(slow_await(m.slow, 1));
+	PT_EQ(actor_do(c, act_truncate(m.f, 0)), 0);
+	PT_EQ(actor_do(c, act_truncate(m.f, LONG_LEN)), 0);
+	slow_release(m.slow, 0);
+	CU_ASSERT(slow_await(m.slow, 1));
+	PT_EQ(actor_do(c, act_truncate(m.f, 0)), 0);
+	len = victim_make(pt_path(m.fs, "victim"));
+	slow_hold(m.slow, false);
+	slow_release(m.slow, 0);
+	mover_done(pid);
+	intact = victim_intact(pt_path(m.fs, "victim"), len);
+	CU_ASSERT(look_parked_until(m.fs, 0));
 	actor_end(c);
 	return intact;
 }
 
 static void followed(void)
 {
-	if (!begin("on_busy=defer"))
+	if (!mover_begin(&m, "on_busy=defer"))
 		return;
 	CU_ASSERT(second_half_survives(NULL));
-	end();
+	mover_end(&m);
 }
 
 static void not_followed(void)
 {
 	static char env[] = "PINFS_TEST_NO_FOLLOW";
 
-	if (!begin("on_busy=defer"))
+	if (!mover_begin(&m, "on_busy=defer"))
 		return;
 	CU_ASSERT(!second_half_survives(env));
-	end();
+	mover_end(&m);
 }
 
 /* ---- the end of a process ---- */
@@ -644,26 +566,26 @@ static void killed(void)
 	uint64_t len;
 	pid_t pid;
 
-	if (!begin(NULL))
+	if (!mover_begin(&m, NULL))
 		return;
-	slow_hold(slow, true);
+	slow_hold(m.slow, true);
 	pid = child_start(mover, &(unsigned int){ 1 });
-	CU_ASSERT(slow_await(slow, 1));
+	CU_ASSERT(slow_await(m.slow, 1));
 	PT_SYS(kill(pid, SIGKILL));
-	CU_ASSERT(look_session_until(fs, pid, "cut off"));
+	CU_ASSERT(look_session_until(m.fs, pid, "cut off"));
 	/* Nobody waits for the dead; but the blocks stay out of use until the kernel is done with them. */
-	c = stage_sender(act_truncate(f, 0));
+	c = stage_sender(act_truncate(m.f, 0));
 	PT_EQ(actor_result(c, SOON_MS), 0);
-	CU_ASSERT(look_status(fs, "space.parked") >= (int64_t)(LEN / 4096));
+	CU_ASSERT(look_status(m.fs, "space.parked") >= (int64_t)(LEN / 4096));
 	PT_EQ(pt_wait(pid, 0), -1);
-	len = victim_make(pt_path(fs, "victim"));
-	slow_hold(slow, false);
-	slow_release(slow, 0);
+	len = victim_make(pt_path(m.fs, "victim"));
+	slow_hold(m.slow, false);
+	slow_release(m.slow, 0);
 	PT_EQ(pt_wait(pid, SOON_MS), 128 + SIGKILL);
-	CU_ASSERT(victim_intact(pt_path(fs, "victim"), len));
-	CU_ASSERT(look_parked_until(fs, 0));
+	CU_ASSERT(victim_intact(pt_path(m.fs, "victim"), len));
+	CU_ASSERT(look_parked_until(m.fs, 0));
 	actor_end(c);
-	end();
+	mover_end(&m);
 }
 
 /* ---- files of pinfs ---- */
@@ -671,8 +593,8 @@ static void killed(void)
 /* write(2) to g from a window of f; the kernel makes it wait behind a truncate of g. */
 static int copier(void *arg)
 {
-	char *p = window(f, F_LEN);
-	int fd = open(g, O_RDWR | O_CLOEXEC | (arg != NULL ? O_DIRECT : 0));
+	char *p = mover_window(m.f, F_LEN);
+	int fd = open(m.g, O_RDWR | O_CLOEXEC | (arg != NULL ? O_DIRECT : 0));
 
 	NEED(p != NULL && fd >= 0);
 	NEED(pwrite(fd, p + AT, LEN, 0) == (ssize_t)LEN);
@@ -687,32 +609,32 @@ static void no_circle(void)
 	pid_t pid;
 	int fd;
 
-	if (!begin(NULL))
+	if (!mover_begin(&m, NULL))
 		return;
 	for (int direct = 0; direct < 2; direct++) {
 		h = actor_new();
-		PT_EQ(actor_do(h, act_write(f, 0, F_LEN, 'f')), (long)F_LEN);
-		PT_EQ(actor_do(h, act_write(g, 0, F_LEN, 'o')), (long)F_LEN);
-		PT_EQ(actor_map_file(h, 0, g, F_LEN), 0);
+		PT_EQ(actor_do(h, act_write(m.f, 0, F_LEN, 'f')), (long)F_LEN);
+		PT_EQ(actor_do(h, act_write(m.g, 0, F_LEN, 'o')), (long)F_LEN);
+		PT_EQ(actor_map_file(h, 0, m.g, F_LEN), 0);
 		PT_EQ(actor_do(h, act_pin(0, 0, 0, 4096, PINFS_PIN_WRITE)), 0);
-		t1 = stage_sender(act_truncate(g, 0));
-		CU_ASSERT(look_until(fs, 1, 1, NULL));
+		t1 = stage_sender(act_truncate(m.g, 0));
+		CU_ASSERT(look_until(m.fs, 1, 1, NULL));
 		pid = child_start(copier, direct ? &direct : NULL);
-		CU_ASSERT(await_call(pid, SYS_pwrite64));
+		CU_ASSERT(mover_in_call(pid, SYS_pwrite64));
 		t2 = actor_new();
-		PT_EQ(actor_do(t2, act_truncate(f, 4096)), 0);
+		PT_EQ(actor_do(t2, act_truncate(m.f, 4096)), 0);
 		PT_EQ(actor_result(t1, 0), -EINPROGRESS);
 		PT_EQ(actor_do(h, act_unpin(0)), 0);
 		PT_EQ(actor_result(t1, SOON_MS), 0);
-		good_end(pid);
-		fd = open(g, O_RDONLY | O_CLOEXEC);
+		mover_done(pid);
+		fd = open(m.g, O_RDONLY | O_CLOEXEC);
 		PT_EQ(pread(fd, got, LEN, 0), LEN);
 		(void)close(fd);
 		actor_end(h);
 		actor_end(t1);
 		actor_end(t2);
 	}
-	end();
+	mover_end(&m);
 }
 
 static const struct pt_case cases[] = {
