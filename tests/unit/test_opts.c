@@ -94,6 +94,16 @@ static void profiles(void)
 		CU_ASSERT_EQUAL(c.opts.policy.longterm, i == PF_PROFILE_DEVDAX ? PF_LONG_ALLOW : PF_LONG_REFUSE);
 		pf_opts_free(&c);
 		/* Said in so many words, before and after. */
+		(void)snprintf(opts, sizeof opts, "fair=%s,profile=%s", i == 0 ? "no" : "yes", row[i].name);
+		CU_ASSERT_EQUAL(parse(&c, opts), PF_OPTS_OK);
+		CU_ASSERT_EQUAL(c.opts.policy.unfair, i == 0);
+		CU_ASSERT_EQUAL(c.opts.policy.deadlock_waits, i != 0);
+		pf_opts_free(&c);
+		(void)snprintf(opts, sizeof opts, "profile=%s,deadlock=%s", row[i].name, i == 0 ? "wait" : "detect");
+		CU_ASSERT_EQUAL(parse(&c, opts), PF_OPTS_OK);
+		CU_ASSERT_EQUAL(c.opts.policy.unfair, i != 0);
+		CU_ASSERT_EQUAL(c.opts.policy.deadlock_waits, i == 0);
+		pf_opts_free(&c);
 		(void)snprintf(opts, sizeof opts, "on_busy=ebusy,profile=%s,break=range", row[i].name);
 		CU_ASSERT_EQUAL(parse(&c, opts), PF_OPTS_OK);
 		CU_ASSERT_EQUAL(c.opts.policy.on_busy, PF_BUSY_EBUSY);
