@@ -71,7 +71,8 @@ void sh_pinned_put(struct sh_pinned *p)
 	errno = saved;
 }
 
-/* The next piece of [*at, hi) that lies in a window; false: there is none. */
+/* The next piece of [*at, hi) that is blocks of a file; false: there is none. Copies in a private window are memory like
+ * any other. */
 static bool next_piece(uint64_t *at, uint64_t hi, uint64_t *end, bool *private)
 {
 	struct sh_vma *v, *n;
@@ -79,17 +80,19 @@ static bool next_piece(uint64_t *at, uint64_t hi, uint64_t *end, bool *private)
 	sh_sigs old;
 
 	sh_lock(&old);
-	v = *at < hi ? sh_vma_next(*at) : NULL;
-	if (v != NULL && v->lo < hi) {
+	while (!found && *at < hi && (v = sh_vma_next(*at)) != NULL && v->lo < hi) {
 		*at = pf_max64(*at, v->lo);
 		*end = pf_min64(v->hi, hi);
 		*private = v->map->private;
-		while (*end < hi && (n = sh_vma_find(*end)) != NULL && n->map == v->map)
+		found = !*private || sh_next_shown(v, at, *end, end);
+		if (!found)
+			*at = pf_min64(v->hi, hi);
+		while (!*private && *end < hi && (n = sh_vma_find(*end)) != NULL && n->map == v->map)
 			*end = pf_min64(n->hi, hi);
-		*end = pf_min64(*end, pf_round_down(*at, PIECE_BYTES) + PIECE_BYTES);
-		found = true;
 	}
 	sh_unlock(&old);
+	if (found)
+		*end = pf_min64(*end, pf_round_down(*at, PIECE_BYTES) + PIECE_BYTES);
 	return found;
 }
 
