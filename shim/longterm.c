@@ -71,8 +71,8 @@ void sh_pinned_put(struct sh_pinned *p)
 	errno = saved;
 }
 
-/* The next piece of [*at, hi) that is blocks of a file; false: there is none. Copies in a private window are memory like
- * any other. */
+/* The next piece of [*at, hi) that is blocks of a file; false: there is none. Copies in a private window are memory
+ * like any other. */
 static bool next_piece(uint64_t *at, uint64_t hi, uint64_t *end, bool *private)
 {
 	struct sh_vma *v, *n;

@@ -30,7 +30,8 @@ struct sh_pinned;
 /*
  * Pin what lies in windows of [v, v + n): all of it or nothing. @write: the device writes. 0; *out is NULL when nothing
  * lies in a window. Otherwise what the kernel says: -EOPNOTSUPP, -EPERM (there is no lease), -ENOMEM, -EFAULT, -EINTR.
- * A page of a private window that is no copy is -EOPNOTSUPP by every policy. Waits for a truncate of the pages, holding nothing.
+ * A page of a private window that is no copy is -EOPNOTSUPP by every policy. Waits for a truncate of the pages, holding
+ * nothing.
  */
 int sh_pinned_take(const struct iovec *v, size_t n, bool write, enum pf_pin_api api, struct sh_pinned **out);
 /* The same, with an *out for each of them: out[n]. */

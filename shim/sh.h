@@ -264,13 +264,15 @@ struct sh_session {
 	struct sh_session *next;
 	char sock[PINFS_SOCK_MAX];
 	int fd;					/* in the crew's table, like devfd */
-	int devfd;
+	int devfd, ledfd;			/* device, ledger */
 	bool rdonly, msync;
 	bool whole;				/* PF_HO_WHOLE: a chunk is mapped as a whole, or not at all */
 	bool no_guard;				/* its device cannot be write-protected: see sh_guards() */
 	bool watched;				/* serve has its socket */
 	bool no_sync, device;			/* the mount's profile: profile.c */
 	atomic_bool lost;
+	bool traced;				/* counted in sh_life.trace */
+	atomic_bool ring_on;
 	uint64_t dev_bytes;
 	uint32_t nslot, nrec;
 	const char *dev_flush;			/* the device, PROT_READ: only ever an operand of cache flushes */
@@ -279,11 +281,8 @@ struct sh_session {
 	uint64_t ledger_bytes;
 	struct pf_l_slot *lslots;
 	struct pf_l_rec *lrecs;
-	int ledfd;				/* the ledger; in the crew's table */
 	uint64_t trace_off;			/* of the ring in the ledger */
 	struct pf_t_ring *_Atomic ring;		/* NULL: not mapped yet */
-	atomic_bool ring_on;
-	bool traced;				/* counted in sh_life.trace */
 	_Atomic uint64_t *lmap;		/* slots kicked; NULL: a daemon that wants to be told by socket */
 
 	struct sh_file *files[SH_FILES];	/* by inode */
@@ -292,9 +291,9 @@ struct sh_session {
 	uint32_t nfree;				/* of them */
 	uint32_t fresh_slots;			/* slots never used yet start here */
 	struct sh_slot *oldest, *newest;	/* slots of files, by last fault */
-	uint32_t removing;			/* REMOVEMAPPINGs under way */
 	struct sh_slot **hash;
 	uint32_t hash_mask;
+	uint32_t removing;			/* REMOVEMAPPINGs under way */
 
 	/* budget.c */
 	struct sh_want *starved, **starved_tail;	/* wait for a slot to become free */
@@ -319,12 +318,12 @@ struct sh_session {
 	pthread_mutex_t pend_lock;
 	struct sh_req *pend[SH_PEND];
 	_Atomic uint64_t unique;
+	_Atomic uint64_t long_owed;		/* pages of long-term pins whose end the daemon has not heard of */
 
 	pthread_mutex_t pin_lock;
 	struct pinfs_pin *pins;			/* [nrec], pin i owns record i */
 	struct pinfs_pin *free_pins;
 	uint32_t fresh_pins;
-	_Atomic uint64_t long_owed;		/* pages of long-term pins whose end the daemon has not heard of */
 
 	unsigned char *rx;			/* serve's receive buffer */
 	size_t rx_len;

@@ -342,7 +342,7 @@ static void mount_limit(void)
 	pt_fs_end(fs);
 }
 
-struct limited { const char *path; rlim_t memlock; bool exempt; uint64_t ask; int want; };
+struct limited { const char *path; rlim_t memlock; uint64_t ask; int want; bool exempt; };
 
 /* With this RLIMIT_MEMLOCK, with or without CAP_IPC_LOCK, pin so much at once. */
 static int under_limit(void *arg)
@@ -374,12 +374,12 @@ static int under_limit(void *arg)
 static void rlimit(void)
 {
 	static const struct limited row[] = {
-		{ f, 8 * PAGE, false, 8 * PAGE, 0 },
-		{ f, 8 * PAGE, false, 9 * PAGE, -ENOMEM },
-		{ f, 0, false, PAGE, -ENOMEM },
-		{ f, SIZE, false, SIZE, 0 },
-		{ f, 0, true, SIZE, 0 },
-		{ f, 8 * PAGE, true, SIZE, 0 },
+		{ f, 8 * PAGE, 8 * PAGE, 0, false },
+		{ f, 8 * PAGE, 9 * PAGE, -ENOMEM, false },
+		{ f, 0, PAGE, -ENOMEM, false },
+		{ f, SIZE, SIZE, 0, false },
+		{ f, 0, SIZE, 0, true },
+		{ f, 8 * PAGE, SIZE, 0, true },
 	};
 
 	if (!begin("longterm=allow"))

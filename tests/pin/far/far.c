@@ -31,13 +31,12 @@ enum kind { DMA, REGION, BUFFER };
 struct page { int fd; uint64_t at; };		/* of the image; fd -1: at is an address */
 
 static struct entry {
-	bool used;
-	enum kind kind;
 	uint64_t space, lo, hi;			/* DMA: ioas, range; REGION: -, mr; BUFFER: type, index, index + 1 */
-	bool on_demand;
 	uint64_t addr, len;
 	struct page *page;
 	size_t npage;
+	enum kind kind;
+	bool used, on_demand;
 } table[ENTRIES];
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
