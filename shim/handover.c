@@ -392,7 +392,7 @@ PF_EXPORT int pinfs_lease_import(int fd, struct pinfs_lease **out, struct pinfs_
 	}
 	if (!err || err == -E2BIG)
 		*npins = k.npin;
-	for (uint32_t i = 0; !err && i < k.npin; i++)
+	for (uint32_t i = 0; !err && pins != NULL && i < k.npin; i++)
 		pins[i] = k.pin[i];
 	sh_free(k.pin, k.pin_bytes);
 	sh_free(k.have, k.have_bytes);

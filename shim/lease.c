@@ -253,7 +253,7 @@ static int ask(struct pinfs_lease *l, uint32_t what, struct pf_p_lease_out *out)
 
 PF_EXPORT int pinfs_lease_downgrade(struct pinfs_lease *l)
 {
-	struct pf_p_lease_out out;
+	struct pf_p_lease_out out = { .lo_flags = 0 };
 	int err = sh_lease_mine(l);
 
 	if (!err && atomic_load(&l->state) == PINFS_LEASE_BROKEN)

@@ -688,7 +688,6 @@ static void pump(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *held, struc
 	for (;;) {
 		ended = NULL;
 		b = o->closer;
-		did = TURN_NOTHING;
 		if ((w = o->ready) != NULL) {
 			o->ready = w->next;
 			pf_mutex_unlock(&o->lock);

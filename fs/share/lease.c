@@ -97,13 +97,14 @@ static void put_on(struct pf_lobj *o, struct pf_lease *l)
 }
 
 /* Takes it off the list and frees it. True: a reference of its share is the caller's now. */
-static bool take_off(struct pf_lease *l)
+static bool take_off(struct pf_lease **at)
 {
+	struct pf_lease *l = *at;
 	bool ref = !l->ghost;
 
-	*l->pprev = l->next;
+	*at = l->next;
 	if (l->next)
-		l->next->pprev = l->pprev;
+		l->next->pprev = at;
 	if (l->give)
 		pf_give_void(l->give);
 	PF_PROBE_LEASE(l->share->sess, DROP, l->id, l->share->obj->ino, l->foff, l->len);
@@ -116,38 +117,38 @@ static bool take_off(struct pf_lease *l)
 /* Ghosts whose pins have ended. */
 static void reap(struct pf_lobj *o)
 {
-	struct pf_lease *l, *next;
+	struct pf_lease **at = &o->leases;
 
-	for (l = o->leases; l; l = next) {
-		next = l->next;
-		if (l->ghost && pins_under(l, 0, UINT64_MAX) == 0)
-			(void)take_off(l);
-	}
+	while (*at)
+		if ((*at)->ghost && pins_under(*at, 0, UINT64_MAX) == 0)
+			(void)take_off(at);
+		else
+			at = &(*at)->next;
 }
 
 void pf_lease_free_ghosts(struct pf_share *sh)
 {
-	struct pf_lease *l, *next;
+	struct pf_lease **at = &sh->obj->leases;
 
-	for (l = sh->obj->leases; l; l = next) {
-		next = l->next;
-		if (l->share == sh) {
-			assert(l->ghost);
-			(void)take_off(l);
+	while (*at)
+		if ((*at)->share == sh) {
+			assert((*at)->ghost);
+			(void)take_off(at);
+		} else {
+			at = &(*at)->next;
 		}
-	}
 }
 
 unsigned int pf_lease_end_share(struct pf_share *sh)
 {
-	struct pf_lease *l, *next;
+	struct pf_lease **at = &sh->obj->leases;
 	unsigned int refs = 0;
 
-	for (l = sh->obj->leases; l; l = next) {
-		next = l->next;
-		if (l->share == sh)
-			refs += take_off(l);
-	}
+	while (*at)
+		if ((*at)->share == sh)
+			refs += take_off(at);
+		else
+			at = &(*at)->next;
 	return refs;
 }
 
@@ -250,7 +251,7 @@ int pf_lease_drop(struct pf_sess *s, uint64_t id)
 			l->ghost = true;
 			atomic_fetch_sub(&s->nr_leases, 1);
 		} else {
-			(void)take_off(l);
+			(void)take_off(l->pprev);
 		}
 		(void)pf_lay_lease_fell(sh->obj);
 		pf_lay_pump(s->fs, sh->obj);

@@ -83,7 +83,7 @@ unsigned int pf_ledger_pinned(struct pf_ledger *l, uint32_t slot, unsigned int f
 
 void pf_ledger_gone(struct pf_ledger *l, uint32_t slot, const uint64_t gone[8])
 {
-	for (unsigned int i = 0; i < 8; i++) {
+	for (size_t i = 0; i < 8; i++) {
 		atomic_store(&l->slot[slot].ls_gone[2 * i], (uint32_t)gone[i]);
 		atomic_store(&l->slot[slot].ls_gone[2 * i + 1], (uint32_t)(gone[i] >> 32));
 	}

@@ -326,7 +326,7 @@ static void at_once(void)
 	CU_ASSERT_EQUAL(o.k->nevent, 0);
 	CU_ASSERT_EQUAL(fk_unacked(o.k), 0);
 	CU_ASSERT_EQUAL(pf_lease_drop(o.k->s, id), 0);
-	id = must_take(o.k, o.fh, 0, 0, PF_LE_WRITE);
+	(void)must_take(o.k, o.fh, 0, 0, PF_LE_WRITE);
 	cut(&b, &o, 500, 1);
 	b.b.pid = b.b.tid = 77;
 	fk_submit(&b);
