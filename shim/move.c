@@ -94,7 +94,7 @@ enum sh_fd_kind sh_fd_kind(int fd)
 	else if (!S_ISBLK(st.stx_mode))
 		return SH_FD_COPIES;		/* O_DIRECT means something else for a pipe */
 	if (fs == FS_OURS)
-		return SH_FD_BOUNCE;
+		return sh.pin_test & SH_TEST_HOLD_OURS ? SH_FD_PINS : SH_FD_BOUNCE;
 	return fs == FS_FUSE || (flags & O_DIRECT) ? SH_FD_PINS : SH_FD_COPIES;
 }
 
