@@ -8,7 +8,7 @@
  *   PINFS_LOG=...     see log.c
  *   PINFS_TEST_*      for the tests: leave out a protection or a privilege
  */
-#include "sh.h"
+#include "trace.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -37,5 +37,7 @@ __attribute__((constructor)) static void start(void)
 		      (env_on("PINFS_TEST_HOLD_OURS") ? SH_TEST_HOLD_OURS : 0);
 	sh.zap_unsafe = env_on("PINFS_TEST_UNSAFE_ZAP");
 	sh.long_unsafe = env_on("PINFS_TEST_UNSAFE_LONGTERM");
+	if (env_on("PINFS_PIN_STACK"))
+		sh_stack_init();
 	sh.ready = true;
 }

@@ -192,6 +192,7 @@ static int map_ledger(struct sh_session *s, int fd, uint32_t nslot)
 	if (off != 0 && (off % SH_PAGE != 0 || !pf_range_ok(off, PF_T_RING_BYTES, (uint64_t)st.st_size)))
 		return -EPROTO;
 	s->trace_off = off;
+	s->ledger_file_bytes = (uint64_t)st.st_size;
 	if (off != 0)
 		st.st_size = (off_t)off;
 	p = sh_mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -288,6 +289,7 @@ static int session_open(const char *sock, struct sh_session **out)
 		goto out_unmap;
 	(void)sh_sys(SYS_setsockopt, s->fd, SOL_SOCKET, SO_RCVTIMEO, &never, sizeof never);
 	s->ledfd = fds[1];
+	sh_stack_map(s);
 	*out = s;
 	return 0;
 

@@ -112,6 +112,7 @@ void sh_mem_reinit(bool torn);		/* in the child; torn: begin anew, what is there
 struct sh_file;
 struct sh_session;
 struct pf_t_ring;		/* pinfs/trace.h */
+struct pf_t_stack;
 
 struct sh_vma {
 	uint64_t lo, hi;			/* addresses, page aligned */
@@ -282,6 +283,8 @@ struct sh_session {
 	struct pf_l_slot *lslots;
 	struct pf_l_rec *lrecs;
 	uint64_t trace_off;			/* of the ring in the ledger */
+	uint64_t ledger_file_bytes;
+	struct pf_t_stack *stacks;		/* [nrec], stack.c; NULL: none */
 	struct pf_t_ring *_Atomic ring;		/* NULL: not mapped yet */
 	_Atomic uint64_t *lmap;		/* slots kicked; NULL: a daemon that wants to be told by socket */
 
@@ -354,6 +357,7 @@ struct sh_state {
 	bool ready;				/* the constructor has run */
 	bool disabled;
 	bool user_mode_test;			/* tests: as if there were no privilege */
+	bool pin_stack;				/* PINFS_PIN_STACK: stack.c */
 	bool zap_unsafe;			/* tests: invalidate by munmap + mmap, the way that loses stores */
 	bool copy_unsafe;			/* tests: private copies are made by the kernel, and not noted */
 	bool long_unsafe;			/* tests: devices get pages without a pin */
@@ -394,7 +398,7 @@ struct sh_life {
 	_Atomic uint32_t epoch;			/* counts forks: a pin belongs to one. 0: a copy, see sh_alive() */
 	_Atomic uint32_t vgen;			/* any window changed: cached look-ups are void */
 	_Atomic uint32_t busy;
-	_Atomic uint32_t trace;			/* sessions that are traced: trace.h */
+	_Atomic uint32_t trace;			/* sessions that are traced, SH_TRACE_STACKS: trace.h */
 	uint8_t pad[SH_PAGE - 16];
 };
 extern struct sh_life sh_life;

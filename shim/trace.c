@@ -27,7 +27,7 @@ void sh_trace_set(struct sh_session *s, bool on)
 {
 	if (on == s->traced)
 		return;
-	if (on && atomic_load(&s->ring) == NULL && s->ledfd >= 0)
+	if (on && atomic_load(&s->ring) == NULL && s->trace_off != 0)
 		map_ring(s);
 	if (atomic_load(&s->ring) == NULL)
 		return;
@@ -74,6 +74,7 @@ void sh_trace_pin(const struct pinfs_pin *p)
 	struct pf_t_ev ev = { .te_type = PF_TE_PIN, .te_id = pin_id(p), .te_ino = p->ino, .te_foff = p->foff,
 			      .te_len = p->len };
 
+	sh_stack_note(p);
 	if (p->rec != NULL) {
 		ev.te_arg = p->rec->lr_api;
 		memcpy(ev.te_text, p->rec->lr_label, sizeof p->rec->lr_label);

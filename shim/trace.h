@@ -10,6 +10,8 @@
 #include <pinfs/usdt.h>
 #include "pin.h"
 
+#define SH_TRACE_STACKS (UINT32_C(1) << 31)	/* of sh_life.trace: stacks of pins are kept */
+
 static inline bool sh_tracing(void)
 {
 	return __builtin_expect(atomic_load_explicit(&sh_life.trace, memory_order_relaxed) != 0, 0);
@@ -53,6 +55,11 @@ static inline bool sh_tracing(void)
 static inline uint64_t sh_trace_begin(void) { return sh_tracing() ? sh_now_ns() : 0; }
 
 void sh_trace_set(struct sh_session *s, bool on);	/* serve: the daemon says so */
+/* stack.c */
+void sh_stack_init(void);
+void sh_stack_map(struct sh_session *s);		/* crew: a session begins */
+void sh_stack_note(const struct pinfs_pin *p);
+
 void sh_trace_pin(const struct pinfs_pin *p);
 void sh_trace_refused(const struct pinfs_pin *p, uint64_t since, uint64_t foff, uint64_t len, int err);
 void sh_trace_unpin(const struct pinfs_pin *p);

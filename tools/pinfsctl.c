@@ -44,8 +44,8 @@ static int usage(FILE *f, int status)
 {
 	(void)fputs("usage: pinfsctl status|pins|leases [--json] MOUNT\n"
 		    "       pinfsctl windows [--json] [--pid PID] MOUNT\n"
-		    "       pinfsctl pins [--json] [--by file|pid] [--pid PID] [--file PATH] [--api API]\n"
-		    "                     [--label LABEL] [--older TIME] MOUNT\n"
+		    "       pinfsctl pins [--json] [--stack] [--by file|pid] [--pid PID] [--file PATH]\n"
+		    "                     [--api API] [--label LABEL] [--older TIME] MOUNT\n"
 		    "       pinfsctl kick PIN MOUNT\n"
 		    "       pinfsctl evict PID MOUNT\n"
 		    "       pinfsctl badblock list|add|del MOUNT|DEVICE ...; see pinfsctl badblock --help\n"

@@ -15,14 +15,14 @@
 
 int pf_ledger_create(struct pf_ledger *l, uint32_t nslot, uint32_t nrec)
 {
-	uint64_t bytes = pf_ledger_bytes(nslot, nrec), whole = pf_round_up(bytes, PF_BLK_SIZE) + PF_T_RING_BYTES;
+	uint64_t bytes = pf_ledger_bytes(nslot, nrec), trace_off = pf_round_up(bytes, PF_BLK_SIZE);
 	void *base;
 	int fd, err;
 
 	fd = memfd_create("pinfs-ledger", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
 		return -errno;
-	if (ftruncate(fd, (off_t)whole) != 0)
+	if (ftruncate(fd, (off_t)(trace_off + PF_T_RING_BYTES + nrec * sizeof(struct pf_t_stack))) != 0)
 		goto out_errno;
 	base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	if (base == MAP_FAILED)
@@ -34,7 +34,7 @@ int pf_ledger_create(struct pf_ledger *l, uint32_t nslot, uint32_t nrec)
 		goto out_close;
 	}
 	*l = (struct pf_ledger){ .fd = fd, .hdr = base, .bytes = bytes, .nslot = nslot, .nrec = nrec,
-				.trace_off = whole - PF_T_RING_BYTES };
+				.trace_off = trace_off };
 	l->slot = (void *)((char *)base + sizeof(struct pf_l_hdr));
 	l->rec = (void *)(l->slot + nslot);
 	l->map = (void *)(l->rec + nrec);
@@ -47,7 +47,7 @@ int pf_ledger_create(struct pf_ledger *l, uint32_t nslot, uint32_t nrec)
 		.lh_rec_off = sizeof(struct pf_l_hdr) + (uint64_t)nslot * sizeof(struct pf_l_slot),
 		.lh_bytes = bytes,
 		.lh_map_off = (uintptr_t)l->map - (uintptr_t)base,
-		.lh_trace_off = whole - PF_T_RING_BYTES,
+		.lh_trace_off = trace_off,
 	};
 	return 0;
 
@@ -164,6 +164,18 @@ bool pf_ledger_rec(struct pf_ledger *l, uint32_t i, struct pf_pin_rec *out)
 		out->label[c] = r->lr_label[c];
 	out->label[c] = '\0';
 	return atomic_load(&r->lr_state) == PF_REC_LIVE;
+}
+
+unsigned int pf_ledger_stack(struct pf_ledger *l, uint32_t i, struct pf_t_stack *out)
+{
+	const uint64_t at = l->trace_off + PF_T_RING_BYTES + (uint64_t)i * sizeof *out;
+	unsigned int n = 0;
+
+	if (pread(l->fd, out, sizeof *out, (off_t)at) != (ssize_t)sizeof *out)
+		return 0;
+	while (n < PF_T_FRAMES && out->ts_pc[n] != 0)
+		n++;
+	return n;
 }
 
 uint32_t pf_ledger_rec_seek(struct pf_ledger *l, uint32_t i)

@@ -11,6 +11,7 @@
 
 #include <stddef.h>
 #include <pinfs/ledger.h>
+#include <pinfs/trace.h>
 
 struct pf_ledger {
 	int fd;				/* sealed memfd; a duplicate goes to the client */
@@ -69,6 +70,8 @@ struct pf_pin_rec {
 	char label[17];
 };
 bool pf_ledger_rec(struct pf_ledger *l, uint32_t i, struct pf_pin_rec *out);	/* false: free, or changing */
+/* Who made the pin of a record, as far as the client says: how many frames. Without a mapping of ours. */
+unsigned int pf_ledger_stack(struct pf_ledger *l, uint32_t i, struct pf_t_stack *out);
 /* The first record at or after @i whose memory was ever touched; nrec when there is none. So that looking costs no
  * memory. */
 uint32_t pf_ledger_rec_seek(struct pf_ledger *l, uint32_t i);

@@ -317,6 +317,8 @@ static void put_pin(struct text *t, const struct pf_viewer *v, struct pf_sess *s
 	char path[256];
 
 	bool voided = path_of(s, r, path, sizeof path);
+	struct pf_t_stack st;
+	unsigned int n;
 
 	putf(t, "{\"session\":%llu,\"pid\":%d,\"uid\":%u,\"comm\":", (ull)s->id, (int)s->pid, s->uid);
 	puts_json(t, s->comm);
@@ -326,6 +328,9 @@ static void put_pin(struct text *t, const struct pf_viewer *v, struct pf_sess *s
 	     rec, (ull)r->start_ns, (ull)r->foff, (ull)r->len, (ull)since(r->start_ns, now),
 	     r->api < PF_API_NR && api_name[r->api] != NULL ? api_name[r->api] : "?");
 	puts_json(t, r->label);
+	n = shows(v, s) ? pf_ledger_stack(&s->led, rec, &st) : 0;
+	for (unsigned int i = 0; i < n; i++)
+		putf(t, "%s\"0x%llx\"%s", i == 0 ? ",\"stack\":[" : ",", (ull)st.ts_pc[i], i + 1 == n ? "]" : "");
 	putf(t, ",\"void\":%s,\"process_start_ns\":%llu", voided ? "true" : "false",
 	     (ull)s->born_ns);
 	put(t, "}", 1);

@@ -100,6 +100,16 @@ struct pf_t_ring {
 };
 #define PF_T_RING_BYTES (sizeof(struct pf_t_ring) + PF_T_CELLS * sizeof(struct pf_t_cell))
 
+/*
+ * Behind the ring, one for each record of the ledger: who called, innermost first, 0 ends it. Written by clients that
+ * run with PINFS_PIN_STACK=1, after the pin; no memory until then.
+ */
+#define PF_T_FRAMES 24U
+struct pf_t_stack {
+	uint64_t ts_pc[PF_T_FRAMES];
+};
+PF_MEDIA_SIZE(struct pf_t_stack, 192);
+
 static inline void pf_t_push(struct pf_t_ring *r, const struct pf_t_ev *ev)
 {
 	uint64_t n = atomic_fetch_add(&r->tr_head, 1);

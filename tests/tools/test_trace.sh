@@ -64,7 +64,7 @@ ctl=$build/pinfsctl
 "$build/mkfs.pinfs" -s 32M "$t/img" >/dev/null || exit 1
 "$build/pinfs" "$t/img" "$m" || exit 1
 head -c 100000 /dev/zero >"$m/f"
-"$dmaemu" serve --socket "$sock" >"$t/ready" &
+PINFS_PIN_STACK=1 "$dmaemu" serve --socket "$sock" >"$t/ready" &
 server=$!
 until_it grep -q 'ready on' "$t/ready"
 
@@ -173,6 +173,17 @@ expect 0 '^3 pins$' "$ctl" pins --pid $server --api pin --older 1us "$m"
 expect 0 '^no pins$' "$ctl" pins --older 5h "$m"
 expect 0 '"pins": *\[\]' "$ctl" pins --json --pid 1 "$m"
 expect 2 'usage' "$ctl" pins --by user "$m"
+# Who made them, in whatever build: the function that asks the library, first, and the thread's beginning.
+expect 0 '^ *dma_submit_window+0x[0-9a-f]* (dmaemu)$' "$ctl" pins --stack --label 'dma 71' "$m"
+expect 0 'start_thread\|clone\|libc.so\|main' "$ctl" pins --stack --label 'dma 71' "$m"
+expect 0 '"stack":\["0x[0-9a-f]*".*"frames":\["dma_submit_window' "$ctl" pins --stack --json "$m"
+"$dmaemu" run --delay 1h --length 4096 "$m/g" >/dev/null &
+plain=$!
+until_it sh -c "'$ctl' pins '$m' | grep -q 'dma $plain'"
+expect 0 '"frames"' "$ctl" pins --stack --json --pid $server "$m"
+expect 1 '' sh -c "'$ctl' pins --stack --json --pid $plain '$m' | grep 'stack'"
+kill $plain
+wait $plain 2>/dev/null
 pin=$("$ctl" pins --label 'dma 71' "$m" | awk '/dmaemu/ { print $1 }')
 truncate -s 0 "$m/h" &
 cutter=$!

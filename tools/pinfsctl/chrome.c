@@ -10,271 +10,29 @@
  * Times are CLOCK_MONOTONIC in microseconds. In args is what timeline.c draws from. What began before the trace, or has
  * not ended with it, begins and ends with it, and says so. Owns the text until it is written.
  */
-#include "pinfsctl/trace.h"
+#include "pinfsctl/chrome.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <pinfs/ledger.h>
 #include "pinfsctl/pinfsctl.h"
 
-/* Rows of a process that are no threads. */
-#define ROW_HELD 2000000000U		/* pins that are waited for */
-#define ROW_DMA 2100000000U
 #define HELD_MAX 64U			/* pins of one session that a wait shows */
-
-enum kind { K_PIN, K_BREAK, K_INVAL, K_DMA, K_PARK, K_LEASE, K_SEEN };
-
-/* Something with a beginning, until it has an end. */
-struct span {
-	struct pf_t_ev ev;		/* the first event */
-	uint64_t end_ns;		/* 0: it goes on */
-	uint64_t wait_ns;		/* of a break: since when it waits; 0: it does not */
-	bool before;			/* it began before the trace */
-	uint32_t live;			/* of a pin that goes on: its place in chrome.live, + 1 */
-};
-
-struct key { uint64_t a, b; uint32_t kind, at; };	/* at: of the span, + 1; 0: free */
-struct line { uint64_t ns, dur; uint32_t rank, seq; size_t off; };
-struct row { uint32_t pid, row; uint64_t end_ns; };
-struct held { uint32_t brk, pin; uint64_t ns, pages; };	/* spans */
-
-struct chrome {
-	struct capture *c;
-	struct span *span;
-	size_t nspan, span_room;
-	struct key *key;
-	size_t nkey, key_room;		/* a power of two */
-	struct held *held;
-	size_t nheld, held_room;
-	uint32_t *live;			/* pins that go on: spans */
-	size_t nlive, live_room;
-	struct row *row;
-	size_t nrow, row_room;
-	char *text;
-	size_t len, text_room;
-	struct line *line;
-	size_t nline, line_room;
-	uint64_t flows;
-	bool failed;			/* out of memory */
-};
-
-/* Room for one more, or false. */
-static bool grow(struct chrome *o, void *array, size_t n, size_t *room, size_t size)
-{
-	void **at = array;
-	void *more;
-
-	if (n < *room)
-		return true;
-	more = realloc(*at, (2 * *room + 64) * size);
-	if (more == NULL) {
-		o->failed = true;
-		return false;
-	}
-	*at = more;
-	*room = 2 * *room + 64;
-	return true;
-}
-
-/* ---- text ---- */
-
-static size_t utf8(const unsigned char *s)
-{
-	const size_t n = s[0] >= 0xc2 && s[0] <= 0xdf ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 :
-			 s[0] >= 0xf0 && s[0] <= 0xf4 ? 4 : 0;
-
-	for (size_t i = 1; i < n; i++)
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
-	    (s[0] == 0xf4 && s[1] > 0x8f))
-		return 0;
-	return n;
-}
-
-/* The inside of a JSON string; @out has room for six bytes for each of @s. */
-static const char *quoted(char *out, const char *s)
-{
-	char *p = out;
-
-	while (*s != '\0') {
-		const unsigned char c = (unsigned char)*s;
-		size_t n = 1;
-
-		if (c == '"' || c == '\\') {
-			*p++ = '\\';
-			*p++ = (char)c;
-		} else if (c < 0x20 || c == 0x7f || (c >= 0x80 && (n = utf8((const unsigned char *)s)) == 0)) {
-			p += sprintf(p, "\\u%04x", c);
-			n = 1;
-		} else {
-			memcpy(p, s, n);
-			p += n;
-		}
-		s += n;
-	}
-	*p = '\0';
-	return out;
-}
-#define QUOTED(s) quoted((char[512]){ 0 }, s)
-
-static PF_PRINTF(2, 3) void put(struct chrome *o, const char *fmt, ...)
-{
-	char text[2048];
-	va_list ap;
-	int n;
-
-	va_start(ap, fmt);
-	n = vsnprintf(text, sizeof text, fmt, ap);
-	va_end(ap);
-	if (n < 0 || (size_t)n >= sizeof text) {
-		o->failed = true;
-		return;
-	}
-	while (o->text_room - o->len < (size_t)n + 1) {
-		const size_t room = 2 * o->text_room + 65536;
-		char *more = realloc(o->text, room);
-
-		if (more == NULL) {
-			o->failed = true;
-			return;
-		}
-		o->text = more;
-		o->text_room = room;
-	}
-	memcpy(o->text + o->len, text, (size_t)n + 1);
-	o->len += (size_t)n;
-}
-
-/* Order of what has the same time. */
-static const char ranks[] = "MXbnisfe";
-
-/* Begin an event; put() goes on with its args, and end() ends it. */
-static PF_PRINTF(8, 9) void event(struct chrome *o, char ph, uint64_t ns, uint64_t dur, uint32_t pid, uint32_t tid,
-				  const char *cat, const char *fmt, ...)
-{
-	char name[256];
-	va_list ap;
-
-	va_start(ap, fmt);
-	(void)vsnprintf(name, sizeof name, fmt, ap);
-	va_end(ap);
-	if (!grow(o, &o->line, o->nline, &o->line_room, sizeof *o->line))
-		return;
-	o->line[o->nline] = (struct line){ .ns = ns, .dur = dur, .off = o->len, .seq = (uint32_t)o->nline,
-					   .rank = (uint32_t)(strchr(ranks, ph) - ranks) };
-	o->nline++;
-	put(o, "{\"ph\":\"%c\",\"ts\":%" PRIu64 ".%03u,\"pid\":%" PRIu32 ",\"tid\":%" PRIu32
-	       ",\"cat\":\"%s\",\"name\":\"%s\"", ph, ns / 1000, (unsigned int)(ns % 1000), pid, tid, cat, name);
-	if (ph == 'X')
-		put(o, ",\"dur\":%" PRIu64 ".%03u", dur / 1000, (unsigned int)(dur % 1000));
-	if (ph == 'i')
-		put(o, ",\"s\":\"t\"");
-}
-
-static void end(struct chrome *o)
-{
-	put(o, "}}");
-	o->len++;		/* the NUL between two */
-}
-
-static PF_PRINTF(2, 3) void args(struct chrome *o, const char *fmt, ...)
-{
-	char text[1024];
-	va_list ap;
-
-	va_start(ap, fmt);
-	(void)vsnprintf(text, sizeof text, fmt, ap);
-	va_end(ap);
-	put(o, ",\"args\":{%s", text);
-}
-
-/* ---- tables ---- */
-
-static size_t place(const struct chrome *o, enum kind kind, uint64_t a, uint64_t b)
-{
-	uint64_t h = (a * UINT64_C(0x9e3779b97f4a7c15)) ^ (b * UINT64_C(0xc2b2ae3d27d4eb4f)) ^ (uint64_t)kind << 32;
-	size_t i = (size_t)(h ^ h >> 29) & (o->key_room - 1);
-
-	while (o->key[i].at != 0 && (o->key[i].a != a || o->key[i].b != b || o->key[i].kind != (uint32_t)kind))
-		i = (i + 1) & (o->key_room - 1);
-	return i;
-}
-
-static struct span *find(const struct chrome *o, enum kind kind, uint64_t a, uint64_t b)
-{
-	const uint32_t at = o->key_room != 0 ? o->key[place(o, kind, a, b)].at : 0;
-
-	return at != 0 ? &o->span[at - 1] : NULL;
-}
-
-/* A new span of this name; one before it is not found any more. Valid until the next. */
-static struct span *begin(struct chrome *o, enum kind kind, uint64_t a, uint64_t b, const struct pf_t_ev *ev)
-{
-	size_t i;
-
-	if (2 * o->nkey >= o->key_room) {
-		struct key *old = o->key;
-		const size_t n = o->key_room;
-
-		o->key_room = n != 0 ? 2 * n : 1024;
-		o->key = calloc(o->key_room, sizeof *o->key);
-		if (o->key == NULL) {
-			o->key = old;
-			o->key_room = n;
-			o->failed = true;
-			return NULL;
-		}
-		for (size_t k = 0; k < n; k++)
-			if (old[k].at != 0)
-				o->key[place(o, (enum kind)old[k].kind, old[k].a, old[k].b)] = old[k];
-		free(old);
-	}
-	if (!grow(o, &o->span, o->nspan, &o->span_room, sizeof *o->span))
-		return NULL;
-	i = place(o, kind, a, b);
-	o->nkey += o->key[i].at == 0;
-	o->span[o->nspan] = (struct span){ .ev = *ev };
-	o->key[i] = (struct key){ .a = a, .b = b, .kind = (uint32_t)kind, .at = (uint32_t)++o->nspan };
-	return &o->span[o->nspan - 1];
-}
-
-/* A row of the process that is free from @ns to @end. */
-static uint32_t row_for(struct chrome *o, uint32_t pid, uint32_t first, uint64_t ns, uint64_t until)
-{
-	uint32_t next = first;
-
-	for (size_t i = 0; i < o->nrow; i++) {
-		struct row *r = &o->row[i];
-
-		if (r->pid != pid || r->row < first || r->row >= first + ROW_DMA - ROW_HELD)
-			continue;
-		if (r->end_ns <= ns) {
-			r->end_ns = until;
-			return r->row;
-		}
-		next = r->row + 1;
-	}
-	if (grow(o, &o->row, o->nrow, &o->row_room, sizeof *o->row))
-		o->row[o->nrow++] = (struct row){ .pid = pid, .row = next, .end_ns = until };
-	return next;
-}
 
 /* ---- names ---- */
 
 static const char *file_of(const struct chrome *o, uint64_t ino)
 {
-	const struct span *s = find(o, K_SEEN, PF_TE_FILE, ino);
+	const struct span *s = ch_find(o, K_SEEN, PF_TE_FILE, ino);
 
 	return s != NULL ? s->ev.te_text : "";
 }
 
 static const char *comm_of(const struct chrome *o, uint64_t sess)
 {
-	const struct span *s = find(o, K_SEEN, PF_TE_JOIN, sess);
+	const struct span *s = ch_find(o, K_SEEN, PF_TE_JOIN, sess);
 
 	return s != NULL ? s->ev.te_text : "?";
 }
@@ -306,7 +64,7 @@ static const char *pin_name(char buf[48], uint64_t sess, uint64_t id)
 
 static void args_range(struct chrome *o, const struct pf_t_ev *ev)
 {
-	args(o, "\"ino\":%" PRIu64 ",\"file\":\"%s\",\"foff\":%" PRIu64 ",\"len\":%" PRIu64, ev->te_ino,
+	ch_args(o, "\"ino\":%" PRIu64 ",\"file\":\"%s\",\"foff\":%" PRIu64 ",\"len\":%" PRIu64, ev->te_ino,
 	     QUOTED(file_of(o, ev->te_ino)), ev->te_foff, ev->te_len);
 }
 
@@ -314,9 +72,9 @@ static void args_range(struct chrome *o, const struct pf_t_ev *ev)
 
 static void pin_begins(struct chrome *o, const struct pf_t_ev *ev, bool before)
 {
-	struct span *s = begin(o, K_PIN, ev->te_sess, ev->te_id, ev);
+	struct span *s = ch_begin(o, K_PIN, ev->te_sess, ev->te_id, ev);
 
-	if (s == NULL || !grow(o, &o->live, o->nlive, &o->live_room, sizeof *o->live))
+	if (s == NULL || !ch_grow(o, &o->live, o->nlive, &o->live_room, sizeof *o->live))
 		return;
 	s->before = before;
 	o->live[o->nlive++] = (uint32_t)(s - o->span);
@@ -344,33 +102,34 @@ static void pin_ends(struct chrome *o, struct span *s, uint64_t ns, bool over)
 
 	not_live(o, s);
 	s->end_ns = ns;
-	event(o, 'b', from < ns ? from : ns, 0, ev->te_pid, ev->te_tid, "pin", "pin %s %s", PIN_NAME(ev),
+	ch_event(o, 'b', from < ns ? from : ns, 0, ev->te_pid, ev->te_tid, "pin", "pin %s %s", PIN_NAME(ev),
 	      QUOTED(ev->te_text));
-	put(o, ",\"id\":\"p%ld\"", n);
+	ch_put(o, ",\"id\":\"p%ld\"", n);
 	args_range(o, ev);
-	put(o, ",\"pin\":\"%s\",\"session\":%" PRIu64 ",\"comm\":\"%s\",\"api\":\"%s\",\"label\":\"%s\",\"write\":%s,"
-	       "\"before\":%s,\"over\":%s", PIN_NAME(ev), ev->te_sess, QUOTED(comm_of(o, ev->te_sess)),
-	    api_of(ev->te_arg), QUOTED(ev->te_text), ev->te_flags & PF_TF_WRITE ? "true" : "false",
-	    s->before ? "true" : "false", over ? "true" : "false");
-	end(o);
-	event(o, 'e', ns, 0, ev->te_pid, ev->te_tid, "pin", "pin %s %s", PIN_NAME(ev), QUOTED(ev->te_text));
-	put(o, ",\"id\":\"p%ld\"", n);
-	args(o, "\"pin\":\"%s\"", PIN_NAME(ev));
-	end(o);
+	ch_put(o,
+	       ",\"pin\":\"%s\",\"session\":%" PRIu64 ",\"comm\":\"%s\",\"api\":\"%s\",\"label\":\"%s\",\"write\":%s,"
+	       "\"before\":%s,\"over\":%s",
+	       PIN_NAME(ev), ev->te_sess, QUOTED(comm_of(o, ev->te_sess)), api_of(ev->te_arg), QUOTED(ev->te_text),
+	       ev->te_flags & PF_TF_WRITE ? "true" : "false", s->before ? "true" : "false", over ? "true" : "false");
+	ch_end(o);
+	ch_event(o, 'e', ns, 0, ev->te_pid, ev->te_tid, "pin", "pin %s %s", PIN_NAME(ev), QUOTED(ev->te_text));
+	ch_put(o, ",\"id\":\"p%ld\"", n);
+	ch_args(o, "\"pin\":\"%s\"", PIN_NAME(ev));
+	ch_end(o);
 	if (ev->te_dur != 0 && !s->before) {
-		event(o, 'X', ev->te_ns, ev->te_dur, ev->te_pid, ev->te_tid, "call", "pinfs_pin");
+		ch_event(o, 'X', ev->te_ns, ev->te_dur, ev->te_pid, ev->te_tid, "call", "pinfs_pin");
 		args_range(o, ev);
-		put(o, ",\"pin\":\"%s\"", PIN_NAME(ev));
-		end(o);
+		ch_put(o, ",\"pin\":\"%s\"", PIN_NAME(ev));
+		ch_end(o);
 	}
 }
 
 static void pin_refused(struct chrome *o, const struct pf_t_ev *ev)
 {
-	event(o, 'X', ev->te_ns, ev->te_dur, ev->te_pid, ev->te_tid, "call", "pinfs_pin refused");
+	ch_event(o, 'X', ev->te_ns, ev->te_dur, ev->te_pid, ev->te_tid, "call", "pinfs_pin refused");
 	args_range(o, ev);
-	put(o, ",\"err\":%" PRId32, ev->te_err);
-	end(o);
+	ch_put(o, ",\"err\":%" PRId32, ev->te_err);
+	ch_end(o);
 }
 
 /* ---- breaks ---- */
@@ -378,7 +137,7 @@ static void pin_refused(struct chrome *o, const struct pf_t_ev *ev)
 static void waits_for(struct chrome *o, const struct pf_t_ev *ev)
 {
 	const uint64_t until = ev->te_len > UINT64_MAX - ev->te_foff ? UINT64_MAX : ev->te_foff + ev->te_len;
-	const struct span *b = find(o, K_BREAK, ev->te_id, 0);
+	const struct span *b = ch_find(o, K_BREAK, ev->te_id, 0);
 	unsigned int n = 0;
 
 	if (b == NULL)
@@ -389,7 +148,7 @@ static void waits_for(struct chrome *o, const struct pf_t_ev *ev)
 		if (p->ev.te_sess != ev->te_sess || p->ev.te_ino != ev->te_ino || p->ev.te_foff >= until ||
 		    ev->te_foff >= p->ev.te_foff + p->ev.te_len)
 			continue;
-		if (!grow(o, &o->held, o->nheld, &o->held_room, sizeof *o->held))
+		if (!ch_grow(o, &o->held, o->nheld, &o->held_room, sizeof *o->held))
 			return;
 		o->held[o->nheld++] = (struct held){ .brk = (uint32_t)(b - o->span), .pin = o->live[i],
 						     .ns = ev->te_ns, .pages = ev->te_arg };
@@ -399,10 +158,10 @@ static void waits_for(struct chrome *o, const struct pf_t_ev *ev)
 
 static void flow(struct chrome *o, const char *name, uint64_t n, char ph, uint64_t ns, uint32_t pid, uint32_t tid)
 {
-	event(o, ph, ns, 0, pid, tid, "waits", "%s", name);
-	put(o, ",\"id\":%" PRIu64 "%s", n, ph == 'f' ? ",\"bp\":\"e\"" : "");
-	args(o, "\"flow\":%" PRIu64, n);
-	end(o);
+	ch_event(o, ph, ns, 0, pid, tid, "waits", "%s", name);
+	ch_put(o, ",\"id\":%" PRIu64 "%s", n, ph == 'f' ? ",\"bp\":\"e\"" : "");
+	ch_args(o, "\"flow\":%" PRIu64, n);
+	ch_end(o);
 }
 
 /* The wait of @b from wait_ns to @ns, and whom it was for. */
@@ -427,11 +186,12 @@ static void wait_ends(struct chrome *o, struct span *b, uint64_t ns)
 		if (until <= h->ns + 1 || ns <= from + 1)
 			continue;
 		n++;
-		row = row_for(o, p->ev.te_pid, ROW_HELD, h->ns, until);
-		event(o, 'X', h->ns, until - h->ns, p->ev.te_pid, row, "held", "pin %s holds up %s of %s (%" PRIu32 ")",
-		      PIN_NAME(&p->ev), QUOTED(b->ev.te_text), QUOTED(b->ev.te_text + 16), pid);
-		args(o, "\"break\":%" PRIu64 ",\"pin\":\"%s\"", b->ev.te_id, PIN_NAME(&p->ev));
-		end(o);
+		row = ch_row_for(o, p->ev.te_pid, ROW_HELD, h->ns, until);
+		ch_event(o, 'X', h->ns, until - h->ns, p->ev.te_pid, row, "held",
+			 "pin %s holds up %s of %s (%" PRIu32 ")", PIN_NAME(&p->ev), QUOTED(b->ev.te_text),
+			 QUOTED(b->ev.te_text + 16), pid);
+		ch_args(o, "\"break\":%" PRIu64 ",\"pin\":\"%s\"", b->ev.te_id, PIN_NAME(&p->ev));
+		ch_end(o);
 		flow(o, "waits for", ++o->flows, 's', h->ns > from ? h->ns : from, pid, tid);
 		flow(o, "waits for", o->flows, 'f', h->ns > from ? h->ns : from, p->ev.te_pid, row);
 		if (p->end_ns != 0 && p->end_ns <= ns) {
@@ -440,9 +200,9 @@ static void wait_ends(struct chrome *o, struct span *b, uint64_t ns)
 		}
 	}
 	o->nheld = kept;
-	event(o, 'X', from, ns - from, pid, tid, "wait", "waits for pins");
-	args(o, "\"break\":%" PRIu64 ",\"pins\":%zu", b->ev.te_id, n);
-	end(o);
+	ch_event(o, 'X', from, ns - from, pid, tid, "wait", "waits for pins");
+	ch_args(o, "\"break\":%" PRIu64 ",\"pins\":%zu", b->ev.te_id, n);
+	ch_end(o);
 	b->wait_ns = 0;
 }
 
@@ -454,49 +214,49 @@ static void break_ends(struct chrome *o, struct span *b, uint64_t ns, int err, b
 	b->end_ns = ns;
 	/* One that adds blocks for a fault or pin is on behalf of several threads of a client. */
 	if (map) {
-		event(o, 'b', b->ev.te_ns, 0, o->c->daemon_pid, o->c->daemon_pid, "allocate", "blocks for a %s",
+		ch_event(o, 'b', b->ev.te_ns, 0, o->c->daemon_pid, o->c->daemon_pid, "allocate", "blocks for a %s",
 		      QUOTED(b->ev.te_text));
-		put(o, ",\"id\":\"m%" PRIu64 "\"", b->ev.te_id);
+		ch_put(o, ",\"id\":\"m%" PRIu64 "\"", b->ev.te_id);
 	} else {
-		event(o, 'X', b->ev.te_ns, ns - b->ev.te_ns, b->ev.te_pid, b->ev.te_tid, "break", "%s",
+		ch_event(o, 'X', b->ev.te_ns, ns - b->ev.te_ns, b->ev.te_pid, b->ev.te_tid, "break", "%s",
 		      QUOTED(b->ev.te_text));
 	}
 	args_range(o, &b->ev);
-	put(o, ",\"break\":%" PRIu64 ",\"what\":\"%s\",\"comm\":\"%s\",\"on_busy\":%" PRIu64 ",\"err\":%d,"
+	ch_put(o, ",\"break\":%" PRIu64 ",\"what\":\"%s\",\"comm\":\"%s\",\"on_busy\":%" PRIu64 ",\"err\":%d,"
 	       "\"before\":%s,\"over\":%s", b->ev.te_id, QUOTED(b->ev.te_text), QUOTED(b->ev.te_text + 16),
 	    b->ev.te_arg, err, b->before ? "true" : "false", over ? "true" : "false");
-	end(o);
+	ch_end(o);
 	if (map) {
-		event(o, 'e', ns, 0, o->c->daemon_pid, o->c->daemon_pid, "allocate", "blocks for a %s",
+		ch_event(o, 'e', ns, 0, o->c->daemon_pid, o->c->daemon_pid, "allocate", "blocks for a %s",
 		      QUOTED(b->ev.te_text));
-		put(o, ",\"id\":\"m%" PRIu64 "\"", b->ev.te_id);
-		args(o, "\"err\":%d", err);
-		end(o);
+		ch_put(o, ",\"id\":\"m%" PRIu64 "\"", b->ev.te_id);
+		ch_args(o, "\"err\":%d", err);
+		ch_end(o);
 	}
 }
 
 /* An instant of a break, on the thread that asked for it. */
 static void step(struct chrome *o, const struct pf_t_ev *ev, const char *name)
 {
-	const struct span *b = find(o, K_BREAK, ev->te_id, 0);
+	const struct span *b = ch_find(o, K_BREAK, ev->te_id, 0);
 	const bool map = b == NULL || (b->ev.te_flags & PF_TF_MAP);
 	const uint32_t d = o->c->daemon_pid;
 
-	event(o, 'i', ev->te_ns, 0, map ? d : b->ev.te_pid, map ? d : b->ev.te_tid, "step", "%s", name);
-	args(o, "\"break\":%" PRIu64 ",\"step\":\"%s\",\"foff\":%" PRIu64 ",\"len\":%" PRIu64, ev->te_id, name,
+	ch_event(o, 'i', ev->te_ns, 0, map ? d : b->ev.te_pid, map ? d : b->ev.te_tid, "step", "%s", name);
+	ch_args(o, "\"break\":%" PRIu64 ",\"step\":\"%s\",\"foff\":%" PRIu64 ",\"len\":%" PRIu64, ev->te_id, name,
 	     ev->te_foff, ev->te_len);
-	end(o);
+	ch_end(o);
 }
 
 static void work(struct chrome *o, const struct pf_t_ev *ev)
 {
-	const struct span *b = find(o, K_BREAK, ev->te_id, 0);
+	const struct span *b = ch_find(o, K_BREAK, ev->te_id, 0);
 
 	if (b == NULL || (b->ev.te_flags & PF_TF_MAP))
 		return;
-	event(o, 'X', ev->te_ns, ev->te_dur, b->ev.te_pid, b->ev.te_tid, "work", "changes the file");
-	args(o, "\"break\":%" PRIu64 ",\"err\":%" PRId32, ev->te_id, ev->te_err);
-	end(o);
+	ch_event(o, 'X', ev->te_ns, ev->te_dur, b->ev.te_pid, b->ev.te_tid, "work", "changes the file");
+	ch_args(o, "\"break\":%" PRIu64 ",\"err\":%" PRId32, ev->te_id, ev->te_err);
+	ch_end(o);
 }
 
 /* ---- what has two ends and belongs to a session ---- */
@@ -507,14 +267,14 @@ static void inval_ends(struct chrome *o, struct span *s, uint64_t ns, bool over)
 
 	s->end_ns = ns;
 	for (int i = 0; i < 2; i++) {
-		event(o, i == 0 ? 'b' : 'e', i == 0 ? s->ev.te_ns : ns, 0, d, d, "invalidate",
+		ch_event(o, i == 0 ? 'b' : 'e', i == 0 ? s->ev.te_ns : ns, 0, d, d, "invalidate",
 		      "unmap asked of %s (%" PRIu32 ")", QUOTED(comm_of(o, s->ev.te_sess)), s->ev.te_pid);
-		put(o, ",\"id\":\"i%" PRIu64 "\"", s->ev.te_id);
+		ch_put(o, ",\"id\":\"i%" PRIu64 "\"", s->ev.te_id);
 		args_range(o, &s->ev);
-		put(o, ",\"break\":%" PRIu64 ",\"session\":%" PRIu64 ",\"holder\":%" PRIu32
+		ch_put(o, ",\"break\":%" PRIu64 ",\"session\":%" PRIu64 ",\"holder\":%" PRIu32
 		       ",\"comm\":\"%s\",\"over\":%s", s->ev.te_arg, s->ev.te_sess, s->ev.te_pid,
 		    QUOTED(comm_of(o, s->ev.te_sess)), over ? "true" : "false");
-		end(o);
+		ch_end(o);
 	}
 }
 
@@ -524,27 +284,27 @@ static void pair(struct chrome *o, const char *cat, const char *name, struct spa
 
 	s->end_ns = ns;
 	for (int i = 0; i < 2; i++) {
-		event(o, i == 0 ? 'b' : 'e', i == 0 ? s->ev.te_ns : ns, 0, pid, pid, cat, "%s", name);
-		put(o, ",\"id\":\"%c%ld\"", cat[0], n);
+		ch_event(o, i == 0 ? 'b' : 'e', i == 0 ? s->ev.te_ns : ns, 0, pid, pid, cat, "%s", name);
+		ch_put(o, ",\"id\":\"%c%ld\"", cat[0], n);
 		args_range(o, &s->ev);
-		put(o, ",\"session\":%" PRIu64 ",\"holder\":%" PRIu32, s->ev.te_sess, s->ev.te_pid);
-		end(o);
+		ch_put(o, ",\"session\":%" PRIu64 ",\"holder\":%" PRIu32, s->ev.te_sess, s->ev.te_pid);
+		ch_end(o);
 	}
 }
 
 static void dma_ends(struct chrome *o, struct span *s, uint64_t ns, int err, bool over)
 {
-	const uint32_t row = row_for(o, s->ev.te_pid, ROW_DMA, s->ev.te_ns, ns);
+	const uint32_t row = ch_row_for(o, s->ev.te_pid, ROW_DMA, s->ev.te_ns, ns);
 
 	s->end_ns = ns;
-	event(o, 'X', s->ev.te_ns, ns - s->ev.te_ns, s->ev.te_pid, row, "dma", "DMA %s file %s",
+	ch_event(o, 'X', s->ev.te_ns, ns - s->ev.te_ns, s->ev.te_pid, row, "dma", "DMA %s file %s",
 	      s->ev.te_flags & PF_TF_WRITE ? "to" : "from", QUOTED(s->ev.te_text));
 	args_range(o, &s->ev);
-	put(o, ",\"transfer\":%" PRIu64 ",\"write\":%s,\"label\":\"%s\",\"err\":%d,\"over\":%s", s->ev.te_id,
+	ch_put(o, ",\"transfer\":%" PRIu64 ",\"write\":%s,\"label\":\"%s\",\"err\":%d,\"over\":%s", s->ev.te_id,
 	    s->ev.te_flags & PF_TF_WRITE ? "true" : "false", QUOTED(s->ev.te_text), err, over ? "true" : "false");
 	if (s->ev.te_arg != PF_T_NO_PIN)
-		put(o, ",\"pin\":\"%s\"", pin_name((char[48]){ 0 }, s->ev.te_sess, s->ev.te_arg));
-	end(o);
+		ch_put(o, ",\"pin\":\"%s\"", pin_name((char[48]){ 0 }, s->ev.te_sess, s->ev.te_arg));
+	ch_end(o);
 }
 
 /* ---- one event ---- */
@@ -557,11 +317,11 @@ static void instant(struct chrome *o, const struct pf_t_ev *ev, uint32_t pid, ui
 		[PF_TE_DMA_BURST] = "burst",
 	};
 
-	event(o, 'i', ev->te_ns, 0, pid, tid, cat, "%s", word[ev->te_type]);
+	ch_event(o, 'i', ev->te_ns, 0, pid, tid, cat, "%s", word[ev->te_type]);
 	args_range(o, ev);
-	put(o, ",\"session\":%" PRIu64 ",\"holder\":%" PRIu32 ",\"id\":%" PRIu64 ",\"arg\":%" PRIu64, ev->te_sess,
+	ch_put(o, ",\"session\":%" PRIu64 ",\"holder\":%" PRIu32 ",\"id\":%" PRIu64 ",\"arg\":%" PRIu64, ev->te_sess,
 	    ev->te_pid, ev->te_id, ev->te_arg);
-	end(o);
+	ch_end(o);
 }
 
 static void client_event(struct chrome *o, const struct pf_t_ev *ev)
@@ -570,17 +330,17 @@ static void client_event(struct chrome *o, const struct pf_t_ev *ev)
 
 	switch (ev->te_type) {
 	case PF_TE_FAULT:
-		event(o, 'X', ev->te_ns, ev->te_dur, ev->te_pid, ev->te_tid, "fault", "fault%s",
+		ch_event(o, 'X', ev->te_ns, ev->te_dur, ev->te_pid, ev->te_tid, "fault", "fault%s",
 		      ev->te_flags & PF_TF_WRITE ? " (store)" : "");
 		args_range(o, ev);
-		put(o, ",\"address\":\"0x%" PRIx64 "\",\"err\":%" PRId32, ev->te_arg, ev->te_err);
-		end(o);
+		ch_put(o, ",\"address\":\"0x%" PRIx64 "\",\"err\":%" PRId32, ev->te_arg, ev->te_err);
+		ch_end(o);
 		break;
 	case PF_TE_UNMAP:
-		event(o, 'X', ev->te_ns, ev->te_dur, ev->te_pid, ev->te_tid, "unmap", "unmaps");
+		ch_event(o, 'X', ev->te_ns, ev->te_dur, ev->te_pid, ev->te_tid, "unmap", "unmaps");
 		args_range(o, ev);
-		put(o, ",\"invalidate\":%" PRIu64, ev->te_id);
-		end(o);
+		ch_put(o, ",\"invalidate\":%" PRIu64, ev->te_id);
+		ch_end(o);
 		break;
 	case PF_TE_PIN:
 		if (ev->te_err != 0)
@@ -589,31 +349,31 @@ static void client_event(struct chrome *o, const struct pf_t_ev *ev)
 			pin_begins(o, ev, false);
 		break;
 	case PF_TE_UNPIN:
-		s = find(o, K_PIN, ev->te_sess, ev->te_id);
+		s = ch_find(o, K_PIN, ev->te_sess, ev->te_id);
 		if (s == NULL || s->end_ns != 0) {		/* older than the trace */
 			struct pf_t_ev was = *ev;
 
 			was.te_type = PF_TE_PIN;
 			was.te_ns = o->c->begin_ns < ev->te_ns ? o->c->begin_ns : ev->te_ns;
 			pin_begins(o, &was, true);
-			s = find(o, K_PIN, ev->te_sess, ev->te_id);
+			s = ch_find(o, K_PIN, ev->te_sess, ev->te_id);
 		}
 		if (s != NULL)
 			pin_ends(o, s, ev->te_ns > s->ev.te_ns ? ev->te_ns : s->ev.te_ns, false);
 		break;
 	case PF_TE_LABEL:
-		s = find(o, K_PIN, ev->te_sess, ev->te_id);
+		s = ch_find(o, K_PIN, ev->te_sess, ev->te_id);
 		if (s != NULL && s->end_ns == 0)
 			memcpy(s->ev.te_text, ev->te_text, sizeof s->ev.te_text);
 		break;
 	case PF_TE_DMA_START:
-		(void)begin(o, K_DMA, ev->te_sess, ev->te_id, ev);
+		(void)ch_begin(o, K_DMA, ev->te_sess, ev->te_id, ev);
 		break;
 	case PF_TE_DMA_BURST:
 		instant(o, ev, ev->te_pid, ROW_DMA, "burst");
 		break;
 	case PF_TE_DMA_END:
-		s = find(o, K_DMA, ev->te_sess, ev->te_id);
+		s = ch_find(o, K_DMA, ev->te_sess, ev->te_id);
 		if (s != NULL && s->end_ns == 0)
 			dma_ends(o, s, ev->te_ns, ev->te_err, false);
 		break;
@@ -624,11 +384,11 @@ static void client_event(struct chrome *o, const struct pf_t_ev *ev)
 
 static void break_event(struct chrome *o, const struct pf_t_ev *ev)
 {
-	struct span *s = find(o, K_BREAK, ev->te_id, 0);
+	struct span *s = ch_find(o, K_BREAK, ev->te_id, 0);
 
 	switch (ev->te_type) {
 	case PF_TE_SUBMIT:
-		(void)begin(o, K_BREAK, ev->te_id, 0, ev);
+		(void)ch_begin(o, K_BREAK, ev->te_id, 0, ev);
 		break;
 	case PF_TE_START:
 		step(o, ev, "start");
@@ -680,29 +440,29 @@ static void daemon_event(struct chrome *o, const struct pf_t_ev *ev)
 		instant(o, ev, ev->te_pid, ev->te_pid, "session");
 		break;
 	case PF_TE_INVAL:
-		(void)begin(o, K_INVAL, ev->te_id, 0, ev);
+		(void)ch_begin(o, K_INVAL, ev->te_id, 0, ev);
 		break;
 	case PF_TE_ACK:
-		s = find(o, K_INVAL, ev->te_id, 0);
+		s = ch_find(o, K_INVAL, ev->te_id, 0);
 		if (s != NULL && s->end_ns == 0)
 			inval_ends(o, s, ev->te_ns, false);
 		break;
 	case PF_TE_PARK:
-		(void)begin(o, K_PARK, ev->te_sess, ev->te_arg, ev);
+		(void)ch_begin(o, K_PARK, ev->te_sess, ev->te_arg, ev);
 		break;
 	case PF_TE_UNPARK:
-		s = find(o, K_PARK, ev->te_sess, ev->te_arg);
+		s = ch_find(o, K_PARK, ev->te_sess, ev->te_arg);
 		if (s != NULL && s->end_ns == 0)
 			pair(o, "kept", "blocks kept from reuse", s, ev->te_ns, d);
 		break;
 	case PF_TE_LEASE_TAKE:
-		(void)begin(o, K_LEASE, ev->te_sess, ev->te_id, ev);
+		(void)ch_begin(o, K_LEASE, ev->te_sess, ev->te_id, ev);
 		break;
 	case PF_TE_LEASE_BREAK:
 		instant(o, ev, ev->te_pid, ev->te_pid, "lease");
 		break;
 	case PF_TE_LEASE_DROP:
-		s = find(o, K_LEASE, ev->te_sess, ev->te_id);
+		s = ch_find(o, K_LEASE, ev->te_sess, ev->te_id);
 		if (s != NULL && s->end_ns == 0)
 			pair(o, "lease", "lease", s, ev->te_ns, s->ev.te_pid);
 		break;
@@ -741,12 +501,12 @@ static void look_ahead(struct chrome *o)
 		const struct pf_t_ev *ev = &o->c->ev[i];
 
 		if (ev->te_type == PF_TE_FILE && strlen(ev->te_text) >= strlen(file_of(o, ev->te_ino)))
-			(void)begin(o, K_SEEN, PF_TE_FILE, ev->te_ino, ev);
+			(void)ch_begin(o, K_SEEN, PF_TE_FILE, ev->te_ino, ev);
 		else if (ev->te_type == PF_TE_JOIN)
-			(void)begin(o, K_SEEN, PF_TE_JOIN, ev->te_sess, ev);
+			(void)ch_begin(o, K_SEEN, PF_TE_JOIN, ev->te_sess, ev);
 		else if ((ev->te_type == PF_TE_PIN || ev->te_type == PF_TE_UNPIN) &&
-			 find(o, K_SEEN, PF_TE_PIN << 16 | ev->te_sess << 32, ev->te_id) == NULL)
-			(void)begin(o, K_SEEN, PF_TE_PIN << 16 | ev->te_sess << 32, ev->te_id, ev);
+			 ch_find(o, K_SEEN, PF_TE_PIN << 16 | ev->te_sess << 32, ev->te_id) == NULL)
+			(void)ch_begin(o, K_SEEN, PF_TE_PIN << 16 | ev->te_sess << 32, ev->te_id, ev);
 	}
 	/* Those spans are names, not things that begin and end. */
 	for (size_t i = 0; i < o->nspan; i++)
@@ -771,7 +531,7 @@ static void from_report(struct chrome *o)
 				      .te_ino = j_num(p, "ino"), .te_foff = j_num(p, "foff"), .te_len = j_num(p, "len"),
 				      .te_ns = j_num(p, "start_ns"), .te_pid = (uint32_t)j_num(p, "pid"),
 				      .te_tid = (uint32_t)j_num(p, "tid") };
-		const struct span *first = find(o, K_SEEN, PF_TE_PIN << 16 | ev.te_sess << 32, ev.te_id);
+		const struct span *first = ch_find(o, K_SEEN, PF_TE_PIN << 16 | ev.te_sess << 32, ev.te_id);
 
 		if ((o->c->ino != 0 && o->c->ino != ev.te_ino) || (first != NULL && first->ev.te_type == PF_TE_PIN))
 			continue;
@@ -787,7 +547,7 @@ static void from_report(struct chrome *o)
 			struct span *s;
 
 			text_to(ev.te_text, sizeof ev.te_text, j_str(p, "file"));
-			s = begin(o, K_SEEN, PF_TE_FILE, ev.te_ino, &ev);
+			s = ch_begin(o, K_SEEN, PF_TE_FILE, ev.te_ino, &ev);
 			if (s != NULL)
 				s->end_ns = 1;
 		}
@@ -806,7 +566,7 @@ static void from_report(struct chrome *o)
 		text_to(ev.te_text + 16, 16, j_str(w, "comm"));
 		if ((o->c->ino != 0 && o->c->ino != ev.te_ino) || strcmp(j_str(w, "state"), "pins") != 0)
 			continue;
-		s = begin(o, K_BREAK, ev.te_id, 0, &ev);
+		s = ch_begin(o, K_BREAK, ev.te_id, 0, &ev);
 		if (s == NULL)
 			break;
 		s->before = true;

@@ -56,6 +56,8 @@ int timeline_verb(int argc, char **argv);
 /* pins.c: `pinfsctl pins ...`, `pinfsctl kick ...`. The exit status. */
 int pins_verb(int argc, char **argv);
 int kick_verb(int argc, char **argv);
+/* stack.c: "main+0x17 (prog)", as well as it can be said. True: it is in libpinfs itself. */
+bool stack_frame(uint64_t pid, uint64_t pc, char *out, size_t room);
 /* groups.c: the pins of a report, summed up. */
 void show_groups(struct json_object *root, bool by_file, bool as_json);
 

@@ -202,12 +202,45 @@ static void apply(const struct filter *f, struct json_object *root)
 	(void)json_object_object_add(root, "pins", some);
 }
 
+/* Who made each pin, where the process says so: its callers, without the library's own functions. */
+static void show_stacks(struct json_object *root, bool as_json)
+{
+	struct json_object *list, *pc;
+	size_t n, depth;
+
+	list = j_list(root, "pins", &n);
+	for (size_t i = 0; i < n; i++) {
+		struct json_object *p = json_object_array_get_idx(list, i), *frames = json_object_new_array();
+		bool outside = false;
+
+		pc = j_list(p, "stack", &depth);
+		if (!as_json && depth != 0)
+			(void)printf("pin %" PRIu64 ".%" PRIu64 " of process %" PRIu64 "\n", j_num(p, "session"),
+				     j_num(p, "record"), j_num(p, "pid"));
+		for (size_t k = 0; k < depth; k++) {
+			const char *text = json_object_get_string(json_object_array_get_idx(pc, k));
+			const uint64_t at = text != NULL ? strtoull(text, NULL, 16) : 0;
+			char frame[256];
+			const bool ours = stack_frame(j_num(p, "pid"), at, frame, sizeof frame);
+
+			outside = outside || !ours;
+			if (outside && as_json)
+				(void)json_object_array_add(frames, json_object_new_string(frame));
+			else if (outside)
+				show_line("", "%s", frame);
+		}
+		if (as_json && depth != 0)
+			(void)json_object_object_add(p, "frames", frames);
+		else
+			(void)json_object_put(frames);
+	}
+}
+
 static int usage(int status)
 {
-	(void)fputs(
-		"usage: pinfsctl pins [--json] [--by file|pid] [--pid PID] [--file PATH] [--api API] [--label LABEL]\n"
-		"                     [--older TIME] MOUNT\n",
-		status == 0 ? stdout : stderr);
+	(void)fputs("usage: pinfsctl pins [--json] [--stack] [--by file|pid] [--pid PID] [--file PATH] [--api API]\n"
+		    "                     [--label LABEL] [--older TIME] MOUNT\n",
+		    status == 0 ? stdout : stderr);
 	return status;
 }
 
@@ -217,13 +250,13 @@ int pins_verb(int argc, char **argv)
 		{ "json", no_argument, NULL, 'j' },	  { "by", required_argument, NULL, 'b' },
 		{ "pid", required_argument, NULL, 'p' },  { "file", required_argument, NULL, 'f' },
 		{ "api", required_argument, NULL, 'a' },  { "label", required_argument, NULL, 'l' },
-		{ "older", required_argument, NULL, 'o' }, { "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
+		{ "older", required_argument, NULL, 'o' }, { "stack", no_argument, NULL, 's' },
+		{ "help", no_argument, NULL, 'h' },	  { NULL, 0, NULL, 0 },
 	};
 	struct filter f = { .pid = 0 };
 	struct json_object *root;
 	const char *by = NULL;
-	bool as_json = false;
+	bool as_json = false, stacks = false;
 	char *json, *end;
 	struct stat st;
 	int c;
@@ -233,6 +266,9 @@ int pins_verb(int argc, char **argv)
 		switch (c) {
 		case 'j':
 			as_json = true;
+			break;
+		case 's':
+			stacks = true;
 			break;
 		case 'b':
 			by = optarg;
@@ -272,12 +308,16 @@ int pins_verb(int argc, char **argv)
 	if (root == NULL)
 		return 1;
 	apply(&f, root);
+	if (stacks && as_json)
+		show_stacks(root, true);
 	if (by != NULL)
 		show_groups(root, strcmp(by, "file") == 0, as_json);
 	else if (as_json)
 		(void)puts(json_object_to_json_string_ext(root, JSON_C_TO_STRING_PLAIN));
 	else
 		show_all(root);
+	if (stacks && !as_json)
+		show_stacks(root, false);
 	(void)json_object_put(root);
 	return fflush(stdout) != 0 ? complain("standard output: write error") : 0;
 }
