@@ -105,6 +105,8 @@ $(B)/tests/pin/pinfs.order: $(call obj,$(FRONT_SRC) tests/pin/order/order.c) $(p
 $(addprefix $(B)/tests/pin/,test_pause test_revoke): | $(B)/tests/pin/pinfs.order
 
 LIBS_test_aio = -laio
+LIBS_test_collision = -laio
+$(B)/tests/pin/test_collision: | $(B)/tests/prog/fio/surge
 LIBS_test_uring = -luring
 
 # Devices that are not there, behind libpinfs in the order of look-up.

@@ -128,7 +128,7 @@ static void take(struct victim *v, uint64_t round)
 	v->fd = open(v->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (v->fd < 0 && errno != ENOSPC)
 		die("create", v->path);
-	v->byte = (unsigned char)(1 + round % 100);	/* what is transferred has the highest bit set */
+	v->byte = (unsigned char)(1 + round % 64);	/* what is transferred is none of these */
 	v->len = 0;
 	memset(buf, v->byte, sizeof buf);
 	while (v->fd >= 0 && piece >= PAGE) {
