@@ -80,6 +80,32 @@ static bool touches_window(const void *p, size_t len)
 	return any;
 }
 
+/* Memory of the program, which may be nothing at all. How many bytes; it ends at a page. */
+static size_t plain_some(char *user, char *mine, size_t n, bool store)
+{
+	struct iovec here = { mine, n }, there = { user, n };
+	long r = sh_sys(store ? SYS_process_vm_writev : SYS_process_vm_readv, sh_sys(SYS_getpid), &here, 1L, &there,
+		1L, 0L);
+
+	if (r == -EPERM || r == -ENOSYS || r == -ESRCH) {
+		memcpy(store ? user : mine, store ? mine : user, n);
+		return n;
+	}
+	return r > 0 ? (size_t)r : 0;
+}
+
+/*
+ * A pin does not keep the page in the file where blocks may leave it while they are pinned (on_busy=defer): the kernel
+ * copies then, and says so. Where its accesses are not seen, instructions have to.
+ */
+static bool window_bytes(char *window, char *mine, size_t n, bool store)
+{
+	if (!sh.user_mode)
+		return plain_some(window, mine, n, store) == n;
+	memcpy(store ? window : mine, store ? mine : window, n);
+	return true;
+}
+
 /* No signal: a handler that jumps away would leave the pin behind. No waiting for a truncate that waits itself. */
 static int copy_pinned(char *window, char *mine, size_t n, bool store)
 {
@@ -90,7 +116,7 @@ static int copy_pinned(char *window, char *mine, size_t n, bool store)
 	quiet(&old);
 	err = pinfs_pin(window, n, (store ? PINFS_PIN_WRITE : 0) | PINFS_PIN_NOWAIT, &pin);
 	if (!err) {
-		memcpy(store ? window : mine, store ? mine : window, n);
+		err = window_bytes(window, mine, n, store) ? 0 : -EFAULT;
 		(void)pinfs_unpin(pin);
 	}
 	sh_sigs_restore(&old);
@@ -138,10 +164,8 @@ static int copy_page(char *window, char *mine, size_t n, bool store)
 			memset(mine, 0, n);
 			return 0;
 		}
-		if (err == -EAGAIN && sh_pg_here(pg)) {
-			memcpy(store ? window : mine, store ? mine : window, n);
+		if (err == -EAGAIN && sh_pg_here(pg) && window_bytes(window, mine, n, store))
 			return 0;
-		}
 		if (err != -EAGAIN && err != -EFAULT && err != -EBUSY)
 			return -EFAULT;
 	}
@@ -163,20 +187,6 @@ static int copy_window(char *window, char *mine, size_t n, bool store, size_t *d
 			return -EFAULT;
 	}
 	return 0;
-}
-
-/* Memory of the program that is no shared window; it may be nothing at all. How many bytes; it ends at a page. */
-static size_t plain_some(char *user, char *mine, size_t n, bool store)
-{
-	struct iovec here = { mine, n }, there = { user, n };
-	long r = sh_sys(store ? SYS_process_vm_writev : SYS_process_vm_readv, sh_sys(SYS_getpid), &here, 1L, &there,
-		1L, 0L);
-
-	if (r == -EPERM || r == -ENOSYS || r == -ESRCH) {
-		memcpy(store ? user : mine, store ? mine : user, n);
-		return n;
-	}
-	return r > 0 ? (size_t)r : 0;
 }
 
 static int plain(char *user, char *mine, size_t n, bool store)
