@@ -616,6 +616,11 @@ static int pick_device(void *arg)
 	return s->devfd >= 0 ? s->devfd : -ENOTCONN;
 }
 
+const struct sh_session *sh_hold_session(const struct sh_hold *h)
+{
+	return h == NULL || h->n == 0 ? NULL : h->pin[0]->ses;
+}
+
 int sh_hold_device(const struct sh_hold *h)
 {
 	int fd, err;

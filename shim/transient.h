@@ -115,6 +115,7 @@ void sh_queues_forget(void);
 
 /* A descriptor of the device of (the first part of) it, with the session's claim: see io_uring above. -errno. */
 int sh_hold_device(const struct sh_hold *h);
+const struct sh_session *sh_hold_session(const struct sh_hold *h);	/* of the same part; NULL: nothing is held */
 
 /* ---- move.c ---- */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_collision.c - mappings, direct I/O and changes of layout collide. (The idea is xfstests' t_mmap_collision; nothing
- * of it is used.)
+ * test_collision.c - mappings, direct I/O and changes of layout collide. (The idea is xfstests' t_mmap_collision;
+ * nothing of it is used.)
  *
  * Two files are mapped. Threads transfer between the window of each and the other file, between both windows and a
  * source that answers late (slowfs.h), by system calls and libaio; meanwhile another process truncates, punches and
@@ -195,7 +195,7 @@ static bool set_up(const char *opts)
 static int collide(const char *opts, bool until, const char *seconds)
 {
 	void *(*const work[])(void *) = { between, between, with_source, by_libaio, watch };
-	const char *argv[] = { pt_program("tests/prog/fio/surge"), "-s", "7", "-t", seconds, NULL, NULL, NULL, NULL, NULL };
+	const char *argv[10] = { pt_program("tests/prog/fio/surge"), "-s", "7", "-t", seconds };
 	pthread_t t[PF_ARRAY_LEN(work)];
 	static char out[4096];
 	int rc, k = 5;

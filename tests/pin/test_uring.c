@@ -198,6 +198,8 @@ static void raw_refused(void) { play_refused(&raw); }
 static void lib_many(void) { play_many(&lib); }
 static void raw_many(void) { play_many(&raw); }
 static void forked(void) { play_fork(&lib); }
+static void killed(void) { play_killed(&raw); }
+static void lib_killed(void) { play_killed(&lib); }
 
 /* ---- which of several ---- */
 
@@ -442,6 +444,53 @@ static void silent(void)
 	play_end(&p, &raw);
 }
 
+/* The program's files keep their numbers, whatever else is registered; and it may have them at any time. */
+static void files(void)
+{
+	struct io_uring_sqe *s;
+	struct flight f;
+	struct play p;
+	int fds[2];
+	uint64_t key;
+
+	if (!play_begin(&p, &lib, NULL))
+		return;
+	PT_EQ(io_uring_unregister_files(&ring), -ENXIO);
+	fds[0] = -1;
+	fds[1] = p.fd;
+	for (unsigned int round = 0; round < 3; round++) {
+		f = play_pages(&p, 0, 4, false, round);
+		PT_EQ(lib.begin(&f, 1), 1);		/* by then there is a file of ours */
+		PT_EQ(lib.end(&key), 4 * PAGE);
+		PT_EQ(io_uring_register_files(&ring, fds, 2), 0);
+		PT_EQ(io_uring_register_files(&ring, fds, 2), -EBUSY);
+		slow_hold(p.slow, true);
+		for (int i = 0; i < 2; i++) {
+			s = io_uring_get_sqe(&ring);
+			CU_ASSERT_FATAL(s != NULL);
+			f.fd = i;
+			prep(s, &f);
+			s->flags = IOSQE_FIXED_FILE;
+			PT_EQ(io_uring_submit(&ring), 1);
+			if (i == 0)
+				PT_EQ(lib.end(&key), -EBADF);
+		}
+		CU_ASSERT(slow_await(p.slow, 1));
+		CU_ASSERT(play_pins(&p, 1));
+		slow_release(p.slow, 0);
+		slow_hold(p.slow, false);
+		PT_EQ(lib.end(&key), 4 * PAGE);
+		PT_EQ(io_uring_register_files_update(&ring, 0, &fds[1], 1), 1);
+		PT_EQ(io_uring_unregister_files(&ring), 0);
+		PT_EQ(io_uring_unregister_files(&ring), -ENXIO);
+		PT_EQ(io_uring_register_files_sparse(&ring, 8), 0);
+		PT_EQ(io_uring_register_files_update(&ring, 7, &fds[1], 1), 1);
+		PT_EQ(io_uring_unregister_files(&ring), 0);
+	}
+	CU_ASSERT(play_pins(&p, 0));
+	play_end(&p, &lib);
+}
+
 static const struct pt_case cases[] = {
 	{ "a read is held until it ends", lib_reads, 0 },
 	{ "and a write", lib_writes, 0 },
@@ -455,12 +504,15 @@ static const struct pt_case cases[] = {
 	{ "many", lib_many, 0 },
 	{ "many, bare", raw_many, 0 },
 	{ "fork", forked, 0 },
+	{ "killed", killed, 0 },
+	{ "killed, liburing", lib_killed, 0 },
 	{ "requests of one name", same_name, 0 },
 	{ "completions that nobody saw", unseen, 0 },
 	{ "SQPOLL", kernel_thread, 0 },
 	{ "ring by number", by_number, 0 },
 	{ "ring closed", closed, 0 },
 	{ "links without completions", silent, 0 },
+	{ "registered files", files, 0 },
 };
 
 int main(int argc, char **argv)
