@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * ring_claim.c - a process dies with requests of an io_uring under way: its memory goes at once, and with it what kept
- * its blocks out of use; but the kernel goes on with the requests. What it keeps until the last one has ended is
- * the ring's registered files. So the device, with the session's claim on it (media/claim.c), is one of them: in a table
- * of our own where the program has none, else behind its files, whose numbers stay the same.
+ * its blocks out of use; but the kernel goes on with the requests. What it keeps until the last one has ended is the
+ * ring's registered files. So the device, with the session's claim on it (media/claim.c), is one of them: in a table of
+ * our own where the program has none, else behind its files, whose numbers stay the same.
  *
  * In the moment in which the program registers files or takes them back, nothing is claimed. A table from before the
  * first window has no place for us: one line in the log.
