@@ -44,6 +44,14 @@ void pt_sleep_ms(unsigned int ms)
 		;
 }
 
+bool pt_wait_on(uint64_t *end)
+{
+	if (*end == 0)
+		*end = pt_now_ms() + 30000;
+	pt_sleep_ms(1);
+	return pt_now_ms() < *end;
+}
+
 /* After a case: nobody of it lives on. The owner of a pid may be waiting for it in another thread; then it reaps. */
 static void kill_all(void)
 {

@@ -12,6 +12,9 @@
 uint64_t pt_now_ns(void);
 static inline uint64_t pt_now_ms(void) { return pt_now_ns() / 1000000; }
 void pt_sleep_ms(unsigned int ms);
+/* For loops that wait for a state: sleep for a millisecond; false when half a minute has passed since the first time
+ * (*end: 0 then). */
+bool pt_wait_on(uint64_t *end);
 
 /*
  * Fork: the child runs fn(arg) and exits with what it returns, or 1 if an assertion failed; it dies with its parent.

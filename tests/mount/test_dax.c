@@ -50,13 +50,11 @@ static bool is_dax(const char *path)
 /* The kernel tells of a close after close(2). */
 static bool soon(const char *path, bool dax)
 {
-	const uint64_t end = pt_now_ms() + SOON_MS;
+	uint64_t end = 0;
 
-	while (is_dax(path) != dax) {
-		if (pt_now_ms() > end)
+	while (is_dax(path) != dax)
+		if (!pt_wait_on(&end))
 			return false;
-		pt_sleep_ms(1);
-	}
 	return true;
 }
 

@@ -14,30 +14,22 @@
 #include <unistd.h>
 #include <pinfs/format.h>
 #include <pinfs/pin.h>
-#include "harness/fs.h"
 #include "harness/proc.h"
 #include "harness/run.h"
-#include "pin/actor.h"
 #include "pin/look.h"
+#include "pin/stage.h"
 
 #define PAGE 4096UL
-#define LEN (16 * PAGE)
-#define SOON_MS 30000
 
 static struct pt_fs *fs;
-static char f[512];
+static char f[STAGE_PATH];
 
 static bool begin(const char *opts)
 {
-	struct actor *a;
-
-	if (!pt_need_mount())
+	fs = stage("16M", opts);
+	if (fs == NULL)
 		return false;
-	fs = pt_fs_start("16M", opts);
-	(void)snprintf(f, sizeof f, "%s", pt_path(fs, "f"));
-	a = actor_new();
-	PT_EQ(actor_do(a, act_write(f, 0, LEN, 'o')), (long)LEN);
-	actor_end(a);
+	stage_file(fs, "f", f);
 	return true;
 }
 
@@ -68,7 +60,7 @@ static void windows(void)
 	if (!begin(NULL))
 		return;
 	a = actor_new();
-	PT_EQ(actor_map_file(a, 0, f, LEN), 0);
+	PT_EQ(actor_map_file(a, 0, f, F_LEN), 0);
 	PT_EQ(actor_do(a, act_load(0, 3 * PAGE)), 'o');
 	PT_EQ(bad_page("add", 3), 0);
 	/* When the command has ended, no window shows the page any more. */
@@ -78,18 +70,18 @@ static void windows(void)
 	PT_EQ(actor_do(a, act_store(0, 4 * PAGE, PAGE, 'y')), 0);
 	/* A process that comes later. */
 	late = actor_new();
-	PT_EQ(actor_map_file(late, 0, f, LEN), 0);
+	PT_EQ(actor_map_file(late, 0, f, F_LEN), 0);
 	PT_EQ(actor_do(late, act_load(0, 4 * PAGE)), 'y');
 	PT_EQ(actor_do(late, act_load(0, 3 * PAGE)), -EFAULT);
 	PT_EQ(actor_do(late, act_pin(0, 0, 3 * PAGE, PAGE, 0)), -EIO);
-	PT_EQ(actor_do(late, act_pin(0, 0, 0, LEN, PINFS_PIN_WRITE)), -EIO);
+	PT_EQ(actor_do(late, act_pin(0, 0, 0, F_LEN, PINFS_PIN_WRITE)), -EIO);
 	PT_EQ(actor_do(late, act_pin(0, 0, 4 * PAGE, PAGE, PINFS_PIN_WRITE)), 0);
 	PT_EQ(actor_do(late, act_unpin(0)), 0);
 	/* Forgotten: as before. */
 	PT_EQ(bad_page("del", 3), 0);
 	PT_EQ(actor_do(a, act_load(0, 3 * PAGE)), 'o');
 	PT_EQ(actor_do(late, act_load(0, 3 * PAGE)), 'o');
-	PT_EQ(actor_do(late, act_pin(0, 0, 0, LEN, PINFS_PIN_WRITE)), 0);
+	PT_EQ(actor_do(late, act_pin(0, 0, 0, F_LEN, PINFS_PIN_WRITE)), 0);
 	PT_EQ(actor_do(late, act_unpin(0)), 0);
 	/* Cleared by a write of the whole page: another block, and the windows show it. */
 	PT_EQ(bad_page("add", 3), 0);
@@ -115,7 +107,7 @@ static void pinned(void)
 		return;
 	h = actor_new();
 	c = actor_new();
-	PT_EQ(actor_map_file(h, 0, f, LEN), 0);
+	PT_EQ(actor_map_file(h, 0, f, F_LEN), 0);
 	PT_EQ(actor_do(h, act_pin(0, 0, 3 * PAGE, PAGE, PINFS_PIN_WRITE)), 0);
 	PT_EQ(bad_page("add", 3), 0);
 	CU_ASSERT_FATAL(look(fs, &l));
@@ -142,8 +134,8 @@ static void unwritten(void)
 		return;
 	a = actor_new();
 	PT_EQ(actor_do(a, act_truncate(f, 0)), 0);
-	PT_EQ(actor_do(a, act_fallocate(f, 0, 0, LEN)), 0);
-	PT_EQ(actor_map_file(a, 0, f, LEN), 0);
+	PT_EQ(actor_do(a, act_fallocate(f, 0, 0, F_LEN)), 0);
+	PT_EQ(actor_map_file(a, 0, f, F_LEN), 0);
 	PT_EQ(actor_do(a, act_load(0, 3 * PAGE)), 0);
 	PT_EQ(bad_page("add", 3), 0);
 	PT_EQ(actor_do(a, act_load(0, 3 * PAGE)), 0);
@@ -188,7 +180,7 @@ static void stops(const char *opts, int err)
 	PT_EQ(pt_fs_mount(fs, opts), 0);
 	h = actor_new();
 	c = actor_new();
-	PT_EQ(actor_map_file(h, 0, f, LEN), 0);
+	PT_EQ(actor_map_file(h, 0, f, F_LEN), 0);
 	PT_EQ(actor_do(h, act_pin(0, 0, 0, PAGE, PINFS_PIN_WRITE)), 0);
 	PT_EQ(actor_do(h, act_store(0, 0, PAGE, 'p')), 0);
 	PT_EQ(actor_do(c, act_write(pt_path(fs, "g"), 0, PAGE, 'g')), (long)PAGE);

@@ -104,7 +104,7 @@ static void nonsense_bytes(void)
 /* A peer that sends half a message and stays, and many of them: nobody else waits. */
 static void slow_peers(void)
 {
-	int sock[64];
+	int sock[48];			/* a user who is not root may have 64 without a session */
 
 	if (!begin(NULL))
 		return;

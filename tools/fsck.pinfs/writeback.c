@@ -8,8 +8,11 @@
  * When it does not, the map grows first and shrinks last: in between no block that is in use looks free, and none
  * that a second fsck may want to find again is forgotten. The superblocks say clean at the very end.
  *
- * The order of the steps (enum fsck_step) matters as a whole: tests/unit/test_fsck_order.c takes each one that
- * has to come before another after that, and shows what a crash then costs.
+ * The order of the steps (enum fsck_step) matters: tests/unit/test_fsck_order.c takes each one that has to come before
+ * another after that, and shows what a crash then costs. Two pairs of neighbours may change places, which it shows as
+ * well. LANES before DIRTY: what the journal holds has happened already, and whoever comes next, fsck or mount, would
+ * bring it home whatever the superblocks say. GROW before FRESH: until REST refers to the new objects, their blocks are
+ * in use by nobody, and the next fsck frees them, written or not.
  */
 #include "fsck.pinfs/fsck.h"
 
