@@ -431,6 +431,16 @@ void fake_hold(bool on)
 	pthread_mutex_unlock(&fk.lock);
 }
 
+pid_t fake_fork(void)
+{
+	pid_t pid;
+
+	pthread_mutex_lock(&fk.lock);
+	pid = fork();
+	pthread_mutex_unlock(&fk.lock);
+	return pid;
+}
+
 size_t fake_grants(struct fake_grant *g, size_t room)
 {
 	size_t n;

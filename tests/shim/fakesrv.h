@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define FAKE_PAGES 4096U		/* per file: 16 MiB */
 
@@ -27,6 +28,7 @@ void fake_fill(int fd, uint64_t foff, uint64_t len, bool scatter);
 void fake_read(int fd, uint64_t foff, void *buf, size_t len);
 void fake_write(int fd, uint64_t foff, const void *buf, size_t len);
 uint64_t fake_doff(int fd, uint64_t foff);		/* 0: hole */
+pid_t fake_fork(void);					/* whose child may ask, too: the big lock is free in it */
 int fake_device(void);					/* the image, of the server's own */
 
 /* Break: invalidate, wait for pins up to @ms, then take the blocks out. 0, -EBUSY after the time, -ETIMEDOUT

@@ -429,7 +429,7 @@ static void children(void)
 	pid_t pid;
 
 	PT_EQ(pinfs_pin(p, 1, 0, &a), 0);
-	pid = fork();
+	pid = fake_fork();
 	if (pid == 0) {
 		if (pinfs_unpin(a) != -ECHILD)
 			_exit(1);
