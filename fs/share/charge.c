@@ -131,11 +131,14 @@ int pf_charge(struct pf_sess *s, enum pf_pin_api api, uint64_t npage)
 	uint64_t most = s->fs->opts.longterm_limit != 0 ? s->fs->opts.longterm_limit : UINT64_MAX;
 	uint64_t limit = memlock_of(s->pid);
 
+	bool above;
+
 	if (add(s, npage, pf_min64(limit, most)))
 		return 0;
-	if (limit < most && may_lock_all(s->pid) && add(s, npage, most))
+	above = limit < most && may_lock_all(s->pid);
+	if (above && add(s, npage, most))
 		return 0;
-	return limit == 0 && api == PF_API_VERBS ? -EPERM : -ENOMEM;
+	return limit == 0 && !above && api == PF_API_VERBS ? -EPERM : -ENOMEM;
 }
 
 void pf_uncharge(struct pf_sess *s, uint64_t npage)

@@ -308,6 +308,17 @@ static void profiles(void)
 
 /* ---- limits ---- */
 
+static bool status_says(const char *what)
+{
+	const char *const argv[] = { pt_program("pinfsctl"), "status", fs->mnt, NULL };
+	char out[8192];
+	bool there = pt_run(out, sizeof out, SOON_MS, argv) == 0 && strstr(out, what) != NULL;
+
+	if (!there)
+		pt_say("%s", out);
+	return there;
+}
+
 /* Of the mount: for all processes of a user together, and for root. */
 static void mount_limit(void)
 {
@@ -325,6 +336,7 @@ static void mount_limit(void)
 	PT_EQ(actor_do(b, act_pin(0, 0, CHUNK - 2 * PAGE, 4 * PAGE, WLONG)), 0);
 	PT_EQ(pages(), 16);
 	PT_EQ(actor_do(a, act_pin(1, 0, 0, PAGE, WLONG)), -ENOMEM);
+	CU_ASSERT(status_says("longterm=allow, longterm_limit=64 KiB, 64 KiB pinned; uid "));
 	PT_EQ(actor_do(a, act_pin(1, 0, 0, SIZE, PINFS_PIN_WRITE)), 0);	/* a transient pin is charged to nobody */
 	PT_EQ(actor_do(a, act_unpin(1)), 0);
 	for (int i = 0; i < 20; i++) {			/* what one lets go, another has at once */

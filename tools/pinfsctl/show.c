@@ -96,6 +96,26 @@ static void show_errors(struct json_object *root)
 		  strcmp(state, "shutdown") == 0  ? "shut down: every call fails" : "goes on (errors=continue)");
 }
 
+/* Whether there may be long-term pins, and whose there are. */
+static void show_longterm(struct json_object *root, uint64_t blk)
+{
+	struct json_object *o = j_get(root, "options"), *l = j_get(root, "longterm"), *list = j_get(l, "users");
+	const uint64_t limit = j_num(o, "longterm_limit");
+	char line[512] = "", a[32], b[32];
+	size_t n = 0;
+
+	for (size_t i = 0; i < j_count(l, "users") && n < sizeof line; i++) {
+		struct json_object *u = json_object_array_get_idx(list, i);
+		int more = snprintf(line + n, sizeof line - n, "%suid %" PRIu64 " %s", i != 0 ? ", " : "; ",
+				    j_num(u, "uid"), units_show_bytes(j_num(u, "pages") * blk, a, sizeof a));
+
+		n += more > 0 ? (size_t)more : 0;
+	}
+	show_line("for long", "longterm=%s%s%s, %s pinned%s", j_str(o, "longterm"),
+		  limit != 0 ? ", longterm_limit=" : "", limit != 0 ? units_show_bytes(limit, b, sizeof b) : "",
+		  units_show_bytes(j_num(l, "pages") * blk, a, sizeof a), line);
+}
+
 int show_status(const char *json)
 {
 	struct json_object *root = j_report(json), *o, *sp;
@@ -123,6 +143,7 @@ int show_status(const char *json)
 						 : "none",
 		  units_show_ns(j_num(o, "revoke_timeout_ms") * 1000000, b, sizeof b),
 		  units_show_bytes(j_num(o, "window"), c, sizeof c));
+	show_longterm(root, blk);
 	show_line("files", "dax=%s, profile=%s", j_str(o, "dax"), j_str(o, "profile"));
 	show_line("space", "%s free of %s, %s reserved, %s kept until pins or clients end",
 		  units_show_bytes(j_num(sp, "free") * blk, a, sizeof a),

@@ -323,7 +323,7 @@ static size_t fix_body(uint32_t opcode, uint8_t how, const uint8_t *p, size_t le
 	case PF_P_PIN: {
 		struct pf_p_pin_in in = {
 			.pi_fh = run.fh, .pi_slot = (uint32_t)(a % 5), .pi_first = (uint32_t)((a >> 8) % 520),
-			.pi_npage = (uint32_t)((a >> 24) % 520), .pi_flags = (uint32_t)((a >> 40) % 4),
+			.pi_npage = (uint32_t)((a >> 24) % 520), .pi_flags = (uint32_t)((a >> 40) % 8),
 		};
 
 		memcpy(out, &in, sizeof in);
