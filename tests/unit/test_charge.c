@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test_charge.c - accounts of long-term pins: whose limit counts, what is given back, and what nonsense does to them. */
+/* test_charge.c - accounts of long-term pins: whose limit counts, what is given back, what nonsense does to them. */
 #include <errno.h>
 #include <linux/capability.h>
 #include <string.h>
