@@ -256,7 +256,7 @@ static ssize_t held(const struct sh_move *m, struct iovec *v, size_t n)
 enum sh_way sh_move(const struct sh_move *m, ssize_t *r)
 {
 	const enum sh_way no = sh.user_mode ? SH_WAY_COPY : SH_WAY_PLAIN;
-	struct iovec few[FEW + 1], *v = few;
+	struct iovec few[FEW + 1] = { { NULL, 0 } }, *v = few;
 	struct sh_tls *t;
 	enum sh_way way = no;
 	int saved = errno;

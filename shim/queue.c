@@ -242,7 +242,7 @@ bool sh_queue_any(void)
 
 void sh_queue_peek(int fd, struct sh_holds *out)
 {
-	const struct entry *e;
+	const struct entry *e, *first;
 	struct queue *q;
 	struct stat st;
 	sh_sigs old;
@@ -253,10 +253,11 @@ void sh_queue_peek(int fd, struct sh_holds *out)
 		return;
 	sh_holds_quiet(&old);
 	q = queue_of(&st);
-	for (e = q != NULL ? q->first : NULL; e != NULL; e = e->next)
+	first = q != NULL ? q->first : NULL;
+	for (e = first; e != NULL; e = e->next)
 		out->room++;
 	out->hold = out->room > 0 ? sh_alloc(out->room * sizeof(struct sh_hold *)) : NULL;
-	for (e = out->hold != NULL ? q->first : NULL; e != NULL; e = e->next) {
+	for (e = first; out->hold != NULL && e != NULL; e = e->next) {
 		sh_hold_ref(e->hold);
 		out->hold[out->n++] = e->hold;
 	}

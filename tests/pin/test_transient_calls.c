@@ -82,7 +82,7 @@ static int bad_calls(const char *path, const char *source, struct answer *out)
 /* The same of the kernel's own mapping of a file elsewhere. */
 static int as_the_kernel(void *arg)
 {
-	struct answer here[BAD_CALLS], there[BAD_CALLS];
+	struct answer here[BAD_CALLS] = { { 0 } }, there[BAD_CALLS] = { { 0 } };
 	static char page[PAGE];
 	char plain[PATH_MAX + 16];
 	int fd, bad = 0;
