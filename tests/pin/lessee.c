@@ -245,6 +245,11 @@ static long obey(const struct lessee_order *o)
 	switch ((enum lessee_verb)o->verb) {
 	case LE_MAP:
 		return map(o);
+	case LE_OPEN:
+		me.fd = open(me.path, (int)o->a | O_CLOEXEC);
+		return me.fd < 0 ? -errno : 0;
+	case LE_NOBODY:
+		return child_be_nobody();
 	case LE_CLOSE:
 		return close(me.fd) != 0 ? -errno : 0;
 	case LE_UNMAP:

@@ -14,6 +14,8 @@
 enum lessee_verb {
 	LE_MAP,			/* a = descriptor's flags: open the file, map [0, b); 0 */
 	LE_CLOSE, LE_UNMAP,
+	LE_OPEN,		/* the same without a mapping */
+	LE_NOBODY,		/* be nobody from now on */
 	LE_TAKE,		/* n = lease, a = flags, off, len */
 	LE_TAKE_WINDOW,		/* the same, on what the mapping shows */
 	LE_TEST,		/* a = flags, off, len: -EAGAIN, and the holder's pid is in lessee_said() */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <json-c/json.h>
 #include <linux/falloc.h>
@@ -18,6 +19,7 @@
 #include "harness/run.h"
 #include "pin/lessee.h"
 #include "pin/look.h"
+#include "pin/raw.h"
 #include "pin/stage.h"
 #include "pin/victim.h"
 
@@ -156,6 +158,107 @@ static void conflicts(void)
 	PT_EQ(LE_DO(a, DROP), 0);
 	PT_EQ((long)nleases(), 0);
 	end();
+}
+
+static void rights(void)
+{
+	struct lessee *n;
+
+	if (!pt_need_mount())
+		return;
+	if (geteuid() != 0) {
+		pt_skip("needs a second user");
+		return;
+	}
+	fs = pt_fs_start("16M", "allow_other");
+	stage_file(fs, "f", f);
+	PT_SYS(chmod(pt_tmp(), 0711));
+	PT_SYS(chmod(fs->dir, 0711));
+	PT_SYS(chmod(fs->mnt, 0755));
+	PT_SYS(chmod(fs->img, 0666));
+	PT_SYS(chmod(f, 0666));
+	n = lessee_new(f);			/* a writer */
+	PT_EQ(LE_DO(n, NOBODY), 0);
+	PT_EQ(LE_DO(n, OPEN, .a = O_RDWR), 0);
+	PT_EQ(LE_DO(n, TAKE, .a = READ), 0);
+	PT_EQ(LE_DO(n, TAKE, .n = 1, .a = WRITE), 0);
+	PT_EQ(LE_DO(n, TEST, .a = READ | PINFS_LEASE_UNBREAK), -EPERM);
+	PT_EQ(LE_DO(n, TAKE, .n = 2, .a = READ | PINFS_LEASE_UNBREAK), -EPERM);
+	lessee_end(n);
+	n = lessee_new(f);			/* a reader */
+	PT_EQ(LE_DO(n, NOBODY), 0);
+	PT_EQ(LE_DO(n, OPEN, .a = O_RDONLY), 0);
+	PT_EQ(LE_DO(n, TAKE, .a = READ), -EACCES);
+	PT_EQ(LE_DO(n, TAKE, .a = WRITE), -EACCES);
+	PT_SYS(chown(f, 65534, 65534));		/* which is the owner now */
+	PT_EQ(LE_DO(n, TAKE, .a = READ), 0);
+	PT_EQ(LE_DO(n, TAKE, .n = 1, .a = READ | PINFS_LEASE_UNBREAK), 0);
+	PT_EQ(LE_DO(n, TAKE, .n = 2, .a = WRITE), -EACCES);
+	lessee_end(n);
+	PT_SYS(chmod(pt_tmp(), 0700));
+	pt_fs_end(fs);
+}
+
+/* Messages that no library would send. */
+static void nonsense(void)
+{
+	static struct { struct pf_p_give_in in; struct pf_p_piece piece[4]; } give = { .in = { .gi_next = 4 } };
+	static struct { struct pf_p_have_in in; struct pf_p_piece piece[4]; } have_it = { .in = { .ha_next = 4 } };
+	struct pf_p_lease_in in = { .le_flags = PF_LE_READ, .le_len = PAGE };
+	struct pf_p_lease_out out;
+	struct pf_p_attach_out at;
+	struct pf_p_token t = { { 1, 2 } };
+	struct raw r;
+
+	fs = stage("16M", NULL);
+	if (fs == NULL)
+		return;
+	stage_file(fs, "f", f);
+	raw_up(&r, fs, true);
+	PT_EQ(raw_call(&r, PF_P_LEASE, &in, sizeof in, NULL, 0), -EBADF);
+	PT_EQ(raw_attach(&r, f, O_RDWR, &at), 0);
+	in.le_fh = at.ao_fh;
+	PT_EQ(raw_call(&r, PF_P_LEASE, &(struct pf_p_lease_in){ .le_what = 77 }, sizeof in, NULL, 0), -EINVAL);
+	for (unsigned int i = 0; i < 7; i++) {
+		struct pf_p_lease_in bad = in;
+
+		switch (i) {
+		case 0: bad.le_foff = 5; break;
+		case 1: bad.le_len = 5; break;
+		case 2: bad.le_len = 0; break;
+		case 3: bad.le_foff = UINT64_MAX - PAGE + 1; break;
+		case 4: bad.le_len = UINT64_MAX - PAGE + 1; break;
+		case 5: bad.le_flags = 0; break;
+		case 6: bad.le_flags = 255; break;
+		}
+		PT_EQ(raw_call(&r, PF_P_LEASE, &bad, sizeof bad, NULL, 0), -EINVAL);
+	}
+	PT_EQ(raw_call(&r, PF_P_LEASE, &in, sizeof in, &out, sizeof out), 0);
+	give.in.gi_id = out.lo_id;
+	PT_EQ(raw_call(&r, PF_P_LEASE_GIVE, &give, sizeof give, NULL, 0), -EINVAL);
+	for (unsigned int i = 0; i < 4; i++)
+		give.piece[i] = (struct pf_p_piece){ .pc_slot = UINT32_MAX, .pc_first = 511, .pc_npage = UINT32_MAX };
+	PT_EQ(raw_call(&r, PF_P_LEASE_GIVE, &give, sizeof give, NULL, 0), -EINVAL);
+	give.in.gi_next = PF_P_PIECES_MAX + 1;
+	PT_EQ(raw_call(&r, PF_P_LEASE_GIVE, &give, sizeof give, NULL, 0), -EINVAL);
+	PT_EQ(raw_call(&r, PF_P_LEASE_LOOK, &t, sizeof t, NULL, 0), -ESTALE);
+	PT_EQ(raw_call(&r, PF_P_LEASE_HAVE, &have_it, sizeof have_it, NULL, 0), -EBADF);
+	have_it.in.ha_fh = at.ao_fh;
+	PT_EQ(raw_call(&r, PF_P_LEASE_HAVE, &have_it, sizeof have_it, NULL, 0), -ESTALE);
+	/* Without pins, and to itself. */
+	give.in.gi_next = 0;
+	PT_EQ(raw_call(&r, PF_P_LEASE_GIVE, &give, sizeof give.in, &t, sizeof t), 0);
+	PT_EQ(raw_call(&r, PF_P_LEASE_LOOK, &t, sizeof t, NULL, 0), -EDEADLK);
+	in.le_what = PF_P_LEASE_DROP;
+	in.le_id = out.lo_id;
+	PT_EQ(raw_call(&r, PF_P_LEASE, &in, sizeof in, NULL, 0), -EBUSY);
+	/* Fewer pieces than announced: that is no message. */
+	give.in.gi_next = 4;
+	CU_ASSERT(raw_send(&r, PF_P_LEASE_GIVE, &give, sizeof give.in));
+	CU_ASSERT(raw_hung_up(&r));
+	raw_down(&r);
+	CU_ASSERT(nleases_until(0));
+	pt_fs_end(fs);
 }
 
 /* The break is announced by descriptor and by signal; the lease is given back, and the truncate goes on. */
@@ -420,6 +523,8 @@ int main(int argc, char **argv)
 {
 	static const struct pt_case cases[] = {
 		{ "who may have one", conflicts, 0 },
+		{ "by right", rights, 0 },
+		{ "messages that make no sense", nonsense, 0 },
 		{ "the holder is told", told, 0 },
 		{ "whoever waits can be killed", interrupted, 0 },
 		{ "ETXTBSY, EDEADLK, downgrade", at_once, 0 },
