@@ -116,6 +116,8 @@ static int move_away(struct move *m, struct sh_vma *v, uint64_t foff)
 	}
 	if (!err)
 		alike(sh_vma_find(m->to), &like);
+	if (!err)
+		sh_gone_move(m->lo, pf_min64(m->old_len, m->new_len), m->to);
 	if (!err && (how & SH_PRIVATE))
 		err = move_copies(m);
 	if (!err && m->old_len != 0 && !(m->flags & MREMAP_DONTUNMAP))

@@ -438,16 +438,36 @@ bool sh_is_gone(const struct sh_vma *v, uint64_t foff, uint64_t len)
 	return false;
 }
 
+static void set_gone(struct sh_vma *v, uint64_t foff, uint64_t len)
+{
+	struct sh_mchunk *c = sh_mchunk(v, foff >> PF_CHUNK_SHIFT);
+
+	sh_bits_put(c->gone, (unsigned int)(foff / SH_PAGE % SH_CHUNK_PAGES), (unsigned int)(len / SH_PAGE), true);
+	c->any_gone = true;
+}
+
+void sh_gone_move(uint64_t lo, uint64_t len, uint64_t to)
+{
+	struct sh_vma *at = sh_vma_find(to);
+
+	for (struct sh_vma *v = sh_vma_next(lo); v != NULL && v->lo < lo + len; v = sh_vma_next(v->hi)) {
+		uint64_t a = pf_max64(v->lo, lo), hi = pf_min64(v->hi, lo + len);
+
+		if (!sh_is_gone(v, sh_vma_foff(v, a), hi - a))
+			continue;
+		for (; a < hi; a += SH_PAGE)
+			if (sh_is_gone(v, sh_vma_foff(v, a), SH_PAGE))
+				set_gone(at, sh_vma_foff(at, to + (a - lo)), SH_PAGE);
+	}
+}
+
 static void revoke_window(struct sh_vma *v, uint64_t foff, uint64_t end)
 {
 	uint64_t lo = pf_max64(foff, sh_vma_foff(v, v->lo)), hi = pf_min64(end, sh_vma_foff(v, v->hi)), n;
 
 	for (uint64_t at = lo; at < hi; at += n) {
-		struct sh_mchunk *c = sh_mchunk(v, at >> PF_CHUNK_SHIFT);
-
 		n = pf_min64(hi - at, PF_CHUNK_SIZE - at % PF_CHUNK_SIZE);
-		sh_bits_put(c->gone, (unsigned int)(at / SH_PAGE % SH_CHUNK_PAGES), (unsigned int)(n / SH_PAGE), true);
-		c->any_gone = true;
+		set_gone(v, at, n);
 	}
 	/* Whoever touches it from now on faults, and finds the bits: fault.c. */
 	if (lo < hi)

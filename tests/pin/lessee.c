@@ -294,6 +294,11 @@ static long obey(const struct lessee_order *o)
 		p = child_map(me.fd, o->len);
 		me.map = p != NULL ? p : me.map;
 		return p != NULL ? 0 : -EFAULT;
+	case LE_MOVE:
+		p = mmap(NULL, me.len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		p = mremap(me.map, me.len, me.len, MREMAP_MAYMOVE | MREMAP_FIXED, p);
+		me.map = p != MAP_FAILED ? p : me.map;
+		return p != MAP_FAILED ? 0 : -errno;
 	case LE_TRUNCATE:
 		return ftruncate(me.fd, (off_t)o->off) != 0 ? -errno : 0;
 	case LE_EXPORT:

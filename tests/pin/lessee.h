@@ -31,6 +31,7 @@ enum lessee_verb {
 	LE_UNPIN, LE_QUERY,	/* n */
 	LE_TOUCH,		/* off, a = store: the signal, or 0 */
 	LE_REMAP,		/* map [0, len) anew, in another place */
+	LE_MOVE,		/* move the mapping, by mremap(2) */
 	LE_TRUNCATE,		/* off = size, by ftruncate(2) */
 	LE_EXPORT, LE_RETRACT,	/* n; the descriptor goes to the wire */
 	LE_IMPORT,		/* from the wire: lease n, and pins from 0 on: how many */

@@ -90,6 +90,9 @@ static void at_work(void)
 	PT_EQ(LE_DO(holder, PIN, .n = 1, .off = 8 * PAGE, .len = PAGE), 0);
 	PT_EQ(LE_DO(holder, UNPIN, .n = 1), 0);
 	PT_EQ(LE_DO(holder, PIN, .n = 1, .off = 7 * PAGE, .len = PAGE), -ESTALE);
+	PT_EQ(LE_DO(holder, MOVE), 0);
+	PT_EQ(LE_DO(holder, TOUCH, .off = 5 * PAGE), SIGBUS);
+	PT_EQ(LE_DO(holder, TOUCH, .off = 3 * PAGE), 0);
 	PT_EQ(LE_DO(holder, REMAP, .len = F_LEN), 0);
 	PT_EQ(LE_DO(holder, TOUCH, .off = 5 * PAGE), 0);
 	PT_EQ(LE_DO(holder, PIN, .n = 1, .off = 5 * PAGE, .len = 2 * PAGE), 0);
