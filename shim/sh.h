@@ -621,7 +621,7 @@ void sh_serve_lease(struct sh_session *s, const struct pf_p_lease_event *ev);
 void sh_serve_revoke(struct sh_session *s, const struct pf_p_revoke *rv);
 void sh_serve_leases_lost(struct sh_session *s);	/* lock held */
 bool sh_is_gone(const struct sh_vma *v, uint64_t foff, uint64_t len);	/* a page of it was revoked; lock held */
-void sh_gone_move(uint64_t lo, uint64_t len, uint64_t to);	/* by address: it is so in another place, too; lock held */
+void sh_gone_move(uint64_t lo, uint64_t len, uint64_t to);	/* by address: so is it there, too; lock held */
 
 /* ---- flush.c ---- */
 void sh_cpu_flush(const void *p, size_t len);
