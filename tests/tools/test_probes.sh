@@ -28,7 +28,7 @@ if ! printf '#include <sys/sdt.h>\n' | ${CC:-cc} -E - >/dev/null 2>&1; then
 	echo '0 passed, 0 failed, 1 skipped'
 	exit 77
 fi
-has pinfs map invalidate ack break_submit break_start break_scan break_wait break_wake break_work break_done quarantine park unpark
+has pinfs revoke lease map invalidate ack break_submit break_start break_scan break_wait break_wake break_work break_done quarantine park unpark
 has libpinfs.so pin unpin fault unmap dma
 # A name that no file has is not found: what looks for them looks.
 probes "$build/pinfs" | grep -qx no_such_probe && failed=$((failed + 1))

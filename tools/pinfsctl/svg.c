@@ -319,13 +319,15 @@ static void byte_label(struct pic *p, double x, double y, uint64_t n)
 	for (unsigned int i = 0; i < p->nbox; i++)
 		if (p->box[i].x0 == x - w && p->box[i].x1 == x + w)
 			return;				/* it is there */
-	for (int tries = 0; tries < 3; tries++, y += 13.0) {
+	for (int tries = 0; tries < 3; tries++) {
 		bool taken = false;
 
 		for (unsigned int i = 0; i < p->nbox && !taken; i++)
 			taken = p->box[i].y == y && p->box[i].x0 < x + w + 3.0 && x - w - 3.0 < p->box[i].x1;
-		if (taken)
+		if (taken) {
+			y += 13.0;
 			continue;
+		}
 		if (p->nbox < 512)
 			p->box[p->nbox++] = (struct box){ x - w, x + w, y };
 		text(p, x, y, "time", word);

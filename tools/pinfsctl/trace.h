@@ -17,7 +17,7 @@
 #include <json-c/json.h>
 #include <pinfs/trace.h>
 
-#define CAPTURE_MAX 500000U		/* events; some 300 bytes each while they are written */
+#define CAPTURE_MAX ((size_t)500000)		/* events; some 300 bytes each while they are written */
 
 struct thread_name {
 	uint32_t pid, tid;
