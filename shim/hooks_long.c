@@ -8,6 +8,7 @@
  * names lies in a window and the descriptor is a device's: other drivers have the same numbers. io_uring's calls come
  * from hooks_uring.c. Takes no lock itself.
  */
+#include "async.h"
 #include "hooks.h"
 #include "io.h"
 #include "longterm.h"
@@ -136,7 +137,7 @@ static void ioas_named(const struct call *c, struct sh_name *name)
 {
 	struct ioas_map m;
 
-	if (sh_long_peek(&m, c->arg, sizeof m) == 0) {		/* the kernel may have chosen the address */
+	if (sh_peek(&m, c->arg, sizeof m) == 0) {		/* the kernel may have chosen the address */
 		name->lo = m.iova;
 		name->hi = end_of(m.iova, m.length);
 	}
@@ -147,7 +148,7 @@ static int ioas_map(const struct call *c)
 	struct ioas_map m;
 	struct iovec v;
 
-	if (sh_long_peek(&m, c->arg, sizeof m))
+	if (sh_peek(&m, c->arg, sizeof m))
 		return real_call(c);
 	v = (struct iovec){ sh_ptr(m.user_va), m.length };
 	if (!concerns(c->fd, &v, 1))
@@ -160,7 +161,7 @@ static int ioas_unmap(const struct call *c)
 {
 	struct ioas_unmap u;
 
-	if (atomic_load(&sh_nregs) == 0 || sh_long_peek(&u, c->arg, sizeof u))
+	if (atomic_load(&sh_nregs) == 0 || sh_peek(&u, c->arg, sizeof u))
 		return real_call(c);
 	return take_back(c, sh_name(PF_API_IOMMUFD, u.ioas_id, u.iova, end_of(u.iova, u.length)));
 }
@@ -170,12 +171,12 @@ static int ioas_copy(const struct call *c)
 {
 	struct ioas_copy cp, done;
 	struct sh_name from, to;
-	int rc = sh_long_peek(&cp, c->arg, sizeof cp);
+	int rc = sh_peek(&cp, c->arg, sizeof cp);
 
 	if (atomic_load(&sh_nregs) == 0 || rc)
 		return real_call(c);
 	rc = real_call(c);
-	if (rc < 0 || sh_long_peek(&done, c->arg, sizeof done) != 0)
+	if (rc < 0 || sh_peek(&done, c->arg, sizeof done) != 0)
 		return rc;
 	from = sh_name(PF_API_IOMMUFD, cp.src_ioas_id, cp.src_iova, end_of(cp.src_iova, cp.length));
 	to = sh_name(PF_API_IOMMUFD, cp.dst_ioas_id, done.dst_iova, end_of(done.dst_iova, cp.length));
@@ -188,7 +189,7 @@ static int iommu_destroy(const struct call *c)
 {
 	struct iommu_destroy d;
 
-	if (atomic_load(&sh_nregs) == 0 || sh_long_peek(&d, c->arg, sizeof d))
+	if (atomic_load(&sh_nregs) == 0 || sh_peek(&d, c->arg, sizeof d))
 		return real_call(c);
 	return take_back(c, sh_name(PF_API_IOMMUFD, d.id, 0, UINT64_MAX));
 }
@@ -213,7 +214,7 @@ static int vfio_map(const struct call *c)
 	struct sh_name name;
 	struct iovec v;
 
-	if (sh_long_peek(&m, c->arg, sizeof m))
+	if (sh_peek(&m, c->arg, sizeof m))
 		return real_call(c);
 	v = (struct iovec){ sh_ptr(m.vaddr), m.size };
 	/* VADDR: the pages that the device has are seen elsewhere from now on; they stay the same. */
@@ -230,7 +231,7 @@ static int vfio_unmap(const struct call *c)
 	struct sh_name name;
 	int rc;
 
-	if (atomic_load(&sh_nregs) == 0 || sh_long_peek(&u, c->arg, sizeof u) ||
+	if (atomic_load(&sh_nregs) == 0 || sh_peek(&u, c->arg, sizeof u) ||
 	    (u.flags & VFIO_DMA_UNMAP_FLAG_VADDR))
 		return real_call(c);
 	name = u.flags & VFIO_DMA_UNMAP_FLAG_ALL ? vfio_name(c, 0, UINT64_MAX) :
@@ -238,7 +239,7 @@ static int vfio_unmap(const struct call *c)
 	list = sh_reg_take(c->fd, name);
 	rc = real_call(c);
 	/* It says how much it has unmapped; the first version may have left some of the range. */
-	if (rc >= 0 && sh_long_peek(&done, c->arg, sizeof done) == 0 &&
+	if (rc >= 0 && sh_peek(&done, c->arg, sizeof done) == 0 &&
 	    done.size >= sh_reg_bytes(list))
 		sh_reg_end(list);
 	else
@@ -269,7 +270,7 @@ static size_t v4l2_memory(const struct v4l2_buffer *b, struct iovec v[VIDEO_MAX_
 		v[0] = (struct iovec){ sh_ptr(b->m.userptr), b->length };
 		return 1;
 	}
-	if (b->length > VIDEO_MAX_PLANES || sh_long_peek(plane, b->m.planes, b->length * sizeof *plane))
+	if (b->length > VIDEO_MAX_PLANES || sh_peek(plane, b->m.planes, b->length * sizeof *plane))
 		return 0;
 	for (uint32_t i = 0; i < b->length; i++)
 		v[i] = (struct iovec){ sh_ptr(plane[i].m.userptr), plane[i].length };
@@ -300,7 +301,7 @@ static int v4l2_queue(const struct call *c)
 	size_t n;
 	int rc;
 
-	if (sh_long_peek(&b, c->arg, sizeof b) || b.memory != V4L2_MEMORY_USERPTR)
+	if (sh_peek(&b, c->arg, sizeof b) || b.memory != V4L2_MEMORY_USERPTR)
 		return real_call(c);
 	n = v4l2_memory(&b, v);
 	in_window = concerns(c->fd, v, n);
@@ -322,7 +323,7 @@ static int v4l2_request(const struct call *c)
 {
 	struct v4l2_requestbuffers q;
 
-	if (atomic_load(&sh_nregs) == 0 || sh_long_peek(&q, c->arg, sizeof q))
+	if (atomic_load(&sh_nregs) == 0 || sh_peek(&q, c->arg, sizeof q))
 		return real_call(c);
 	return take_back(c, buffers(q.type, 0, UINT32_MAX));
 }
@@ -331,7 +332,7 @@ static int v4l2_remove(const struct call *c)
 {
 	struct v4l2_remove_buffers q;
 
-	if (atomic_load(&sh_nregs) == 0 || sh_long_peek(&q, c->arg, sizeof q))
+	if (atomic_load(&sh_nregs) == 0 || sh_peek(&q, c->arg, sizeof q))
 		return real_call(c);
 	return take_back(c, buffers(q.type, q.index, q.count));
 }
@@ -376,7 +377,7 @@ static int xdp_umem(int (*real)(int, int, int, const void *, socklen_t), int fd,
 	struct iovec v;
 	int rc, err = 0;
 
-	if (len < sizeof m || sh_long_peek(&m, opt, sizeof m))
+	if (len < sizeof m || sh_peek(&m, opt, sizeof m))
 		return real(fd, SOL_XDP, XDP_UMEM_REG, opt, len);
 	v = (struct iovec){ sh_ptr(m.addr), m.len };
 	if (!sh_iov_touches(&v, 1))
@@ -422,7 +423,7 @@ static void xdp_shared(int fd, const struct sockaddr *sa, socklen_t len)
 {
 	struct sockaddr_xdp x;
 
-	if (len < sizeof x || sh_long_peek(&x, sa, sizeof x) || x.sxdp_family != AF_XDP ||
+	if (len < sizeof x || sh_peek(&x, sa, sizeof x) || x.sxdp_family != AF_XDP ||
 	    !(x.sxdp_flags & XDP_SHARED_UMEM))
 		return;
 	if (sh_reg_share((int)x.sxdp_shared_umem_fd, sh_name(PF_API_XDP, 0, 0, 1), fd,

@@ -83,7 +83,7 @@ static int batch_take(struct batch *b, const struct buffers *what)
 		return -ENOMEM;
 	b->pin = (struct sh_pinned **)(void *)(b->v + b->n);
 	b->reg = (struct sh_reg **)(void *)(b->pin + b->n);
-	if (sh_long_peek(b->v, sh_ptr(what->iov), b->n * sizeof *b->v))
+	if (sh_peek(b->v, sh_ptr(what->iov), b->n * sizeof *b->v))
 		return 1;
 	err = sh_pinned_take_each(b->v, b->n, true, PF_API_URING_BUF, b->pin);
 	for (uint32_t i = 0; i < b->n && !err; i++)
@@ -142,7 +142,7 @@ static long pbuf_ring(int fd, const long *arg)
 	struct iovec v;
 	long rc;
 
-	if (sh_long_peek(&m, sh_ptr((uint64_t)arg[2]), sizeof m) != 0 || (m.flags & PBUF_RING_MMAP))
+	if (sh_peek(&m, sh_ptr((uint64_t)arg[2]), sizeof m) != 0 || (m.flags & PBUF_RING_MMAP))
 		return real_call(arg);
 	v = (struct iovec){ sh_ptr(m.addr), m.entries * sizeof(struct io_uring_buf) };
 	rc = sh_reg_new(&r);
@@ -165,7 +165,7 @@ static long clone_buffers(int fd, const long *arg)
 	struct clone c;
 	long rc;
 
-	if (atomic_load(&sh_nregs) == 0 || sh_long_peek(&c, sh_ptr((uint64_t)arg[2]), sizeof c) != 0)
+	if (atomic_load(&sh_nregs) == 0 || sh_peek(&c, sh_ptr((uint64_t)arg[2]), sizeof c) != 0)
 		return real_call(arg);
 	rc = real_call(arg);
 	if (rc < 0)
@@ -189,11 +189,11 @@ long sh_uring_register(int fd, unsigned int opcode, const long *arg)
 	case IORING_REGISTER_BUFFERS:
 		return give(fd, &(struct buffers){ (uint64_t)arg[2], 0, (uint32_t)arg[3] }, false, arg);
 	case IORING_REGISTER_BUFFERS2:
-		if ((size_t)arg[3] != sizeof reg || sh_long_peek(&reg, p, sizeof reg) != 0)
+		if ((size_t)arg[3] != sizeof reg || sh_peek(&reg, p, sizeof reg) != 0)
 			return real_call(arg);
 		return give(fd, &(struct buffers){ reg.data, 0, reg.nr }, false, arg);
 	case IORING_REGISTER_BUFFERS_UPDATE:
-		if ((size_t)arg[3] != sizeof up || sh_long_peek(&up, p, sizeof up) != 0)
+		if ((size_t)arg[3] != sizeof up || sh_peek(&up, p, sizeof up) != 0)
 			return real_call(arg);
 		return give(fd, &(struct buffers){ up.data, up.offset, up.nr }, true, arg);
 	case IORING_UNREGISTER_BUFFERS:
@@ -203,7 +203,7 @@ long sh_uring_register(int fd, unsigned int opcode, const long *arg)
 	case UNREGISTER_PBUF_RING: {
 		struct pbuf_ring m;
 
-		if (sh_long_peek(&m, p, sizeof m) != 0)
+		if (sh_peek(&m, p, sizeof m) != 0)
 			return real_call(arg);
 		return take_back(fd, sh_name(PF_API_URING_BUF, SPACE_RINGS, m.group, m.group + UINT64_C(1)), arg);
 	}

@@ -610,21 +610,3 @@ void sh_long_forget(void)
 	atomic_store(&ndevs, 0);
 	atomic_store(&looking, false);
 }
-
-int sh_long_peek(void *to, const void *from, size_t n)
-{
-	struct iovec here = { to, n }, there = { (void *)(uintptr_t)from, n };
-	long r;
-
-	if (n == 0)
-		return 0;
-	if (sh.user_mode)
-		sh_prefault(sh_addr(from), n, false);
-	r = sh_sys(SYS_process_vm_readv, sh_sys(SYS_getpid), &here, 1L, &there, 1L, 0L);
-
-	if (r == -EPERM || r == -ENOSYS || r == -ESRCH) {	/* refused: then it has to be memory */
-		memcpy(to, from, n);
-		return 0;
-	}
-	return r == (long)n ? 0 : -EFAULT;
-}

@@ -80,7 +80,4 @@ void sh_long_forget(void);			/* fork child */
 typedef int (*sh_ioctl_fn)(int, unsigned long, ...);
 int sh_long_ioctl(sh_ioctl_fn real, int fd, unsigned long request, void *arg);
 
-/* Copy of memory of the program's, which may be none: -EFAULT. */
-int sh_long_peek(void *to, const void *from, size_t n);
-
 #endif
