@@ -26,7 +26,8 @@ scratch=$(mktemp -d "$([ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}
 chmod 711 "$scratch"		# some tests run programs as another user
 # Sanitizers speak into files: a test may have put stderr elsewhere when they have something to say.
 said=log_path=$scratch/sanitizer
-export ASAN_OPTIONS="${ASAN_OPTIONS:-$said}"
+# A signal in a window is the program's own; ASan's handlers would end it with a report.
+export ASAN_OPTIONS="${ASAN_OPTIONS:-$said handle_segv=0 handle_sigbus=0}"
 export UBSAN_OPTIONS="${UBSAN_OPTIONS:-$said print_stacktrace=1}"
 # Directories are locked in the order of the tree, which rename(2) changes: the ranks of fs/base/lock.h check what TSan's graph cannot.
 export TSAN_OPTIONS="${TSAN_OPTIONS:-$said halt_on_error=1 detect_deadlocks=0 suppressions=$PWD/tests/tsan.supp}"

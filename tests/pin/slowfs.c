@@ -58,7 +58,8 @@ static struct {
 	struct shared *sh;
 	struct waiting queue[QUEUE];
 	unsigned int n;
-	char in[SLOW_MAX + 4096], data[SLOW_MAX];
+	_Alignas(uint64_t) char in[SLOW_MAX + 4096];
+	char data[SLOW_MAX];
 } srv;
 
 static void reply(uint64_t unique, int err, const void *body, size_t len)
