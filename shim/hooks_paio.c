@@ -157,19 +157,27 @@ static void take_result(struct request *q)
 	__atomic_store_n(&q->user->__error_code, err, __ATOMIC_SEQ_CST);
 }
 
-/* End it if glibc has: once. Somebody else may be about it; @wait for him. */
+/*
+ * End it if glibc has: once. Somebody else may be about it; @wait for him. No signal meanwhile: its handler may
+ * ask for the same request, and would wait for us.
+ */
 static void look(struct request *q, bool wait)
 {
 	enum stage running = RUNNING;
+	sigset_t all;
+	sh_sigs old;
 
 	if (real.error(&q->shadow) == EINPROGRESS)
 		return;
+	memset(&all, 0xff, sizeof all);
+	(void)sh_sys(SYS_rt_sigprocmask, SIG_BLOCK, &all, &old, (size_t)8);
 	if (atomic_compare_exchange_strong(&q->stage, &running, ENDING)) {
 		delist(q);
 		take_result(q);
 		atomic_store(&q->stage, ENDED);
 		unref(q);
 	}
+	sh_sigs_restore(&old);
 	while (wait && atomic_load(&q->stage) != ENDED)
 		(void)sh_sys(SYS_sched_yield);
 }
@@ -356,11 +364,12 @@ static void swap(const struct aiocb *const *in, int n, const struct aiocb **out,
 	}
 }
 
-static void swap_end(struct request **held, int n, bool wait)
+/* What glibc says is complete, is for the program as well, when the call returns. */
+static void swap_end(struct request **held, int n)
 {
 	for (int i = 0; i < n; i++) {
 		if (held[i] != NULL) {
-			look(held[i], wait);
+			look(held[i], true);
 			unref(held[i]);
 		}
 	}
@@ -403,7 +412,7 @@ PF_EXPORT int aio_suspend(const struct aiocb *const list[], int n, const struct 
 	if (swapped_room(&w, n)) {
 		swap(list, n, w.list, w.held);
 		rc = real.suspend(w.list, n, timeout);
-		swap_end(w.held, n, false);
+		swap_end(w.held, n);
 	} else {
 		errno = EAGAIN;
 	}
@@ -423,7 +432,7 @@ PF_EXPORT int aio_cancel(int fd, struct aiocb *cb)
 	rc = real.cancel(fd, q != NULL ? &q->shadow : cb);
 	saved = errno;
 	if (q != NULL) {
-		look(q, false);
+		look(q, true);
 		unref(q);
 	}
 	/* All of the descriptor: the program asks aio_error() next. */
@@ -482,7 +491,7 @@ static int listio(int mode, struct aiocb *const *list, int n, struct sigevent *s
 	} else {
 		rc = real.list(mode, (struct aiocb *const *)(uintptr_t)w.list, n, sig);
 		saved = errno;
-		swap_end(w.held, n, false);
+		swap_end(w.held, n);
 		errno = saved;
 	}
 	swapped_free(&w);
