@@ -15,7 +15,7 @@
 #include "base/lock.h"
 #include "base/log.h"
 
-#define NAMED(id, name, what) [PF_AT_##id] = name,
+#define NAMED(id, name, what) [PF_AT_##id] = (name),
 const char *const pf_point_name[PF_AT_NR] = { PF_POINT_LIST(NAMED) };
 
 struct pf_pause {

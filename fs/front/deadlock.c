@@ -189,7 +189,7 @@ static void walk(struct search *s, unsigned int from)
 			if (at == from)
 				return;
 			at = nd->up;
-		} else if (!process_stuck(s, p) || nd->next_wait == p->nwait) {
+		} else if (p == NULL || !process_stuck(s, p) || nd->next_wait == p->nwait) {
 			nd->next++;
 			nd->next_wait = 0;
 		} else {

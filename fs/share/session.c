@@ -297,7 +297,7 @@ static bool put_off(struct pf_sess *s, enum pf_point at, uint64_t ino, uint64_t 
 	pf_sess_get(s);
 	if (pf_pause(s->fs, &l->stand, at, &begun))
 		return true;
-	pf_sess_put(s);
+	(void)atomic_fetch_sub(&s->refs, 1);	/* not the last: the caller has one */
 	free(l);
 	return false;
 }

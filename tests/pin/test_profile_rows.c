@@ -484,7 +484,7 @@ static void errors(void)
 		PT_EQ(pinfs_pin(p + SIZE - PAGE, 2 * PAGE, PINFS_PIN_WRITE, &pin), -EFAULT);
 		PT_EQ(pinfs_pin(out, 1, PINFS_PIN_WRITE, &pin), -EFAULT);
 		/* A bad block. */
-		(void)snprintf(where, sizeof where, "%s:%lld", f, (long long)(5 * PAGE));
+		(void)snprintf(where, sizeof where, "%s:%lld", f, 5 * (long long)PAGE);
 		PT_EQ(pt_run(out, sizeof out, SOON_MS, (const char *[]){ pt_program("pinfsctl"), "badblock", "add",
 			     fs->mnt, where, NULL }), 0);
 		PT_FAILS(pread(fd, page, PAGE, 5 * PAGE), EIO);

@@ -83,7 +83,7 @@ int dma_ledger_map(int fd, struct pf_l_hdr **out, size_t *len)
 	if (h->lh_magic != PF_LEDGER_MAGIC || h->lh_slot_off > (uint64_t)st.st_size ||
 	    ((uint64_t)st.st_size - h->lh_slot_off) / sizeof(struct pf_l_slot) < h->lh_nslot ||
 	    (h->lh_map_off != 0 &&
-	     !pf_range_ok(h->lh_map_off, pf_ledger_map_words(h->lh_nslot) * 8, (uint64_t)st.st_size))) {
+	     !pf_range_ok(h->lh_map_off, (uint64_t)pf_ledger_map_words(h->lh_nslot) * 8, (uint64_t)st.st_size))) {
 		(void)munmap(h, (size_t)st.st_size);
 		return -EINVAL;
 	}

@@ -111,10 +111,10 @@ static int parse_lease(const char *text, uint32_t *out)
 {
 	static const char *const name[] = { "read", "write", "unbreak" };
 	static const uint32_t flags[] = { PINFS_LEASE_READ, PINFS_LEASE_WRITE, PINFS_LEASE_READ | PINFS_LEASE_UNBREAK };
-	uint32_t i;
+	uint32_t i = 0;
 	int err = parse_name("lease", text, name, 3, &i);
 
-	if (err == EX_OK)
+	if (err == EX_OK && i < PF_ARRAY_LEN(flags))
 		*out = flags[i];
 	return err;
 }
@@ -352,7 +352,7 @@ int job_start(struct dma_engine *e, int fd, struct job *j, void *buf, void (*don
 {
 	const struct dma_how how = job_how(j);
 	struct dma_desc d;
-	char *addr;
+	char *addr = NULL;
 	int err = job_check(fd, j, why);
 
 	if (err == 0)

@@ -142,6 +142,7 @@ static int read_pieces(int fd, uint64_t n, struct pinfs_dma **out)
 		return -ENOMEM;
 	if (pread(fd, *out, bytes, 0) != (ssize_t)bytes) {
 		free(*out);
+		*out = NULL;
 		err = -EIO;
 	}
 	return err;

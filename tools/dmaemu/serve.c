@@ -194,8 +194,11 @@ static int start(struct server *s, struct entry *en, const struct wire_req *req,
 		en->refs++;
 		(void)pthread_mutex_unlock(&s->lock);
 		err = job_start(s->e, fds[0], j, NULL, unmap_window, en, &en->map, x, why);
-		if (err != 0)
-			entry_put(s, en);
+		if (err != 0) {
+			(void)pthread_mutex_lock(&s->lock);
+			en->refs--;		/* not the last: the submission has one */
+			(void)pthread_mutex_unlock(&s->lock);
+		}
 		return err;
 	}
 	if (j->owner == JOB_DEVICE)
