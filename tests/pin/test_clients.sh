@@ -190,7 +190,8 @@ expect 0 '^2[0-9]* blocks of no file kept' "$ctl" pins "$m"
 expect 0 "$server  *dmaemu .* evicted  *$m/f" "$ctl" pins "$m"
 expect 0 '' "$dmaemu" cancel --socket "$sock" 55
 expect 0 '100000 of 100000.*done' "$dmaemu" submit --socket "$sock" --wait "$m/copy"
-expect 0 'kept from reuse' "$ctl" pins "$m"	# the device has the old descriptor open
+until_it sh -c "! '$ctl' pins '$m' | grep -q 'kept'"	# with its transfer the device has let go
+expect 1 '' sh -c "'$ctl' pins '$m' | grep 'kept'"
 
 # The device ends in order, and with it what it still had to do.
 expect 0 '' "$dmaemu" submit --socket "$sock" --id 60 --delay 1h "$m/copy"
