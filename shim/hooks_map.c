@@ -321,7 +321,8 @@ SH_EARLY static bool maybe_ours(int fd)
 	       sh_hook_ours();
 }
 
-PF_EXPORT SH_EARLY void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+SH_EARLY __attribute__((noinline)) static void *map_any(void *addr, size_t len, int prot, int flags, int fd,
+							 off_t off)
 {
 	int type = flags & MAP_TYPE, saved = errno, err;
 	void *p;
@@ -344,6 +345,19 @@ PF_EXPORT SH_EARLY void *mmap(void *addr, size_t len, int prot, int flags, int f
 	return real_mmap(addr, len, prot, flags, fd, off);
 }
 
+/* Memory, in a program without windows: as hooks_io.c's calls, a look and a jump. */
+SH_EARLY static inline bool no_window(void)
+{
+	return atomic_load_explicit(&sh.nvma, memory_order_relaxed) == 0;
+}
+
+PF_EXPORT SH_EARLY void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+{
+	if ((flags & MAP_ANONYMOUS) && no_window() && sh_real.mmap != NULL)
+		return sh_real.mmap(addr, len, prot, flags, fd, off);
+	return map_any(addr, len, prot, flags, fd, off);
+}
+
 PF_EXPORT void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_t off)
 {
 	return mmap(addr, len, prot, flags, fd, off);
@@ -363,7 +377,7 @@ int sh_hook_unmap(uint64_t lo, uint64_t hi, struct sh_file **drop)
 	return 0;
 }
 
-PF_EXPORT SH_EARLY int munmap(void *addr, size_t len)
+SH_EARLY __attribute__((noinline)) static int unmap_any(void *addr, size_t len)
 {
 	struct sh_file *drop = NULL;
 	int saved = errno, err;
@@ -382,6 +396,11 @@ PF_EXPORT SH_EARLY int munmap(void *addr, size_t len)
 	sh_file_drop(drop);
 	errno = saved;
 	return err ? sh_hook_fail(err) : 0;
+}
+
+PF_EXPORT SH_EARLY int munmap(void *addr, size_t len)
+{
+	return no_window() && sh_real.munmap != NULL ? sh_real.munmap(addr, len) : unmap_any(addr, len);
 }
 
 /* ---- remap_file_pages: a mapping of another part of the file, as the kernel has it since Linux 4.0 ---- */

@@ -157,8 +157,10 @@ static int samples(unsigned int n, struct held *h, double *out)
 		settle();		/* the last ones are on their way */
 	/* Spread over those that wait, whatever order they are kept in. */
 	for (unsigned int k = 0; rc == 0 && k < SAMPLES; k++) {
+		const unsigned int i = k * step;
+
 		settle();
-		rc = one_sample(k * step, &h[k * step].pin, &v[k]);
+		rc = one_sample(i, &h[i].pin, &v[k]);
 	}
 	/* The two sides are seconds apart, so a busy machine shall matter little: what a quarter took at most. */
 	(void)pb_median(v, SAMPLES);
