@@ -34,6 +34,7 @@
  *   ses->tx          one message at a time on the socket
  *   ses->pend_lock   requests without an answer
  *   ses->pin_lock    free pins of the session
+ *   long_lock        devices that have pages of ours (longterm.c)
  *   mem_lock         the allocator (mem.c)
  *
  * The pin fast path takes none of them.
