@@ -85,10 +85,14 @@ void sh_wait_init(struct sh_waiter *w)
 	w->err = 0;
 }
 
+/*
+ * Not a private futex: by that the daemon knows a thread that waits for another one of its process, and may have to wait
+ * for ever. This one waits for the daemon.
+ */
 int sh_wait_intr(struct sh_waiter *w)
 {
 	while (atomic_load(&w->done) == 0) {
-		if (sh_sys(SYS_futex, &w->done, (long)FUTEX_WAIT_PRIVATE, 0L, NULL) == -EINTR)
+		if (sh_sys(SYS_futex, &w->done, (long)FUTEX_WAIT, 0L, NULL) == -EINTR)
 			return atomic_load(&w->done) ? w->err : -EINTR;
 	}
 	return w->err;
@@ -97,7 +101,7 @@ int sh_wait_intr(struct sh_waiter *w)
 int sh_wait(struct sh_waiter *w)
 {
 	while (atomic_load(&w->done) == 0)
-		(void)sh_sys(SYS_futex, &w->done, (long)FUTEX_WAIT_PRIVATE, 0L, NULL);
+		(void)sh_sys(SYS_futex, &w->done, (long)FUTEX_WAIT, 0L, NULL);
 	return w->err;
 }
 
@@ -106,5 +110,5 @@ void sh_wake(struct sh_waiter *w, int err)
 {
 	w->err = err;
 	atomic_store(&w->done, 1);
-	(void)sh_sys(SYS_futex, &w->done, (long)FUTEX_WAKE_PRIVATE, (long)INT_MAX);
+	(void)sh_sys(SYS_futex, &w->done, (long)FUTEX_WAKE, (long)INT_MAX);
 }
