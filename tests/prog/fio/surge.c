@@ -62,10 +62,13 @@ static double now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+/* Foreign bytes may be in place of anything that the filesystem keeps. */
 static void die(const char *what, const char *path)
 {
-	(void)fprintf(stderr, "surge: %s %s: %s\n", what, path, strerror(errno));
-	exit(1);
+	int err = errno;
+
+	(void)fprintf(stderr, "surge: %s %s: %s\n", what, path, strerror(err));
+	exit(err == EUCLEAN || err == EROFS ? 3 : 1);	/* damaged, and therefore read-only */
 }
 
 /* False: a byte that nobody wrote there. */
@@ -158,7 +161,7 @@ static bool made(int rc, const char *what, const char *path)
 {
 	if (rc == 0)
 		return true;
-	if (errno != EBUSY && errno != EINTR && errno != ENOSPC && errno != EUCLEAN)
+	if (errno != EBUSY && errno != EINTR && errno != ENOSPC)
 		die(what, path);
 	done.busy += errno == EBUSY;
 	return false;
@@ -270,8 +273,12 @@ int main(int argc, char **argv)
 
 		for (int i = 0; i < nkept; i++)
 			leave(argv[first + ncut + 1 + i], kept[i]);
-		if (!cut(argv[first + k], size[k]))
+		if (!cut(argv[first + k], size[k])) {
+			/* Perhaps it has no blocks because the victims have them all. */
+			drop(&victims[rnd(VICTIMS)]);
+			grow(argv[first + k], size[k]);
 			continue;
+		}
 		done.rounds++;
 		take(&victims[done.rounds % VICTIMS], done.rounds);
 		good = all_intact();
