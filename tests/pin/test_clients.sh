@@ -45,13 +45,13 @@ expect()
 		echo "FAILED $*: status $got (want $status), said: $said (want: $pattern)"
 	fi
 }
-# until_it COMMAND...: repeat it, ten seconds at most, until it succeeds
+# until_it COMMAND...: repeat it, half a minute at least, until it succeeds
 until_it()
 {
 	i=0
 	until "$@" >/dev/null 2>&1; do
 		i=$((i + 1))
-		[ $i -lt 500 ] || return 1
+		[ $i -lt 1500 ] || return 1
 		sleep 0.02
 	done
 }
@@ -157,6 +157,7 @@ expect 0 'label clients' "$ctl" status "$m/d"
 expect 0 '"on_busy": *"wait"' "$ctl" status --json "$m"
 expect 0 '^no pins' "$ctl" pins "$m"
 expect 0 '' "$dmaemu" submit --socket "$sock" --id 50 --delay 1h --offset 4096 --length 4096 "$m/f"
+until_it sh -c "'$ctl' pins '$m' | grep -q 'dma 50'"
 expect 0 "$server .* dmaemu .* 4096-8191 *dma 50 " "$ctl" pins "$m"
 truncate -s 0 "$m/f" &
 cutter=$!
