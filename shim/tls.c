@@ -86,8 +86,8 @@ void sh_wait_init(struct sh_waiter *w)
 }
 
 /*
- * Not a private futex: by that the daemon knows a thread that waits for another one of its process, and may have to wait
- * for ever. This one waits for the daemon.
+ * Not a private futex: by that the daemon knows a thread that waits for another one of its process, and may have to
+ * wait for ever. This one waits for the daemon.
  */
 int sh_wait_intr(struct sh_waiter *w)
 {
