@@ -161,7 +161,7 @@ until_it sh -c "'$ctl' pins '$m' | grep -q 'dma 50'"
 expect 0 "$server .* dmaemu .* 4096-8191 *dma 50 " "$ctl" pins "$m"
 truncate -s 0 "$m/f" &
 cutter=$!
-until_it sh -c "'$ctl' pins '$m' | grep -q '1 operation waits'"
+until_it sh -c "'$ctl' pins '$m' | grep -q 'truncate .* pins *dmaemu'"
 expect 0 "$cutter .* truncate .* pins *dmaemu ($server), 1 page" "$ctl" pins "$m"
 expect 0 "dmaemu .* live" "$ctl" status "$m"
 expect 0 '^waiting *1 operation' "$ctl" status "$m"
