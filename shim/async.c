@@ -132,35 +132,15 @@ void sh_flight_begin(struct sh_place *p, struct sh_flight *f)
 	*b = f;
 }
 
-void sh_flight_none(struct sh_place *p, struct sh_flight *f)
+/* All of this name have ended, if there are any: then they are over. */
+static void settle(struct sh_place *p, uint64_t key)
 {
-	struct sh_flight **at = bucket(p, f->key);
-
-	while (*at != NULL && *at != f)
-		at = &(*at)->next;
-	if (*at == NULL)
-		return;
-	*at = f->next;
-	land(p, f);
-}
-
-void sh_flight_end(struct sh_place *p, uint64_t key)
-{
-	struct sh_flight **at = bucket(p, key), *f, *one = NULL;
-	bool more = false;
+	struct sh_flight **at = bucket(p, key), *f;
 
 	for (f = *at; f != NULL; f = f->next) {
-		if (f->key != key || f->ended)
-			continue;
-		more = one != NULL;
-		if (more)
-			break;
-		one = f;
+		if (f->key == key && !f->ended)
+			return;
 	}
-	if (one != NULL)
-		one->ended = true;
-	if (more || one == NULL)
-		return;
 	while ((f = *at) != NULL) {
 		if (f->key == key) {
 			*at = f->next;
@@ -169,6 +149,36 @@ void sh_flight_end(struct sh_place *p, uint64_t key)
 			at = &f->next;
 		}
 	}
+}
+
+void sh_flight_end(struct sh_place *p, uint64_t key)
+{
+	struct sh_flight *f = *bucket(p, key);
+
+	while (f != NULL && (f->key != key || f->ended))
+		f = f->next;
+	if (f != NULL)
+		f->ended = true;
+	settle(p, key);
+}
+
+/* An event that was taken for its own was another's of the same name. */
+void sh_flight_none(struct sh_place *p, struct sh_flight *f)
+{
+	struct sh_flight **at = bucket(p, f->key);
+	uint64_t key = f->key;
+	bool ended = f->ended;
+
+	while (*at != NULL && *at != f)
+		at = &(*at)->next;
+	if (*at == NULL)
+		return;
+	*at = f->next;
+	land(p, f);
+	if (ended)
+		sh_flight_end(p, key);
+	else
+		settle(p, key);
 }
 
 /* ---- serve ---- */
