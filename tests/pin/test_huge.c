@@ -570,7 +570,7 @@ static void as_text(void)
 	PT_EQ(pinfsctl(out, sizeof out, "windows", "--pid", "1", fs->mnt), 0);
 	CU_ASSERT(strstr(out, "windows   0 of 2 MiB") != NULL);
 	PT_EQ(pinfsctl(out, sizeof out, "windows", "--pid", "x", fs->mnt), 2);
-	PT_EQ(pinfsctl(out, sizeof out, "pins", "--pid", "1", fs->mnt), 2);
+	PT_EQ(pinfsctl(out, sizeof out, "status", "--pid", "1", fs->mnt), 2);
 	PT_EQ(pinfsctl(out, sizeof out, "windows", "/", NULL, NULL), 1);
 	munmap(p, CHUNK);
 	close(fd);
