@@ -57,6 +57,9 @@ long sh_uring_setup(const long *arg)
 	if (flags & ~SETUP_KNOWN)
 		return -EINVAL;
 	if (flags & IORING_SETUP_SQPOLL) {
+		/* As the kernel. Without its thread nobody would run what they leave undone. */
+		if (flags & (IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_DEFER_TASKRUN))
+			return -EINVAL;
 		p.flags &= ~(IORING_SETUP_SQPOLL | IORING_SETUP_SQ_AFF);
 		p.sq_thread_cpu = 0;
 		p.sq_thread_idle = 0;

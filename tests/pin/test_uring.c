@@ -324,6 +324,11 @@ static void unseen(void)
 /* No thread of the kernel takes requests that nobody has seen: the program is told to call, and does. */
 static void kernel_thread(void)
 {
+	static const unsigned int without[] = {
+		IORING_SETUP_COOP_TASKRUN, IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN
+	};
+	struct io_uring_params par;
 	struct flight f;
 	struct actor *t;
 	struct play p;
@@ -331,6 +336,13 @@ static void kernel_thread(void)
 
 	if (!play_begin(&p, &lib, NULL))
 		return;
+	/* Flags that make no sense beside it: programs try them, and count on the kernel's EINVAL. */
+	for (size_t i = 0; i < PF_ARRAY_LEN(without); i++) {
+		memset(&par, 0, sizeof par);
+		par.flags = IORING_SETUP_SQPOLL | without[i];
+		PT_EQ(syscall(SYS_io_uring_setup, 8L, &par), -1);
+		PT_EQ(errno, EINVAL);
+	}
 	setup_flags = IORING_SETUP_SQPOLL;
 	CU_ASSERT_FATAL(bare_open(8));
 	setup_flags = 0;
