@@ -208,7 +208,7 @@ unsigned int pf_pause_standing(struct pf_fs *fs, struct pf_standing *out, unsign
 		return 0;
 	pf_mutex_lock(&p->lock);
 	for (const struct pf_stand *s = p->first; s != NULL && n < max; s = s->next)
-		out[n++] = (struct pf_standing){ s->at, s->ino, s->since_ns, s->pid, s->what };
+		out[n++] = (struct pf_standing){ s->ino, s->since_ns, s->what, s->at, s->pid };
 	pf_mutex_unlock(&p->lock);
 	return n;
 }

@@ -71,7 +71,7 @@ int pf_pause_arm(struct pf_fs *fs, const char *point, uint64_t ino, uint64_t cou
 int pf_pause_resume(struct pf_fs *fs, const char *point, uint64_t ino) PF_MUST_CHECK;
 
 /* Who stands, in the order in which they came, and what is armed: snapshots. */
-struct pf_standing { enum pf_point at; uint64_t ino, since_ns; pid_t pid; const char *what; };
+struct pf_standing { uint64_t ino, since_ns; const char *what; enum pf_point at; pid_t pid; };
 unsigned int pf_pause_standing(struct pf_fs *fs, struct pf_standing *out, unsigned int max);
 struct pf_armed { bool on; uint64_t ino, left, stood; };	/* left 0: no limit */
 void pf_pause_armed(struct pf_fs *fs, struct pf_armed out[PF_AT_NR]);

@@ -449,7 +449,7 @@ static struct pf_d_jrec *open_rec(struct pf_tx *tx, uint64_t doff)
 
 /* Most of a block is as it was: libc's memcmp() passes over that in strides, and only where something differs is it
  * looked at line by line. */
-#define STRIDE (8 * PF_LINE)
+#define STRIDE ((size_t)8 * PF_LINE)
 _Static_assert(PF_INODE_SIZE % STRIDE == 0 && PF_BLK_SIZE % STRIDE == 0, "objects are whole strides");
 
 static bool stride_same(const uint8_t *a, const uint8_t *b, uint32_t off)

@@ -418,7 +418,7 @@ static void put_all_kept(struct text *t, const struct pf_viewer *v, struct pf_se
 
 /* Waiters */
 
-struct waited_for { uint64_t session; pid_t pid; char comm[16]; uint64_t pages, left_ms; bool lease; };
+struct waited_for { uint64_t session, pages, left_ms; pid_t pid; char comm[16]; bool lease; };
 #define WAITED_FOR_MAX 16U
 
 static void put_waiter(struct text *t, const struct pf_viewer *v, struct pf_brk *b, unsigned int shown)
@@ -441,7 +441,7 @@ static void put_waiter(struct text *t, const struct pf_viewer *v, struct pf_brk 
 		if (!path[0] && shows(v, sh->sess))
 			(void)snprintf(path, sizeof path, "%s", sh->path);
 		if (n < WAITED_FOR_MAX && (lease || pages != 0 || (state == PF_BRK_ACKS && sh->inval_brk == b))) {
-			who[n] = (struct waited_for){ sh->sess->id, sh->sess->pid, "", pages, left_ms, lease };
+			who[n] = (struct waited_for){ sh->sess->id, pages, left_ms, sh->sess->pid, "", lease };
 			memcpy(who[n++].comm, sh->sess->comm, sizeof who[0].comm);
 		}
 	}

@@ -129,6 +129,7 @@ scene()
 	if [ "$policy" != unsafe ]; then
 		verifier vaio libaio
 		verifier vuring io_uring
+		verifier vsync sync
 	fi
 	for api in libaio io_uring direct; do
 		step "$policy: pins of $api" until_it seen $api
@@ -138,7 +139,7 @@ scene()
 		# The disk may be fast: as long as it takes.
 		step "$policy: foreign bytes are found" found "$surge" -u -s ${PINFS_SEED:-1} -t 120 "$m" "$@"
 	else
-		step "$policy: no foreign byte" "$surge" -s ${PINFS_SEED:-1} -t $seconds "$m" "$@" -- "$m/kept.vaio" "$m/kept.vuring"
+		step "$policy: no foreign byte" "$surge" -s ${PINFS_SEED:-1} -t $seconds "$m" "$@" -- "$m/kept.vaio" "$m/kept.vuring" "$m/kept.vsync"
 		cat "$t/said"
 		step "$policy: fio verifies" ended $verifiers
 	fi

@@ -376,7 +376,7 @@ static void others(struct look *k)
 /* A device's lane comes below that of the process that drives it. */
 static void order_lanes(struct timeline *t)
 {
-	unsigned int place[TL_LANES], n = 0;
+	unsigned int place[TL_LANES] = { 0 }, n = 0;
 	bool placed[TL_LANES] = { false };
 	struct tl_lane old[TL_LANES];
 

@@ -239,7 +239,7 @@ static uint64_t size_of(const char *path)
 int main(int argc, char **argv)
 {
 	bool until = false, good = true;
-	uint64_t size[16], kept[16];
+	uint64_t size[16] = { 0 }, kept[16] = { 0 };
 	int o, first, ncut = 0, nkept = 0;
 	double end, seconds = 0;
 
@@ -265,6 +265,8 @@ int main(int argc, char **argv)
 		}
 		size[ncut++] = size_of(argv[i]);
 	}
+	if (ncut == 0)
+		return 1;
 	for (unsigned int i = 0; i < VICTIMS; i++)
 		victims[i].fd = -1;
 	end = now() + seconds;
