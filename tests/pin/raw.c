@@ -48,7 +48,8 @@ bool raw_send(struct raw *r, uint32_t opcode, const void *in, size_t inlen)
 	} q = { .h = { .len = (uint32_t)(sizeof q.h + inlen), .opcode = opcode } };
 
 	q.h.unique = ++r->unique;
-	memcpy(q.body, in, inlen);
+	if (inlen != 0)
+		memcpy(q.body, in, inlen);
 	return send(r->sock, &q, q.h.len, MSG_NOSIGNAL) == (ssize_t)q.h.len;
 }
 
