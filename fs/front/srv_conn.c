@@ -7,6 +7,7 @@
  */
 #include "front/srv_int.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -227,8 +228,9 @@ out_fds:
 void pf_conn_answer(struct pf_conn *c, uint64_t unique, int err, const struct iovec *body, int n, const int *fds)
 {
 	struct fuse_out_header h = { .len = sizeof h, .error = err, .unique = unique };
-	struct iovec iov[4] = { { &h, sizeof h } };
+	struct iovec iov[1 + PF_CONN_PIECES] = { { &h, sizeof h } };
 
+	assert(n <= PF_CONN_PIECES);
 	for (int i = 0; i < n; i++) {
 		iov[1 + i] = body[i];
 		h.len += (uint32_t)body[i].iov_len;

@@ -107,6 +107,7 @@ bool pf_conn_look(struct pf_conn *c);					/* true: cut off, and not gone yet */
 int pf_conn_evict(struct pf_srv *srv, pid_t pid);
 /* Never blocks. @fds: two descriptors that go with it and are closed by it, or NULL. */
 void pf_conn_send(struct pf_conn *c, const struct iovec *iov, int n, const int *fds);
+#define PF_CONN_PIECES 4	/* of an answer's body, at most */
 void pf_conn_answer(struct pf_conn *c, uint64_t unique, int err, const struct iovec *body, int n, const int *fds);
 
 void pf_conn_hang_up(struct pf_conn *c);	/* any locks but LEAF; its worker sees the end of the stream */

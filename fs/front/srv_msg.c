@@ -565,8 +565,10 @@ static int msg_would(struct pf_conn *c, const struct fuse_in_header *h, struct p
 	struct pf_p_holder wire[PF_P_HOLDERS_MAX];
 	unsigned int n = PF_P_HOLDERS_MAX;
 	struct pf_p_would_out out;
+	struct pf_p_would_end fin;
 	struct pf_p_would_in in;
 	struct pf_would would;
+	const struct pf_meets *m = &would.meets;
 	int err;
 
 	if (!pf_wire_take(w, &in, sizeof in))
@@ -576,15 +578,18 @@ static int msg_would(struct pf_conn *c, const struct fuse_in_header *h, struct p
 		return err;
 	out = (struct pf_p_would_out){
 		.wo_timeout_ms = would.policy.timeout_ms, .wo_foff = would.foff, .wo_len = would.len,
-		.wo_queued = would.queued, .wo_nholder = n, .wo_more = would.more,
+		.wo_queued = m->queued, .wo_nholder = n, .wo_more = m->holders - n,
 	};
+	fin = (struct pf_p_would_end){ .we_most_ms = m->most_ms, .we_answer = m->answer, .we_nlease = m->nlease,
+				       .we_more = m->leases - m->nlease };
 	(void)snprintf(out.wo_on_busy, sizeof out.wo_on_busy, "%s", pf_busy_name[would.policy.on_busy]);
 	for (unsigned int i = 0; i < n; i++) {
 		wire[i] = (struct pf_p_holder){ .hr_session = who[i].session, .hr_pages = who[i].pages,
 						.hr_pid = (uint32_t)who[i].pid, .hr_uid = who[i].uid };
 		memcpy(wire[i].hr_comm, who[i].comm, sizeof wire[i].hr_comm);
 	}
-	pf_conn_answer(c, h->unique, 0, (struct iovec[]){ { &out, sizeof out }, { wire, n * sizeof *wire } }, 2, NULL);
+	pf_conn_answer(c, h->unique, 0, (struct iovec[]){ { &out, sizeof out }, { wire, n * sizeof *wire },
+		       { &fin, sizeof fin }, { would.meets.lease, m->nlease * sizeof *m->lease } }, 4, NULL);
 	return MSG_DONE;
 }
 

@@ -88,7 +88,6 @@ int pf_policy_inherit(struct pf_inode *dir, mode_t mode, struct pf_policy_new *o
 int pf_op_would(struct pf_fs *fs, uint64_t ino, uint64_t foff, uint64_t len, struct pf_would *out,
 		struct pf_holder *who, unsigned int *n)
 {
-	unsigned int total;
 	struct pf_inode *ip;
 	int err = len == 0 || len > UINT64_MAX - foff ? -EINVAL : pf_inode_get(fs, ino, &ip);
 
@@ -98,11 +97,13 @@ int pf_op_would(struct pf_fs *fs, uint64_t ino, uint64_t foff, uint64_t len, str
 	if (err == 0) {
 		const bool file = out->policy.scope == PF_SCOPE_FILE;
 		const uint64_t end = pf_min64(foff + len, PF_FILE_MAX);
+		struct pf_brk b = { .obj = &ip->lobj, .kind = PF_BRK_CUT, .policy = out->policy, .pid = -1, .tid = -1 };
 
-		out->foff = file ? 0 : pf_round_down(foff, PF_BLK_SIZE);
-		out->len = file || end <= out->foff ? UINT64_MAX : pf_round_up(end, PF_BLK_SIZE) - out->foff;
-		*n = pf_lay_holders(&ip->lobj, out->foff, out->len, who, *n, &total, &out->queued);
-		out->more = total - *n;
+		b.foff = pf_round_down(foff, PF_BLK_SIZE);
+		b.len = end <= b.foff ? UINT64_MAX : pf_round_up(end, PF_BLK_SIZE) - b.foff;
+		b.pin_foff = out->foff = file ? 0 : b.foff;
+		b.pin_len = out->len = file ? UINT64_MAX : b.len;
+		*n = pf_lay_would(fs, &b, who, *n, &out->meets);
 	}
 	pf_inode_put(ip);
 	return err;

@@ -96,6 +96,8 @@ void pf_brk_unref(struct pf_brk *b);
 void pf_brk_timeout(struct pf_brk *b, uint64_t now);
 /* LAYOUT of @o is held and is dropped: go on with what can go on. Something else keeps @o alive until the return. */
 void pf_lay_pump(struct pf_fs *fs, struct pf_lobj *o);
+/* LAYOUT is held. What a CUT that has found pins comes to: EBUSY, DEFER, UNSAFE or WAIT. */
+enum pf_p_would pf_lay_on_pins(struct pf_fs *fs, const struct pf_lobj *o, const struct pf_brk *b);
 /* LAYOUT is held. A pin may have ended: does the CUT that waits have reason to look? */
 bool pf_lay_pins_fell(struct pf_lobj *o, bool anew);
 /* LAYOUT is held. A lease of the inode is less in the way than it was: has the CUT that waits reason to look? */

@@ -418,7 +418,7 @@ static int meet_leases(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 }
 
 /* Blocks kept back are nobody's: there is a limit to them, beyond which `defer` waits. */
-static bool may_defer(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
+static bool may_defer(struct pf_fs *fs, const struct pf_lobj *o, const struct pf_brk *b)
 {
 	uint64_t pages = 0;
 	struct pf_space sp;
@@ -427,6 +427,24 @@ static bool may_defer(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 		pages += pf_win_pinned(sh, b->foff, b->len);
 	pf_alloc_stat(fs, &sp);
 	return pages + sp.parked <= (fs->opts.defer_limit != 0 ? fs->opts.defer_limit / PF_BLK_SIZE : sp.total / 4);
+}
+
+/* What the policy makes of pins. */
+enum pf_p_would pf_lay_on_pins(struct pf_fs *fs, const struct pf_lobj *o, const struct pf_brk *b)
+{
+	switch (b->policy.on_busy) {
+	case PF_BUSY_EBUSY:
+		return PF_P_WOULD_EBUSY;
+	case PF_BUSY_DEFER:
+		return may_defer(fs, o, b) ? PF_P_WOULD_DEFER : PF_P_WOULD_WAIT;
+	case PF_BUSY_UNSAFE:
+		return PF_P_WOULD_UNSAFE;
+	case PF_BUSY_POLL:
+	case PF_BUSY_WAIT:
+	case PF_BUSY_NR:
+		break;
+	}
+	return PF_P_WOULD_WAIT;
 }
 
 /*
@@ -440,20 +458,19 @@ static int judge(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, bool *pi
 	PF_PROBE_SCAN(fs, b, b->blocker != NULL);
 	if (!b->blocker || (!PF_ORDER(SCAN_AGAIN) && b->waited))
 		return 0;
-	switch (b->policy.on_busy) {
-	case PF_BUSY_EBUSY:
+	switch (pf_lay_on_pins(fs, o, b)) {
+	case PF_P_WOULD_EBUSY:
 		return -EBUSY;
-	case PF_BUSY_DEFER:
-		if (!may_defer(fs, o, b))
-			break;
+	case PF_P_WOULD_DEFER:
 		*pinned = true;
 		return 0;
-	case PF_BUSY_UNSAFE:
+	case PF_P_WOULD_UNSAFE:
 		collide(fs, o, b);
 		return 0;
-	case PF_BUSY_POLL:
-	case PF_BUSY_WAIT:
-	case PF_BUSY_NR:
+	case PF_P_WOULD_PASS:
+	case PF_P_WOULD_TURN:
+	case PF_P_WOULD_WAIT:
+	case PF_P_WOULD_TXTBSY:
 		break;
 	}
 	if (atomic_load(&fs->lay->down) != 0)

@@ -40,6 +40,7 @@
 #define PF_SHARE_LAYOUT_H
 
 #include <sys/types.h>
+#include <pinfs/proto.h>
 #include "base/fs.h"
 #include "base/lock.h"
 #include "base/pause.h"
@@ -149,11 +150,21 @@ void pf_lay_shutdown(struct pf_fs *fs, int err);
 /* After that: no deadlines, no kicks by futex; the engine has no thread of its own that could call back. */
 void pf_lay_stop_threads(struct pf_fs *fs);
 
-/* Who has pages of the range pinned, as far as a break would wait for them; up to @max. *total: all of them; *queued:
- * CUTs of the inode that have begun. A look, which freezes nothing: the next moment may be different. */
+/*
+ * What a CUT with the object, ranges and policy of @b, which nobody submits, would meet: who has pages pinned, up to
+ * @max, and what is said below. A look, which freezes nothing: the next moment may be different.
+ */
 struct pf_holder { uint64_t session, pages; pid_t pid; uid_t uid; char comm[16]; };
-unsigned int pf_lay_holders(struct pf_lobj *o, uint64_t foff, uint64_t len, struct pf_holder *out, unsigned int max,
-			    unsigned int *total, uint64_t *queued);
+struct pf_meets {
+	uint64_t queued;		/* CUTs of the inode that have begun */
+	uint64_t most_ms;		/* WAIT: as pf_p_would_end has it */
+	enum pf_p_would answer;
+	unsigned int holders, leases;	/* all of them */
+	unsigned int nlease;
+	struct pf_p_would_lease lease[PF_P_WOULD_LEASES];
+};
+unsigned int pf_lay_would(struct pf_fs *fs, const struct pf_brk *b, struct pf_holder *who, unsigned int max,
+			  struct pf_meets *out);
 
 /* The operations that wait, up to @max: a snapshot. */
 struct pf_waiting { uint64_t id, ino; pid_t tid; bool kernel_lock; };

@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "base/log.h"
@@ -299,12 +300,33 @@ static bool in_the_way(const struct pf_lease *l, const struct pf_brk *b)
 	return (!l->ghost && l->state != PF_LEASE_BROKEN) || pins_under(l, b->pin_foff, b->pin_len) != 0;
 }
 
+/* What the rules are for a lease in the way of a CUT, or the error that ends the CUT. */
+enum rule {
+	RULE_OWN,		/* nothing */
+	RULE_LOST,		/* the policy waits for nobody */
+	RULE_ASK,		/* it is asked back; what is left of it when its time is over is revoked */
+};
+
+static int rule(const struct pf_lease *l, const struct pf_brk *b)
+{
+	/* Pins of its own are a matter of their own: layout.h, b_stuck. */
+	if (same_process(l->share->sess->pid, b->pid))
+		return l->ghost || l->state == PF_LEASE_BROKEN || (l->flags & PF_LE_WRITE) ? RULE_OWN : -EDEADLK;
+	if ((l->flags & PF_LE_UNBREAK) || b->policy.lease_break == PF_LEASE_TXTBSY)
+		return -ETXTBSY;
+	return b->policy.on_busy == PF_BUSY_UNSAFE || b->policy.on_busy == PF_BUSY_DEFER ? RULE_LOST : RULE_ASK;
+}
+
+static uint64_t time_ms(const struct pf_brk *b)
+{
+	return b->policy.lease_ms != 0 ? b->policy.lease_ms : PF_LEASE_DEFAULT_MS;
+}
+
 static void start_breaking(struct pf_lease *l, const struct pf_brk *b)
 {
 	if (l->state != PF_LEASE_HELD)
 		return;
-	l->until_ns = b->policy.lease_ms != 0 ? b->policy.lease_ms : PF_LEASE_DEFAULT_MS;
-	l->until_ns = pf_lay_now() + l->until_ns * PF_NS_PER_MS;
+	l->until_ns = pf_lay_now() + time_ms(b) * PF_NS_PER_MS;
 	if (l->give)			/* nobody would know whom to ask */
 		pf_give_void(l->give);
 	set_state(l, PF_LEASE_BREAKING);
@@ -364,15 +386,12 @@ static void kill_holder(struct pf_fs *fs, struct pf_lobj *o, struct pf_lease *l,
 /* One lease. 0: not in the way any more; 1: wait until l->until_ns; or the error that ends the CUT. */
 static int meet(struct pf_fs *fs, struct pf_lobj *o, struct pf_lease *l, const struct pf_brk *b, bool *revoked)
 {
-	bool lost = b->policy.on_busy == PF_BUSY_UNSAFE || b->policy.on_busy == PF_BUSY_DEFER;
+	int how = rule(l, b);
 
-	/* Pins of its own are a matter of their own: layout.h, b_stuck. */
-	if (same_process(l->share->sess->pid, b->pid))
-		return l->ghost || l->state == PF_LEASE_BROKEN || (l->flags & PF_LE_WRITE) ? 0 : -EDEADLK;
-	if ((l->flags & PF_LE_UNBREAK) || b->policy.lease_break == PF_LEASE_TXTBSY)
-		return -ETXTBSY;
-	if (lost) {			/* whose policy waits for nobody; what becomes of the pins is layout.c's */
-		if (!l->ghost)
+	if (how < 0)
+		return how;
+	if (how != RULE_ASK) {		/* what becomes of the pins is layout.c's */
+		if (how == RULE_LOST && !l->ghost)
 			set_state(l, PF_LEASE_BROKEN);
 		return 0;
 	}
@@ -422,6 +441,83 @@ bool pf_lease_blocks(struct pf_lobj *o, const struct pf_brk *b)
 		if (in_the_way(l, b) && !same_process(l->share->sess->pid, b->pid))
 			return true;
 	return false;
+}
+
+/* What would be, as data. The rules are those above; nothing is changed. */
+
+/* How long a CUT that asks for it would leave it to its holder. */
+static uint64_t leaves_ms(const struct pf_fs *fs, const struct pf_lease *l, const struct pf_brk *b)
+{
+	uint64_t ms = l->state == PF_LEASE_HELD ? time_ms(b) : left_ms(l, pf_lay_now());
+
+	/* Who is killed is waited for a little. */
+	if (b->policy.lease_break == PF_LEASE_KILL && l->state != PF_LEASE_BROKEN && (!l->killed || ms == 0))
+		ms += pf_max64(fs->opts.revoke_timeout_ms, 1);
+	return ms;
+}
+
+int pf_lease_would(const struct pf_fs *fs, const struct pf_lobj *o, const struct pf_brk *b, uint64_t *most_ms)
+{
+	int wait = 0;
+
+	*most_ms = 0;
+	for (const struct pf_lease *l = o->leases; l; l = l->next) {
+		int how = in_the_way(l, b) ? rule(l, b) : RULE_OWN;
+		uint64_t ms = how == RULE_ASK ? leaves_ms(fs, l, b) : 0;
+
+		if (how < 0)
+			return how;
+		if (ms == 0)
+			continue;
+		wait = b->policy.on_busy == PF_BUSY_EBUSY ? -EBUSY : 1;
+		*most_ms = pf_max64(*most_ms, ms);
+	}
+	return wait;
+}
+
+unsigned int pf_lease_in_way(const struct pf_fs *fs, const struct pf_lobj *o, const struct pf_brk *b,
+			     struct pf_p_would_lease *out, unsigned int max, unsigned int *total)
+{
+	unsigned int n = 0;
+
+	*total = 0;
+	for (const struct pf_lease *l = o->leases; l; l = l->next) {
+		const struct pf_sess *s = l->share->sess;
+
+		if (!in_the_way(l, b) || ++*total > max)
+			continue;
+		out[n] = (struct pf_p_would_lease){
+			.wl_id = l->id, .wl_foff = l->foff, .wl_len = l->len,
+			.wl_left_ms = rule(l, b) == RULE_ASK ? leaves_ms(fs, l, b) : 0,
+			.wl_pid = (uint32_t)s->pid, .wl_uid = s->uid, .wl_flags = l->flags,
+			.wl_state = l->ghost ? PF_P_LEASE_DROPPED : (uint32_t)l->state,
+		};
+		memcpy(out[n++].wl_comm, s->comm, sizeof out->wl_comm);
+	}
+	return n;
+}
+
+uint64_t pf_lease_outside(struct pf_share *sh, const struct pf_brk *b)
+{
+	uint64_t at = b->pin_foff, end = pf_range_end(b->pin_foff, b->pin_len), pages = 0, next;
+	bool under;
+
+	for (; at < end; at = next) {
+		next = end;
+		under = false;
+		for (const struct pf_lease *l = sh->obj->leases; l && !under; l = l->next) {
+			if (l->share != sh || !in_the_way(l, b) || rule(l, b) != RULE_ASK)
+				continue;
+			under = l->foff <= at && pf_range_end(l->foff, l->len) > at;
+			if (under)
+				next = pf_range_end(l->foff, l->len);
+			else if (l->foff > at)
+				next = pf_min64(next, l->foff);
+		}
+		if (!under)
+			pages += pf_win_pinned(sh, at, next - at);
+	}
+	return pages;
 }
 
 /* Reports */

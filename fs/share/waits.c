@@ -4,30 +4,60 @@
  *
  * Owns nothing, decides nothing. Takes REGISTRY, then LAYOUT of one inode at a time.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include "share/lay.h"
+#include "share/lease.h"
 
-unsigned int pf_lay_holders(struct pf_lobj *o, uint64_t foff, uint64_t len, struct pf_holder *out, unsigned int max,
-			    unsigned int *total, uint64_t *queued)
+/* LAYOUT is held. In the order in which layout.c asks: the turn, leases, pins. */
+static void answer(struct pf_fs *fs, const struct pf_brk *b, struct pf_meets *out)
 {
+	uint64_t pins = 0, left;
+	int rc = pf_lease_would(fs, b->obj, b, &left);
+
+	/* Those under a lease go with it. */
+	for (struct pf_share *sh = b->obj->shares; sh; sh = sh->next)
+		pins += pf_lease_outside(sh, b);
+	if (out->queued != 0)
+		out->answer = PF_P_WOULD_TURN;
+	else if (rc < 0)
+		out->answer = rc == -EBUSY ? PF_P_WOULD_EBUSY : PF_P_WOULD_TXTBSY;
+	else if (rc > 0)
+		out->answer = PF_P_WOULD_WAIT;
+	else
+		out->answer = pins != 0 ? pf_lay_on_pins(fs, b->obj, b) : PF_P_WOULD_PASS;
+	if (out->answer != PF_P_WOULD_WAIT)
+		return;
+	out->most_ms = b->policy.timeout_ms;
+	if (pins == 0)
+		out->most_ms = out->most_ms != 0 ? pf_min64(out->most_ms, left) : left;
+}
+
+unsigned int pf_lay_would(struct pf_fs *fs, const struct pf_brk *b, struct pf_holder *who, unsigned int max,
+			  struct pf_meets *out)
+{
+	struct pf_lobj *o = b->obj;
 	unsigned int n = 0;
 
-	*total = 0;
-	*queued = 0;
+	out->queued = out->most_ms = 0;
+	out->holders = 0;
 	pf_mutex_lock(&o->lock);
 	for (struct pf_share *sh = o->shares; sh; sh = sh->next) {
-		struct pf_holder h = { sh->sess->id, pf_win_pinned(sh, foff, len), sh->sess->pid, sh->sess->uid, "" };
+		struct pf_holder h = { sh->sess->id, pf_win_pinned(sh, b->pin_foff, b->pin_len), sh->sess->pid,
+				       sh->sess->uid, "" };
 
 		if (h.pages == 0)
 			continue;
 		memcpy(h.comm, sh->sess->comm, sizeof h.comm);
 		if (n < max)
-			out[n++] = h;
-		++*total;
+			who[n++] = h;
+		out->holders++;
 	}
-	for (const struct pf_brk *b = o->cuts; b; b = b->next)
-		++*queued;
+	for (const struct pf_brk *c = o->cuts; c; c = c->next)
+		out->queued++;
+	out->nlease = pf_lease_in_way(fs, o, b, out->lease, PF_P_WOULD_LEASES, &out->leases);
+	answer(fs, b, out);
 	pf_mutex_unlock(&o->lock);
 	return n;
 }

@@ -38,7 +38,7 @@ enum pf_p_opcode {		/* besides FUSE_INIT, FUSE_SETUPMAPPING and FUSE_REMOVEMAPPI
 	PF_P_FORGET_WAIT = 0x5008, /* pf_p_cancel_in -> no answer: a waiting PIN answers EINTR */
 	PF_P_EVICT = 0x500a,	/* pf_p_evict_in -> header: root, and the user who mounted */
 	PF_P_SET = 0x500b,	/* text, at most PF_P_SET_MAX bytes -> header: the mount's policy; root and its owner */
-	PF_P_WOULD = 0x500c,	/* pf_p_would_in -> pf_p_would_out, holders; any peer that may see the mount */
+	PF_P_WOULD = 0x500c,	/* pf_p_would_in -> pf_p_would_out, ...; any peer that may see the mount */
 	PF_P_LEASE = 0x500d,	/* pf_p_lease_in -> pf_p_lease_out: take, test, downgrade, drop a layout lease */
 	PF_P_LEASE_GIVE = 0x500e, /* pf_p_give_in, pieces -> pf_p_give_out: put a lease and its pins on their way */
 	PF_P_LEASE_LOOK = 0x500f, /* pf_p_token -> pf_p_look_out, pieces: what is on its way; a handle of the file */
@@ -293,6 +293,34 @@ struct pf_p_holder {
 	char hr_comm[16];
 };
 PF_MEDIA_SIZE(struct pf_p_holder, 40);
+/*
+ * Behind the holders: what it comes to, and the leases that are in the way. The operation is taken for somebody's who
+ * has no lease of the file. A daemon that does not know of this ends with the holders.
+ */
+enum pf_p_would { PF_P_WOULD_PASS = 0, PF_P_WOULD_TURN = 1, PF_P_WOULD_WAIT = 2, PF_P_WOULD_EBUSY = 3,
+		  PF_P_WOULD_TXTBSY = 4, PF_P_WOULD_DEFER = 5, PF_P_WOULD_UNSAFE = 6 };
+struct pf_p_would_end {
+	uint64_t we_most_ms;	/* WAIT: no longer than that; 0: no limit */
+	uint32_t we_answer;	/* enum pf_p_would; TURN: others are first */
+	uint32_t we_nlease;	/* leases that follow, at most PF_P_WOULD_LEASES */
+	uint32_t we_more;	/* and how many there are besides */
+	uint32_t we_pad;
+};
+PF_MEDIA_SIZE(struct pf_p_would_end, 24);
+#define PF_P_WOULD_LEASES 64U
+struct pf_p_would_lease {
+	uint64_t wl_id;
+	uint64_t wl_foff;	/* page aligned; len UINT64_MAX: to the end */
+	uint64_t wl_len;
+	uint64_t wl_left_ms;	/* that the operation would leave it; 0: it is not waited for */
+	uint32_t wl_pid;
+	uint32_t wl_uid;
+	uint32_t wl_flags;	/* PF_LE_* */
+	uint32_t wl_state;	/* enum pinfs_lease_state, or PF_P_LEASE_DROPPED */
+	char wl_comm[16];
+};
+PF_MEDIA_SIZE(struct pf_p_would_lease, 64);
+#define PF_P_LEASE_DROPPED UINT32_C(32)	/* given back with pins left under it */
 
 /*
  * PAUSE: for tests. ARM: who comes to the point pa_point from now on stands there; of inode pa_ino only, unless that

@@ -519,6 +519,103 @@ static void over_to_strangers(void)
 	end();
 }
 
+/* What `pinfsctl would-block` says, and what the truncate then does. */
+static const struct would {
+	const char *opts;
+	uint64_t lease;			/* of a, on the whole file */
+	uint64_t mine, other;		/* bytes pinned by a, by b */
+	const char *says;
+	int does;
+	unsigned int least_ms;
+} would_rows[] = {
+	{ "lease_time=3600", 0, 0, 0, "succeeds at once (on_busy=wait)\n", 0, 0 },
+	{ "lease_time=300ms", READ, 0, 0, "waits, at most 300 ms (on_busy=wait)\n", 0, 300 },
+	{ "lease_time=300ms", READ, PAGE, 0, "waits, at most 300 ms (on_busy=wait)\n", 0, 300 },
+	{ "lease_time=3600,busy_timeout=200ms", READ, 0, 0, "waits, at most 200 ms (on_busy=wait)\n", -EBUSY, 200 },
+	{ "lease_time=100ms,busy_timeout=400ms", READ, 0, PAGE, "waits, at most 400 ms (on_busy=wait)\n", -EBUSY, 400 },
+	{ "lease_time=3600", READ | PINFS_LEASE_UNBREAK, 0, 0, "fails with ETXTBSY (on_busy=wait)\n", -ETXTBSY, 0 },
+	{ "lease_break=txtbsy", READ, PAGE, 0, "fails with ETXTBSY (on_busy=wait)\n", -ETXTBSY, 0 },
+	{ "on_busy=ebusy,lease_time=3600", WRITE, 0, 0, "fails with EBUSY (on_busy=ebusy)\n", -EBUSY, 0 },
+	{ "on_busy=defer,lease_time=3600", READ, 0, 0, "succeeds at once (on_busy=defer)\n", 0, 0 },
+	{ "on_busy=defer", READ, PAGE, 0, "succeeds at once; pinned blocks are kept back (on_busy=defer)\n", 0, 0 },
+	{ "on_busy=defer,defer_limit=16K,busy_timeout=200ms", 0, 0, 4 * PAGE,
+	  "succeeds at once; pinned blocks are kept back (on_busy=defer)\n", 0, 0 },
+	{ "on_busy=defer,defer_limit=16K,busy_timeout=200ms", 0, 0, 5 * PAGE,
+	  "waits, at most 200 ms (on_busy=defer)\n", -EBUSY, 200 },
+};
+
+/* Nothing that it says begins with something else. */
+static bool would_says(const char *text, char *out, size_t room)
+{
+	PT_EQ(pt_run(out, room, SOON_MS, (const char *[]){ pt_program("pinfsctl"), "would-block", f, NULL }), 0);
+	if (strncmp(out, text, strlen(text)) == 0)
+		return true;
+	pt_say("would-block: not \"%s\" but \"%s\"", text, out);
+	return false;
+}
+
+static void would(void)
+{
+	char out[4096], who[64];
+	struct actor *c;
+	uint64_t since;
+
+	for (size_t i = 0; i < PF_ARRAY_LEN(would_rows); i++) {
+		const struct would *w = &would_rows[i];
+
+		if (!begin(w->opts))
+			return;
+		if (w->lease != 0)
+			PT_EQ(LE_DO(a, TAKE, .a = w->lease), 0);
+		if (w->mine != 0)
+			PT_EQ(LE_DO(a, PIN, .a = PINFS_PIN_WRITE, .len = w->mine), 0);
+		if (w->other != 0)
+			PT_EQ(LE_DO(b, PIN, .a = PINFS_PIN_WRITE, .len = w->other), 0);
+		CU_ASSERT(would_says(w->says, out, sizeof out));
+		(void)snprintf(who, sizeof who, "  pid %d (", (int)lessee_pid(a));
+		PT_EQ(strstr(out, who) != NULL, w->lease != 0);
+		PT_EQ(strstr(out, "has a lease of it") != NULL, w->lease != 0);
+		PT_EQ(strstr(out, "unbreakable") != NULL, (w->lease & PINFS_LEASE_UNBREAK) != 0);
+		if (w->lease != 0)
+			PT_EQ(LE_DO(a, STATE), PINFS_LEASE_HELD);	/* it only asked */
+		c = actor_new();
+		since = pt_now_ms();
+		PT_EQ(actor_do(c, act_truncate(f, 0)), w->does);
+		CU_ASSERT(pt_now_ms() - since + 1 >= w->least_ms);
+		actor_end(c);
+		end();
+	}
+}
+
+/* One that is asked back already; and when its time is over: under ebusy, nothing stands in the way any more. */
+static void would_later(void)
+{
+	char out[4096];
+	struct actor *c;
+
+	if (!begin("on_busy=ebusy,lease_time=400ms"))
+		return;
+	c = actor_new();
+	PT_EQ(LE_DO(a, TAKE, .a = READ, .len = 4 * PAGE), 0);
+	PT_EQ(LE_DO(a, PIN, .a = PINFS_PIN_WRITE, .off = PAGE, .len = PAGE), 0);
+	PT_EQ(actor_do(c, act_truncate(f, 0)), -EBUSY);
+	CU_ASSERT(becomes(a, PINFS_LEASE_BREAKING));
+	while (LE_DO(a, LEFT) > 0)
+		pt_sleep_ms(5);
+	PT_EQ(LE_DO(b, PIN, .a = PINFS_PIN_WRITE, .off = 4 * PAGE, .len = PAGE), 0);
+	CU_ASSERT(would_says("fails with EBUSY", out, sizeof out));		/* b's */
+	PT_EQ(LE_DO(b, UNPIN), 0);
+	PT_EQ(LE_DO(a, PIN, .n = 1, .a = PINFS_PIN_WRITE, .off = 5 * PAGE, .len = PAGE), 0);
+	CU_ASSERT(would_says("fails with EBUSY", out, sizeof out));		/* a's, not under the lease */
+	PT_EQ(LE_DO(a, UNPIN, .n = 1), 0);
+	CU_ASSERT(would_says("succeeds at once (on_busy=ebusy)", out, sizeof out));
+	CU_ASSERT(strstr(out, "asked back") != NULL);
+	PT_EQ(actor_do(c, act_truncate(f, 0)), 0);
+	CU_ASSERT(becomes(a, PINFS_LEASE_BROKEN));
+	actor_end(c);
+	end();
+}
+
 int main(int argc, char **argv)
 {
 	static const struct pt_case cases[] = {
@@ -532,6 +629,8 @@ int main(int argc, char **argv)
 		{ "exit and exec", gone, 0 },
 		{ "handed over", handed_over, 0 },
 		{ "to strangers, and half way", over_to_strangers, 0 },
+		{ "would-block is right", would, 0 },
+		{ "... about one that was asked back", would_later, 0 },
 	};
 	static const struct pt_suite suites[] = { { "lease", cases, PF_ARRAY_LEN(cases) } };
 

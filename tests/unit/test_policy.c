@@ -65,7 +65,7 @@ static const char *get(struct op_env *e, uint64_t ino, const char *name)
 
 static struct pf_policy policy_of(struct op_env *e, uint64_t ino)
 {
-	struct pf_would w = { .more = 0 };
+	struct pf_would w = { .foff = 0 };
 	struct pf_holder who[1];
 	unsigned int n = 1;
 

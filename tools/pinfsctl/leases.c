@@ -26,6 +26,8 @@ int show_leases(const char *json)
 		(void)json_object_put(o);
 		return complain("the daemon's report makes no sense");
 	}
+	if (json_object_array_length(list) == 0)
+		(void)puts("no leases");
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		struct json_object *l = json_object_array_get_idx(list, i);
 		const char *state = j_str(l, "state");
@@ -48,7 +50,8 @@ int show_leases(const char *json)
 			table_cell(&t, "-");
 		table_cell(&t, "%" PRIu64, j_num(l, "pages"));
 	}
-	table_print(&t);
+	if (json_object_array_length(list) != 0)
+		table_print(&t);
 	(void)json_object_put(o);
 	return 0;
 }

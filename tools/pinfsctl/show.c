@@ -116,19 +116,37 @@ static void show_longterm(struct json_object *root, uint64_t blk)
 		  units_show_bytes(j_num(l, "pages") * blk, a, sizeof a), line);
 }
 
+static const char *show_ms(struct json_object *o, const char *name, char *buf, size_t room)
+{
+	return units_show_ns(j_num(o, name) * 1000000, buf, room);
+}
+
+/* All that `pinfsctl set` can change but longterm, then what only mounting does. */
+static void show_policy(struct json_object *o)
+{
+	char a[32], b[32], c[32], d[32];
+
+	show_line("policy", "on_busy=%s, break=%s, busy_timeout=%s, poll_interval=%s, fair=%s, deadlock=%s",
+		  j_str(o, "on_busy"), j_str(o, "break"),
+		  j_num(o, "busy_timeout_ms") != 0 ? show_ms(o, "busy_timeout_ms", a, sizeof a) : "none",
+		  show_ms(o, "poll_interval_ms", b, sizeof b),
+		  json_object_get_boolean(j_get(o, "fair")) ? "yes" : "no", j_str(o, "deadlock"));
+	show_line("", "lease_time=%s, lease_break=%s, revoke_timeout=%s, window=%s",
+		  show_ms(o, "lease_time_ms", c, sizeof c), j_str(o, "lease_break"),
+		  show_ms(o, "revoke_timeout_ms", d, sizeof d), units_show_bytes(j_num(o, "window"), a, sizeof a));
+}
+
 int show_status(const char *json)
 {
 	struct json_object *root = j_report(json), *o, *sp;
 	char a[32], b[32], c[32], d[32];
 	uint64_t blk;
-	bool poll;
 
 	if (root == NULL)
 		return 1;
 	o = j_get(root, "options");
 	sp = j_get(root, "space");
 	blk = j_num(sp, "block");
-	poll = strcmp(j_str(o, "on_busy"), "poll") == 0;
 	show_line("mount", "%s, %s, daemon pid %" PRIu64 ", pinfs %s", j_str(root, "mount"),
 		  j_num(o, "ro") != 0 ? "read-only" : "read-write", j_num(root, "daemon_pid"), j_str(root, "version"));
 	show_line("device", "%s%s%s, uuid %s, persistence by %s",
@@ -136,13 +154,7 @@ int show_status(const char *json)
 		  j_str(root, "label")[0] != '\0' ? ", label " : "", j_str(root, "label"), j_str(root, "uuid"),
 		  j_str(root, "pmem_mode"));
 	show_errors(root);
-	show_line("policy", "on_busy=%s%s%s, break=%s, busy_timeout=%s, revoke_timeout=%s, window=%s",
-		  j_str(o, "on_busy"), poll ? " every " : "",
-		  poll ? units_show_ns(j_num(o, "poll_interval_ms") * 1000000, d, sizeof d) : "", j_str(o, "break"),
-		  j_num(o, "busy_timeout_ms") != 0 ? units_show_ns(j_num(o, "busy_timeout_ms") * 1000000, a, sizeof a)
-						 : "none",
-		  units_show_ns(j_num(o, "revoke_timeout_ms") * 1000000, b, sizeof b),
-		  units_show_bytes(j_num(o, "window"), c, sizeof c));
+	show_policy(o);
 	show_longterm(root, blk);
 	show_line("files", "dax=%s, profile=%s", j_str(o, "dax"), j_str(o, "profile"));
 	show_line("space", "%s free of %s, %s reserved, %s kept until pins or clients end",
