@@ -45,7 +45,9 @@ void env_open(struct env *v, enum pf_busy policy, uint64_t size)
 
 void env_close(struct env *v)
 {
+	/* As the daemon: what a thread of the engine ends late still refers to the server. */
 	pf_lay_shutdown(v->e.fs, -ESHUTDOWN);
+	pf_lay_stop_threads(v->e.fs);
 	pf_srv_stop(v->srv);
 	op_env_close(&v->e);
 }
