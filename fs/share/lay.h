@@ -102,6 +102,18 @@ enum pf_p_would pf_lay_on_pins(struct pf_fs *fs, const struct pf_lobj *o, const 
 bool pf_lay_pins_fell(struct pf_lobj *o, bool anew);
 /* LAYOUT is held. A lease of the inode is less in the way than it was: has the CUT that waits reason to look? */
 bool pf_lay_lease_fell(struct pf_lobj *o);
+/* unmap.c; LAYOUT is held. Has any session private copies that the break may take away? */
+bool pf_brk_copies(const struct pf_lobj *o, const struct pf_brk *b);
+/* It has happened: what clients had put aside is gone, before they are told anything else of the file. */
+void pf_brk_drop(struct pf_lobj *o, const struct pf_brk *b);
+/* Ask every session that was shown something of the range to unmap it. */
+void pf_brk_unmap(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b);
+/* Those that have not answered the break are not waited for any more. */
+void pf_brk_quarantine(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b);
+/* on_busy=unsafe: count and report the pins that are hit. */
+void pf_brk_collide(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b);
+/* Keep back what devices or lost clients may still write to; before b_work frees it. */
+int pf_brk_keep_back(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, bool pinned);
 /* LAYOUT is held. The session of @sh answered, or will not answer any more (@lost: and may still touch its blocks). */
 void pf_lay_answered(struct pf_fs *fs, struct pf_share *sh, bool lost);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * layout.c - the break engine: queue, unmap, scan, and what each policy makes of a pin. The gate is gate.c's.
+ * layout.c - the break engine: queue, turns, scan, and what each policy makes of a pin. The gate is gate.c's, what
+ * clients are told is unmap.c's.
  *
  * Owns the life of a struct pf_brk and the gate of a struct pf_lobj. Takes LAYOUT (of one inode), under it SESSION
  * (through window.c) and REGISTRY. What clients were shown is window.c's; deadlines are registry.c's.
@@ -93,37 +94,6 @@ void pf_lay_stop_threads(struct pf_fs *fs)
 	pf_kick_stop(fs);
 }
 
-bool pf_lay_unshared(struct pf_lobj *o)
-{
-	bool none;
-
-	pf_mutex_lock(&o->lock);
-	none = o->nr_grants == 0;
-	pf_mutex_unlock(&o->lock);
-	return none;
-}
-
-bool pf_lay_attached(struct pf_lobj *o)
-{
-	bool any;
-
-	pf_mutex_lock(&o->lock);
-	any = o->shares != NULL;
-	pf_mutex_unlock(&o->lock);
-	return any;
-}
-
-bool pf_lay_writers(struct pf_lobj *o)
-{
-	bool any = false;
-
-	pf_mutex_lock(&o->lock);
-	for (const struct pf_share *sh = o->shares; sh != NULL && !any; sh = sh->next)
-		any = atomic_load(&sh->write);
-	pf_mutex_unlock(&o->lock);
-	return any;
-}
-
 void pf_brk_unref(struct pf_brk *b)
 {
 	if (atomic_fetch_sub(&b->refs, 1) != 1)
@@ -201,152 +171,6 @@ static void finish(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, int er
 	b->err = err;
 	pf_lay_count(fs, PF_COUNT_BREAKS, 1);
 	PF_PROBE_DONE(fs, b, err);
-}
-
-/* Unmapping */
-
-/* Has @sh copies that the break may take away? */
-static bool has_copies(const struct pf_share *sh, const struct pf_brk *b)
-{
-	return b->drops && atomic_load(&sh->copies) && atomic_load(&sh->sess->state) == PF_SESS_LIVE;
-}
-
-static bool any_copies(const struct pf_lobj *o, const struct pf_brk *b)
-{
-	for (const struct pf_share *sh = o->shares; sh; sh = sh->next)
-		if (has_copies(sh, b))
-			return true;
-	return false;
-}
-
-/* It has happened: what clients had put aside is gone, before they are told anything else of the file. */
-static void send_drops(struct pf_lobj *o, const struct pf_brk *b)
-{
-	for (struct pf_share *sh = o->shares; sh; sh = sh->next)
-		if (has_copies(sh, b) && !sh->unacked)
-			pf_sess_send_inval(sh, 0, b->drop_foff, UINT64_MAX, PF_IN_DROP, 0);
-}
-
-static void send_invals(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
-{
-	bool holes = b->kind == PF_BRK_MAP;
-
-	for (struct pf_share *sh = o->shares; sh; sh = sh->next) {
-		uint64_t id;
-
-		if (!pf_win_shown(sh, b->foff, b->len, holes, b->skip_share, b->skip_slot) && !has_copies(sh, b))
-			continue;
-		if (atomic_load(&sh->sess->state) == PF_SESS_LIVE && !sh->told_all) {
-			id = pf_lay_id(fs);
-			pf_sess_expect(sh, id);
-			pf_lay_count(fs, PF_COUNT_INVALIDATES, 1);
-			PF_PROBE_INVAL(sh->sess, id, b->id, o->ino, b->foff, b->len);
-			if (!sh->unacked) {
-				pf_sess_send_inval(sh, id, b->foff, b->len, has_copies(sh, b) ? PF_IN_CUT : 0, 0);
-				sh->inval_brk = b;
-				b->acks++;
-				continue;
-			}
-			/* It may sleep for days: one message says all that could become of the file meanwhile. */
-			pf_sess_send_inval(sh, id, 0, UINT64_MAX, atomic_load(&sh->copies) ? PF_IN_CUT : 0, 0);
-			sh->told_all = true;
-		}
-		/* In quarantine already, or cut off: nobody waits for it a second time. */
-		if (!holes)
-			pf_win_stale(sh, b->foff, b->len, false);
-	}
-	b->dirty = false;
-	b->un_foff = b->foff;
-	b->un_len = b->len;
-}
-
-void pf_lay_answered(struct pf_fs *fs, struct pf_share *sh, bool lost)
-{
-	struct pf_brk *b = sh->inval_brk;
-
-	if (b) {
-		sh->inval_brk = NULL;
-		b->acks--;
-	}
-	if (!lost) {
-		sh->unacked = sh->told_all = false;
-		for (struct pf_grant *g = sh->grants; g; g = g->next)
-			pf_win_unpark(fs, g, false);
-	} else if (b) {
-		sh->unacked = true;
-		if (b->kind == PF_BRK_CUT)
-			pf_win_stale(sh, b->foff, b->len, false);
-		pf_lay_count(fs, PF_COUNT_QUARANTINES, 1);
-	}
-}
-
-static void quarantine(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
-{
-	for (struct pf_share *sh = o->shares; sh; sh = sh->next)
-		if (sh->inval_brk == b) {
-			PF_PROBE_QUARANTINE(sh->sess, sh->inval_id, b->id, o->ino);
-			pf_warn("pid %d (%s) did not unmap inode %llu within %llu ms: it is in quarantine",
-				(int)sh->sess->pid, sh->sess->comm, (unsigned long long)o->ino,
-				(unsigned long long)fs->opts.revoke_timeout_ms);
-			pf_lay_answered(fs, sh, true);
-		}
-	assert(b->acks == 0);
-}
-
-/* Policies */
-
-static void collide(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
-{
-	for (struct pf_share *sh = o->shares; sh; sh = sh->next) {
-		uint64_t pages = pf_win_pinned(sh, b->pin_foff, b->pin_len);
-
-		if (pages == 0)
-			continue;
-		pf_warn("on_busy=unsafe: %s of inode %llu hits %llu pages pinned by pid %d (%s)", b->what,
-			(unsigned long long)o->ino, (unsigned long long)pages, (int)sh->sess->pid, sh->sess->comm);
-		pf_lay_count(fs, PF_COUNT_COLLISIONS, pages);
-		pf_win_stale(sh, b->foff, b->len, true);
-	}
-}
-
-/* A client that did not unmap, or is cut off, may still store to its blocks. */
-static int park_lost(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, struct pf_share *sh, uint64_t *nblk)
-{
-	uint64_t pages;
-
-	pf_win_stale(sh, b->foff, b->len, false);
-	if (b->policy.on_busy != PF_BUSY_UNSAFE)
-		return pf_win_park(fs, sh, b->foff, b->len, false, nblk);
-	pages = pf_win_blocks(sh, b->foff, b->len);
-	if (pages != 0)
-		pf_warn("on_busy=unsafe: %s of inode %llu frees %llu pages that pid %d (%s) may still map", b->what,
-			(unsigned long long)o->ino, (unsigned long long)pages, (int)sh->sess->pid, sh->sess->comm);
-	pf_lay_count(fs, PF_COUNT_COLLISIONS, pages);
-	return 0;
-}
-
-/* Keep back what devices or lost clients may still write to; before b_work frees it. */
-static int park_blocks(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, bool pinned)
-{
-	uint64_t nblk = 0;
-	int err = 0;
-
-	for (struct pf_share *sh = o->shares; sh && err == 0; sh = sh->next) {
-		if (sh->unacked || atomic_load(&sh->sess->state) != PF_SESS_LIVE) {
-			err = park_lost(fs, o, b, sh, &nblk);
-			continue;
-		}
-		if (b->dma_lost)
-			err = pf_win_park_dma(fs, sh, b->foff, b->len, &nblk);
-		if (pinned && err == 0) {
-			pf_win_stale(sh, b->foff, b->len, true);
-			err = pf_win_park(fs, sh, b->foff, b->len, true, &nblk);
-		}
-		if (err == 0 && b->policy.on_busy != PF_BUSY_UNSAFE)
-			err = pf_win_park_kicked(fs, sh, b->foff, b->len, &nblk);
-	}
-	pf_lay_count(fs, PF_COUNT_DEFERRED_BLOCKS, nblk);
-	return err;
 }
 
 static bool may_wait(const struct pf_brk *b)
@@ -465,7 +289,7 @@ static int judge(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, bool *pi
 		*pinned = true;
 		return 0;
 	case PF_P_WOULD_UNSAFE:
-		collide(fs, o, b);
+		pf_brk_collide(fs, o, b);
 		return 0;
 	case PF_P_WOULD_PASS:
 	case PF_P_WOULD_TURN:
@@ -522,7 +346,7 @@ static int turn_unmap(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 
 	b->state = PF_BRK_ACKS;
 	PF_PROBE_START(fs, b);
-	if (o->nr_grants == 0 && !any_copies(o, b) && (b->kind != PF_BRK_CUT || !o->leases))
+	if (o->nr_grants == 0 && !pf_brk_copies(o, b) && (b->kind != PF_BRK_CUT || !o->leases))
 		return 0;
 	if (b->kind == PF_BRK_CUT) {
 		bool old = b->froze;
@@ -547,7 +371,7 @@ static int turn_unmap(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 	}
 	if (b->len != 0 && ((b->dirty && PF_ORDER(UNMAP_AGAIN)) || b->foff < b->un_foff ||
 			    pf_range_end(b->foff, b->len) > pf_range_end(b->un_foff, b->un_len)))
-		send_invals(fs, o, b);
+		pf_brk_unmap(fs, o, b);
 	if (b->acks != 0) {
 		err = pf_reg_add(b);
 		if (err != 0)
@@ -615,7 +439,7 @@ static int turn_scan(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 		if (err > 0)
 			return 0;
 		if (err == 0)
-			err = park_blocks(fs, o, b, pinned);
+			err = pf_brk_keep_back(fs, o, b, pinned);
 	}
 	b->state = PF_BRK_FREE;
 	return err;
@@ -634,7 +458,7 @@ static void turn_work(struct pf_lobj *o, struct pf_brk *b)
 	if (b->kind == PF_BRK_CUT)
 		pf_win_trim(o, b->foff, b->len);
 	if (b->err == 0)
-		send_drops(o, b);
+		pf_brk_drop(o, b);
 	b->state = PF_BRK_OPEN;
 }
 
@@ -913,7 +737,7 @@ void pf_brk_timeout(struct pf_brk *b, uint64_t now)
 	}
 	if (b->ack_ns != 0 && b->ack_ns <= now) {
 		if (b->state == PF_BRK_ACKS && b->acks != 0)
-			quarantine(fs, o, b);
+			pf_brk_quarantine(fs, o, b);
 		if (b->state == PF_BRK_BURSTS && bursts(o, b))
 			give_bursts_up(fs, o, b);
 		pf_reg_arm(b, b->busy_ns, 0);

@@ -104,3 +104,34 @@ unsigned int pf_lay_waits_for(struct pf_fs *fs, uint64_t id, pid_t *out, unsigne
 	pf_brk_unref(b);
 	return n;
 }
+
+bool pf_lay_unshared(struct pf_lobj *o)
+{
+	bool none;
+
+	pf_mutex_lock(&o->lock);
+	none = o->nr_grants == 0;
+	pf_mutex_unlock(&o->lock);
+	return none;
+}
+
+bool pf_lay_attached(struct pf_lobj *o)
+{
+	bool any;
+
+	pf_mutex_lock(&o->lock);
+	any = o->shares != NULL;
+	pf_mutex_unlock(&o->lock);
+	return any;
+}
+
+bool pf_lay_writers(struct pf_lobj *o)
+{
+	bool any = false;
+
+	pf_mutex_lock(&o->lock);
+	for (const struct pf_share *sh = o->shares; sh != NULL && !any; sh = sh->next)
+		any = atomic_load(&sh->write);
+	pf_mutex_unlock(&o->lock);
+	return any;
+}

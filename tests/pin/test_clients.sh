@@ -23,7 +23,7 @@ cleanup()
 	[ -z "$server" ] || kill "$server" 2>/dev/null
 	wait
 	umount "$m" 2>/dev/null || umount -l "$m" 2>/dev/null
-	rm -rf "$t"
+	rm -rf --one-file-system "$t"
 	[ -z "$own" ] || rmdir "$own"
 }
 trap cleanup EXIT

@@ -27,7 +27,7 @@ cleanup()
 	done
 	wait
 	umount "$m" 2>/dev/null || umount -l "$m" 2>/dev/null
-	rm -rf "$t"
+	rm -rf --one-file-system "$t"
 	[ -z "$own" ] || rmdir "$own"
 }
 trap cleanup EXIT
