@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* cases.h - the groups of cases, in the order of the report: a line for each case_*.c. */
+#ifndef CONFORM_CASES_H
+#define CONFORM_CASES_H
+
+#include "conform/conform.h"
+
+#define CF_GROUPS(X)                                                                                                 \
+	X(cf_break)
+
+#define CF_DECLARE(var) extern const struct cf_group var;
+CF_GROUPS(CF_DECLARE)
+
+#endif
