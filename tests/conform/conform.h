@@ -163,6 +163,17 @@ void cf_land(struct cf_pin *pin);
 /* For CF_FROM_FILE, at cf_land(): what the device has read, as cf_content() says it. */
 const char *cf_landed(const struct cf_pin *pin);
 
+/*
+ * For transfers that a case makes itself: a file elsewhere, 64 MiB of CF_DMA, that does direct I/O (it is to be opened
+ * with O_DIRECT). Its reads and writes wait from this call on, so that their buffers stay pinned, until
+ * cf_slow_release(), and no longer than the case. Not applicable where there can be no such file.
+ */
+const char *cf_slow(struct cf *c);
+/* Until so many requests wait in it. */
+void cf_slow_await(struct cf *c, unsigned int n);
+/* Answers those that wait, and from now on all others as they come. */
+void cf_slow_release(struct cf *c);
+
 /* ---- what may wait ---- */
 
 /*
