@@ -6,7 +6,8 @@
 #include "conform/conform.h"
 
 #define CF_GROUPS(X)                                                                                                 \
-	X(cf_break)
+	X(cf_break)                                                                                                         \
+	X(cf_reuse)
 
 #define CF_DECLARE(var) extern const struct cf_group var;
 CF_GROUPS(CF_DECLARE)

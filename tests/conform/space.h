@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * space.h - a filesystem without free space, and the victim: the file that gets whatever is given back to it.
+ *
+ * For cases with CF_FILLS. What they fill it with are files in the case's directory, and go with that.
+ */
+#ifndef CONFORM_SPACE_H
+#define CONFORM_SPACE_H
+
+#include "conform/conform.h"
+
+/* All free space goes to a file "filler". */
+void cf_fill(struct cf *c);
+/* A file "victim" of all that is free now, full of CF_VICTIM. How many bytes that is. */
+#define CF_VICTIM 'v'
+size_t cf_victim(struct cf *c);
+/* Bytes of the victim that are not its own any more. */
+size_t cf_victim_torn(struct cf *c);
+/* Bytes that statfs(2) calls free: once what was given back counts. */
+uint64_t cf_free(struct cf *c);
+
+#endif
