@@ -53,7 +53,7 @@ DMA_SRC := $(wildcard tools/dma/*.c)
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 picobj = $(patsubst %.c,$(B)/pic/%.o,$(1))
 
-PROGRAMS := $(addprefix $(B)/,$(CORE_TOOLS) $(CLIENT_TOOLS)) $(if $(wildcard fs/front/main.c),$(B)/pinfs) $(if $(SHIM_SRC),$(B)/libpinfs.so)
+PROGRAMS := $(addprefix $(B)/,$(CORE_TOOLS) $(CLIENT_TOOLS)) $(B)/pinfs-conform $(if $(wildcard fs/front/main.c),$(B)/pinfs) $(if $(SHIM_SRC),$(B)/libpinfs.so)
 
 .DEFAULT_GOAL := all
 .SECONDARY:
@@ -115,6 +115,12 @@ $(addprefix $(B)/,$(filter-out $(PIN_TOOLS),$(CLIENT_TOOLS))): $(B)/%: $$(call o
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_$(@F)) -lpthread
 LIBS_pinfsctl = $(JSON_LIBS) -lm
 LIBS_dmaemu = $(JSON_LIBS)
+
+# Installed as a tool, made of cases. Not linked with libpinfs: it looks whether it was preloaded.
+CONFORM_SRC := $(filter-out tests/conform/test_%,$(wildcard tests/conform/*.c)) tests/harness/touch.c tools/pinfsctl/session.c
+$(B)/pinfs-conform: $(call obj,$(CONFORM_SRC))
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(CUNIT_LIBS) $(JSON_LIBS) -ldl -lpthread
 
 # --- the targets for people ---
 

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * engine.h - pinfs-conform from inside: what its parts know of each other. Cases see only conform.h.
+ *
+ *   main.c     options, and what they ask for                 expect.c   "answer; tags: answer": who is right where
+ *   detect.c   what the directory is: its tags                case.c     a case's answer, its place, its files
+ *   run.c      cases as tests of CUnit, each in a child       call.c     calls that may wait
+ *   tidy.c     what a case leaves behind                      settle.c   how waiting is seen
+ *   report.c   results, for people and for programs           pin.c      transfers of devices that hold pages
+ *                                                             slow.c     a file that answers late
+ */
+#ifndef CONFORM_ENGINE_H
+#define CONFORM_ENGINE_H
+
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include "conform/conform.h"
+
+#define ANSWER_MAX 256
+#define NOTES_MAX 4096
+
+/* ---- expect.c ---- */
+
+struct tags {
+	const char *name[40];
+	unsigned int n;
+};
+void tags_add(struct tags *t, const char *tag);
+bool tags_have(const struct tags *t, const char *tag);
+/* @t with the policy @policy in place of its own. */
+struct tags tags_with_policy(const struct tags *t, const char *policy);
+/* A word that cf_case.want may have as a tag. */
+bool tag_known(const char *tag, size_t len);
+
+/* What @want says under @t, in @out: false when it says nothing there, or makes no sense (expect_sane()). */
+bool expect_find(const char *want, const struct tags *t, char out[ANSWER_MAX]);
+/* "a|b" of @expected is @answer; "?" is every answer. */
+bool expect_met(const char *expected, const char *answer);
+/* "na: reason": the reason, else NULL. */
+const char *expect_na(const char *expected);
+/* NULL, or what is wrong with it, for people. */
+const char *expect_sane(const char *want);
+
+/* ---- detect.c ---- */
+
+struct place {
+	char dir[PATH_MAX];		/* as given, made absolute */
+	char work[PATH_MAX];		/* made there, of ours */
+	char mount[PATH_MAX];		/* of the pinfs; "" */
+	char fstype[32];
+	char what[256];			/* for people: "pinfs 0.1.0, profile own, on_busy=wait" */
+	char no_pins[256];		/* why none can be made, or "" */
+	char programs[PATH_MAX];	/* "" */
+	bool pinfs;			/* it has a daemon */
+	const char *pin;		/* "api", "slow", "pipe"; NULL */
+	uint64_t fill_max;
+	const char *scratch_dev, *slow_dev;
+	char plain_dir[PATH_MAX];	/* "" */
+	unsigned int limit_s;
+	struct tags tags;
+	struct tags linux_tags;		/* of what the column "Linux" shows */
+};
+/* 0, or -1 having said why not. Of p->dir and p->work; p->pin: what the user wants, or NULL. */
+int detect(struct place *p);
+/* The mount that @path is on, from /proc/self/mountinfo. */
+bool mount_of(const char *path, char mnt[PATH_MAX], char fstype[32]);
+
+/* ---- run.c ---- */
+
+enum verdict { V_PASS, V_DIFFERS, V_NA, V_BROKEN };
+
+/* What a child says, in memory that is shared with it. */
+struct outcome {
+	_Atomic uint32_t answered, na, broken;
+	char answer[ANSWER_MAX];
+	char why[512];			/* na, broken */
+	char notes[NOTES_MAX];
+};
+
+struct result {
+	const struct cf_group *group;
+	const struct cf_case *cs;
+	enum verdict verdict;
+	char expected[ANSWER_MAX], answer[ANSWER_MAX], on_linux[ANSWER_MAX];
+	bool has_twin;
+	char twin_expected[ANSWER_MAX], twin[ANSWER_MAX];
+	char why[512];			/* of V_NA, V_BROKEN, and of a twin that shows nothing */
+	char notes[NOTES_MAX];
+	double seconds;
+};
+
+struct suite {
+	struct place place;
+	const struct cf_group *const *groups;
+	unsigned int ngroup;
+	const char *filter;
+	bool twin, verbose, progress;
+	struct expect_file *expect;
+	struct result *result;
+	size_t nresult;
+};
+/* Is the case asked for? */
+bool suite_wants(const struct suite *s, const struct cf_case *cs);
+/* All of them; the results are in s->result. 0, or -1 having said why. */
+int suite_run(struct suite *s);
+void complain_line(const char *fmt, ...) PF_PRINTF(1, 2);
+
+/* ---- case.c: the context of a case, in its child ---- */
+
+struct cf {
+	const struct cf_case *cs;
+	const struct place *place;
+	struct tags tags;
+	char dir[PATH_MAX];
+	struct outcome *out;
+};
+/* In the child; does not return. */
+_Noreturn void case_run(struct cf *c);
+/* "EBUSY" for -EBUSY. */
+const char *error_name(long rc);
+
+/* ---- call.c, settle.c ---- */
+
+struct cf_call {
+	struct cf *c;
+	struct call_mem *mem;
+	pid_t pid;
+	bool process, settled;
+	enum cf_state state;		/* at the last cf_settle() */
+	struct cf_call *next;
+};
+struct call_mem {
+	_Atomic uint32_t tid, done;
+	long rc;
+};
+/* All calls of the case. */
+extern struct cf_call *calls;
+bool settle_once(struct cf_call *call);		/* seen to wait */
+
+/* ---- pin.c, slow.c ---- */
+
+/* In the runner, before the first case: false when there can be no slow file here; why, in @why. */
+bool slow_start(const char *dir, char *why, size_t room);
+bool slow_there(void);
+/* After a case: whatever waits is answered, and nothing waits any more. */
+void slow_reset(void);
+void slow_stop(void);
+pid_t slow_pid(void);
+const char *slow_file(void);
+#define SLOW_REQ ((size_t)1 << 20)	/* of one request */
+#define SLOW_BYTES (UINT64_C(64) << 20)
+/* Requests of [off, + len) wait from now on, until they are released; all of the file: 0, SLOW_BYTES. */
+int slow_hold(uint64_t off, uint64_t len);
+void slow_release(int hold);
+/* How many wait because of it, and bytes of them. */
+unsigned int slow_waiting(int hold);
+/* What was written to the region. */
+const char *slow_data(uint64_t off);
+
+/* ---- tidy.c ---- */
+
+/* Everything below @dir, and it, whatever flags and modes stand in the way; other mounts only unmounted. */
+void tidy_tree(const char *dir);
+/* Unmount what is mounted below @dir; how many there were. */
+unsigned int tidy_mounts(const char *dir);
+/* Kill what the case has left: children that came to us, but for @keep. How many there were. */
+unsigned int tidy_children(pid_t keep);
+
+/* ---- report.c ---- */
+
+enum format { FMT_TABLE, FMT_TAP, FMT_JUNIT, FMT_JSON, FMT_TSV };
+int report_write(const struct suite *s, enum format f, FILE *out);
+void report_counts(const struct suite *s, unsigned int n[4]);
+
+/* ---- daemon.c ---- */
+
+/* The daemon's report, parsed; NULL when there is none. */
+struct json_object;
+struct json_object *daemon_report(const struct place *p, bool pins);
+
+#endif

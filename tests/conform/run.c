@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * run.c - cases as tests of CUnit: a group is a suite, a case a test, its assertion "what was answered is what was
+ * expected". Each runs in a child of its own, which has a time limit; what it leaves is removed after it.
+ */
+#include "conform/engine.h"
+
+#include <CUnit/Basic.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+#include <time.h>
+#include <unistd.h>
+
+#define GRACE_MS 10000
+
+static struct {
+	struct suite *s;
+	struct outcome *out;
+	unsigned int serial;
+	volatile sig_atomic_t *stop;
+} run;
+
+void complain_line(const char *fmt, ...)
+{
+	va_list ap;
+
+	(void)fputs("pinfs-conform: ", stderr);
+	va_start(ap, fmt);
+	(void)vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	(void)fputc('\n', stderr);
+}
+
+static double now(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+/* Until it has ended: true. Its status is in *status. */
+static bool reap(pid_t pid, int ms, int *status)
+{
+	const int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	struct pollfd p = { fd, POLLIN, 0 };
+	const double end = now() + ms / 1e3;
+	bool ended = false;
+
+	while (!ended && now() < end) {
+		if (fd >= 0)
+			(void)poll(&p, 1, (int)((end - now()) * 1e3) + 1);
+		else
+			(void)usleep(500);
+		ended = waitpid(pid, status, WNOHANG) == pid;
+	}
+	if (fd >= 0)
+		(void)close(fd);
+	return ended;
+}
+
+static _Noreturn void child(const struct cf_case *cs, const struct tags *tags, const char *dir)
+{
+	static struct cf c;
+	const struct rlimit none = { 0, 0 };
+	const pid_t parent = getppid();
+
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	(void)setsid();				/* a terminal's Ctrl-C is the runner's */
+	(void)signal(SIGINT, SIG_DFL);
+	(void)signal(SIGTERM, SIG_DFL);
+	(void)signal(SIGHUP, SIG_DFL);
+	(void)setrlimit(RLIMIT_CORE, &none);
+	c.cs = cs;
+	c.place = &run.s->place;
+	c.tags = *tags;
+	(void)snprintf(c.dir, sizeof c.dir, "%s", dir);
+	c.out = run.out;
+	(void)chdir(dir);
+	(void)umask(022);
+	case_run(&c);
+}
+
+/* Run it once, in a directory that has @policy (or NULL): what it answers, or V_NA, V_BROKEN and why. */
+static enum verdict ask(const struct cf_case *cs, const char *policy, char answer[ANSWER_MAX], char why[512])
+{
+	const struct place *p = &run.s->place;
+	const struct tags tags = policy != NULL ? tags_with_policy(&p->tags, policy) : p->tags;
+	char dir[PATH_MAX];
+	enum verdict v = V_PASS;
+	int status = 0;
+	bool hangs;
+	pid_t pid;
+
+	memset(run.out, 0, sizeof *run.out);
+	(void)snprintf(dir, sizeof dir, "%.*s/%u", PATH_MAX - 16, p->work, run.serial++);
+	if (mkdir(dir, 0777) != 0) {
+		(void)snprintf(why, 512, "its directory: %s", strerror(errno));
+		return V_BROKEN;
+	}
+	if (policy != NULL && setxattr(dir, "user.pinfs.on_busy", policy, strlen(policy), 0) != 0) {
+		(void)snprintf(why, 512, "on_busy=%s: %s", policy, strerror(errno));
+		tidy_tree(dir);
+		return V_NA;
+	}
+	(void)fflush(NULL);
+	pid = fork();
+	if (pid == 0)
+		child(cs, &tags, dir);
+	hangs = pid < 0 || !reap(pid, (int)p->limit_s * 1000, &status);
+	if (hangs && pid > 0) {
+		(void)kill(pid, SIGKILL);
+		slow_reset();
+		(void)reap(pid, GRACE_MS, &status);
+	}
+	slow_reset();
+	(void)tidy_children(slow_pid());
+	tidy_tree(dir);
+	run.out->answer[ANSWER_MAX - 1] = run.out->why[sizeof run.out->why - 1] = '\0';
+	run.out->notes[NOTES_MAX - 1] = '\0';
+	(void)strcpy(answer, run.out->answer);
+	(void)strcpy(why, run.out->why);
+	if (atomic_load(&run.out->broken)) {
+		v = V_BROKEN;
+	} else if (atomic_load(&run.out->na)) {
+		v = V_NA;
+	} else if (hangs) {
+		(void)strcpy(answer, "hangs");
+	} else if (WIFSIGNALED(status)) {
+		(void)snprintf(answer, ANSWER_MAX, "dies: SIG%s", sigabbrev_np(WTERMSIG(status)));
+	} else if (WEXITSTATUS(status) != 0) {
+		(void)snprintf(why, 512, "ended with status %d", WEXITSTATUS(status));
+		v = V_BROKEN;
+	} else if (!atomic_load(&run.out->answered)) {
+		(void)snprintf(why, 512, "gave no answer");
+		v = V_BROKEN;
+	}
+	return v;
+}
+
+static enum verdict not_here(struct result *r, const char *why)
+{
+	(void)snprintf(r->why, sizeof r->why, "%s", why);
+	return V_NA;
+}
+
+/* What speaks against running it at all: V_NA, V_BROKEN; V_PASS: nothing. */
+static enum verdict may_run(struct result *r)
+{
+	const struct place *p = &run.s->place;
+	const char *na;
+
+	if ((r->cs->flags & CF_UNASKED) != 0)
+		return not_here(r, r->cs->says);
+	na = expect_sane(r->cs->want);
+	if (na != NULL || !expect_find(r->cs->want, &p->tags, r->expected)) {
+		(void)snprintf(r->why, sizeof r->why, "its expectation has %s", na != NULL ? na : "nothing for here");
+		return V_BROKEN;
+	}
+	(void)expect_find(r->cs->want, &p->linux_tags, r->on_linux);
+	na = expect_na(r->expected);
+	if (na != NULL)
+		return not_here(r, na);
+	if ((r->cs->flags & CF_ROOT) != 0 && geteuid() != 0)
+		return not_here(r, "needs root");
+	if ((r->cs->flags & CF_PINS) != 0 && p->pin == NULL)
+		return not_here(r, p->no_pins);
+	return V_PASS;
+}
+
+/* Once more without the protection: what it answers then is another thing, or it shows nothing. */
+static void run_twin(struct result *r)
+{
+	const struct tags tags = tags_with_policy(&run.s->place.tags, "unsafe");
+	char why[512] = "";
+	enum verdict v;
+
+	if (!run.s->twin || (r->cs->flags & CF_PROTECTS) == 0 || !tags_have(&run.s->place.tags, "pinfs") ||
+	    tags_have(&run.s->place.tags, "unsafe"))
+		return;
+	if (!expect_find(r->cs->want, &tags, r->twin_expected) || expect_na(r->twin_expected) != NULL)
+		return;
+	v = ask(r->cs, "unsafe", r->twin, why);
+	if (v == V_NA)
+		return;
+	r->has_twin = true;
+	if (v == V_BROKEN) {
+		r->verdict = V_BROKEN;
+		(void)snprintf(r->why, sizeof r->why, "twin: %.500s", why);
+	} else if (strcmp(r->twin, r->answer) == 0) {
+		r->verdict = r->verdict == V_BROKEN ? V_BROKEN : V_DIFFERS;
+		(void)snprintf(r->why, sizeof r->why, "its twin under on_busy=unsafe answers the same: it cannot fail");
+	} else if (!expect_met(r->twin_expected, r->twin)) {
+		r->verdict = r->verdict == V_BROKEN ? V_BROKEN : V_DIFFERS;
+		(void)snprintf(r->why, sizeof r->why, "its twin under on_busy=unsafe is expected to answer \"%s\"",
+			       r->twin_expected);
+	}
+}
+
+static void run_case(struct result *r)
+{
+	const double begin = now();
+
+	r->verdict = may_run(r);
+	if (r->verdict == V_PASS)
+		r->verdict = ask(r->cs, NULL, r->answer, r->why);
+	else
+		return;
+	(void)strcpy(r->notes, run.out->notes);
+	if (r->verdict == V_PASS && !expect_met(r->expected, r->answer))
+		r->verdict = V_DIFFERS;
+	if (r->verdict == V_PASS || r->verdict == V_DIFFERS)
+		run_twin(r);
+	r->seconds = now() - begin;
+}
+
+/* ---- CUnit ---- */
+
+static struct result *result_of(const char *id)
+{
+	for (size_t i = 0; i < run.s->nresult; i++)
+		if (strcmp(run.s->result[i].cs->id, id) == 0)
+			return &run.s->result[i];
+	return NULL;
+}
+
+static void test(void)
+{
+	struct result *r = result_of(CU_get_current_test()->pName);
+	char what[2 * ANSWER_MAX + 64];
+
+	run_case(r);
+	(void)snprintf(what, sizeof what, "%s: \"%s\", expected \"%s\"", r->cs->id, r->answer, r->expected);
+	(void)CU_assertImplementation(r->verdict == V_PASS || r->verdict == V_NA, 0, what, r->cs->source, "", CU_FALSE);
+}
+
+bool suite_wants(const struct suite *s, const struct cf_case *cs)
+{
+	return s->filter == NULL || strstr(cs->id, s->filter) != NULL;
+}
+
+static int enroll(struct suite *s)
+{
+	size_t room = 0;
+
+	for (unsigned int g = 0; g < s->ngroup; g++)
+		room += s->groups[g]->ncase;
+	s->result = calloc(room + 1, sizeof *s->result);
+	if (s->result == NULL || CU_initialize_registry() != CUE_SUCCESS)
+		return -1;
+	for (unsigned int g = 0; g < s->ngroup; g++) {
+		CU_pSuite suite = NULL;
+
+		for (size_t i = 0; i < s->groups[g]->ncase; i++) {
+			const struct cf_case *cs = &s->groups[g]->cases[i];
+
+			if (!suite_wants(s, cs))
+				continue;
+			if (suite == NULL)
+				suite = CU_add_suite(s->groups[g]->title, NULL, NULL);
+			if (suite == NULL || CU_add_test(suite, cs->id, test) == NULL)
+				return -1;
+			s->result[s->nresult++] = (struct result){ .group = s->groups[g], .cs = cs };
+		}
+	}
+	return 0;
+}
+
+int suite_run(struct suite *s)
+{
+	int err;
+
+	run.s = s;
+	run.out = mmap(NULL, sizeof *run.out, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
+	if (run.out == MAP_FAILED || enroll(s) != 0) {
+		complain_line("out of memory: %s", CU_get_error_msg());
+		return -1;
+	}
+	err = CU_run_all_tests() == CUE_SUCCESS ? 0 : -1;
+	CU_cleanup_registry();
+	return err;
+}

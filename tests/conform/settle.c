@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * settle.c - is a call seen to wait? Never by the clock.
+ *
+ * Two witnesses. The daemon of a pinfs lists who waits, and for what. And /proc/PID/task/TID says where a thread sleeps
+ * in the kernel: in the wait of a layout break, in that for a lock (which counts as a wait only while another call
+ * of the case is known to wait: else it is a matter of moments), in a call of FUSE (which counts only when the daemon
+ * has that very call in its list).
+ *
+ * A thread's sleep is one and the same when its count of context switches has not changed.
+ */
+#include "conform/engine.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <json-c/json.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct sleeper {
+	bool asleep;
+	uint64_t switches;		/* of its own will */
+	char where[2048];		/* kernel functions, a line each; "" when nobody tells */
+};
+
+static bool slurp(pid_t pid, pid_t tid, const char *name, char *buf, size_t room)
+{
+	char path[96];
+	ssize_t n = -1;
+	int fd;
+
+	(void)snprintf(path, sizeof path, "/proc/%d/task/%d/%s", (int)pid, (int)tid, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = read(fd, buf, room - 1);
+		(void)close(fd);
+	}
+	buf[n > 0 ? n : 0] = '\0';
+	return n > 0;
+}
+
+static void look_at(const struct cf_call *call, struct sleeper *s)
+{
+	const pid_t tid = cf_call_tid(call);
+	char status[4096];
+	const char *p;
+
+	memset(s, 0, sizeof *s);
+	if (!slurp(call->pid, tid, "status", status, sizeof status))
+		return;
+	p = strstr(status, "\nState:");
+	s->asleep = p != NULL && strchr("SD", p[7 + strspn(p + 7, " \t")]) != NULL;
+	p = strstr(status, "\nvoluntary_ctxt_switches:");
+	s->switches = p != NULL ? strtoull(strchr(p, ':') + 1, NULL, 10) : 0;
+	if (!slurp(call->pid, tid, "stack", s->where, sizeof s->where))
+		(void)slurp(call->pid, tid, "wchan", s->where, sizeof s->where);
+}
+
+static bool in_any(const struct sleeper *s, const char *const name[], size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strstr(s->where, name[i]) != NULL)
+			return true;
+	return false;
+}
+
+/* Sleeps for a DAX page that somebody holds. */
+static bool in_break(const struct sleeper *s)
+{
+	static const char *const names[] = {
+		"break_layouts", "break_dax_layout", "dax_break_layout", "break_layout", "wait_dax_page", "dax_layout",
+		"dax_wait_page", "xfs_wait_dax",
+	};
+
+	return in_any(s, names, PF_ARRAY_LEN(names));
+}
+
+/* Sleeps for a lock that another call may have. */
+static bool in_lock(const struct sleeper *s)
+{
+	static const char *const names[] = {
+		"rwsem_down_", "down_write", "down_read", "__mutex_lock", "mutex_lock", "inode_lock", "fuse_lock_inode",
+		"percpu_rwsem_wait", "folio_wait_bit", "xfs_ilock", "schedule_preempt_disabled", "__inode_wait",
+	};
+
+	return in_any(s, names, PF_ARRAY_LEN(names));
+}
+
+/* ---- the daemon's list ---- */
+
+static struct json_object *member(struct json_object *o, const char *name)
+{
+	struct json_object *v = NULL;
+
+	(void)json_object_object_get_ex(o, name, &v);
+	return v;
+}
+
+static int64_t num(struct json_object *o, const char *name) { return json_object_get_int64(member(o, name)); }
+
+static bool is_state(struct json_object *w, const char *state)
+{
+	const char *s = json_object_get_string(member(w, "state"));
+
+	return s != NULL && strcmp(s, state) == 0;
+}
+
+/* For what does not end by itself. */
+static bool waits_for_others(struct json_object *w)
+{
+	return is_state(w, "pins") || is_state(w, "lease") || is_state(w, "bursts");
+}
+
+static bool in_turn(struct json_object *w)
+{
+	return is_state(w, "queued") || is_state(w, "gate");
+}
+
+/* Has the list this thread's operation as one that waits, for pins or behind one that does? */
+static bool listed(struct json_object *waiters, pid_t tid)
+{
+	const size_t n = waiters != NULL ? json_object_array_length(waiters) : 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct json_object *w = json_object_array_get_idx(waiters, i);
+
+		if (num(w, "tid") != tid)
+			continue;
+		if (waits_for_others(w))
+			return true;
+		for (size_t k = 0; in_turn(w) && k < n; k++) {
+			struct json_object *other = json_object_array_get_idx(waiters, k);
+
+			if (num(other, "ino") == num(w, "ino") && waits_for_others(other))
+				return true;
+		}
+	}
+	return false;
+}
+
+/* ---- both ---- */
+
+/* Waits another call of the case, by what is known now? */
+static bool another_waits(const struct cf_call *call, struct json_object *waiters)
+{
+	struct sleeper s;
+
+	for (const struct cf_call *o = calls; o != NULL; o = o->next) {
+		if (o == call || atomic_load(&o->mem->done))
+			continue;
+		if (listed(waiters, cf_call_tid(o)))
+			return true;
+		look_at(o, &s);
+		if (s.asleep && in_break(&s))
+			return true;
+	}
+	return false;
+}
+
+bool settle_once(struct cf_call *call)
+{
+	struct json_object *report, *waiters;
+	struct sleeper before, after;
+	bool waits;
+
+	look_at(call, &before);
+	if (!before.asleep)
+		return false;
+	report = daemon_report(call->c->place, true);
+	waiters = report != NULL ? member(report, "waiters") : NULL;
+	waits = listed(waiters, cf_call_tid(call)) || in_break(&before) ||
+		(in_lock(&before) && another_waits(call, waiters));
+	(void)json_object_put(report);
+	if (!waits)
+		return false;
+	look_at(call, &after);
+	return after.asleep && after.switches == before.switches;
+}
