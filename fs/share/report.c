@@ -419,12 +419,35 @@ static void put_all_kept(struct text *t, const struct pf_viewer *v, struct pf_se
 /* Waiters */
 
 struct waited_for { uint64_t session, pages, left_ms; pid_t pid; char comm[16]; bool lease; };
+struct behind { uint64_t session, pins; pid_t pid; };
 #define WAITED_FOR_MAX 16U
+
+/* Pins that let @b go first, by session; how many sessions. LAYOUT is held. */
+static unsigned int held_back(const struct pf_brk *b, struct behind out[WAITED_FOR_MAX])
+{
+	unsigned int n = 0, i;
+
+	if (b->obj->cuts != b)
+		return 0;
+	for (const struct pf_gate_wait *w = b->obj->pinwait; w; w = w->next) {
+		const struct pf_sess *s = w->share->sess;
+
+		for (i = 0; i < n && out[i].session != s->id; i++)
+			;
+		if (i == WAITED_FOR_MAX)
+			continue;
+		if (i == n)
+			out[n++] = (struct behind){ s->id, 0, s->pid };
+		out[i].pins++;
+	}
+	return n;
+}
 
 static void put_waiter(struct text *t, const struct pf_viewer *v, struct pf_brk *b, unsigned int shown)
 {
 	struct waited_for who[WAITED_FOR_MAX];
-	unsigned int i, n = 0, state;
+	struct behind behind[WAITED_FOR_MAX];
+	unsigned int i, n = 0, nbehind, state;
 	char path[256] = "", comm[32];
 	uint64_t foff, len;
 	bool leased;
@@ -445,6 +468,7 @@ static void put_waiter(struct text *t, const struct pf_viewer *v, struct pf_brk 
 			memcpy(who[n++].comm, sh->sess->comm, sizeof who[0].comm);
 		}
 	}
+	nbehind = held_back(b, behind);
 	pf_mutex_unlock(&b->obj->lock);
 	if (state == PF_BRK_DONE)
 		return;
@@ -467,6 +491,10 @@ static void put_waiter(struct text *t, const struct pf_viewer *v, struct pf_brk 
 			putf(t, ",\"lease_left_ms\":%llu", (ull)who[i].left_ms);
 		putf(t, "}");
 	}
+	putf(t, "],\"held_back\":[");
+	for (i = 0; i < nbehind; i++)
+		putf(t, "%s{\"session\":%llu,\"pid\":%d,\"pins\":%llu}", i ? "," : "", (ull)behind[i].session,
+		     (int)behind[i].pid, (ull)behind[i].pins);
 	putf(t, "]}");
 }
 

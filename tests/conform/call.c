@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* call.c - calls of a case that may wait, each in a thread or process of its own (conform.h). settle.c sees them wait. */
+/* call.c - calls of a case that may wait, each in a thread or process of its own (conform.h); settle.c sees them. */
 #include "conform/engine.h"
 
 #include <errno.h>

@@ -188,7 +188,7 @@ static void find_pins(struct place *p, const struct tried *tried)
 	else if (api)
 		p->pin = "api";
 	else if (p->pinfs)
-		(void)snprintf(p->no_pins, sizeof p->no_pins, "pins of the kernel's own mappings mean nothing to pinfs");
+		(void)snprintf(p->no_pins, sizeof p->no_pins, "pinfs knows nothing of pins in the kernel's own mappings");
 	else if (slow_there())
 		p->pin = "slow";
 	else

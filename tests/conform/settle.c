@@ -4,8 +4,8 @@
  *
  * Two witnesses. The daemon of a pinfs lists who waits, and for what. And /proc/PID/task/TID says where a thread sleeps
  * in the kernel: in the wait of a layout break, in that for a lock (which counts as a wait only while another call
- * of the case is known to wait: else it is a matter of moments), in a call of FUSE (which counts only when the daemon
- * has that very call in its list).
+ * of the case is known to wait: else it is a matter of moments). A pin that lets an operation go first sleeps in the
+ * library; the daemon counts such pins by process.
  *
  * A thread's sleep is one and the same when its count of context switches has not changed.
  */
@@ -17,6 +17,7 @@
 #include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct sleeper {
@@ -77,15 +78,40 @@ static bool in_break(const struct sleeper *s)
 	return in_any(s, names, PF_ARRAY_LEN(names));
 }
 
-/* Sleeps for a lock that another call may have. */
-static bool in_lock(const struct sleeper *s)
+/*
+ * Sleeps for a lock of a file or directory that another call may have: not for one of its own memory, which is a
+ * matter of moments.
+ */
+static bool in_lock(const struct cf_call *call, const struct sleeper *s)
 {
-	static const char *const names[] = {
-		"rwsem_down_", "down_write", "down_read", "__mutex_lock", "mutex_lock", "inode_lock", "fuse_lock_inode",
-		"percpu_rwsem_wait", "folio_wait_bit", "xfs_ilock", "schedule_preempt_disabled", "__inode_wait",
+	static const char *const locks[] = { "rwsem_down_", "down_write", "down_read", "__mutex_lock", "percpu_rwsem" };
+	static const char *const files[] = {
+		"ext4_", "xfs_", "fuse_", "dax_", "vfs_", "do_truncate", "notify_change", "do_filp_open", "path_",
+		"iterate_dir", "chmod_common", "chown_common", "do_unlinkat", "do_renameat", "filename_", "setxattr",
+		"removexattr",
 	};
+	static const long memory[] = { SYS_mmap, SYS_munmap, SYS_mprotect, SYS_mremap, SYS_madvise, SYS_futex, SYS_brk };
+	char text[128];
+	long nr;
 
-	return in_any(s, names, PF_ARRAY_LEN(names));
+	if (!in_any(s, locks, PF_ARRAY_LEN(locks)))
+		return false;
+	if (strchr(s->where, '\n') != NULL)
+		return in_any(s, files, PF_ARRAY_LEN(files));
+	/* A single function is all that an ordinary user is told. */
+	if (!slurp(call->pid, cf_call_tid(call), "syscall", text, sizeof text) || !isdigit((unsigned char)text[0]))
+		return false;
+	nr = strtol(text, NULL, 10);
+	for (size_t i = 0; i < PF_ARRAY_LEN(memory); i++)
+		if (memory[i] == nr)
+			return false;
+	return true;
+}
+
+/* Sleeps for an answer, in the preload library. */
+static bool in_library(const struct sleeper *s)
+{
+	return strstr(s->where, "futex") != NULL;
 }
 
 /* ---- the daemon's list ---- */
@@ -140,7 +166,40 @@ static bool listed(struct json_object *waiters, pid_t tid)
 	return false;
 }
 
+/* How many requests to pin of a process are held back by operations that wait. */
+static int64_t held_back(struct json_object *waiters, pid_t pid)
+{
+	const size_t n = waiters != NULL ? json_object_array_length(waiters) : 0;
+	int64_t pins = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct json_object *w = json_object_array_get_idx(waiters, i), *list = member(w, "held_back");
+
+		for (size_t k = 0; waits_for_others(w) && k < json_object_array_length(list); k++) {
+			struct json_object *b = json_object_array_get_idx(list, k);
+
+			pins += num(b, "pid") == pid ? num(b, "pins") : 0;
+		}
+	}
+	return pins;
+}
+
 /* ---- both ---- */
+
+/* All calls of the process that sleep in the library are requests to pin that are held back. */
+static bool pin_held_back(const struct cf_call *call, struct json_object *waiters)
+{
+	struct sleeper s;
+	int64_t n = 0;
+
+	for (const struct cf_call *o = calls; o != NULL; o = o->next) {
+		if (o->pid != call->pid || atomic_load(&o->mem->done))
+			continue;
+		look_at(o, &s);
+		n += s.asleep && in_library(&s);
+	}
+	return n != 0 && held_back(waiters, call->pid) >= n;
+}
 
 /* Waits another call of the case, by what is known now? */
 static bool another_waits(const struct cf_call *call, struct json_object *waiters)
@@ -171,7 +230,8 @@ bool settle_once(struct cf_call *call)
 	report = daemon_report(call->c->place, true);
 	waiters = report != NULL ? member(report, "waiters") : NULL;
 	waits = listed(waiters, cf_call_tid(call)) || in_break(&before) ||
-		(in_lock(&before) && another_waits(call, waiters));
+		(in_library(&before) && pin_held_back(call, waiters)) ||
+		(in_lock(call, &before) && another_waits(call, waiters));
 	(void)json_object_put(report);
 	if (!waits)
 		return false;
