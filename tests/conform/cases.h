@@ -7,7 +7,11 @@
 
 #define CF_GROUPS(X)                                                                                                 \
 	X(cf_break)                                                                                                         \
-	X(cf_reuse)
+	X(cf_reuse) \
+	X(cf_takers) \
+	X(cf_longterm) \
+	X(cf_policy) \
+	X(cf_lease)
 
 #define CF_DECLARE(var) extern const struct cf_group var;
 CF_GROUPS(CF_DECLARE)
