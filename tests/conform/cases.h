@@ -5,8 +5,8 @@
 
 #include "conform/conform.h"
 
-#define CF_GROUPS(X)                                                                                                 \
-	X(cf_break)                                                                                                         \
+#define CF_GROUPS(X) \
+	X(cf_break) \
 	X(cf_reuse) \
 	X(cf_takers) \
 	X(cf_longterm) \
