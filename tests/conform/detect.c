@@ -10,15 +10,14 @@
 #include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
-#include <pinfs/ioctl.h>
 #include <pinfs/pin.h>
+#include "lib/cli.h"
 
 #ifndef STATX_ATTR_DAX
 #define STATX_ATTR_DAX 0x00200000
@@ -26,6 +25,7 @@
 
 struct tried {
 	bool made;			/* a file of 4 KiB, written and mapped */
+	int err;			/* errno, if not */
 	bool dax;			/* statx(2) says so */
 	int pin;			/* pinfs_pin(); 1: there is none */
 };
@@ -41,14 +41,18 @@ static void try_it(const char *work, struct tried *t)
 
 	(void)snprintf(path, sizeof path, "%s/probe", work);
 	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	t->err = errno;
 	if (fd < 0)
 		return;
 	memset(page, CF_BYTE, sizeof page);
 	/* A device DAX node by profile is written through mappings only. */
-	if (write(fd, page, sizeof page) != (ssize_t)sizeof page && ftruncate(fd, (off_t)CF_CHUNK) != 0)
+	if (write(fd, page, sizeof page) != (ssize_t)sizeof page && ftruncate(fd, (off_t)CF_CHUNK) != 0) {
+		t->err = errno;
 		return;
+	}
 	p = mmap(NULL, CF_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	t->made = p != MAP_FAILED;
+	t->err = errno;
 	t->dax = statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &sx) == 0 &&
 		 (sx.stx_attributes & STATX_ATTR_DAX) != 0;
 	*(void **)&pin = cf_symbol("pinfs_pin");
@@ -78,17 +82,6 @@ static bool try_in_child(const char *work, struct tried *out)
 	(void)snprintf(path, sizeof path, "%s/probe", work);
 	(void)unlink(path);
 	return out->made;
-}
-
-static bool has_daemon(const char *dir)
-{
-	const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct pinfs_sock so = { .so_sock = "" };
-	bool is = fd >= 0 && ioctl(fd, PINFS_IOC_SOCK, &so) == 0 && so.so_sock[0] != '\0';
-
-	if (fd >= 0)
-		(void)close(fd);
-	return is;
 }
 
 static struct json_object *member(struct json_object *o, const char *name)
@@ -177,11 +170,13 @@ static void find_pins(struct place *p, const struct tried *tried)
 	const char *tmp = getenv("TMPDIR"), *wanted = p->pin;
 	const bool api = p->pinfs && tried->pin == 0;
 
+	if (p->slow_dev != NULL && wanted == NULL)
+		wanted = "slow";
 	(void)slow_start(tmp != NULL ? tmp : "/tmp", why, sizeof why);
 	p->pin = NULL;
 	if (wanted != NULL && strcmp(wanted, "api") == 0 && !api)
 		(void)snprintf(p->no_pins, sizeof p->no_pins, "pinfs_pin() is not to be had here");
-	else if (wanted != NULL && strcmp(wanted, "slow") == 0 && !slow_there())
+	else if (wanted != NULL && strcmp(wanted, "slow") == 0 && p->slow_dev == NULL && !slow_there())
 		(void)snprintf(p->no_pins, sizeof p->no_pins, "no slow file: %s", why);
 	else if (wanted != NULL)
 		p->pin = wanted;
@@ -195,6 +190,51 @@ static void find_pins(struct place *p, const struct tried *tried)
 		(void)snprintf(p->no_pins, sizeof p->no_pins, "no slow file: %s", why);
 	if (p->pin != NULL)
 		tags_add(&p->tags, p->pin);
+}
+
+/* What --profile expects: pinfs(8) has the table of the first six. */
+static const struct {
+	const char *name, *tags;
+} profiles[] = {
+	{ "pinfs", "own wait range fair detect refuse revoke" },
+	{ "linux-4.15", "linux-4.15 linux unsafe file unfair nodetect refuse revoke" },
+	{ "linux-4.19", "linux-4.19 linux wait file unfair nodetect refuse revoke" },
+	{ "linux-6.12", "linux-6.12 linux wait file unfair nodetect refuse revoke" },
+	{ "virtiofs", "virtiofs-dax wait file unfair nodetect refuse revoke" },
+	{ "devdax", "devdax wait file unfair nodetect allow revoke" },
+	/* Places. */
+	{ "ext4", "ext4 kernel dax linux wait file unfair nodetect refuse k6.12" },
+	{ "xfs", "xfs kernel dax linux wait file unfair nodetect refuse k6.12" },
+	{ "plain", "plain" },
+};
+#define NPROFILE 6
+
+static size_t find_profile(const char *name)
+{
+	size_t i = 0;
+
+	while (i < PF_ARRAY_LEN(profiles) && strcmp(profiles[i].name, name) != 0)
+		i++;
+	return i;
+}
+
+bool profile_known(const char *name)
+{
+	return find_profile(name) < PF_ARRAY_LEN(profiles);
+}
+
+static void apply_profile(struct place *p)
+{
+	static const char *const stay[] = { "root", "user", "tiny", "api", "slow", "pipe", "pinfs", "bare", "dax" };
+	const size_t at = find_profile(p->profile);
+	char list[128], *save = NULL;
+
+	for (size_t i = 0; i < PF_ARRAY_LEN(stay) - (at < NPROFILE ? 0 : 3); i++)
+		if (tags_have(&p->tags, stay[i]))
+			tags_add(&p->want_tags, stay[i]);
+	(void)snprintf(list, sizeof list, "%s", profiles[at].tags);
+	for (char *tag = strtok_r(list, " ", &save); tag != NULL; tag = strtok_r(NULL, " ", &save))
+		add_copy(&p->want_tags, tag);
 }
 
 static void find_programs(struct place *p)
@@ -214,18 +254,18 @@ static void find_programs(struct place *p)
 int detect(struct place *p)
 {
 	const char *user = geteuid() == 0 ? "root" : "user";
-	struct tried tried;
+	struct tried tried = { .pin = 1 };
 	struct utsname u;
 	char version[16] = "";
 	int major, minor;
 
 	if (!mount_of(p->dir, p->mount, p->fstype)) {
-		complain_line("%s: on no mount that /proc/self/mountinfo has", p->dir);
+		cli_error("%s: on no mount that /proc/self/mountinfo has", p->dir);
 		return -1;
 	}
-	p->pinfs = has_daemon(p->dir);
+	p->pinfs = on_pinfs(p->dir);
 	if (!try_in_child(p->work, &tried)) {
-		complain_line("%s: no file can be made and mapped there", p->dir);
+		cli_error("%s: no file can be made, written and mapped there: %s", p->dir, strerror(tried.err));
 		return -1;
 	}
 	if (uname(&u) == 0 && sscanf(u.release, "%d.%d", &major, &minor) == 2)
@@ -254,5 +294,9 @@ int detect(struct place *p)
 	kernel_tags(&p->linux_tags, "ext4", "k6.12");
 	tags_add(&p->linux_tags, user);
 	tags_add(&p->linux_tags, "slow");
+	if (p->profile != NULL)
+		apply_profile(p);
+	else
+		p->want_tags = p->tags;
 	return 0;
 }

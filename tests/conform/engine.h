@@ -2,12 +2,14 @@
 /*
  * engine.h - pinfs-conform from inside: what its parts know of each other. Cases see only conform.h.
  *
- *   main.c     options, and what they ask for                 expect.c   "answer; tags: answer": who is right where
- *   detect.c   what the directory is: its tags                case.c     a case's answer, its place, its files
- *   run.c      cases as tests of CUnit, each in a child       call.c     calls that may wait
- *   tidy.c     what a case leaves behind                      settle.c   how waiting is seen
- *   report.c   results, for people and for programs           pin.c      transfers of devices that hold pages
- *                                                             slow.c     a file that answers late
+ *   main.c     options, and what they ask for                 case.c     a case's answer, its place, its files
+ *   setup.c    before the first case                          call.c     calls that may wait
+ *   detect.c   what the directory is: its tags                settle.c   how waiting is seen
+ *   run.c      cases as tests of CUnit, each in a child       daemon.c   the reports of a pinfs
+ *   tidy.c     what a case leaves behind                      pin.c      transfers of devices that hold pages
+ *   expect.c   "answer; tags: answer": who is right where     slow.c     a file that answers late
+ *   record.c   answers in a file
+ *   report.c   results for people; report_as.c: for programs
  */
 #ifndef CONFORM_ENGINE_H
 #define CONFORM_ENGINE_H
@@ -55,14 +57,16 @@ struct place {
 	bool pinfs;			/* it has a daemon */
 	const char *pin;		/* "api", "slow", "pipe"; NULL */
 	uint64_t fill_max;
-	const char *scratch_dev, *slow_dev;
-	char plain_dir[PATH_MAX];	/* "" */
+	const char *scratch_dev, *slow_dev, *profile;
+	char plain_dir[PATH_MAX];	/* of ours; "" */
 	unsigned int limit_s;
-	struct tags tags;
+	struct tags tags;		/* what it is */
+	struct tags want_tags;		/* whose answers are expected: the same, but for --profile */
 	struct tags linux_tags;		/* of what the column "Linux" shows */
 };
 /* 0, or -1 having said why not. Of p->dir and p->work; p->pin: what the user wants, or NULL. */
 int detect(struct place *p);
+bool profile_known(const char *name);
 /* The mount that @path is on, from /proc/self/mountinfo. */
 bool mount_of(const char *path, char mnt[PATH_MAX], char fstype[32]);
 
@@ -93,18 +97,38 @@ struct result {
 struct suite {
 	struct place place;
 	const struct cf_group *const *groups;
-	unsigned int ngroup;
+	unsigned int ngroup, repeat;
 	const char *filter;
 	bool twin, verbose, progress;
-	struct expect_file *expect;
+	struct record *expect;		/* or NULL */
 	struct result *result;
 	size_t nresult;
 };
 /* Is the case asked for? */
 bool suite_wants(const struct suite *s, const struct cf_case *cs);
-/* All of them; the results are in s->result. 0, or -1 having said why. */
+/* From now on signals end the suite in order. 0, or -1 having said why not. */
+int suite_begin(struct suite *s);
+/* All of them; the results are in s->result. 0, or -1 having said why, or after a signal. */
 int suite_run(struct suite *s);
-void complain_line(const char *fmt, ...) PF_PRINTF(1, 2);
+/* The signal that has ended it, or 0. */
+int suite_stopped(void);
+
+/* ---- record.c ---- */
+
+/* NULL, having said why. */
+struct record *record_read(const char *path);
+void record_free(struct record *r);
+const char *record_find(const struct record *r, const char *id);
+
+/* ---- setup.c: 0, or -1 having said why ---- */
+
+bool on_pinfs(const char *dir);
+/* On a pinfs: begins the program anew with the preload library, if it can. */
+void setup_preload(const char *dir, char **argv);
+int setup_work(struct place *p, const char *dir);
+int setup_policy(const struct place *p, const char *text);
+int setup_plain(struct place *p, const char *given);
+void setup_end(struct place *p);
 
 /* ---- case.c: the context of a case, in its child ---- */
 
@@ -167,11 +191,23 @@ unsigned int tidy_mounts(const char *dir);
 /* Kill what the case has left: children that came to us, but for @keep. How many there were. */
 unsigned int tidy_children(pid_t keep);
 
-/* ---- report.c ---- */
+/* ---- report.c, report_as.c ---- */
 
 enum format { FMT_TABLE, FMT_TAP, FMT_JUNIT, FMT_JSON, FMT_TSV };
 int report_write(const struct suite *s, enum format f, FILE *out);
+void report_table(const struct suite *s, FILE *f);
+void report_tap(const struct suite *s, FILE *f);
+void report_junit(const struct suite *s, FILE *f);
+void report_json(const struct suite *s, FILE *f);
+void report_tsv(const struct suite *s, FILE *f);
+void report_summary(const struct suite *s, FILE *f);
+/* How many of each enum verdict. */
 void report_counts(const struct suite *s, unsigned int n[4]);
+const char *report_verdict(enum verdict v);
+/* Is the answer another one than that of Linux? */
+bool report_departs(const struct result *r);
+/* A line on the terminal; "": none any more. */
+void report_progress(const struct suite *s, size_t at, const char *id);
 
 /* ---- daemon.c ---- */
 

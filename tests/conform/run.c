@@ -19,8 +19,11 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
+#include <sys/signalfd.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
+#include "lib/cli.h"
 
 #define GRACE_MS 10000
 
@@ -28,19 +31,11 @@ static struct {
 	struct suite *s;
 	struct outcome *out;
 	unsigned int serial;
-	volatile sig_atomic_t *stop;
-} run;
-
-void complain_line(const char *fmt, ...)
-{
-	va_list ap;
-
-	(void)fputs("pinfs-conform: ", stderr);
-	va_start(ap, fmt);
-	(void)vfprintf(stderr, fmt, ap);
-	va_end(ap);
-	(void)fputc('\n', stderr);
-}
+	size_t at;
+	int signals;			/* signalfd */
+	int stopped;			/* by this one */
+	sigset_t before;		/* what was blocked */
+} run = { .signals = -1 };
 
 static double now(void)
 {
@@ -50,19 +45,30 @@ static double now(void)
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-/* Until it has ended: true. Its status is in *status. */
+/* Has somebody asked us to end? */
+static bool stopped(void)
+{
+	struct signalfd_siginfo si;
+
+	if (run.stopped == 0 && read(run.signals, &si, sizeof si) == (ssize_t)sizeof si)
+		run.stopped = (int)si.ssi_signo;
+	return run.stopped != 0;
+}
+
+int suite_stopped(void) { return run.stopped; }
+
+/* Until it has ended: true, its status is in *status. False after @ms, or when the suite is to end. */
 static bool reap(pid_t pid, int ms, int *status)
 {
 	const int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-	struct pollfd p = { fd, POLLIN, 0 };
+	struct pollfd p[2] = { { fd, POLLIN, 0 }, { run.stopped == 0 ? run.signals : -1, POLLIN, 0 } };
 	const double end = now() + ms / 1e3;
+	const bool was_stopped = run.stopped != 0;
 	bool ended = false;
 
-	while (!ended && now() < end) {
-		if (fd >= 0)
-			(void)poll(&p, 1, (int)((end - now()) * 1e3) + 1);
-		else
-			(void)usleep(500);
+	while (!ended && now() < end && (was_stopped || !stopped())) {
+		/* Without pidfds (Linux before 5.3) by looking. */
+		(void)poll(p, 2, fd >= 0 ? (int)((end - now()) * 1e3) + 1 : 1);
 		ended = waitpid(pid, status, WNOHANG) == pid;
 	}
 	if (fd >= 0)
@@ -70,19 +76,16 @@ static bool reap(pid_t pid, int ms, int *status)
 	return ended;
 }
 
-static _Noreturn void child(const struct cf_case *cs, const struct tags *tags, const char *dir)
+static _Noreturn void child(pid_t parent, const struct cf_case *cs, const struct tags *tags, const char *dir)
 {
 	static struct cf c;
 	const struct rlimit none = { 0, 0 };
-	const pid_t parent = getppid();
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(1);
 	(void)setsid();				/* a terminal's Ctrl-C is the runner's */
-	(void)signal(SIGINT, SIG_DFL);
-	(void)signal(SIGTERM, SIG_DFL);
-	(void)signal(SIGHUP, SIG_DFL);
+	(void)sigprocmask(SIG_SETMASK, &run.before, NULL);
 	(void)setrlimit(RLIMIT_CORE, &none);
 	c.cs = cs;
 	c.place = &run.s->place;
@@ -102,6 +105,7 @@ static enum verdict ask(const struct cf_case *cs, const char *policy, char answe
 	char dir[PATH_MAX];
 	enum verdict v = V_PASS;
 	int status = 0;
+	const pid_t parent = getpid();
 	bool hangs;
 	pid_t pid;
 
@@ -119,7 +123,7 @@ static enum verdict ask(const struct cf_case *cs, const char *policy, char answe
 	(void)fflush(NULL);
 	pid = fork();
 	if (pid == 0)
-		child(cs, &tags, dir);
+		child(parent, cs, &tags, dir);
 	hangs = pid < 0 || !reap(pid, (int)p->limit_s * 1000, &status);
 	if (hangs && pid > 0) {
 		(void)kill(pid, SIGKILL);
@@ -161,16 +165,23 @@ static enum verdict not_here(struct result *r, const char *why)
 static enum verdict may_run(struct result *r)
 {
 	const struct place *p = &run.s->place;
+	struct statvfs vfs;
 	const char *na;
 
 	if ((r->cs->flags & CF_UNASKED) != 0)
 		return not_here(r, r->cs->says);
 	na = expect_sane(r->cs->want);
-	if (na != NULL || !expect_find(r->cs->want, &p->tags, r->expected)) {
+	if (na != NULL || !expect_find(r->cs->want, &p->want_tags, r->expected)) {
 		(void)snprintf(r->why, sizeof r->why, "its expectation has %s", na != NULL ? na : "nothing for here");
 		return V_BROKEN;
 	}
 	(void)expect_find(r->cs->want, &p->linux_tags, r->on_linux);
+	if (run.s->expect != NULL) {
+		na = record_find(run.s->expect, r->cs->id);
+		if (na == NULL)
+			return not_here(r, "nothing is recorded of it");
+		(void)snprintf(r->expected, sizeof r->expected, "%s", na);
+	}
 	na = expect_na(r->expected);
 	if (na != NULL)
 		return not_here(r, na);
@@ -178,13 +189,15 @@ static enum verdict may_run(struct result *r)
 		return not_here(r, "needs root");
 	if ((r->cs->flags & CF_PINS) != 0 && p->pin == NULL)
 		return not_here(r, p->no_pins);
+	if ((r->cs->flags & CF_FILLS) != 0 && statvfs(p->work, &vfs) == 0 && vfs.f_bavail * vfs.f_frsize > p->fill_max)
+		return not_here(r, "it fills the filesystem, which has more free than --fill-max allows");
 	return V_PASS;
 }
 
 /* Once more without the protection: what it answers then is another thing, or it shows nothing. */
 static void run_twin(struct result *r)
 {
-	const struct tags tags = tags_with_policy(&run.s->place.tags, "unsafe");
+	const struct tags tags = tags_with_policy(&run.s->place.want_tags, "unsafe");
 	char why[512] = "";
 	enum verdict v;
 
@@ -210,20 +223,34 @@ static void run_twin(struct result *r)
 	}
 }
 
-static void run_case(struct result *r)
+static void run_once(struct result *r)
 {
-	const double begin = now();
-
-	r->verdict = may_run(r);
-	if (r->verdict == V_PASS)
-		r->verdict = ask(r->cs, NULL, r->answer, r->why);
-	else
-		return;
+	r->verdict = ask(r->cs, NULL, r->answer, r->why);
 	(void)strcpy(r->notes, run.out->notes);
 	if (r->verdict == V_PASS && !expect_met(r->expected, r->answer))
 		r->verdict = V_DIFFERS;
 	if (r->verdict == V_PASS || r->verdict == V_DIFFERS)
 		run_twin(r);
+}
+
+static void run_case(struct result *r)
+{
+	const double begin = now();
+	char first[ANSWER_MAX];
+
+	r->verdict = may_run(r);
+	if (r->verdict != V_PASS)
+		return;
+	for (unsigned int i = 0; i < run.s->repeat && r->verdict == V_PASS && !stopped(); i++) {
+		run_once(r);
+		if (i == 0)
+			(void)strcpy(first, r->answer);
+		if (r->verdict == V_PASS && strcmp(first, r->answer) != 0) {
+			r->verdict = V_DIFFERS;
+			(void)snprintf(r->why, sizeof r->why, "answered \"%.200s\", and \"%.200s\" at another time", first,
+				       r->answer);
+		}
+	}
 	r->seconds = now() - begin;
 }
 
@@ -242,6 +269,11 @@ static void test(void)
 	struct result *r = result_of(CU_get_current_test()->pName);
 	char what[2 * ANSWER_MAX + 64];
 
+	if (stopped())
+		return;
+	run.at++;
+	if (run.s->progress)
+		report_progress(run.s, run.at, r->cs->id);
 	run_case(r);
 	(void)snprintf(what, sizeof what, "%s: \"%s\", expected \"%s\"", r->cs->id, r->answer, r->expected);
 	(void)CU_assertImplementation(r->verdict == V_PASS || r->verdict == V_NA, 0, what, r->cs->source, "", CU_FALSE);
@@ -249,7 +281,17 @@ static void test(void)
 
 bool suite_wants(const struct suite *s, const struct cf_case *cs)
 {
-	return s->filter == NULL || strstr(cs->id, s->filter) != NULL;
+	const char *p = s->filter;
+
+	while (p != NULL && *p != '\0') {
+		const size_t n = strcspn(p, ",");
+		const char *at = n != 0 ? memmem(cs->id, strlen(cs->id), p, n) : NULL;
+
+		if (at != NULL)
+			return true;
+		p += n + (p[n] == ',');
+	}
+	return s->filter == NULL;
 }
 
 static int enroll(struct suite *s)
@@ -279,18 +321,35 @@ static int enroll(struct suite *s)
 	return 0;
 }
 
+int suite_begin(struct suite *s)
+{
+	sigset_t set;
+
+	run.s = s;
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigaddset(&set, SIGHUP);
+	(void)sigprocmask(SIG_BLOCK, &set, &run.before);
+	run.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	run.out = mmap(NULL, sizeof *run.out, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (run.signals >= 0 && run.out != MAP_FAILED && prctl(PR_SET_CHILD_SUBREAPER, 1) == 0)
+		return 0;
+	cli_error("%s", strerror(errno));
+	return -1;
+}
+
 int suite_run(struct suite *s)
 {
 	int err;
 
-	run.s = s;
-	run.out = mmap(NULL, sizeof *run.out, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
-	if (run.out == MAP_FAILED || enroll(s) != 0) {
-		complain_line("out of memory: %s", CU_get_error_msg());
+	if (enroll(s) != 0) {
+		cli_error("%s", CU_get_error_msg());
 		return -1;
 	}
-	err = CU_run_all_tests() == CUE_SUCCESS ? 0 : -1;
+	err = CU_run_all_tests() == CUE_SUCCESS && !stopped() ? 0 : -1;
+	if (s->progress)
+		report_progress(s, 0, "");
 	CU_cleanup_registry();
 	return err;
 }
