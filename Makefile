@@ -59,14 +59,14 @@ PROGRAMS := $(addprefix $(B)/,$(CORE_TOOLS) $(CLIENT_TOOLS)) $(B)/pinfs-conform 
 .SECONDARY:
 .SECONDEXPANSION:
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo timeline check check-long check-guest check-run crash model lint san bench install uninstall clean
+.PHONY: all help deps demo timeline check check-long check-guest conform-kernel check-run crash model lint san bench install uninstall clean
 
 all: $(PROGRAMS) | $(B)/ ## build every program and libpinfs.so into build/
 	@printf '#include <sys/sdt.h>\n' | $(CC) -E - >/dev/null 2>&1 || \
 		echo 'note: built without static probes: there is no sys/sdt.h (systemtap-sdt-dev)'
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo; echo '  B=DIR builds elsewhere, V=1 shows commands, T="unit/test_bmap pin" picks tests, DESTDIR and PREFIX place the install.'
 
 # --- compile and link ---
@@ -163,6 +163,10 @@ check-long: ## the same for hours: longer runs, other seeds, a million files, mo
 check-guest: ## pinfs on real DAX, in an emulated machine (downloads a kernel); T="dax4k fsdax" picks cases
 	$(again) all
 	$(Q)PINFS_BUILD='$(B)' tests/guest/run $(T)
+
+conform-kernel: ## pinfs-conform on real kernels' DAX, in emulated machines, compared with recordings; T="6.12 xfs-always", RECORD=1
+	$(again) all
+	$(Q)PINFS_BUILD='$(B)' RECORD='$(RECORD)' SUITE='$(SUITE)' tests/guest/conform $(T)
 
 lint: ## strict compile with gcc and clang, clang-tidy, cppcheck, layers, headers, man pages
 	$(Q)tools/deps.sh lint

@@ -20,13 +20,17 @@ machine_end()
 	[ -z "$scratch" ] || rm -rf --one-file-system "$scratch"
 }
 
-# PROGRAM:PACKAGE... beside what every machine needs: ends with 77, and what to install.
+# PROGRAM:PACKAGE, or FILE:PACKAGE, ... beside what every machine needs: ends with 77, and what to install.
 machine_needs()
 {
 	missing=
+	# shellcheck disable=SC2086
 	for need in qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio depmod:kmod xz:xz-utils \
 		apt-get:apt "$@"; do
-		command -v "${need%%:*}" >/dev/null || missing="$missing ${need##*:}"
+		case $need in
+		/*) ls ${need%%:*} >/dev/null 2>&1 || missing="$missing ${need##*:}" ;;
+		*) command -v "${need%%:*}" >/dev/null || missing="$missing ${need##*:}" ;;
+		esac
 	done
 	if [ -n "$missing" ]; then
 		echo "missing: apt-get install$missing" >&2
@@ -77,15 +81,28 @@ machine_root()
 	printf 'root:x:0:\nnogroup:x:65534:\n' >"$root/etc/group"
 }
 
-# Programs and libraries into /bin, each with the libraries that it is linked with where they are here.
-machine_files()
+# Programs and libraries into /bin, or the place that they have here, each with the libraries that it is linked with, these
+# where they are here.
+machine_libraries()
 {
 	for file in "$@"; do
-		cp -L "$file" "$root/bin/"
 		ldd "$file" 2>/dev/null | awk '$2 == "=>" { print $3 } $1 ~ /^\// { print $1 }' | while read -r lib; do
 			[ -e "$root$lib" ] || { mkdir -p "$root$(dirname "$lib")"; cp -L "$lib" "$root$lib"; }
 		done
 	done
+}
+machine_files()
+{
+	cp -L "$@" "$root/bin/"
+	machine_libraries "$@"
+}
+machine_same()
+{
+	for file in "$@"; do
+		mkdir -p "$root$(dirname "$file")"
+		cp -L "$file" "$root$file"
+	done
+	machine_libraries "$@"
 }
 machine_programs()
 {
