@@ -11,7 +11,9 @@
 	X(cf_takers) \
 	X(cf_longterm) \
 	X(cf_policy) \
-	X(cf_lease)
+	X(cf_lease) \
+	X(cf_fault) \
+	X(cf_huge)
 
 #define CF_DECLARE(var) extern const struct cf_group var;
 CF_GROUPS(CF_DECLARE)

@@ -11,6 +11,7 @@ static _Thread_local sigjmp_buf escape;
 static _Thread_local volatile sig_atomic_t armed, caught;
 static _Thread_local void *volatile at;
 static _Thread_local volatile int code;
+static _Thread_local volatile char loaded;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void on_fault(int sig, siginfo_t *si, void *ctx)
@@ -43,7 +44,7 @@ int pt_touch(volatile char *p, bool store)
 		if (store)
 			*p = 42;
 		else
-			(void)*p;
+			loaded = *p;
 	}
 	armed = 0;
 	return caught;
@@ -57,4 +58,9 @@ void *pt_touched_at(void)
 int pt_touched_code(void)
 {
 	return code;
+}
+
+char pt_touched_byte(void)
+{
+	return loaded;
 }

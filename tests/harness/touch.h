@@ -10,5 +10,7 @@ int pt_touch(volatile char *p, bool store);
 /* Of the last signal of this thread. */
 void *pt_touched_at(void);
 int pt_touched_code(void);
+/* What the last load of this thread has found. */
+char pt_touched_byte(void);
 
 #endif

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* scratch.c - see scratch.h. Runs in the case's child; the daemon is a child of that, and not preloaded. */
+#include "conform/scratch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <linux/fs.h>
+#include <linux/stat.h>
+#include "harness/touch.h"
+
+#ifndef MAP_SYNC
+#define MAP_SYNC 0x80000
+#endif
+
+#define IMAGE_BYTES ((off_t)48 << 20)
+#define SAID_MAX 8192
+/* ext4's and xfs's ioctl of the same number: stop at once, and write nothing of the journal. */
+#define IOC_SHUTDOWN _IOR('X', 125, uint32_t)
+#define SHUTDOWN_NOLOGFLUSH 2U
+
+/* ---- the device ---- */
+
+static void new_image(struct scratch *o, const char *opts)
+{
+	struct cf *c = o->c;
+	const char *tmp = getenv("TMPDIR");
+	int fd;
+
+	o->type = "pinfs";
+	if (cf_programs(c) == NULL)
+		cf_na(c, "mkfs.pinfs and pinfs are not found");
+	if (geteuid() == 0) {
+		const char *dir = cf_path(c, "image");
+
+		CF_SYS(c, mkdir(dir, 0755));
+		if (mount("pinfs-conform", dir, "tmpfs", MS_NOSUID | MS_NODEV, opts != NULL ? opts : "size=128m") != 0)
+			cf_na(c, "no tmpfs for an image: %s", strerror(errno));
+		(void)snprintf(o->dev, sizeof o->dev, "%s/pmem", dir);
+	} else {
+		if (opts != NULL)
+			cf_na(c, "only root can mount a tmpfs for the image");
+		(void)snprintf(o->dev, sizeof o->dev, "%s/pinfs-conform-%d.pmem", tmp != NULL ? tmp : "/dev/shm",
+			       (int)getpid());
+	}
+	fd = (int)CF_SYS(c, open(o->dev, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+	CF_SYS(c, ftruncate(fd, IMAGE_BYTES));
+	CF_SYS(c, close(fd));
+}
+
+void scratch_new(struct cf *c, struct scratch *o, const char *opts)
+{
+	*o = (struct scratch){ .c = c, .kernel = cf_is(c, "kernel"), .log = -1 };
+	(void)snprintf(o->mnt, sizeof o->mnt, "%s", cf_path(c, "own"));
+	CF_SYS(c, mkdir(o->mnt, 0755));
+	if (!o->kernel) {
+		if (!cf_is(c, "pinfs") && !cf_is(c, "bare"))
+			cf_na(c, "there is nothing to mount with other options");
+		new_image(o, opts);
+		return;
+	}
+	if (cf_scratch_dev(c) == NULL)
+		cf_na(c, "no --scratch-dev to make a filesystem on");
+	if (geteuid() != 0)
+		cf_na(c, "only root can mount it");
+	o->type = cf_is(c, "xfs") ? "xfs" : "ext4";
+	(void)snprintf(o->dev, sizeof o->dev, "%s", cf_scratch_dev(c));
+}
+
+int scratch_mkfs(struct scratch *o, const char *const more[])
+{
+	const char *argv[16] = { o->kernel ? strcmp(o->type, "xfs") == 0 ? "mkfs.xfs" : "mkfs.ext4" : "mkfs.pinfs",
+				 "-f" };
+	size_t n = 2;
+	char out[4096];
+	int status;
+
+	if (strcmp(o->type, "ext4") == 0) {
+		argv[1] = "-F";
+		argv[n++] = "-q";
+	} else if (o->kernel) {
+		argv[n++] = "-q";
+	}
+	for (size_t i = 0; more != NULL && more[i] != NULL && n < 13; i++)
+		argv[n++] = more[i];
+	argv[n] = o->dev;
+	status = cf_run(o->c, out, sizeof out, argv);
+	if (status != 0)
+		cf_note(o->c, "%s: %d: %s", argv[0], status, out);
+	return status;
+}
+
+/* ---- mounting ---- */
+
+static bool is_mounted(const struct scratch *o)
+{
+	struct stat in, above;
+
+	return stat(o->mnt, &in) == 0 && stat(cf_dir(o->c), &above) == 0 && in.st_dev != above.st_dev;
+}
+
+static void close_log(struct scratch *o)
+{
+	if (o->log >= 0)
+		(void)close(o->log);
+	o->log = -1;
+}
+
+static int mount_kernel(struct scratch *o, const char *opts)
+{
+	close_log(o);
+	o->log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (o->log >= 0)
+		(void)lseek(o->log, 0, SEEK_END);
+	if (mount(o->dev, o->mnt, o->type, MS_NOATIME, opts) != 0)
+		return -1;
+	o->mounted = true;
+	return 0;
+}
+
+static _Noreturn void daemon_main(const struct scratch *o, const char *opts, pid_t case_pid)
+{
+	char path[PATH_MAX], env_out[] = "LD_PRELOAD";
+	const char *dir = cf_programs(o->c);
+
+	/* Not in the group that a case which hangs is killed with: it ends in order then, by the death of its parent. */
+	(void)setpgid(0, 0);
+	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+	if (getppid() != case_pid)
+		_exit(0);
+	(void)unsetenv(env_out);
+	(void)dup2(o->log, STDERR_FILENO);
+	(void)dup2(o->log, STDOUT_FILENO);
+	(void)snprintf(path, sizeof path, "%.*s/pinfs", PATH_MAX - 16, dir);
+	if (access(path, X_OK) != 0)
+		(void)snprintf(path, sizeof path, "%.*s/../sbin/pinfs", PATH_MAX - 32, dir);
+	if (opts != NULL)
+		(void)execl(path, "pinfs", "-f", "-o", opts, o->dev, o->mnt, (char *)NULL);
+	else
+		(void)execl(path, "pinfs", "-f", o->dev, o->mnt, (char *)NULL);
+	_exit(127);
+}
+
+/* Until its directory is another filesystem, or the daemon has ended. */
+static int mount_pinfs(struct scratch *o, const char *opts)
+{
+	const pid_t self = getpid();
+	int status;
+
+	close_log(o);
+	o->log = (int)CF_SYS(o->c, memfd_create("log", MFD_CLOEXEC));
+	o->daemon = (pid_t)CF_SYS(o->c, fork());
+	if (o->daemon == 0)
+		daemon_main(o, opts, self);
+	while (!is_mounted(o)) {
+		if (waitpid(o->daemon, &status, WNOHANG) == o->daemon) {
+			o->daemon = 0;
+			CF_MUST(o->c, WIFEXITED(status) && WEXITSTATUS(status) != 127);
+			return -1;
+		}
+		(void)usleep(500);
+	}
+	o->mounted = true;
+	return 0;
+}
+
+int scratch_mount(struct scratch *o, const char *opts)
+{
+	return o->kernel ? mount_kernel(o, opts) : mount_pinfs(o, opts);
+}
+
+void scratch_start(struct cf *c, struct scratch *o, const char *opts)
+{
+	scratch_new(c, o, NULL);
+	CF_MUST(c, scratch_mkfs(o, NULL) == 0);
+	if (scratch_mount(o, opts) == 0)
+		return;
+	cf_note(c, "%s", scratch_said(o));
+	cf_broken(c, "scratch_start", 0, "mount", 0);
+}
+
+static void take_off(const struct scratch *o, int flags)
+{
+	char out[1024];
+
+	if (umount2(o->mnt, flags) == 0)
+		return;
+	if (geteuid() != 0)
+		(void)cf_run(o->c, out, sizeof out, (const char *const[]){
+			"fusermount3", flags & MNT_DETACH ? "-uz" : "-u", o->mnt, NULL });
+}
+
+void scratch_umount(struct scratch *o)
+{
+	if (!o->mounted)
+		return;
+	take_off(o, 0);
+	/* Files of the case are open: the daemon's end by a signal is in order, and waits for nobody. */
+	if (o->daemon != 0 && is_mounted(o))
+		(void)kill(o->daemon, SIGTERM);
+	else if (is_mounted(o))
+		take_off(o, MNT_DETACH);
+	if (o->daemon != 0)
+		CF_SYS(o->c, waitpid(o->daemon, NULL, 0));
+	o->daemon = 0;
+	o->mounted = false;
+}
+
+void scratch_crash(struct scratch *o)
+{
+	if (o->kernel) {
+		const int fd = (int)CF_SYS(o->c, open(o->mnt, O_RDONLY | O_CLOEXEC));
+		uint32_t how = SHUTDOWN_NOLOGFLUSH;
+
+		CF_SYS(o->c, ioctl(fd, IOC_SHUTDOWN, &how));
+		CF_SYS(o->c, close(fd));
+	} else {
+		CF_SYS(o->c, kill(o->daemon, SIGKILL));
+		CF_SYS(o->c, waitpid(o->daemon, NULL, 0));
+		o->daemon = 0;
+		take_off(o, MNT_DETACH);
+	}
+	scratch_umount(o);
+}
+
+void scratch_end(struct scratch *o)
+{
+	scratch_umount(o);
+	close_log(o);
+	if (o->kernel)
+		return;
+	(void)unlink(o->dev);
+	if (geteuid() == 0)
+		(void)umount2(cf_path(o->c, "image"), MNT_DETACH);
+}
+
+/* ---- in it ---- */
+
+const char *scratch_path(const struct scratch *o, const char *name)
+{
+	static _Thread_local char buf[8][PATH_MAX];
+	static _Thread_local unsigned int turn;
+	char *p = buf[turn++ % 8];
+
+	(void)snprintf(p, PATH_MAX, "%.*s/%s", PATH_MAX - 256, o->mnt, name);
+	return p;
+}
+
+const char *scratch_said(struct scratch *o)
+{
+	static char text[SAID_MAX];
+	size_t at = 0;
+	ssize_t n;
+
+	if (o->log >= 0 && !o->kernel)
+		(void)lseek(o->log, 0, SEEK_SET);
+	/* /dev/kmsg gives a line for each read; EPIPE: one was overwritten. */
+	while (o->log >= 0 && at < sizeof text - 1) {
+		n = read(o->log, text + at, sizeof text - 1 - at);
+		if (n < 0 && errno == EPIPE)
+			continue;
+		if (n <= 0)
+			break;
+		at += (size_t)n;
+	}
+	text[at] = '\0';
+	return text;
+}
+
+int scratch_file(struct scratch *o, const char *name, size_t len)
+{
+	const int fd = (int)CF_SYS(o->c, open(scratch_path(o, name), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+	char page[CF_PAGE];
+
+	memset(page, CF_BYTE, sizeof page);
+	for (size_t at = 0; at < len; at += sizeof page)
+		CF_SYS(o->c, pwrite(fd, page, len - at < sizeof page ? len - at : sizeof page, (off_t)at));
+	return fd;
+}
+
+/* ---- of files ---- */
+
+const char *dax_bit(struct cf *c, const char *path)
+{
+	struct statx sx;
+
+	/* By libc's name: the preload library has the answer. */
+	CF_SYS(c, statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &sx));
+	return sx.stx_attributes & STATX_ATTR_DAX ? "set" : "clear";
+}
+
+long map_sync(int fd)
+{
+	void *p = mmap(NULL, CF_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED_VALIDATE | MAP_SYNC, fd, 0);
+
+	if (p == MAP_FAILED)
+		return -(long)errno;
+	(void)munmap(p, CF_PAGE);
+	return 0;
+}
+
+long xflag_dax(int fd, bool *on)
+{
+	struct fsxattr x;
+
+	if (ioctl(fd, FS_IOC_FSGETXATTR, &x) != 0)
+		return -(long)errno;
+	*on = (x.fsx_xflags & FS_XFLAG_DAX) != 0;
+	return 0;
+}
+
+long xflag_dax_set(int fd, bool on)
+{
+	struct fsxattr x;
+
+	if (ioctl(fd, FS_IOC_FSGETXATTR, &x) != 0)
+		return -(long)errno;
+	x.fsx_xflags = on ? x.fsx_xflags | FS_XFLAG_DAX : x.fsx_xflags & ~(uint32_t)FS_XFLAG_DAX;
+	return cf_rc(ioctl(fd, FS_IOC_FSSETXATTR, &x));
+}
+
+int peek(volatile char *p)
+{
+	return pt_touch(p, false) == 0 ? (unsigned char)pt_touched_byte() : -1;
+}
