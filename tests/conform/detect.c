@@ -183,7 +183,8 @@ static void find_pins(struct place *p, const struct tried *tried)
 	else if (api)
 		p->pin = "api";
 	else if (p->pinfs)
-		(void)snprintf(p->no_pins, sizeof p->no_pins, "pinfs knows nothing of pins in the kernel's own mappings");
+		(void)snprintf(p->no_pins, sizeof p->no_pins,
+			       "pinfs hears nothing of pins in the kernel's own mappings");
 	else if (slow_there())
 		p->pin = "slow";
 	else

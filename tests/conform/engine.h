@@ -70,6 +70,11 @@ bool profile_known(const char *name);
 /* The mount that @path is on, from /proc/self/mountinfo. */
 bool mount_of(const char *path, char mnt[PATH_MAX], char fstype[32]);
 
+/* ---- cases.c: all groups ---- */
+
+extern const struct cf_group *const cf_groups[];
+extern const unsigned int cf_ngroup;
+
 /* ---- run.c ---- */
 
 enum verdict { V_PASS, V_DIFFERS, V_NA, V_BROKEN };
@@ -86,6 +91,7 @@ struct result {
 	const struct cf_group *group;
 	const struct cf_case *cs;
 	enum verdict verdict;
+	bool machine;			/* V_NA because of what there is not here, not because of the question */
 	char expected[ANSWER_MAX], answer[ANSWER_MAX], on_linux[ANSWER_MAX];
 	bool has_twin;
 	char twin_expected[ANSWER_MAX], twin[ANSWER_MAX];
@@ -96,8 +102,7 @@ struct result {
 
 struct suite {
 	struct place place;
-	const struct cf_group *const *groups;
-	unsigned int ngroup, repeat;
+	unsigned int repeat;
 	const char *filter;
 	bool twin, verbose, progress;
 	struct record *expect;		/* or NULL */

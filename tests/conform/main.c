@@ -9,16 +9,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <pinfs/version.h>
-#include "conform/cases.h"
 #include "lib/cli.h"
 
 enum { EXIT_SAME, EXIT_DIFFERS, EXIT_USE };
 
-#define CF_PLACE(var) &var,
-static const struct cf_group *const groups[] = { CF_GROUPS(CF_PLACE) };
-
 static struct suite suite = {
-	.groups = groups, .ngroup = PF_ARRAY_LEN(groups), .twin = true, .repeat = 1,
+	.twin = true, .repeat = 1,
 	.place = { .fill_max = UINT64_C(256) << 20, .limit_s = 30 },
 };
 static struct {
@@ -57,18 +53,21 @@ static int usage(FILE *f, int status)
 
 static void list(void)
 {
-	for (unsigned int g = 0; g < suite.ngroup; g++) {
+	for (unsigned int g = 0; g < cf_ngroup; g++) {
 		bool title = !suite.verbose;
 
-		for (size_t i = 0; i < suite.groups[g]->ncase; i++) {
-			const struct cf_case *cs = &suite.groups[g]->cases[i];
+		for (size_t i = 0; i < cf_groups[g]->ncase; i++) {
+			const struct cf_case *cs = &cf_groups[g]->cases[i];
 
 			if (!suite_wants(&suite, cs))
 				continue;
 			if (!title)
-				(void)printf("%s\n", suite.groups[g]->title);
+				(void)printf("%s\n", cf_groups[g]->title);
 			title = true;
-			(void)printf(suite.verbose ? "  %s\n      %s\n      %s\n" : "%s\n", cs->id, cs->says, cs->source);
+			if (suite.verbose)
+				(void)printf("  %s\n      %s\n      %s\n", cs->id, cs->says, cs->source);
+			else
+				(void)puts(cs->id);
 		}
 	}
 }
@@ -219,12 +218,40 @@ static int write_to(const char *path, enum format fmt)
 	return err;
 }
 
+/* Ids are what records are kept by. */
+static bool sane(const struct cf_group *g, const struct cf_case *cs)
+{
+	const size_t n = strlen(g->name);
+	const char *why = NULL;
+
+	if (strncmp(cs->id, g->name, n) != 0 || cs->id[n] != '.' ||
+	    strspn(cs->id + n + 1, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(cs->id + n + 1))
+		why = "no id of its group";
+	else if (cs->says == NULL || cs->source == NULL || ((cs->flags & CF_UNASKED) != 0) != (cs->fn == NULL))
+		why = "neither asked nor unasked";
+	else if (cs->fn != NULL)
+		why = expect_sane(cs->want);
+	for (const struct cf_case *other = g->cases; why == NULL && other < cs; other++)
+		if (strcmp(other->id, cs->id) == 0)
+			why = "an id that another one has";
+	if (why != NULL)
+		cli_error("case %s: %s", cs->id, why);
+	return why == NULL;
+}
+
 static bool anything_asked(void)
 {
-	for (unsigned int g = 0; g < suite.ngroup; g++)
-		for (size_t i = 0; i < suite.groups[g]->ncase; i++)
-			if (suite_wants(&suite, &suite.groups[g]->cases[i]))
-				return true;
+	bool any = false;
+
+	for (unsigned int g = 0; g < cf_ngroup; g++) {
+		for (size_t i = 0; i < cf_groups[g]->ncase; i++) {
+			if (!sane(cf_groups[g], &cf_groups[g]->cases[i]))
+				return false;
+			any = any || suite_wants(&suite, &cf_groups[g]->cases[i]);
+		}
+	}
+	if (any)
+		return true;
 	cli_error("no case has \"%s\" in its id (--list)", suite.filter);
 	return false;
 }

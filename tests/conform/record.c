@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* record.c - recorded answers: lines "id<TAB>answer", as --format=tsv writes them; '#' begins a comment. Owns the list. */
+/* record.c - recorded answers: lines "id<TAB>answer", as --format=tsv writes them; '#' begins a comment. */
 #include "conform/engine.h"
 
 #include <errno.h>

@@ -48,7 +48,7 @@ void report_tap(const struct suite *s, FILE *f)
 		(void)fprintf(f, "%sok %zu - ", bad ? "not " : "", i + 1);
 		tap_text(f, r->cs->id);
 		if (r->verdict == V_NA) {
-			(void)fputs(" # SKIP ", f);
+			(void)fputs(r->machine ? " # SKIP machine: " : " # SKIP ", f);
 			tap_text(f, r->why);
 			(void)fputc('\n', f);
 			continue;
@@ -152,7 +152,8 @@ void report_junit(const struct suite *s, FILE *f)
 
 	report_counts(s, n);
 	(void)fprintf(f, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"pinfs-conform\" tests=\"%zu\""
-		      " failures=\"%u\" errors=\"%u\" skipped=\"%u\">\n", s->nresult, n[V_DIFFERS], n[V_BROKEN], n[V_NA]);
+		      " failures=\"%u\" errors=\"%u\" skipped=\"%u\">\n", s->nresult, n[V_DIFFERS], n[V_BROKEN],
+		      n[V_NA]);
 	for (size_t i = 0, end; i < s->nresult; i = end) {
 		unsigned int k[4] = { 0 };
 		double seconds = 0;
@@ -164,8 +165,8 @@ void report_junit(const struct suite *s, FILE *f)
 		(void)fputs("  <testsuite", f);
 		xml_attr(f, "name", s->result[i].group->title);
 		xml_attr(f, "hostname", "localhost");
-		(void)fprintf(f, " tests=\"%zu\" failures=\"%u\" errors=\"%u\" skipped=\"%u\" time=\"%.3f\">\n", end - i,
-			      k[V_DIFFERS], k[V_BROKEN], k[V_NA], seconds);
+		(void)fprintf(f, " tests=\"%zu\" failures=\"%u\" errors=\"%u\" skipped=\"%u\" time=\"%.3f\">\n",
+			      end - i, k[V_DIFFERS], k[V_BROKEN], k[V_NA], seconds);
 		(void)fputs("    <properties><property name=\"place\"", f);
 		xml_attr(f, "value", s->place.what);
 		(void)fputs("/></properties>\n", f);
@@ -192,6 +193,8 @@ static struct json_object *json_case(const struct result *r)
 	put(o, "source", r->cs->source);
 	put(o, "says", r->cs->says);
 	put(o, "result", report_verdict(r->verdict));
+	if (r->verdict == V_NA)
+		(void)json_object_object_add(o, "machine", json_object_new_boolean(r->machine));
 	put(o, "expected", r->expected);
 	put(o, "answer", r->answer);
 	put(o, "linux", r->on_linux);
@@ -233,7 +236,8 @@ void report_json(const struct suite *s, FILE *f)
 	(void)json_object_object_add(counts, "n/a", json_object_new_int64(n[V_NA]));
 	(void)json_object_object_add(counts, "broken", json_object_new_int64(n[V_BROKEN]));
 	(void)json_object_object_add(o, "counts", counts);
-	(void)fprintf(f, "%s\n", json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+	(void)fprintf(f, "%s\n",
+		      json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
 	(void)json_object_put(o);
 }
 

@@ -161,6 +161,12 @@ static enum verdict not_here(struct result *r, const char *why)
 	return V_NA;
 }
 
+static enum verdict not_on_this(struct result *r, const char *why)
+{
+	r->machine = true;
+	return not_here(r, why);
+}
+
 /* What speaks against running it at all: V_NA, V_BROKEN; V_PASS: nothing. */
 static enum verdict may_run(struct result *r)
 {
@@ -170,9 +176,8 @@ static enum verdict may_run(struct result *r)
 
 	if ((r->cs->flags & CF_UNASKED) != 0)
 		return not_here(r, r->cs->says);
-	na = expect_sane(r->cs->want);
-	if (na != NULL || !expect_find(r->cs->want, &p->want_tags, r->expected)) {
-		(void)snprintf(r->why, sizeof r->why, "its expectation has %s", na != NULL ? na : "nothing for here");
+	if (!expect_find(r->cs->want, &p->want_tags, r->expected)) {
+		(void)snprintf(r->why, sizeof r->why, "nothing is expected of it here");
 		return V_BROKEN;
 	}
 	(void)expect_find(r->cs->want, &p->linux_tags, r->on_linux);
@@ -186,11 +191,11 @@ static enum verdict may_run(struct result *r)
 	if (na != NULL)
 		return not_here(r, na);
 	if ((r->cs->flags & CF_ROOT) != 0 && geteuid() != 0)
-		return not_here(r, "needs root");
+		return not_on_this(r, "needs root");
 	if ((r->cs->flags & CF_PINS) != 0 && p->pin == NULL)
-		return not_here(r, p->no_pins);
+		return not_on_this(r, p->no_pins);
 	if ((r->cs->flags & CF_FILLS) != 0 && statvfs(p->work, &vfs) == 0 && vfs.f_bavail * vfs.f_frsize > p->fill_max)
-		return not_here(r, "it fills the filesystem, which has more free than --fill-max allows");
+		return not_on_this(r, "it fills the filesystem, where more is free than --fill-max allows");
 	return V_PASS;
 }
 
@@ -226,6 +231,7 @@ static void run_twin(struct result *r)
 static void run_once(struct result *r)
 {
 	r->verdict = ask(r->cs, NULL, r->answer, r->why);
+	r->machine = r->verdict == V_NA;
 	(void)strcpy(r->notes, run.out->notes);
 	if (r->verdict == V_PASS && !expect_met(r->expected, r->answer))
 		r->verdict = V_DIFFERS;
@@ -247,8 +253,8 @@ static void run_case(struct result *r)
 			(void)strcpy(first, r->answer);
 		if (r->verdict == V_PASS && strcmp(first, r->answer) != 0) {
 			r->verdict = V_DIFFERS;
-			(void)snprintf(r->why, sizeof r->why, "answered \"%.200s\", and \"%.200s\" at another time", first,
-				       r->answer);
+			(void)snprintf(r->why, sizeof r->why, "answered \"%.200s\", and \"%.200s\" at another time",
+				       first, r->answer);
 		}
 	}
 	r->seconds = now() - begin;
@@ -298,24 +304,24 @@ static int enroll(struct suite *s)
 {
 	size_t room = 0;
 
-	for (unsigned int g = 0; g < s->ngroup; g++)
-		room += s->groups[g]->ncase;
+	for (unsigned int g = 0; g < cf_ngroup; g++)
+		room += cf_groups[g]->ncase;
 	s->result = calloc(room + 1, sizeof *s->result);
 	if (s->result == NULL || CU_initialize_registry() != CUE_SUCCESS)
 		return -1;
-	for (unsigned int g = 0; g < s->ngroup; g++) {
+	for (unsigned int g = 0; g < cf_ngroup; g++) {
 		CU_pSuite suite = NULL;
 
-		for (size_t i = 0; i < s->groups[g]->ncase; i++) {
-			const struct cf_case *cs = &s->groups[g]->cases[i];
+		for (size_t i = 0; i < cf_groups[g]->ncase; i++) {
+			const struct cf_case *cs = &cf_groups[g]->cases[i];
 
 			if (!suite_wants(s, cs))
 				continue;
 			if (suite == NULL)
-				suite = CU_add_suite(s->groups[g]->title, NULL, NULL);
+				suite = CU_add_suite(cf_groups[g]->title, NULL, NULL);
 			if (suite == NULL || CU_add_test(suite, cs->id, test) == NULL)
 				return -1;
-			s->result[s->nresult++] = (struct result){ .group = s->groups[g], .cs = cs };
+			s->result[s->nresult++] = (struct result){ .group = cf_groups[g], .cs = cs };
 		}
 	}
 	return 0;

@@ -90,7 +90,9 @@ static bool in_lock(const struct cf_call *call, const struct sleeper *s)
 		"iterate_dir", "chmod_common", "chown_common", "do_unlinkat", "do_renameat", "filename_", "setxattr",
 		"removexattr",
 	};
-	static const long memory[] = { SYS_mmap, SYS_munmap, SYS_mprotect, SYS_mremap, SYS_madvise, SYS_futex, SYS_brk };
+	static const long memory[] = {
+		SYS_mmap, SYS_munmap, SYS_mprotect, SYS_mremap, SYS_madvise, SYS_futex, SYS_brk,
+	};
 	char text[128];
 	long nr;
 

@@ -88,7 +88,7 @@ int setup_work(struct place *p, const char *dir)
 	return 0;
 }
 
-/* "on_busy=ebusy,break=file", or "ebusy": attributes of the suite's directory, which all that is made in it takes over. */
+/* "on_busy=ebusy,break=file", or "ebusy": attributes of the suite's directory; what is made in it takes them over. */
 int setup_policy(const struct place *p, const char *text)
 {
 	char list[512], name[96], *save = NULL;
@@ -124,7 +124,8 @@ static bool is_plain(const char *dir)
 	int fd;
 	bool ok;
 
-	if (statfs(dir, &sf) != 0 || sf.f_type == TMPFS_MAGIC || sf.f_type == RAMFS_MAGIC || sf.f_type == FUSE_SUPER_MAGIC)
+	if (statfs(dir, &sf) != 0 || sf.f_type == TMPFS_MAGIC || sf.f_type == RAMFS_MAGIC ||
+	    sf.f_type == FUSE_SUPER_MAGIC)
 		return false;
 	fd = open(dir, O_TMPFILE | O_RDWR | O_DIRECT | O_CLOEXEC, 0600);
 	ok = fd >= 0 && pwrite(fd, page, sizeof page, 0) == (ssize_t)sizeof page &&
