@@ -184,6 +184,9 @@ static int check_places(struct daemon *d)
 	int fd;
 
 	d->device = realpath(d->c->device, NULL);
+	/* A file without a name has a path all the same: /proc/PID/fd/N. */
+	if (d->device == NULL && errno == ENOENT && d->c->device[0] == '/' && stat(d->c->device, &st) == 0)
+		d->device = strdup(d->c->device);
 	if (d->device == NULL)
 		return refuse(d, "%s: %s", d->c->device, strerror(errno));
 	d->mountpoint = realpath(d->c->mountpoint, NULL);
