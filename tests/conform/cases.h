@@ -8,6 +8,8 @@
 #define CF_GROUPS(X) \
 	X(cf_break) \
 	X(cf_reuse) \
+	X(cf_ports) \
+	X(cf_errno) \
 	X(cf_takers) \
 	X(cf_longterm) \
 	X(cf_policy) \

@@ -9,15 +9,17 @@
 #ifndef CONFORM_OWN_H
 #define CONFORM_OWN_H
 
+#include <limits.h>
 #include "conform/conform.h"
 
 struct cf_own {
-	char dir[64], img[80], mnt[80];
+	char img[64], mnt[PATH_MAX];
 	pid_t pid;			/* of the daemon, a child; 0 */
 };
 
-/* An image of @size, as mkfs.pinfs -s has it. */
-void cf_own_make(struct cf *c, struct cf_own *o, const char *size);
+/* An image of @size bytes. */
+void cf_own_make(struct cf *c, struct cf_own *o, off_t size);
+#define CF_OWN_SIZE ((off_t)16 << 20)
 /* Mount it, "-o @opts" (NULL: none). The case is broken when that fails. */
 void cf_own_mount(struct cf *c, struct cf_own *o, const char *opts);
 /* The same: 0, or the exit status of pinfs, whose message is a note. */

@@ -21,6 +21,8 @@ void cf_fill(struct cf *c)
 	off_t at = 0;
 	int tries = 0;
 
+	/* A name needs space, too. */
+	CF_SYS(c, close(new_file(c, "victim")));
 	/* What was freed a moment ago may come back late: a journal commits first. */
 	CF_SYS(c, syncfs(fd));
 	for (size_t piece = (size_t)64 << 20; piece >= CF_PAGE;) {
@@ -37,7 +39,7 @@ void cf_fill(struct cf *c)
 size_t cf_victim(struct cf *c)
 {
 	static char buf[PIECE];
-	int fd = new_file(c, "victim");
+	int fd = (int)CF_SYS(c, open(cf_path(c, "victim"), O_WRONLY | O_CLOEXEC));
 	size_t len = 0;
 	ssize_t n;
 

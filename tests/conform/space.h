@@ -9,9 +9,9 @@
 
 #include "conform/conform.h"
 
-/* All free space goes to a file "filler". */
+/* All free space goes to a file "filler"; there is an empty file "victim" then, too. */
 void cf_fill(struct cf *c);
-/* A file "victim" of all that is free now, full of CF_VICTIM. How many bytes that is. */
+/* The victim gets all that is free now, full of CF_VICTIM. How many bytes that is. */
 #define CF_VICTIM 'v'
 size_t cf_victim(struct cf *c);
 /* Bytes of the victim that are not its own any more. */
