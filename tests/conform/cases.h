@@ -7,6 +7,8 @@
 
 #define CF_GROUPS(X) \
 	X(cf_break) \
+	X(cf_behind) \
+	X(cf_wait) \
 	X(cf_reuse) \
 	X(cf_ports) \
 	X(cf_errno) \
