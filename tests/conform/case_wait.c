@@ -70,6 +70,8 @@ static void until_the_last(struct cf *c)
 	call = cf_call(c, CF_THREAD, guarded, &g);
 	if (cf_settle(call) != CF_WAITS) {
 		cf_answer(c, "%s", cf_call_word(call));
+		while (i-- > 0)
+			cf_land(pin[i]);
 		return;
 	}
 	for (; i < a->n; i++)
@@ -159,7 +161,7 @@ static void unmapped(struct cf *c)
 	there = cf_result(other) != 0;
 	cf_land(pin);
 	if (here != there)
-		cf_answer(c, "%s here, %s in the other process", here ? "mapped" : "unmapped", there ? "mapped" : "unmapped");
+		cf_answer(c, here ? "mapped here, unmapped elsewhere" : "unmapped here, mapped elsewhere");
 	else
 		cf_answer(c, here ? "mapped" : "unmapped");
 	(void)cf_result(call);
@@ -204,17 +206,24 @@ struct sig {
 };
 #define SIG(...) (&(const struct sig){ .op = __VA_ARGS__ })
 
-/* The wait has been ended: is all as before, and is the pin still in the way? */
-static bool as_before(struct cf *c, struct op_at *at, struct cf_pin *pin)
+/* The wait has been ended, with @rc: is all as before, and is the pin still in the way? */
+static void as_before(struct cf *c, struct op_at *at, struct cf_pin *pin, const char *word)
 {
 	struct op_at again = *at;
-	struct cf_call *call;
-	bool same = cf_size(c, at->f) == LEN && strcmp(cf_content_of(at->map, (size_t)LEN), "old") == 0;
+	const off_t size = cf_size(c, at->f);
+	const char *content = cf_content_of(at->map, (size_t)LEN);
+	struct cf_call *call = cf_call(c, CF_THREAD, op_truncate, &again);
+	const bool waits = cf_settle(call) == CF_WAITS;
 
-	call = cf_call(c, CF_THREAD, op_truncate, &again);
-	same = cf_settle(call) == CF_WAITS && same;
+	if (size != LEN || strcmp(content, "old") != 0)
+		cf_answer(c, "%s, and the file has changed", word);
+	else if (!waits)
+		cf_answer(c, "%s, and the pin is in nobody's way", word);
+	else
+		cf_answer(c, "%s", word);
 	cf_land(pin);
-	return cf_result(call) == 0 && same;
+	if (cf_result(call) < 0)
+		cf_answer(c, "%s, and then %s", word, name_of(cf_result(call)));
 }
 
 /* A signal with a handler arrives while the call waits. */
@@ -239,7 +248,7 @@ static void signalled(struct cf *c)
 		cf_land(pin);
 		cf_answer(c, cf_result(call) == 0 ? "waits" : "waits, then %s", name_of(cf_result(call)));
 	} else {
-		cf_answer(c, as_before(c, &at, pin) ? "%s" : "%s, and not as before", name_of(cf_result(call)));
+		as_before(c, &at, pin, name_of(cf_result(call)));
 	}
 }
 
@@ -259,7 +268,7 @@ static void killed(struct cf *c)
 		cf_na(c, "nothing waits here");
 	CF_SYS(c, kill(cf_call_pid(call), SIGKILL));
 	(void)cf_result(call);		/* it is gone, and the pin is not */
-	cf_answer(c, as_before(c, &at, pin) ? "killed at once" : "killed, and not as before");
+	as_before(c, &at, pin, "killed at once");
 }
 
 /* SIGSTOP and SIGCONT, which no program handles. */
@@ -292,7 +301,7 @@ static void stopped(struct cf *c)
 		cf_land(pin);
 		cf_answer(c, cf_result(call) == 0 ? "waits" : "waits, then %s", name_of(cf_result(call)));
 	} else {
-		cf_answer(c, as_before(c, &at, pin) ? "%s" : "%s, and not as before", name_of(cf_result(call)));
+		as_before(c, &at, pin, name_of(cf_result(call)));
 	}
 }
 
@@ -360,31 +369,33 @@ static struct cf_call *holder(struct cf *c, struct holder *h)
 static void stream(struct cf *c)
 {
 	struct holder a = { 0 }, b = { 0 };
-	struct op_at at;
+	struct guarded g = { .op = op_truncate, .held = cf_shared(c, sizeof *g.held) };
 	struct cf_call *pa, *pb, *cut;
 
-	op_stage(c, &at, LEN);
-	a.at = b.at = at;
+	op_stage(c, &g.at, LEN);
+	a.at = b.at = g.at;
 	pa = holder(c, &a);
-	cut = cf_call(c, CF_THREAD, op_truncate, &at);
+	cf_mark(g.held, 1);
+	cut = cf_call(c, CF_THREAD, guarded, &g);
 	if (cf_settle(cut) != CF_WAITS)
 		cf_na(c, "nothing waits here");
 	b.step = cf_shared(c, sizeof *b.step);
 	pb = cf_call(c, CF_PROCESS, hold, &b);
 	/* Where pins queue behind the truncate, the second has to be seen to do so. Elsewhere it holds the page. */
-	if (cf_is(c, "fair") && !cf_is(c, "poll"))
-		(void)cf_settle(pb);
-	else
-		cf_await(c, b.step, 1);
+	if (cf_is(c, "fair") && !cf_is(c, "poll")) {
+		CF_MUST(c, cf_settle(pb) == CF_WAITS);
+		cf_mark(a.step, 2);
+		cf_answer(c, cf_result(cut) == 0 && cf_result(pb) == -EFAULT ? "truncate" : "neither");
+		return;
+	}
+	cf_await(c, b.step, 1);
 	cf_mark(a.step, 2);
 	CF_MUST(c, cf_result(pa) == 0);
-	if (cf_settle(cut) == CF_WAITS) {
-		cf_mark(b.step, 2);
-		CF_MUST(c, cf_result(pb) == 0);
-		cf_answer(c, cf_result(cut) == 0 ? "pins" : "pins, and the truncate fails");
-	} else {
-		cf_answer(c, cf_result(cut) == 0 && cf_result(pb) == -EFAULT ? "truncate" : "neither");
-	}
+	(void)cf_settle(cut);
+	cf_mark(g.held, 0);
+	cf_mark(b.step, 2);
+	CF_MUST(c, cf_result(pb) == 0);
+	cf_answer(c, cf_result(cut) == 0 && !atomic_load(&g.early) ? "pins" : "neither");
 }
 
 /* ---- who goes ---- */
@@ -450,10 +461,12 @@ static void itself(struct cf *c)
 
 	op_stage(c, &at, LEN);
 	call = cf_call(c, CF_PROCESS, pin_and_truncate, &at);
-	cf_answer(c, "%s", cf_call_word(call));
-	if (cf_settle(call) == CF_WAITS)
+	if (!cf_is(c, "detect") && cf_settle(call) == CF_WAITS) {
+		cf_answer(c, "waits");
 		CF_SYS(c, kill(cf_call_pid(call), SIGKILL));
-	(void)cf_result(call);
+	} else {
+		cf_answer(c, "%s", name_of(cf_result(call)));	/* it may be seen to wait before that is found */
+	}
 }
 
 static long truncate_g(void *arg) { return op_truncate_other(arg); }
@@ -475,12 +488,14 @@ static void circle(struct cf *c)
 	if (cf_settle(pa) != CF_WAITS)
 		cf_na(c, "nothing waits here");
 	cf_mark(b.step, 2);
-	cf_answer(c, "%s", cf_call_word(pb));
-	if (cf_settle(pb) == CF_WAITS) {
+	if (!cf_is(c, "detect") && cf_settle(pb) == CF_WAITS) {
+		cf_answer(c, "waits");
 		CF_SYS(c, kill(cf_call_pid(pa), SIGKILL));
 		CF_SYS(c, kill(cf_call_pid(pb), SIGKILL));
-	} else if (cf_result(pa) != 0) {
-		cf_answer(c, "%s, and the other fails, too", name_of(cf_result(pb)));
+	} else {
+		const long rc = cf_result(pb);
+
+		cf_answer(c, cf_result(pa) == 0 ? "%s" : "%s, and the other fails, too", name_of(rc));
 	}
 }
 
@@ -498,7 +513,7 @@ static void holder_writes(struct cf *c)
 	if (cf_settle(cut) != CF_WAITS)
 		cf_na(c, "nothing waits here");
 	cf_mark(h.step, 2);
-	if (cf_settle(call) == CF_WAITS && !cf_is(c, "detect")) {
+	if (!cf_is(c, "detect") && cf_settle(call) == CF_WAITS) {
 		cf_answer(c, "waits");
 		return;			/* for ever */
 	}
@@ -544,49 +559,92 @@ static void told(struct cf *c)
 	cf_answer(c, counter(c, "collisions") > before ? "a collision is counted" : "no collision is counted");
 }
 
-/* pinfsctl pause: false where there are no pause points. */
-static bool pause_at(struct cf *c, const char *verb, const char *point)
+/* pinfsctl pause or resume at this point, for this file alone, once: false where there are no pause points. */
+static bool order(struct cf *c, const char *verb, const char *point, ino_t ino)
 {
-	const char *const argv[] = { "pinfsctl", verb, cf_mount(c), point, NULL };
-	char out[4096];
+	char number[32], out[4096];
+	const char *const pause[] = { "pinfsctl", "pause", "--ino", number, "--count", "1", cf_mount(c), point, NULL };
+	const char *const resume[] = { "pinfsctl", "resume", "--ino", number, cf_mount(c), point, NULL };
 
-	return cf_run(c, out, sizeof out, argv) == 0;
+	(void)snprintf(number, sizeof number, "%llu", (unsigned long long)ino);
+	return cf_run(c, out, sizeof out, strcmp(verb, "pause") == 0 ? pause : resume) == 0;
 }
 
-/* Somebody stands there. */
-static bool stands(struct cf *c)
+/* Somebody stands at a point with this file. */
+static bool stands(struct cf *c, ino_t ino)
 {
 	const char *const argv[] = { "pinfsctl", "pause", "--json", cf_mount(c), NULL };
-	char out[4096];
+	char out[4096], word[48];
 	const char *p;
 
 	CF_MUST(c, cf_run(c, out, sizeof out, argv) == 0);
+	(void)snprintf(word, sizeof word, "\"ino\":%llu,", (unsigned long long)ino);
 	p = strstr(out, "\"standing\"");
-	return p != NULL && strstr(p, "\"ino\"") != NULL;
+	return p != NULL && strstr(p, word) != NULL;
+}
+
+/* Sleeps the thread, or has it returned? */
+static bool asleep(struct cf *c, struct cf_call *call, const _Atomic uint32_t *done)
+{
+	char path[64], line[512];
+	const char *p;
+	ssize_t n;
+	int fd;
+
+	(void)snprintf(path, sizeof path, "/proc/%d/task/%d/stat", (int)cf_call_pid(call), (int)cf_call_tid(call));
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return atomic_load(done) != 0;
+	n = read(fd, line, sizeof line - 1);
+	(void)close(fd);
+	CF_MUST(c, n > 0);
+	line[n] = '\0';
+	p = strrchr(line, ')');
+	return atomic_load(done) != 0 || (p != NULL && p[2] == 'S');
+}
+
+/* A pin that notes whether the truncate was still standing when it was there. */
+struct late_pin {
+	struct op_at at;
+	_Atomic uint32_t stands, done, early;
+};
+
+static long late_pin(void *arg)
+{
+	struct late_pin *l = arg;
+	const long rc = op_pin(&l->at);
+
+	atomic_store(&l->early, atomic_load(&l->stands));
+	atomic_store(&l->done, 1);
+	return rc;
 }
 
 /* The truncate stands still between its two steps: everything is unmapped, and pins are not looked for yet. */
 static void pin_during_scan(struct cf *c)
 {
-	struct op_at at, cut;
+	struct late_pin l = { .stands = 1 };
+	struct op_at cut;
+	struct stat st;
 	struct cf_call *call, *pin;
 
-	op_stage(c, &at, LEN);
-	if (!pause_at(c, "pause", "scan"))
+	op_stage(c, &l.at, LEN);
+	CF_SYS(c, fstat(l.at.fd, &st));
+	if (!order(c, "pause", "scan", st.st_ino))
 		cf_na(c, "no pause points: the mount needs -o pause_points, and they are for root");
-	cut = at;
+	cut = l.at;
 	cut.off = 4 * P;
-	at.off = PIN;
-	at.len = P;
+	l.at.off = PIN;
+	l.at.len = P;
 	call = cf_call(c, CF_THREAD, op_truncate, &cut);
-	while (!stands(c))
+	while (!stands(c, st.st_ino))
 		(void)usleep(1000);
-	pin = cf_call(c, CF_PROCESS, op_pin, &at);
-	cf_answer(c, "%s", cf_call_word(pin));
-	CF_MUST(c, pause_at(c, "resume", "scan"));
+	pin = cf_call(c, CF_THREAD, late_pin, &l);
+	while (!asleep(c, pin, &l.done))
+		(void)usleep(1000);
+	cf_mark(&l.stands, 0);
+	CF_MUST(c, order(c, "resume", "scan", st.st_ino));
 	CF_MUST(c, cf_result(call) == 0);
-	if (cf_settle(pin) == CF_RETURNED)
-		cf_answer(c, "%s", name_of(cf_result(pin)));
+	cf_answer(c, atomic_load(&l.early) ? "%s meanwhile" : "%s afterwards", name_of(cf_result(pin)));
 }
 
 static const int page_cut = 12, page_kept = 1;
@@ -627,18 +685,19 @@ static const struct cf_case cases[] = {
 		   { 7, 1, 3, 5, 0, 6, 4, 2 }, .op = op_punch), MUST_WAIT },
 	{ "wait.late", "behaviour 7; ext4_break_layouts()",
 	  "A pin that the holder takes of another page while the truncate waits is waited for as well.",
-	  FLAGS, until_the_last, PINS_ARE(2, { { 8, 1 }, { 9, 1 } }, { 0, 1 }, true, .op = op_truncate), MUST_WAIT },
+	  FLAGS, until_the_last, PINS_ARE(2, { { 8, 1 }, { 9, 1 } }, { 0, 1 }, true, op_truncate), MUST_WAIT },
 	{ "wait.late-same", "behaviour 7; ext4_break_layouts()",
 	  "A pin that the holder takes of the same page while the truncate waits is waited for as well.",
 	  FLAGS, until_the_last, PINS_ARE(2, { { 8, 1 }, { 8, 1 } }, { 0, 1 }, true, .op = op_truncate), MUST_WAIT },
 
 	/* what comes first */
 	{ "wait.unmapped", "behaviour 5; dax_layout_busy_page_range()",
-	  "While the truncate waits, a page that will be cut is mapped nowhere: every process has to fault it in again.",
+	  "While the truncate waits, a page that will be cut is mapped nowhere: every process has to fault it in.",
 	  CF_PINS, unmapped, &page_cut, "unmapped; ebusy: ?" },
 	{ "wait.unmapped-kept", "behaviour 5; dax_layout_busy_page_range()",
 	  "While the truncate waits, not even a page that stays is mapped: all of the file is unmapped.",
-	  CF_PINS, unmapped, &page_kept, "unmapped; pinfs, plain, bare: mapped" },
+	  CF_PINS, unmapped, &page_kept, "unmapped; pinfs, plain, bare: mapped; plain: mapped|unmapped; "
+	  "defer, unsafe: unmapped here, mapped elsewhere; plain+unsafe, bare+unsafe, bare+defer: mapped" },
 	{ "wait.nothing-in-part", "behaviour 8; ext4_setattr()",
 	  "While a truncate waits for one page, all others are there with what they hold: nothing is cut in part.",
 	  FLAGS, nothing_in_part, NULL, "old; defer, unsafe, plain, bare: SIGBUS" },
@@ -648,7 +707,7 @@ static const struct cf_case cases[] = {
 	  "A signal ends a truncate that waits with EINTR; nothing has changed, and the pin still counts.",
 	  CF_PINS, signalled, SIG(op_truncate), "EINTR" ONLY_WAITERS },
 	{ "wait.signal-restart", "behaviour 8; ext4_break_layouts()",
-	  "After a signal whose handler has SA_RESTART the truncate waits on; a FUSE filesystem cannot ask for that: EINTR.",
+	  "After a signal whose handler has SA_RESTART the truncate waits on; a FUSE filesystem can only say EINTR.",
 	  CF_PINS, signalled, SIG(op_truncate, SA_RESTART), "waits; pinfs: EINTR" ONLY_WAITERS },
 	{ "wait.signal-punch", "behaviour 2, 8; ext4_break_layouts()",
 	  "A signal ends a PUNCH_HOLE that waits with EINTR; nothing has changed, and the pin still counts.",
@@ -669,7 +728,7 @@ static const struct cf_case cases[] = {
 	  "A process that waits in a ZERO_RANGE can be killed; nothing has changed, and the pin still counts.",
 	  CF_PINS, killed, &op_is_zero, "killed at once" ONLY_WAITERS },
 	{ "wait.stopped", "ext4_break_layouts()",
-	  "A process that waits in a truncate, is stopped and goes on, waits on; on a FUSE filesystem the stop is a signal.",
+	  "A process that waits in a truncate, is stopped and goes on, waits on; for FUSE the stop is a signal.",
 	  CF_PINS, stopped, NULL, "waits; pinfs: EINTR" ONLY_WAITERS },
 	{ "wait.holder-exits", "pinfs; FOLL_PIN",
 	  "The end of the process that pinned ends the pin, and the wait. On Linux nobody knows whose pin it is.",
@@ -691,25 +750,25 @@ static const struct cf_case cases[] = {
 	  "A process that truncates what it has pinned itself waits for ever; with deadlock=detect that is EDEADLK.",
 	  CF_PINS, itself, NULL, "waits; detect: EDEADLK" ONLY_WAITERS },
 	{ "wait.circle", "ext4_break_layouts(); pinfs",
-	  "Two processes that truncate what the other one has pinned wait for ever; with deadlock=detect one gets EDEADLK.",
+	  "Two processes that truncate what the other one has pinned wait for ever; deadlock=detect ends one.",
 	  CF_PINS, circle, NULL, "waits; detect: EDEADLK" ONLY_WAITERS },
 	{ "wait.holder-writes", "ext4_break_layouts(); pinfs",
-	  "The holder of the pin writes to the file, behind the truncate: both wait for ever; deadlock=detect ends the truncate.",
+	  "The holder of the pin writes to the file, behind the truncate: for ever; deadlock=detect ends the truncate.",
 	  CF_PINS, holder_writes, NULL, "waits; detect: EDEADLK" ONLY_WAITERS },
 
 	/* from inside */
 	{ "wait.pin-during-scan", "behaviour 6; dax_layout_busy_page_range()",
 	  "A pin that comes between unmapping and looking for pins waits for the truncate, and then finds no page.",
-	  CF_PINS | CF_ROOT, pin_during_scan, NULL, "waits, then EFAULT; !pinfs: na: a kernel cannot be stopped there" },
+	  CF_PINS | CF_ROOT, pin_during_scan, NULL, "EFAULT afterwards; !pinfs: na: a kernel cannot be stopped there" },
 	{ "wait.collision-counted", "behaviour 52; dax_disassociate_entry()",
 	  "A truncate that frees a pinned page is counted as a collision, where one is let to happen.",
 	  FLAGS, told, NULL,
 	  "no collision is counted; unsafe: a collision is counted; !pinfs: na: only pinfs counts them" },
 	{ "wait.cost", "behaviour 57; dax_layout_busy_page_range()",
-	  "Not asked: that looking for pins costs the same for one extent and for a thousand is measured by pinbench(1).",
+	  "Not asked: what looking for pins costs, no program sees; ours are counters by page, without extents.",
 	  CF_UNASKED, NULL, NULL, "?" },
 	{ "wait.lease-order", "behaviour 58; break_layout()",
-	  "Not asked: no program can time two processors so; tests/unit/test_lease_race.c does, for the daemon's leases.",
+	  "Not asked: no program can time two processors so; tests/unit/test_lease_race.c tries, for our leases.",
 	  CF_UNASKED, NULL, NULL, "?" },
 };
 CF_GROUP(cf_wait, "wait", "How it waits", cases);
