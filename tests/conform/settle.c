@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 struct sleeper {
-	bool asleep;
+	bool asleep, deaf;		/* deaf: to signals */
 	uint64_t switches;		/* of its own will */
 	char where[2048];		/* kernel functions, a line each; "" when nobody tells */
 };
@@ -52,7 +52,10 @@ static void look_at(const struct cf_call *call, struct sleeper *s)
 	if (!slurp(call->pid, tid, "status", status, sizeof status))
 		return;
 	p = strstr(status, "\nState:");
-	s->asleep = p != NULL && strchr("SD", p[7 + strspn(p + 7, " \t")]) != NULL;
+	if (p != NULL)
+		p += 7 + strspn(p + 7, " \t");
+	s->deaf = p != NULL && *p == 'D';
+	s->asleep = s->deaf || (p != NULL && *p == 'S');
 	p = strstr(status, "\nvoluntary_ctxt_switches:");
 	s->switches = p != NULL ? strtoull(strchr(p, ':') + 1, NULL, 10) : 0;
 	if (!slurp(call->pid, tid, "stack", s->where, sizeof s->where))
@@ -80,34 +83,36 @@ static bool in_break(const struct sleeper *s)
 
 /*
  * Sleeps for a lock of a file or directory that another call may have: not for one of its own memory, which is a
- * matter of moments.
+ * matter of moments. The functions that lock do not show themselves in a stack; their callers do.
  */
 static bool in_lock(const struct cf_call *call, const struct sleeper *s)
 {
-	static const char *const locks[] = { "rwsem_down_", "down_write", "down_read", "__mutex_lock", "percpu_rwsem" };
 	static const char *const files[] = {
 		"ext4_", "xfs_", "fuse_", "dax_", "vfs_", "do_truncate", "notify_change", "do_filp_open", "path_",
 		"iterate_dir", "chmod_common", "chown_common", "do_unlinkat", "do_renameat", "filename_", "setxattr",
-		"removexattr",
+		"removexattr", "lock_rename", "lock_two", "open_last_lookups", "lookup", "walk_component", "do_linkat",
+		"start_", "generic_", "ioctl_", "copy_file",
 	};
 	static const long memory[] = {
 		SYS_mmap, SYS_munmap, SYS_mprotect, SYS_mremap, SYS_madvise, SYS_futex, SYS_brk,
 	};
 	char text[128];
+	size_t len = strcspn(s->where, "\n");
 	long nr;
 
-	if (!in_any(s, locks, PF_ARRAY_LEN(locks)))
+	if (!s->deaf)
 		return false;
-	if (strchr(s->where, '\n') != NULL)
-		return in_any(s, files, PF_ARRAY_LEN(files));
-	/* A single function is all that an ordinary user is told. */
+	/* No system call: a page fault. */
 	if (!slurp(call->pid, cf_call_tid(call), "syscall", text, sizeof text) || !isdigit((unsigned char)text[0]))
 		return false;
 	nr = strtol(text, NULL, 10);
 	for (size_t i = 0; i < PF_ARRAY_LEN(memory); i++)
 		if (memory[i] == nr)
 			return false;
-	return true;
+	for (size_t i = 0; i < PF_ARRAY_LEN(files); i++)
+		if (memmem(s->where, len, files[i], strlen(files[i])) != NULL)
+			return true;
+	return false;
 }
 
 /* Sleeps for an answer, in the preload library. */
