@@ -13,7 +13,7 @@
  *     holds it where not even SIGKILL reaches it, and sends us nothing.
  *
  * A holder with several threads is stuck when all of them are: each waits so, or, without a limit, for another one of
- * its process. Whatever else a thread does, it may go on and end the pin; libpinfs.so's own (named pinfs-...) do not.
+ * its process. Whatever else a thread does, it may go on and end the pin; libpinfs.so's own do not.
  */
 #include "front/deadlock.h"
 

@@ -343,7 +343,8 @@ static void look(const struct pf_front *f, pid_t pid, struct pf_thread *t)
 	}
 	for (c = calls; c < calls + PF_ARRAY_LEN(calls) && c->nr != nr; c++)
 		;
-	if (c == calls + PF_ARRAY_LEN(calls) || (nr == SYS_lseek && arg[2] != SEEK_HOLE && arg[2] != SEEK_DATA))
+	/* To the end, too: FUSE asks for the size under the lock. */
+	if (c == calls + PF_ARRAY_LEN(calls) || (nr == SYS_lseek && (arg[2] == SEEK_SET || arg[2] == SEEK_CUR)))
 		return;
 	if (c->by == FD)
 		t->ino = ino_of_fd(f, pid, (int)arg[c->arg]);
@@ -356,10 +357,25 @@ static void look(const struct pf_front *f, pid_t pid, struct pf_thread *t)
 		t->is = PF_THREAD_LOCK;
 }
 
+/* One of libpinfs.so's. By its whole name: a program may have one that begins so, and be stuck. */
+static bool of_library(pid_t pid, pid_t tid)
+{
+	static const char *const names[] = { "pinfs-serve", "pinfs-watch", "pinfs-crew" };
+	char path[96], comm[32];
+
+	(void)snprintf(path, sizeof path, "/proc/%d/task/%d/comm", (int)pid, (int)tid);
+	if (tid == pid || !read_line(path, comm, sizeof comm))
+		return false;
+	for (size_t i = 0; i < PF_ARRAY_LEN(names); i++)
+		if (strcmp(comm, names[i]) == 0)
+			return true;
+	return false;
+}
+
 unsigned int pf_stuck_threads(const struct pf_front *f, pid_t pid, struct pf_thread out[PF_STUCK_MAX])
 {
-	char path[96], comm[32];
 	struct dirent *de;
+	char path[96];
 	unsigned int n = 0;
 	DIR *d;
 
@@ -370,10 +386,7 @@ unsigned int pf_stuck_threads(const struct pf_front *f, pid_t pid, struct pf_thr
 	while ((de = readdir(d)) != NULL) {
 		const long tid = strtol(de->d_name, NULL, 10);
 
-		if (tid <= 0)
-			continue;
-		(void)snprintf(path, sizeof path, "/proc/%d/task/%ld/comm", (int)pid, tid);
-		if (!read_line(path, comm, sizeof comm) || strncmp(comm, "pinfs-", 6) == 0)
+		if (tid <= 0 || of_library(pid, (pid_t)tid))
 			continue;
 		if (n == PF_STUCK_MAX) {
 			n = 0;

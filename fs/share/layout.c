@@ -182,7 +182,7 @@ static bool may_wait(const struct pf_brk *b)
 /* Is it asked now and then whether its wait can end? */
 static bool looks(const struct pf_brk *b)
 {
-	return b->b_stuck && !b->policy.deadlock_waits && b->policy.on_busy != PF_BUSY_POLL;
+	return b->b_stuck && !b->policy.deadlock_waits;
 }
 
 /*
@@ -606,6 +606,7 @@ void pf_lay_submit(struct pf_fs *fs, struct pf_brk *b)
 	b->busy_ns = b->kind == PF_BRK_CUT && may_wait(b) && b->policy.timeout_ms != 0 ?
 			     b->since_ns + b->policy.timeout_ms * PF_NS_PER_MS : 0;
 	b->ack_ns = b->poll_ns = b->lease_ns = 0;
+	b->stuck_ns = b->since_ns + STUCK_MS * PF_NS_PER_MS;
 	atomic_store(&b->refs, 2);	/* the queue's and ours */
 	b->state = PF_BRK_QUEUED;
 	b->acks = b->heap = 0;
@@ -624,7 +625,7 @@ void pf_lay_submit(struct pf_fs *fs, struct pf_brk *b)
 		/* Others will run it: what the caller's stack holds is copied before they can see it. A cancel
 		 * sets b->stop. */
 		b->state = PF_BRK_RUN;
-		b->poll_ns = looks(b) ? b->since_ns + STUCK_MS * PF_NS_PER_MS : 0;
+		b->poll_ns = looks(b) ? b->stuck_ns : 0;
 		park_call(fs, o, b);
 		b->state = PF_BRK_QUEUED;
 		err = b->stop;
@@ -730,7 +731,9 @@ void pf_brk_timeout(struct pf_brk *b, uint64_t now)
 	int stuck = 0;
 
 	pf_mutex_lock(&o->lock);
-	if (looks(b) && b->poll_ns != 0 && b->poll_ns <= now && may_be_stuck(b)) {
+	if (looks(b) && b->poll_ns != 0 && b->poll_ns <= now && b->stuck_ns <= now && may_be_stuck(b)) {
+		/* Less and less often: the cost stays in proportion to the wait. */
+		b->stuck_ns = now + pf_max64(STUCK_MS * PF_NS_PER_MS, now - b->since_ns);
 		pf_mutex_unlock(&o->lock);
 		stuck = b->b_stuck(b);
 		pf_mutex_lock(&o->lock);
@@ -752,10 +755,8 @@ void pf_brk_timeout(struct pf_brk *b, uint64_t now)
 			ended = end_wait(fs, o, b, stuck);
 		else if (b->state == PF_BRK_PARKED && b->policy.on_busy == PF_BUSY_POLL)
 			look_again(b);
-		/* Less and less often: the cost stays in proportion to the wait. */
 		pf_reg_arm_poll(b, b->state == PF_BRK_BURSTS ? now + BURST_MS * PF_NS_PER_MS :
-				   looks(b) && may_be_stuck(b) ?
-					   now + pf_max64(STUCK_MS * PF_NS_PER_MS, now - b->since_ns) : 0);
+				   looks(b) && may_be_stuck(b) ? pf_max64(b->stuck_ns, now + PF_NS_PER_MS) : 0);
 	}
 	if (!ended && b->busy_ns != 0 && b->busy_ns <= now) {
 		pf_lay_count(fs, PF_COUNT_TIMEOUTS, b->state < PF_BRK_FREE);

@@ -113,6 +113,7 @@ struct pf_brk {
 	uint64_t since_ns;			/* CLOCK_MONOTONIC at submit */
 	uint64_t busy_ns, ack_ns, poll_ns;	/* deadlines, 0 = none: busy_timeout, revoke_timeout, next look */
 	uint64_t lease_ns;			/* ... and when the time of a lease is over */
+	uint64_t stuck_ns;			/* b_stuck is not asked again before */
 	_Atomic unsigned int refs;		/* b_done is called by the last to let go */
 	unsigned int state;
 	unsigned int acks;			/* sessions still to answer */
