@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.." || exit 2
 
 build=build
 limit=300
-kinds='unit tools crash fuzz shim mount pin prog nobody'
+kinds='unit tools crash fuzz shim mount pin prog conform nobody'
 # What is run once more as nobody: a daemon, mounts and windows of an ordinary user.
 as_nobody='shim/window shim/window_life shim/pin mount/data pin/window pin/policy pin/process pin/process_fault'
 passed=0 failed=0 skipped=0

@@ -5,6 +5,7 @@
 #   shim              linked with the preload library's objects, no mount
 #   mount tools       against real mounts or images, without the preload library (the core is linked for looking at images)
 #   pin prog          against real mounts, linked with libpinfs.so
+#   conform           of pinfs-conform, which is here, too, but a program for users (Makefile)
 #
 # tests/<kind>/*.c that are not test_* and tests/harness/*.c are shared by the programs of the kind, and by all.
 # A program that needs more libraries says so here: LIBS_test_<what> = -lsomething.
@@ -149,9 +150,21 @@ $(B)/tests/prog/fio/surge: $(B)/obj/tests/prog/fio/surge.o
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^
 
+# pinfs-conform itself: its language without it, and the program with cases that test it.
+$(call test_bin,conform): $(B)/tests/%: $(B)/obj/tests/%.o \
+		$(call obj,$(addprefix tests/conform/,expect.c record.c) tools/lib/cli.c $(HARNESS_SRC)) $(B)/libpinfscore.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter-out %.o,$^) $(JSON_LIBS) $(CUNIT_LIBS) $(PMEM_LIBS) -lpthread
+$(B)/tests/conform/self: $(call obj,$(filter-out tests/conform/case_% tests/conform/cases.c,$(CONFORM_SRC)) tests/conform/self/self.c)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(CUNIT_LIBS) $(JSON_LIBS) -ldl -lpthread
+$(B)/tests/conform/test_self: | $(B)/tests/conform/self
+
 include tests/fuzz/fuzz.mk
 
-TEST_PROGRAMS := $(call test_bin,$(CORE_KINDS) shim pin prog) $(B)/tests/prog/defect.so $(PMDK_BIN) \
+TEST_PROGRAMS := $(call test_bin,$(CORE_KINDS) shim pin prog conform) $(B)/tests/prog/defect.so $(PMDK_BIN) \
 	$(B)/tests/prog/pmdk/killat.so $(B)/tests/prog/fio/surge
 .PHONY: tests
 tests: $(TEST_PROGRAMS) ## build the test programs only

@@ -157,6 +157,7 @@ struct cf_call {
 	pid_t pid;
 	bool process, settled;
 	enum cf_state state;		/* at the last cf_settle() */
+	uint64_t seen;			/* settle.c: the sleep that was taken for a wait, + 1 */
 	struct cf_call *next;
 };
 struct call_mem {
@@ -166,6 +167,8 @@ struct call_mem {
 /* All calls of the case. */
 extern struct cf_call *calls;
 bool settle_once(struct cf_call *call);		/* seen to wait */
+/* A thread of this process sleeps in direct I/O. */
+bool sleeps_for_device(pid_t tid);
 
 /* ---- pin.c, slow.c ---- */
 

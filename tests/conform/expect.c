@@ -184,8 +184,8 @@ const char *expect_sane(const char *want)
 			return "an empty clause";
 		if (!look_at_clause(clause, &none, &answer, &holds))
 			return "a clause with an unknown tag, or without an answer";
-		if (first && answer.p != clause.p)
-			return "no clause without tags at its beginning";
+		if (first != (answer.p == clause.p))
+			return "a first clause with tags, or a later one without";
 		first = false;
 	}
 	return NULL;

@@ -5,7 +5,7 @@
  *
  *   api    pinfs_pin_sg() of the preload library; the device is emulated: stores to, or loads from, the blocks on
  *          pinfs_device(), not the mapping
- *   slow   direct I/O on the file of slow.c; the kernel (or the library, on its behalf) has the buffer pinned
+ *   slow   direct I/O on the file of slow.c, or --slow-dev; the kernel (or the library, for it) has the buffer pinned
  *   pipe   vmsplice(2)
  *
  * Runs in the case's child.
@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 #include <pinfs/pin.h>
@@ -35,7 +36,7 @@ struct piece {
 	size_t len;
 	uint64_t off;
 	pthread_t thread;
-	_Atomic int done;		/* 1: it has returned */
+	_Atomic uint32_t tid, done;
 	long rc;
 };
 
@@ -136,6 +137,7 @@ static void *transfer(void *arg)
 	/* A case's signals are for its own threads. */
 	(void)sigfillset(&all);
 	(void)pthread_sigmask(SIG_BLOCK, &all, NULL);
+	atomic_store(&t->tid, (uint32_t)syscall(SYS_gettid));
 	t->rc = cf_rc(t->pin->dir == CF_TO_FILE ? pread(fd, t->p, t->len, (off_t)t->off)
 						: pwrite(fd, t->p, t->len, (off_t)t->off));
 	atomic_store(&t->done, 1);
@@ -151,6 +153,15 @@ static uint64_t region(struct cf *c, size_t len)
 	return off;
 }
 
+/* A device that answers late by itself: each transfer sleeps for it in the kernel. */
+static bool all_in_device(const struct cf_pin *pin)
+{
+	for (unsigned int i = 0; i < pin->npiece; i++)
+		if (!sleeps_for_device((pid_t)atomic_load(&pin->piece[i].tid)))
+			return false;
+	return true;
+}
+
 /* All pieces wait in the file: 0. One has come back: its error. */
 static int under_way(struct cf_pin *pin)
 {
@@ -158,7 +169,7 @@ static int under_way(struct cf_pin *pin)
 		for (unsigned int i = 0; i < pin->npiece; i++)
 			if (atomic_load(&pin->piece[i].done))
 				return pin->piece[i].rc < 0 ? (int)pin->piece[i].rc : -EIO;
-		if (slow_waiting(pin->hold) >= pin->npiece)
+		if (pin->hold >= 0 ? slow_waiting(pin->hold) >= pin->npiece : all_in_device(pin))
 			return 0;
 		(void)usleep(50);
 	}
@@ -168,7 +179,8 @@ static long end_slow(struct cf_pin *pin)
 {
 	long rc = 0;
 
-	slow_release(pin->hold);
+	if (pin->hold >= 0)
+		slow_release(pin->hold);
 	for (unsigned int i = 0; i < pin->npiece; i++) {
 		(void)pthread_join(pin->piece[i].thread, NULL);
 		if (pin->piece[i].rc != (long)pin->piece[i].len && rc == 0)
@@ -184,14 +196,16 @@ static int begin_slow(struct cf_pin *pin)
 	size_t at = 0;
 	int err;
 
-	if (!slow_there())
+	const char *dev = pin->c->place->slow_dev;
+
+	if (dev == NULL && !slow_there())
 		return -EOPNOTSUPP;
-	pin->fd = open(slow_file(), O_RDWR | O_DIRECT | O_CLOEXEC);
+	pin->fd = open(dev != NULL ? dev : slow_file(), O_RDWR | O_DIRECT | O_CLOEXEC);
 	if (pin->fd < 0)
 		return -errno;
 	pin->off = region(pin->c, pin->len);
-	pin->hold = slow_hold(pin->off, pin->len);
-	CF_MUST(pin->c, pin->hold >= 0);
+	pin->hold = dev != NULL ? -1 : slow_hold(pin->off, pin->len);
+	CF_MUST(pin->c, dev != NULL || pin->hold >= 0);
 	while (at < pin->len) {
 		struct piece *t = &pin->piece[pin->npiece];
 		const size_t room = SLOW_REQ - (uintptr_t)(pin->p + at) % SLOW_REQ;

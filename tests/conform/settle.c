@@ -11,13 +11,11 @@
  */
 #include "conform/engine.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 struct sleeper {
@@ -42,14 +40,13 @@ static bool slurp(pid_t pid, pid_t tid, const char *name, char *buf, size_t room
 	return n > 0;
 }
 
-static void look_at(const struct cf_call *call, struct sleeper *s)
+static void look_at_thread(pid_t pid, pid_t tid, struct sleeper *s)
 {
-	const pid_t tid = cf_call_tid(call);
 	char status[4096];
 	const char *p;
 
 	memset(s, 0, sizeof *s);
-	if (!slurp(call->pid, tid, "status", status, sizeof status))
+	if (!slurp(pid, tid, "status", status, sizeof status))
 		return;
 	p = strstr(status, "\nState:");
 	if (p != NULL)
@@ -58,8 +55,13 @@ static void look_at(const struct cf_call *call, struct sleeper *s)
 	s->asleep = s->deaf || (p != NULL && *p == 'S');
 	p = strstr(status, "\nvoluntary_ctxt_switches:");
 	s->switches = p != NULL ? strtoull(strchr(p, ':') + 1, NULL, 10) : 0;
-	if (!slurp(call->pid, tid, "stack", s->where, sizeof s->where))
-		(void)slurp(call->pid, tid, "wchan", s->where, sizeof s->where);
+	if (!slurp(pid, tid, "stack", s->where, sizeof s->where))
+		(void)slurp(pid, tid, "wchan", s->where, sizeof s->where);
+}
+
+static void look_at(const struct cf_call *call, struct sleeper *s)
+{
+	look_at_thread(call->pid, cf_call_tid(call), s);
 }
 
 static bool in_any(const struct sleeper *s, const char *const name[], size_t n)
@@ -81,37 +83,47 @@ static bool in_break(const struct sleeper *s)
 	return in_any(s, names, PF_ARRAY_LEN(names));
 }
 
-/*
- * Sleeps for a lock of a file or directory that another call may have: not for one of its own memory, which is a
- * matter of moments. The functions that lock do not show themselves in a stack; their callers do.
- */
-static bool in_lock(const struct cf_call *call, const struct sleeper *s)
+bool sleeps_for_device(pid_t tid)
 {
-	static const char *const files[] = {
-		"ext4_", "xfs_", "fuse_", "dax_", "vfs_", "do_truncate", "notify_change", "do_filp_open", "path_",
-		"iterate_dir", "chmod_common", "chown_common", "do_unlinkat", "do_renameat", "filename_", "setxattr",
-		"removexattr", "lock_rename", "lock_two", "open_last_lookups", "lookup", "walk_component", "do_linkat",
-		"start_", "generic_", "ioctl_", "copy_file",
+	static const char *const names[] = { "io_schedule", "dio_await", "iomap_dio_rw", "blkdev_" };
+	struct sleeper s;
+
+	if (tid == 0)
+		return false;
+	look_at_thread(getpid(), tid, &s);
+	return s.asleep && in_any(&s, names, PF_ARRAY_LEN(names));
+}
+
+/*
+ * Sleeps for a lock of a file or directory that another call may have. The kernel leaves its own waiting functions
+ * out of such lists, where it can, so the first is the one that takes the lock. Locks of the caller's memory
+ * (mmap_lock) are a matter of moments, and taken by others than these.
+ */
+static bool in_lock(const struct sleeper *s)
+{
+	static const char *const takers[] = {
+		"do_truncate", "notify_change", "vfs_", "ext4_", "xfs_", "fuse_", "dax_", "filemap_", "generic_", "path_",
+		"open_last", "do_open", "do_filp_open", "do_unlinkat", "do_rename", "do_rmdir", "do_linkat",
+		"do_mkdirat", "lock_rename", "lock_two", "start_", "filename_", "lookup_", "walk_component",
+		"iterate_dir", "chmod_common", "chown_common", "setxattr", "removexattr", "ioctl_", "copy_file",
+		"do_iter_read", "do_iter_write", "__fdget_pos", "fdget_pos",
 	};
-	static const long memory[] = {
-		SYS_mmap, SYS_munmap, SYS_mprotect, SYS_mremap, SYS_madvise, SYS_futex, SYS_brk,
-	};
-	char text[128];
-	size_t len = strcspn(s->where, "\n");
-	long nr;
+	static const char *const locks[] = { "rwsem_down_", "down_write", "down_read", "__mutex_lock", "mutex_lock",
+					     "percpu_rwsem", "inode_lock" };
+	const char *first = s->where;
+	char name[128];
 
 	if (!s->deaf)
 		return false;
-	/* No system call: a page fault. */
-	if (!slurp(call->pid, cf_call_tid(call), "syscall", text, sizeof text) || !isdigit((unsigned char)text[0]))
-		return false;
-	nr = strtol(text, NULL, 10);
-	for (size_t i = 0; i < PF_ARRAY_LEN(memory); i++)
-		if (memory[i] == nr)
-			return false;
-	for (size_t i = 0; i < PF_ARRAY_LEN(files); i++)
-		if (memmem(s->where, len, files[i], strlen(files[i])) != NULL)
-			return true;
+	if (first[0] == '[')				/* "[<0>] do_truncate+0x77/0xe0" */
+		first += strcspn(first, " ") + (strchr(first, ' ') != NULL);
+	(void)snprintf(name, sizeof name, "%.*s", (int)strcspn(first, "+\n"), first);
+	for (size_t i = 0; i < PF_ARRAY_LEN(locks); i++)
+		if (strncmp(name, locks[i], strlen(locks[i])) == 0)
+			return in_any(s, takers, PF_ARRAY_LEN(takers)) || strchr(s->where, '\n') == NULL;
+	for (size_t i = 0; i < PF_ARRAY_LEN(takers); i++)
+		if (strncmp(name, takers[i], strlen(takers[i])) == 0)
+			return strstr(name, "wait") == NULL;
 	return false;
 }
 
@@ -229,7 +241,7 @@ bool settle_once(struct cf_call *call)
 {
 	struct json_object *report, *waiters;
 	struct sleeper before, after;
-	bool waits;
+	bool waits, again;
 
 	look_at(call, &before);
 	if (!before.asleep)
@@ -238,10 +250,13 @@ bool settle_once(struct cf_call *call)
 	waiters = report != NULL ? member(report, "waiters") : NULL;
 	waits = listed(waiters, cf_call_tid(call)) || in_break(&before) ||
 		(in_library(&before) && pin_held_back(call, waiters)) ||
-		(in_lock(call, &before) && another_waits(call, waiters));
+		(in_lock(&before) && another_waits(call, waiters));
 	(void)json_object_put(report);
 	if (!waits)
 		return false;
 	look_at(call, &after);
-	return after.asleep && after.switches == before.switches;
+	/* The same sleep in two looks: what is short is seldom met twice. */
+	again = call->seen == before.switches + 1;
+	call->seen = before.switches + 1;
+	return again && after.asleep && after.switches == before.switches;
 }
