@@ -102,10 +102,8 @@ bool sleeps_for_device(pid_t tid)
 static bool in_lock(const struct sleeper *s)
 {
 	static const char *const takers[] = {
-		"do_truncate", "notify_change", "vfs_", "ext4_", "xfs_", "fuse_", "dax_", "filemap_", "generic_", "path_",
-		"open_last", "do_open", "do_filp_open", "do_unlinkat", "do_rename", "do_rmdir", "do_linkat",
-		"do_mkdirat", "lock_rename", "lock_two", "start_", "filename_", "lookup_", "walk_component",
-		"iterate_dir", "chmod_common", "chown_common", "setxattr", "removexattr", "ioctl_", "copy_file",
+		"do_truncate", "notify_change", "vfs_", "ext4_", "xfs_", "fuse_", "dax_", "filemap_", "generic_",
+		"path_", "open_last", "do_open", "do_filp_open", "do_unlinkat", "do_rename", "do_rmdir", "do_linkat",
 		"do_iter_read", "do_iter_write", "__fdget_pos", "fdget_pos",
 	};
 	static const char *const locks[] = { "rwsem_down_", "down_write", "down_read", "__mutex_lock", "mutex_lock",
