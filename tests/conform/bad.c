@@ -18,7 +18,8 @@
 
 static int ctl(struct bad *b, const char *verb, const char *what, char *out, size_t room)
 {
-	return cf_run(b->c, out, room, (const char *const[]){ "pinfsctl", "badblock", "--json", verb, b->mnt, what, NULL });
+	return cf_run(b->c, out, room,
+		      (const char *const[]){ "pinfsctl", "badblock", "--json", verb, b->mnt, what, NULL });
 }
 
 /* The block that the list has and did not have before: of pinfs, whose extents cannot be asked for. */
@@ -31,12 +32,12 @@ static bool listed(struct bad *b, unsigned long long block, unsigned long long *
 		cf_broken(b->c, "bad.c", __LINE__, "pinfsctl badblock list", 0);
 	for (const char *p = out; (p = strstr(p, "\"block\"")) != NULL; ) {
 		const char *n = strstr(p, "\"blocks\"");
-		unsigned long long first, count;
+		unsigned long long first, count = 1;
 
 		p += strlen("\"block\"");
 		first = strtoull(p + strspn(p, ": "), NULL, 10);
-		count = n != NULL ? strtoull(n + strlen("\"blocks\"") + strspn(n + strlen("\"blocks\""), ": "), NULL, 10)
-				  : 1;
+		if (n != NULL)
+			count = strtoull(n + strlen("\"blocks\"") + 1, NULL, 10);
 		there = there || (block >= first && block - first < count);
 		*other = first;
 	}

@@ -848,8 +848,9 @@ static const struct cf_case cases[] = {
 	  "The bits of an entry are the kernel's own; no program sees one without the others. Ours are a slot's word "
 	  "and counters: tests/unit/test_ledger.c has their combinations.", CF_UNASKED, NULL, NULL, "" },
 	{ "fault.entry-lock", "behaviour 33; dax_lock_entry()",
-	  "That a hole may take the place of an entry which is locked is decided inside one fault; fault.race-load-store "
-	  "asks for what comes of it, tests/pin/test_pause.c plays it.", CF_UNASKED, NULL, NULL, "" },
+	  "That a hole may take the place of an entry which is locked is decided inside one fault; "
+	  "fault.race-load-store asks for what comes of it, tests/pin/test_pause.c plays it.", CF_UNASKED, NULL,
+	  NULL, "" },
 	{ "fault.dirty-tag", "behaviour 32; dax_writeback_one()",
 	  "Whether a store that comes after fsync(2) began is flushed by the next one can be seen only when power is "
 	  "lost: tests/crash/test_crash_msync.c does that.", CF_UNASKED, NULL, NULL, "" },

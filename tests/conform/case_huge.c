@@ -491,8 +491,8 @@ static const struct cf_case cases[] = {
 	  "Not when a block of it is bad: the other pages are there, one by one.", 0, bad_page, NULL,
 	  "small; pinfs: hole" NOT_DAX },
 	{ "huge.read", "behaviour 36; dax_iomap_pmd_fault(); pinfs",
-	  "A chunk that is only read is mapped so, too; a window that may be stored to is guarded page by page, for the "
-	  "first store moves the file's times.", 0, only_read, NULL, "huge; pinfs: guarded" NOT_DAX },
+	  "A chunk that is only read is mapped so, too; a window that may be stored to is guarded page by page, for "
+	  "the first store moves the file's times.", 0, only_read, NULL, "huge; pinfs: guarded" NOT_DAX },
 	{ "huge.again", "pinfs", "A chunk that was punched and filled again is huge again.", 0, again, NULL,
 	  "huge" NOT_DAX },
 	{ "huge.hole", "behaviour 37; dax_pmd_load_hole()",
@@ -501,8 +501,8 @@ static const struct cf_case cases[] = {
 	  "bare, plain: zero, then zero below and zero above the store|"
 	  "allocated, then zero below and zero above the store; devdax: na: a device has no holes" },
 	{ "huge.hole-faults", "behaviour 37; dax_pmd_load_hole(); pinfs",
-	  "One fault maps 2 MiB of hole; a window asks the daemon once, and the kernel then shows its page of zeros for "
-	  "each page.", 0, hole_faults, NULL, "one fault; pinfs: a fault for each page" NOT_DAX },
+	  "One fault maps 2 MiB of hole; a window asks the daemon once, and the kernel then shows its page of zeros "
+	  "for each page.", 0, hole_faults, NULL, "one fault; pinfs: a fault for each page" NOT_DAX },
 	{ "huge.hole-written", "behaviour 37; xfstests generic/428; t_mmap_stale_pmd.c",
 	  "A write(2) into 2 MiB of hole that a mapping has read is seen by it at once.", 0, hole_written, NULL,
 	  "zero around dma; bare: ?; devdax: na: a device has no holes" },

@@ -17,7 +17,11 @@
 	X(cf_policy) \
 	X(cf_lease) \
 	X(cf_fault) \
-	X(cf_huge)
+	X(cf_huge) \
+	X(cf_sync) \
+	X(cf_media) \
+	X(cf_flags) \
+	X(cf_mount_group)
 
 #define CF_DECLARE(var) extern const struct cf_group var;
 CF_GROUPS(CF_DECLARE)

@@ -134,7 +134,7 @@ static _Noreturn void daemon_main(const struct scratch *o, const char *opts, pid
 	char path[PATH_MAX], env_out[] = "LD_PRELOAD";
 	const char *dir = cf_programs(o->c);
 
-	/* Not in the group that a case which hangs is killed with: it ends in order then, by the death of its parent. */
+	/* Not in the group that a case which hangs is killed with: the death of its parent ends it, in order. */
 	(void)setpgid(0, 0);
 	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (getppid() != case_pid)
