@@ -33,8 +33,17 @@ static void do_call(const struct start *s)
 	atomic_store(&s->mem->done, 1);
 }
 
+/*
+ * Of a signal that is ignored but blocked by the main thread at the moment it comes, the kernel wakes another thread;
+ * and a FUSE call that is woken answers EINTR. A child that ends must not end a truncate this way.
+ */
 static void *in_thread(void *arg)
 {
+	sigset_t child;
+
+	(void)sigemptyset(&child);
+	(void)sigaddset(&child, SIGCHLD);
+	(void)pthread_sigmask(SIG_BLOCK, &child, NULL);
 	do_call(arg);
 	free(arg);
 	return NULL;

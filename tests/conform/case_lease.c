@@ -42,7 +42,10 @@ static void set_up(struct cf *c, struct scene *s, const char *const pairs[][2], 
 	s->fd = cf_file(c, "f", LEN);
 	s->lease = NULL;
 	s->pin = NULL;
+	/* What the mount may have otherwise, first. */
 	take_policy(c, cf_path(c, "f"), "on_busy", "wait");
+	take_policy(c, cf_path(c, "f"), "busy_timeout", "0");
+	take_policy(c, cf_path(c, "f"), "lease_break", "revoke");
 	for (size_t i = 0; i < n; i++)
 		take_policy(c, cf_path(c, "f"), pairs[i][0], pairs[i][1]);
 	s->map = cf_map(c, s->fd, 0, LEN, PROT_READ | PROT_WRITE);
@@ -662,8 +665,8 @@ static const struct cf_case cases[] = {
 	      by_signal, "waits, told"),
 	PLAIN("interrupted", "break_lease()", "Who waits for a lease can be interrupted; the lease stays asked back.",
 	      interrupted, "EINTR"),
-	MEET("elsewhere", "pinfs", "A hole outside its range does not break it.", "break", "range", READ, PUNCH_ELSEWHERE,
-	     NULL, "returns, held"),
+	MEET("elsewhere", "pinfs", "A hole outside its range does not break it.", "break", "range", READ,
+	     PUNCH_ELSEWHERE, NULL, "returns, held"),
 	MEET("allocate", "pinfs; ext4_fallocate()", "Writing and allocating do not break it.", "break", "range", READ,
 	     ALLOCATE, NULL, "returns, held"),
 	MEET("ebusy", "behaviour 23; break_layout() with O_NONBLOCK",
@@ -676,7 +679,7 @@ static const struct cf_case cases[] = {
 	     "lease_break", "txtbsy", READ, CUT, NULL, "ETXTBSY, held"),
 	MEET("unbreakable", "layout lease proposal (Sep 2019): F_UNBREAK",
 	     "A lease that the file's owner has taken as unbreakable: ETXTBSY.",
-	     "lease_break", "revoke", READ | PINFS_LEASE_UNBREAK, CUT, NULL, "ETXTBSY, held"),
+	     "break", "range", READ | PINFS_LEASE_UNBREAK, CUT, NULL, "ETXTBSY, held"),
 	MEET("timeout", "pinfs", "busy_timeout bounds this wait, too.", "busy_timeout", "20ms", READ, CUT, "held",
 	     "waits, breaking"),
 	{ "lease.own-read", "layout lease proposal, v2 (Aug 2019)",

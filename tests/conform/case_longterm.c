@@ -251,7 +251,7 @@ static int device(struct cf *c, const char *path)
 static long answered(struct cf *c, long rc)
 {
 	if (rc == -ENOTTY || rc == -ENOSYS)
-		cf_na(c, "the library lets it pass, and there is no such device here (tests/pin/test_takers.c has one)");
+		cf_na(c, "the library lets it pass, and there is no such device (tests/pin/test_takers.c has one)");
 	return rc;
 }
 
@@ -344,7 +344,7 @@ static long verbs_with(struct cf *c, const struct memory *m, int access)
 	if (pd == NULL || (!FROM(RTLD_DEFAULT, reg, "ibv_reg_mr") && !FROM(lib, reg, "ibv_reg_mr")))
 		cf_na(c, "no RDMA device here");
 	if (pd == &nobody && (access & 1 << 6))
-		cf_na(c, "no RDMA device here, and the library has nothing to refuse (tests/pin/test_regions.c has one)");
+		cf_na(c, "no RDMA device, and the library has nothing to refuse (tests/pin/test_regions.c has one)");
 	mr = reg(pd, m->at, m->len, access);
 	return answered(c, mr == NULL ? -errno : 0);
 }
@@ -617,8 +617,8 @@ static const struct cf_case cases[] = {
 
 	/* What cannot be asked. */
 	{ "long.exynos", "behaviour 13; g2d_userptr_get_dma_addr(); commit b70131de648c",
-	  "The Exynos 2D engine is refused a user pointer: it takes that hardware; the call is pin_user_pages() like the "
-	  "others'.", CF_UNASKED, NULL, NULL, "" },
+	  "The Exynos 2D engine is refused a user pointer: it takes that hardware; the call is pin_user_pages() like "
+	  "the others'.", CF_UNASKED, NULL, NULL, "" },
 	{ "long.spapr", "behaviour 17; tce_iommu_use_page()",
 	  "The sPAPR TCE containers of VFIO pin without saying that it is for long, so it slips through: PowerPC only.",
 	  CF_UNASKED, NULL, NULL, "" },

@@ -48,6 +48,7 @@ static void policies(struct cf *c, const char *path, const char *text)
 static void set_up(struct cf *c, struct scene *s, const char *text)
 {
 	s->fd = cf_file(c, "f", LEN);
+	policies(c, cf_path(c, "f"), "busy_timeout=0");
 	policies(c, cf_path(c, "f"), text);
 	s->map = cf_map(c, s->fd, 0, LEN, PROT_READ | PROT_WRITE);
 	CF_MUST(c, LIB(c, pinfs_pin)(s->map, CF_PAGE, PINFS_PIN_WRITE, &s->pin) == 0);
@@ -285,13 +286,15 @@ static void setting(struct cf *c)
 static const struct cf_case cases[] = {
 	BREAK("wait", "behaviour 1; commit 5fac7408d82", "on_busy=wait: truncate waits for the pin, and then succeeds.",
 	      "on_busy=wait", shrink, 0, "waits"),
-	BREAK("wait-punch", "behaviour 2", "... and so does a hole to be punched.", "on_busy=wait", punch_it, LEN, "waits"),
+	BREAK("wait-punch", "behaviour 2", "... and so does a hole to be punched.",
+	      "on_busy=wait", punch_it, LEN, "waits"),
 	BREAK("wait-zero", "behaviour 2", "... and a range to be zeroed.", "on_busy=wait", zero_it, LEN, "waits"),
 	BREAK("ebusy", "pinfs", "on_busy=ebusy: truncate fails at once, and nothing has changed.",
 	      "on_busy=ebusy", shrink, LEN, "EBUSY"),
 	BREAK("ebusy-punch", "pinfs", "... and so does a hole to be punched.", "on_busy=ebusy", punch_it, LEN, "EBUSY"),
 	BREAK("defer", "pinfs; \"dax vs truncate\" v3 (Oct 2017)",
-	      "on_busy=defer: truncate succeeds at once, with the pin as it was.", "on_busy=defer", shrink, 0, "returns"),
+	      "on_busy=defer: truncate succeeds at once, with the pin as it was.",
+	      "on_busy=defer", shrink, 0, "returns"),
 	BREAK("defer-punch", "pinfs; \"dax vs truncate\" v3 (Oct 2017)", "... and so does a hole to be punched.",
 	      "on_busy=defer", punch_it, LEN, "returns"),
 	BREAK("poll", "behaviour 48; \"dax vs truncate\" v3 (Oct 2017)",
@@ -337,7 +340,7 @@ static const struct cf_case cases[] = {
 	  "A flag of mmap(2) that seals the file's extents was rejected for Linux; pinfs has leases instead.",
 	  CF_UNASKED, NULL, NULL, "" },
 	{ "policy.stable", "behaviour 26; commit 2bb6d2837083",
-	  "That refusing long-term pins broke earlier users on purpose is asked by the long group under profile=linux-4.15 "
-	  "and its successors.", CF_UNASKED, NULL, NULL, "" },
+	  "That refusing long-term pins broke earlier users on purpose is asked by the long group under "
+	  "profile=linux-4.15 and its successors.", CF_UNASKED, NULL, NULL, "" },
 };
 CF_GROUP(cf_policy, "policy", "Policies, one by one", cases);

@@ -16,6 +16,7 @@
 	X(cf_longterm) \
 	X(cf_policy) \
 	X(cf_lease) \
+	X(cf_own) \
 	X(cf_fault) \
 	X(cf_huge) \
 	X(cf_sync) \
