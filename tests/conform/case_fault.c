@@ -792,7 +792,7 @@ static const struct cf_case cases[] = {
 	  "stays" },
 	{ "fault.mtime-fsync", "behaviour 29, 32; dax_writeback_one()",
 	  "After fsync(2) the next store is the first again.", 0, times, &(const struct times){ AT_AFTER_FSYNC },
-	  "moves; bare, plain: moves|stays" },
+	  "moves; pinfs+user, bare, plain: moves|stays" },
 	{ "fault.major-store", "VM_FAULT_MAJOR in dax_iomap_pte_fault()",
 	  "A store that allocates a block is counted as a major fault; that of a window as userfaultfd's are.", 0,
 	  major, CELL(HOLE, STORE), "major; pinfs, bare, plain: major|minor" HOLES },

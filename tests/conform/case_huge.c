@@ -474,7 +474,7 @@ static const struct cf_case cases[] = {
 	{ "huge.protections", "behaviour 36; dax_fault_check_fallback()",
 	  "Not when parts of it have different protections.", 0, protections, NULL, "small; pinfs: part" NOT_DAX },
 	{ "huge.copy", "behaviour 36; dax_fault_check_fallback()", "Not when the mapping is private and stored to.", 0,
-	  copy, NULL, "small; pinfs: private" NOT_DAX },
+	  copy, NULL, "small; pinfs: private; pinfs+user: private|not listed" NOT_DAX },
 	{ "huge.eof", "behaviour 36; dax_fault_check_fallback()", "Not when the file ends in it.", 0, eof, NULL,
 	  "small; pinfs: eof" NOT_DAX },
 	{ "huge.entry", "behaviour 36; grab_mapping_entry(); pinfs",

@@ -172,7 +172,7 @@ static void not_a_pmem(struct cf *c)
 	scratch_new(c, &o, NULL);
 	if (o.kernel)
 		cf_na(c, "another device than --scratch-dev would have to be given");
-	(void)unlink(o.dev);
+	/* The image has no name, and goes with the case. */
 	if (!block_device(o.dev))
 		cf_na(c, "there is no block device that may be read");
 	if (scratch_mount(&o, "ro") == 0) {
@@ -181,8 +181,6 @@ static void not_a_pmem(struct cf *c)
 		cf_answer(c, "refused");
 		cf_note(c, "%s", scratch_said(&o));
 	}
-	scratch_umount(&o);
-	o.dev[0] = '\0';
 	scratch_end(&o);
 }
 
@@ -349,6 +347,22 @@ static void frozen(struct cf *c)
 	scratch_end(&o);
 }
 
+static void freezes(struct cf *c)
+{
+	struct scratch o;
+	int dir;
+	long rc;
+
+	scratch_start(c, &o, "dax=always");
+	dir = (int)CF_SYS(c, open(o.mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	rc = cf_rc(ioctl(dir, FIFREEZE, 0));
+	if (rc >= 0)
+		rc = cf_rc(ioctl(dir, FITHAW, 0));
+	cf_answer_rc(c, rc);
+	CF_SYS(c, close(dir));
+	scratch_end(&o);
+}
+
 /* ---- a file that answers like a device DAX node ---- */
 
 enum ask {
@@ -439,6 +453,7 @@ static void move_extent(struct cf *c)
 }
 
 #define MINE "; plain: na: no mount with options of its own can be made here"
+#define FROZEN "; pinfs, bare, virtiofs, plain: na: only a kernel's filesystem can be frozen"
 #define PINFS "; kernel: na: pinfs only" MINE
 #define WINDOWS "; bare: na: mmap(2) needs the preload library for it" PINFS
 #define OPT(opts) (&(const struct option){ opts, NULL, NULL, { NULL } })
@@ -470,7 +485,8 @@ static const struct cf_case cases[] = {
 	  "refused; pinfs, bare: na: pinfs has one size of blocks" MINE },
 	{ "mount.remount", "ext4_check_opt_consistency(); xfs_fs_reconfigure()",
 	  "A remount does not change dax=.", CF_MOUNTS, remounted, NULL,
-	  "refused, without effect|accepted, without effect; ext4: refused, without effect" MINE },
+	  "refused, without effect; pinfs, bare: accepted, without effect; "
+	  "xfs: refused, without effect|accepted, without effect" MINE },
 
 	{ "mount.unaligned", "behaviour 41; dax_supported()",
 	  "A device whose size is no multiple of a page is refused when it is mounted, not at the first access.",
@@ -514,12 +530,14 @@ static const struct cf_case cases[] = {
 	{ "mount.gone-unmount", "behaviour 54", "And it can be unmounted.", CF_MOUNTS, device_gone, GONE(UNMOUNT),
 	  "returns" MINE },
 
+	{ "mount.freeze", "ioctl_fsfreeze()", "A filesystem can be frozen; FUSE cannot.", CF_MOUNTS | CF_ROOT, freezes,
+	  NULL, "returns; pinfs, bare: EOPNOTSUPP" MINE },
 	{ "mount.frozen-load", "behaviour 29; sb_start_pagefault()", "A load from a frozen filesystem goes on.",
-	  CF_MOUNTS, frozen, &(const struct frozen){ false, false }, "returns" MINE },
+	  CF_MOUNTS, frozen, &(const struct frozen){ false, false }, "returns" FROZEN },
 	{ "mount.frozen-store", "behaviour 29; sb_start_pagefault()", "A store waits until it is thawed.", CF_MOUNTS,
-	  frozen, &(const struct frozen){ true, false }, "waits" MINE },
+	  frozen, &(const struct frozen){ true, false }, "waits" FROZEN },
 	{ "mount.frozen-copy", "behaviour 29; sb_start_pagefault()", "A private store does not.", CF_MOUNTS, frozen,
-	  &(const struct frozen){ true, true }, "returns" MINE },
+	  &(const struct frozen){ true, true }, "returns" FROZEN },
 
 	{ "mount.move-extent", "behaviour 56a; ext4_move_extents()",
 	  "An ioctl that moves blocks from under a mapping is refused for DAX files.", 0, move_extent, NULL,

@@ -194,6 +194,11 @@ const char *slow_data(uint64_t off);
 
 /* Everything below @dir, and it, whatever flags and modes stand in the way; other mounts only unmounted. */
 void tidy_tree(const char *dir);
+/*
+ * Where a case may mount that cannot do so in its directory, if @runner runs it: in $TMPDIR. Nothing is left there when
+ * the case has ended.
+ */
+const char *tidy_elsewhere(char path[PATH_MAX], pid_t runner);
 /* Unmount what is mounted below @dir; how many there were. */
 unsigned int tidy_mounts(const char *dir);
 /* Kill what the case has left: children that came to us, but for @keep. How many there were. */

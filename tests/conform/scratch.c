@@ -18,6 +18,7 @@
 #include <unistd.h>
 #include <linux/fs.h>
 #include <linux/stat.h>
+#include "conform/engine.h"
 #include "harness/touch.h"
 
 #ifndef MAP_SYNC
@@ -32,41 +33,44 @@
 
 /* ---- the device ---- */
 
+/* Without a name, but for one on a tmpfs of its own. */
 static void new_image(struct scratch *o, const char *opts)
 {
 	struct cf *c = o->c;
-	const char *tmp = getenv("TMPDIR");
 	int fd;
 
 	o->type = "pinfs";
 	if (cf_programs(c) == NULL)
 		cf_na(c, "mkfs.pinfs and pinfs are not found");
-	if (geteuid() == 0) {
+	if (access("/dev/fuse", R_OK | W_OK) != 0)
+		cf_na(c, "/dev/fuse: %s", strerror(errno));
+	if (opts != NULL) {
 		const char *dir = cf_path(c, "image");
 
 		CF_SYS(c, mkdir(dir, 0755));
-		if (mount("pinfs-conform", dir, "tmpfs", MS_NOSUID | MS_NODEV, opts != NULL ? opts : "size=128m") != 0)
-			cf_na(c, "no tmpfs for an image: %s", strerror(errno));
+		if (mount("pinfs-conform", dir, "tmpfs", MS_NOSUID | MS_NODEV, opts) != 0)
+			cf_na(c, "no tmpfs with %s: %s", opts, strerror(errno));
 		(void)snprintf(o->dev, sizeof o->dev, "%s/pmem", dir);
+		fd = (int)CF_SYS(c, open(o->dev, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
 	} else {
-		if (opts != NULL)
-			cf_na(c, "only root can mount a tmpfs for the image");
-		(void)snprintf(o->dev, sizeof o->dev, "%s/pinfs-conform-%d.pmem", tmp != NULL ? tmp : "/dev/shm",
-			       (int)getpid());
+		fd = (int)CF_SYS(c, memfd_create("pmem", MFD_CLOEXEC));
+		(void)snprintf(o->dev, sizeof o->dev, "/proc/%d/fd/%d", (int)getpid(), fd);
 	}
-	fd = (int)CF_SYS(c, open(o->dev, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
 	CF_SYS(c, ftruncate(fd, IMAGE_BYTES));
-	CF_SYS(c, close(fd));
 }
 
 void scratch_new(struct cf *c, struct scratch *o, const char *opts)
 {
 	*o = (struct scratch){ .c = c, .kernel = cf_is(c, "kernel"), .log = -1 };
-	(void)snprintf(o->mnt, sizeof o->mnt, "%s", cf_path(c, "own"));
+	if (!o->kernel && !cf_is(c, "pinfs") && !cf_is(c, "bare"))
+		cf_na(c, "there is nothing to mount with other options");
+	/* fusermount3 works as root, who may not be let into a FUSE mount of somebody else. */
+	if (geteuid() != 0 && !o->kernel)
+		(void)tidy_elsewhere(o->mnt, getppid());
+	else
+		(void)snprintf(o->mnt, sizeof o->mnt, "%s", cf_path(c, "own"));
 	CF_SYS(c, mkdir(o->mnt, 0755));
 	if (!o->kernel) {
-		if (!cf_is(c, "pinfs") && !cf_is(c, "bare"))
-			cf_na(c, "there is nothing to mount with other options");
 		new_image(o, opts);
 		return;
 	}
@@ -107,7 +111,10 @@ static bool is_mounted(const struct scratch *o)
 {
 	struct stat in, above;
 
-	return stat(o->mnt, &in) == 0 && stat(cf_dir(o->c), &above) == 0 && in.st_dev != above.st_dev;
+	char dir[PATH_MAX + 4];
+
+	(void)snprintf(dir, sizeof dir, "%s/..", o->mnt);
+	return stat(o->mnt, &in) == 0 && stat(dir, &above) == 0 && in.st_dev != above.st_dev;
 }
 
 static void close_log(struct scratch *o)
@@ -167,6 +174,8 @@ static int mount_pinfs(struct scratch *o, const char *opts)
 		if (waitpid(o->daemon, &status, WNOHANG) == o->daemon) {
 			o->daemon = 0;
 			CF_MUST(o->c, WIFEXITED(status) && WEXITSTATUS(status) != 127);
+			if (geteuid() != 0 && strstr(scratch_said(o), "fusermount") != NULL)
+				cf_na(o->c, "nobody lets us mount: %s", scratch_said(o));
 			return -1;
 		}
 		(void)usleep(500);
@@ -238,10 +247,8 @@ void scratch_end(struct scratch *o)
 {
 	scratch_umount(o);
 	close_log(o);
-	if (o->kernel)
-		return;
-	(void)unlink(o->dev);
-	if (geteuid() == 0)
+	(void)rmdir(o->mnt);
+	if (!o->kernel && strncmp(o->dev, cf_dir(o->c), strlen(cf_dir(o->c))) == 0)
 		(void)umount2(cf_path(o->c, "image"), MNT_DETACH);
 }
 

@@ -3,8 +3,8 @@
  * scratch.h - a mount of a case's own, with options that it chooses: pinfs on an image in memory, or, where the
  * directory is of a kernel's DAX filesystem, one of the same type on the device of --scratch-dev.
  *
- * The mount is below the case's directory. What is left of it when a case ends early goes with that; the image of one
- * that is not root's stays in $TMPDIR then.
+ * The mount is below the case's directory, or, for users, where tidy_elsewhere() says; the image has no name. So what a
+ * case leaves behind when it ends early, the runner takes away.
  */
 #ifndef CONFORM_SCRATCH_H
 #define CONFORM_SCRATCH_H

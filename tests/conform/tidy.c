@@ -117,6 +117,15 @@ unsigned int tidy_mounts(const char *dir)
 	return n;
 }
 
+const char *tidy_elsewhere(char path[PATH_MAX], pid_t runner)
+{
+	const char *tmp = getenv("TMPDIR");
+
+	(void)snprintf(path, PATH_MAX, "%.*s/pinfs-conform-own.%d", PATH_MAX - 64, tmp != NULL ? tmp : "/tmp",
+		       (int)runner);
+	return path;
+}
+
 static pid_t parent_of(pid_t pid)
 {
 	char path[64], buf[512];
