@@ -53,11 +53,24 @@ static void fill(vmsplice_fn *real, struct filling *c)
 	sh_queue_add(c->fd, c->hold, c->r > 0 ? (uint64_t)c->r : 0);
 }
 
+/* What lies behind the first @good bytes cannot be had, and is not asked for: the call is short, as the kernel's is. */
+static size_t shorten(struct iovec *v, size_t n, size_t good)
+{
+	size_t i;
+
+	for (i = 0; i < n && good > 0; i++) {
+		v[i].iov_len = pf_min64(v[i].iov_len, good);
+		good -= v[i].iov_len;
+	}
+	return i;
+}
+
 static ssize_t with_windows(vmsplice_fn *real, int fd, const struct iovec *user, size_t n, unsigned int flags)
 {
 	struct filling c = { .fd = fd, .n = n, .flags = flags, .r = -1 };
 	struct iovec few[FEW], *v = few;
 	bool plain = true;
+	size_t good = 0;
 	long mode;
 	int err = 0;
 
@@ -71,7 +84,12 @@ static ssize_t with_windows(vmsplice_fn *real, int fd, const struct iovec *user,
 	if (v != NULL && mode >= 0 && (mode & O_ACCMODE) != O_RDONLY && sh_iov_fetch(user, n, v) == 0 &&
 	    sh_iov_touches(v, n) && sh_hook_ours()) {
 		plain = false;
-		err = sh_hold(v, n, flags & SPLICE_F_NONBLOCK ? SH_HOLD_NOWAIT : 0, PF_API_VMSPLICE, &c.hold);
+		err = sh_hold_part(v, n, flags & SPLICE_F_NONBLOCK ? SH_HOLD_NOWAIT : 0, PF_API_VMSPLICE, &c.hold,
+				   &good);
+		if (err && good > 0) {
+			c.n = shorten(v, n, good);
+			err = 0;
+		}
 	}
 	if (plain) {
 		c.r = real(fd, user, n, flags);
@@ -79,7 +97,7 @@ static ssize_t with_windows(vmsplice_fn *real, int fd, const struct iovec *user,
 		errno = -err;
 	} else {
 		c.v = v;
-		for (size_t i = 0; sh.user_mode && i < n; i++)
+		for (size_t i = 0; sh.user_mode && i < c.n; i++)
 			sh_prefault(sh_addr(v[i].iov_base), v[i].iov_len, false);
 		fill(real, &c);
 	}

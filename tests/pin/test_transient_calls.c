@@ -48,7 +48,7 @@ static struct answer answer(ssize_t n)
 	return (struct answer){ n, n < 0 ? errno : 0 };
 }
 
-#define BAD_CALLS 12
+#define BAD_CALLS 15
 
 /* All on a file of 4 pages that is mapped as 8. */
 static int bad_calls(const char *path, const char *source, struct answer *out)
@@ -60,8 +60,9 @@ static int bad_calls(const char *path, const char *source, struct answer *out)
 	struct iovec w[] = { { p + 6 * PAGE, 16 }, { p, PAGE } };
 	const struct iovec *volatile nowhere = (const struct iovec *)8;
 	unsigned int i = 0;
+	int ends[2];
 
-	NEED(fd >= 0 && slow >= 0 && p != MAP_FAILED && ro != MAP_FAILED);
+	NEED(fd >= 0 && slow >= 0 && p != MAP_FAILED && ro != MAP_FAILED && pipe(ends) == 0);
 	out[i++] = answer(pread(slow, p, 4 * PAGE, 0));
 	out[i++] = answer(pread(slow, p + 3 * PAGE, 2 * PAGE, 0));
 	out[i++] = answer(pread(slow, p + 4 * PAGE, PAGE, 0));
@@ -74,8 +75,12 @@ static int bad_calls(const char *path, const char *source, struct answer *out)
 	out[i++] = answer(pwritev(slow, w, 2, 0));
 	out[i++] = answer(preadv2(slow, w + 1, 1, -1, 0));
 	out[i++] = answer(preadv(slow, nowhere, 2, 0));
+	out[i++] = answer(vmsplice(ends[1], v + 1, 1, 0));
+	out[i++] = answer(vmsplice(ends[1], v, 3, 0));
+	out[i++] = answer(vmsplice(ends[1], w, 2, 0));
 	NEED(i == BAD_CALLS);
 	NEED(munmap(p, 8 * PAGE) == 0 && munmap(ro, 4 * PAGE) == 0 && close(fd) == 0 && close(slow) == 0);
+	NEED(close(ends[0]) == 0 && close(ends[1]) == 0);
 	return 0;
 }
 
