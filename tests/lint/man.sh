@@ -11,6 +11,8 @@ for p in $pages; do
 	out=$(groff -ww -mdoc -Tutf8 -z "$p" 2>&1)
 	[ -z "$out" ] || { echo "$out"; bad=1; }
 	mandoc -T lint -W warning "$p" || bad=1
+	# A quote that takes its neighbours in: of several on one line.
+	groff -mdoc -Tutf8 -rLL=500n "$p" | grep -n '‘[^’]*‘' && { echo "$p: a quote inside a quote"; bad=1; }
 	grep -q '^\.Dd ' "$p" || { echo "$p: not an mdoc page"; bad=1; }
 done
 
