@@ -446,9 +446,15 @@ bool pf_lease_blocks(struct pf_lobj *o, const struct pf_brk *b)
 /* What would be, as data. The rules are those above; nothing is changed. */
 
 /* How long a CUT that asks for it would leave it to its holder. */
-static uint64_t leaves_ms(const struct pf_fs *fs, const struct pf_lease *l, const struct pf_brk *b)
+static uint64_t leaves_ms(const struct pf_lease *l, const struct pf_brk *b)
 {
-	uint64_t ms = l->state == PF_LEASE_HELD ? time_ms(b) : left_ms(l, pf_lay_now());
+	return l->state == PF_LEASE_HELD ? time_ms(b) : left_ms(l, pf_lay_now());
+}
+
+/* And how long the CUT would wait for it. */
+static uint64_t takes_ms(const struct pf_fs *fs, const struct pf_lease *l, const struct pf_brk *b)
+{
+	uint64_t ms = leaves_ms(l, b);
 
 	/* Who is killed is waited for a little. */
 	if (b->policy.lease_break == PF_LEASE_KILL && l->state != PF_LEASE_BROKEN && (!l->killed || ms == 0))
@@ -463,7 +469,7 @@ int pf_lease_would(const struct pf_fs *fs, const struct pf_lobj *o, const struct
 	*most_ms = 0;
 	for (const struct pf_lease *l = o->leases; l; l = l->next) {
 		int how = in_the_way(l, b) ? rule(l, b) : RULE_OWN;
-		uint64_t ms = how == RULE_ASK ? leaves_ms(fs, l, b) : 0;
+		uint64_t ms = how == RULE_ASK ? takes_ms(fs, l, b) : 0;
 
 		if (how < 0)
 			return how;
@@ -475,8 +481,8 @@ int pf_lease_would(const struct pf_fs *fs, const struct pf_lobj *o, const struct
 	return wait;
 }
 
-unsigned int pf_lease_in_way(const struct pf_fs *fs, const struct pf_lobj *o, const struct pf_brk *b,
-			     struct pf_p_would_lease *out, unsigned int max, unsigned int *total)
+unsigned int pf_lease_in_way(const struct pf_lobj *o, const struct pf_brk *b, struct pf_p_would_lease *out,
+			     unsigned int max, unsigned int *total)
 {
 	unsigned int n = 0;
 
@@ -488,7 +494,7 @@ unsigned int pf_lease_in_way(const struct pf_fs *fs, const struct pf_lobj *o, co
 			continue;
 		out[n] = (struct pf_p_would_lease){
 			.wl_id = l->id, .wl_foff = l->foff, .wl_len = l->len,
-			.wl_left_ms = rule(l, b) == RULE_ASK ? leaves_ms(fs, l, b) : 0,
+			.wl_left_ms = rule(l, b) == RULE_ASK ? leaves_ms(l, b) : 0,
 			.wl_pid = (uint32_t)s->pid, .wl_uid = s->uid, .wl_flags = l->flags,
 			.wl_state = l->ghost ? PF_P_LEASE_DROPPED : (uint32_t)l->state,
 		};

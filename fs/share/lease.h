@@ -88,8 +88,8 @@ bool pf_lease_blocks(struct pf_lobj *o, const struct pf_brk *b);
 int pf_lease_would(const struct pf_fs *fs, const struct pf_lobj *o, const struct pf_brk *b,
 		   uint64_t *most_ms) PF_MUST_CHECK;
 /* The leases in its way, up to @max; *total: all of them. */
-unsigned int pf_lease_in_way(const struct pf_fs *fs, const struct pf_lobj *o, const struct pf_brk *b,
-			     struct pf_p_would_lease *out, unsigned int max, unsigned int *total);
+unsigned int pf_lease_in_way(const struct pf_lobj *o, const struct pf_brk *b, struct pf_p_would_lease *out,
+			     unsigned int max, unsigned int *total);
 /* Pages pinned by @sh in the CUT's way, without those that are revoked with a lease when its time is over. */
 uint64_t pf_lease_outside(struct pf_share *sh, const struct pf_brk *b);
 /* The session of @sh has ended, or is cut off. How many references of the share are the caller's now. */

@@ -56,7 +56,7 @@ unsigned int pf_lay_would(struct pf_fs *fs, const struct pf_brk *b, struct pf_ho
 	}
 	for (const struct pf_brk *c = o->cuts; c; c = c->next)
 		out->queued++;
-	out->nlease = pf_lease_in_way(fs, o, b, out->lease, PF_P_WOULD_LEASES, &out->leases);
+	out->nlease = pf_lease_in_way(o, b, out->lease, PF_P_WOULD_LEASES, &out->leases);
 	answer(fs, b, out);
 	pf_mutex_unlock(&o->lock);
 	return n;

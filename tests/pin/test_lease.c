@@ -587,6 +587,19 @@ static void would(void)
 	}
 }
 
+/* A holder has its time until it is killed; the truncate waits a little longer, for its end. */
+static void would_kill(void)
+{
+	char out[4096];
+
+	if (!begin("lease_break=kill,lease_time=600,revoke_timeout=60"))
+		return;
+	PT_EQ(LE_DO(a, TAKE, .a = READ), 0);
+	CU_ASSERT(would_says("waits, at most 660 s (on_busy=wait)\n", out, sizeof out));
+	CU_ASSERT_PTR_NOT_NULL(strstr(out, " has a lease of it, 600 s left\n"));
+	end();
+}
+
 /* One that is asked back already; and when its time is over: under ebusy, nothing stands in the way any more. */
 static void would_later(void)
 {
@@ -631,6 +644,7 @@ int main(int argc, char **argv)
 		{ "to strangers, and half way", over_to_strangers, 0 },
 		{ "would-block is right", would, 0 },
 		{ "... about one that was asked back", would_later, 0 },
+		{ "... about one whose holder would be killed", would_kill, 0 },
 	};
 	static const struct pt_suite suites[] = { { "lease", cases, PF_ARRAY_LEN(cases) } };
 
