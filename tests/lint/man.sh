@@ -12,6 +12,7 @@ for p in $pages; do
 	[ -z "$out" ] || { echo "$out"; bad=1; }
 	mandoc -T lint -W warning "$p" || bad=1
 	# A quote that takes its neighbours in: of several on one line.
+	# shellcheck disable=SC1112
 	groff -mdoc -Tutf8 -rLL=500n "$p" | grep -n '‘[^’]*‘' && { echo "$p: a quote inside a quote"; bad=1; }
 	grep -q '^\.Dd ' "$p" || { echo "$p: not an mdoc page"; bad=1; }
 done
