@@ -10,7 +10,7 @@ verb=$1 build=$2 root=$3$4 prefix=$4
 # Lines of "mode source destination", and "->target destination" for a symbolic link.
 list()
 {
-	for p in pinrun pinfsctl dmaemu pinbench; do
+	for p in pinrun pinfsctl dmaemu pinbench pinfs-conform; do
 		echo "755 $build/$p bin/$p"
 	done
 	for p in pinfs mkfs.pinfs fsck.pinfs pinfsdump; do

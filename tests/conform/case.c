@@ -21,11 +21,18 @@
 #include <unistd.h>
 #include "harness/touch.h"
 
+/* A process does not go before its transfers have ended. */
+static _Noreturn void end(void)
+{
+	slow_reset();
+	(void)fflush(NULL);
+	_exit(0);
+}
+
 void case_run(struct cf *c)
 {
 	c->cs->fn(c);
-	(void)fflush(NULL);
-	_exit(0);
+	end();
 }
 
 /* ---- the answer ---- */
@@ -77,7 +84,7 @@ void cf_na(struct cf *c, const char *fmt, ...)
 	(void)vsnprintf(c->out->why, sizeof c->out->why, fmt, ap);
 	va_end(ap);
 	atomic_store(&c->out->na, 1);
-	_exit(0);
+	end();
 }
 
 void cf_broken(struct cf *c, const char *file, int line, const char *what, long rc)
@@ -87,7 +94,7 @@ void cf_broken(struct cf *c, const char *file, int line, const char *what, long 
 	(void)snprintf(c->out->why, sizeof c->out->why, "%s:%d: %s%s%s", slash != NULL ? slash + 1 : file, line, what,
 		       rc < 0 ? ": " : "", rc < 0 ? error_name(rc) : "");
 	atomic_store(&c->out->broken, 1);
-	_exit(0);
+	end();
 }
 
 long cf_rc(long rc)

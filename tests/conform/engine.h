@@ -201,6 +201,8 @@ void tidy_tree(const char *dir);
 const char *tidy_elsewhere(char path[PATH_MAX], pid_t runner);
 /* Unmount what is mounted below @dir; how many there were. */
 unsigned int tidy_mounts(const char *dir);
+/* Is the process on its way out? */
+bool tidy_exits(pid_t pid);
 /* Kill what the case has left: children that came to us, but for @keep. How many there were. */
 unsigned int tidy_children(pid_t keep);
 

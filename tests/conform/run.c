@@ -26,6 +26,7 @@
 #include "lib/cli.h"
 
 #define GRACE_MS 10000
+#define LOOK_MS 100
 
 static struct {
 	struct suite *s;
@@ -69,7 +70,8 @@ static bool reap(pid_t pid, int ms, int *status)
 
 	while (!ended && now() < end && (was_stopped || !stopped())) {
 		/* Without pidfds (Linux before 5.3) by looking. */
-		(void)poll(p, 2, fd >= 0 ? (int)((end - now()) * 1e3) + 1 : 1);
+		if (poll(p, 2, fd >= 0 ? LOOK_MS : 1) == 0 && tidy_exits(pid))
+			slow_reset();		/* it cannot die before its transfers have ended */
 		ended = waitpid(pid, status, WNOHANG) == pid;
 	}
 	if (fd >= 0)
@@ -195,7 +197,7 @@ static enum verdict may_run(struct result *r)
 	if ((r->cs->flags & CF_ROOT) != 0 && geteuid() != 0)
 		return not_on_this(r, "needs root");
 	if ((r->cs->flags & CF_PINS) != 0 && p->pin == NULL)
-		return not_on_this(r, p->no_pins);
+		return p->pinfs ? not_here(r, p->no_pins) : not_on_this(r, p->no_pins);
 	if ((r->cs->flags & CF_FILLS) != 0 && statvfs(p->work, &vfs) == 0 && vfs.f_bavail * vfs.f_frsize > p->fill_max)
 		return not_on_this(r, "it fills the filesystem, where more is free than --fill-max allows");
 	return V_PASS;

@@ -104,9 +104,11 @@ static bool in_lock(const struct sleeper *s)
 	static const char *const takers[] = {
 		"do_truncate", "notify_change", "vfs_", "ext4_", "xfs_", "fuse_", "dax_", "filemap_", "generic_",
 		"path_", "open_last", "do_open", "do_filp_open", "do_unlinkat", "do_rename", "do_rmdir", "do_linkat",
-		"do_iter_read", "do_iter_write", "__fdget_pos", "fdget_pos",
+		"do_mkdirat", "lock_rename", "lock_two", "start_", "filename_", "lookup_", "walk_component",
+		"iterate_dir", "chmod_common", "chown_common", "setxattr", "removexattr", "ioctl_", "copy_file",
+		"do_iter_read", "do_iter_write", "fdget_pos",
 	};
-	static const char *const locks[] = { "rwsem_down_", "down_write", "down_read", "__mutex_lock", "mutex_lock",
+	static const char *const locks[] = { "rwsem_down_", "down_write", "down_read", "mutex_lock",
 					     "percpu_rwsem", "inode_lock" };
 	const char *first = s->where;
 	char name[128];
@@ -115,6 +117,7 @@ static bool in_lock(const struct sleeper *s)
 		return false;
 	if (first[0] == '[')				/* "[<0>] do_truncate+0x77/0xe0" */
 		first += strcspn(first, " ") + (strchr(first, ' ') != NULL);
+	first += strspn(first, "_");
 	(void)snprintf(name, sizeof name, "%.*s", (int)strcspn(first, "+\n"), first);
 	for (size_t i = 0; i < PF_ARRAY_LEN(locks); i++)
 		if (strncmp(name, locks[i], strlen(locks[i])) == 0)

@@ -400,6 +400,22 @@ static void on_pinfs(void)
 	pt_fs_end(fs);
 }
 
+/* A process does not go before its transfers have ended; the suite ends them. */
+static void early_ends(void)
+{
+	struct json_object *o;
+
+	if (!pt_need_mount())
+		return;
+	PT_EQ(ask("-F", "json", "-f", "early.", plain_dir(), NULL), 0);
+	o = json_tokener_parse(out);
+	CU_ASSERT_FATAL(o != NULL);
+	came_to(o, "early.end", "pass", "early", "");
+	came_to(o, "early.na", "n/a", "early", "early");
+	came_to(o, "early.killed", "pass", "dies: SIGKILL", "");
+	(void)json_object_put(o);
+}
+
 static void read_only(void)
 {
 	struct pt_fs *fs;
@@ -426,6 +442,7 @@ int main(int argc, char **argv)
 		{ "records", recorded, 120 },
 		{ "a signal ends it in order", interrupted, 120 },
 		{ "on pinfs: waits, pins, twins, policies", on_pinfs, 180 },
+		{ "ends while transfers are under way", early_ends, 120 },
 		{ "a mount that is read-only", read_only, 60 },
 	};
 	static const struct pt_suite suites[] = { { "self", cases, PF_ARRAY_LEN(cases) } };

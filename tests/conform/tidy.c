@@ -16,6 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define LEFT_MS 10000
+
 /* \040 and the like of /proc/self/mountinfo. */
 static void unescape(char *s)
 {
@@ -126,7 +128,8 @@ const char *tidy_elsewhere(char path[PATH_MAX], pid_t runner)
 	return path;
 }
 
-static pid_t parent_of(pid_t pid)
+/* "pid (comm) state ppid pgrp session tty tpgid flags ...": what follows the name. */
+static bool stat_of(pid_t pid, char *state, int *parent, unsigned int *flags)
 {
 	char path[64], buf[512];
 	const char *p;
@@ -140,8 +143,27 @@ static pid_t parent_of(pid_t pid)
 		(void)close(fd);
 	}
 	buf[n > 0 ? n : 0] = '\0';
-	p = strrchr(buf, ')');			/* "pid (comm) state ppid ..." */
-	return p != NULL && strlen(p) > 4 ? (pid_t)strtol(p + 4, NULL, 10) : 0;
+	p = strrchr(buf, ')');
+	return p != NULL && sscanf(p + 1, " %c %d %*d %*d %*d %*d %u", state, parent, flags) == 3;
+}
+
+static pid_t parent_of(pid_t pid)
+{
+	unsigned int flags;
+	int parent;
+	char state;
+
+	return stat_of(pid, &state, &parent, &flags) ? parent : 0;
+}
+
+bool tidy_exits(pid_t pid)
+{
+	const unsigned int exiting = 0x4;	/* PF_EXITING */
+	unsigned int flags;
+	int parent;
+	char state;
+
+	return stat_of(pid, &state, &parent, &flags) && (state == 'Z' || (flags & exiting) != 0);
 }
 
 /* A child of ours other than @keep; 0. */
@@ -170,7 +192,13 @@ unsigned int tidy_children(pid_t keep)
 	/* Each that dies may leave its own to us. */
 	while (n < 10000 && (pid = some_child(keep)) > 0) {
 		(void)kill(pid, SIGKILL);
-		n += waitpid(pid, NULL, 0) == pid;
+		/* One that the kernel does not let go is left to it. */
+		for (unsigned int ms = 0; waitpid(pid, NULL, WNOHANG) != pid; ms++) {
+			if (ms == LEFT_MS)
+				return n;
+			(void)usleep(1000);
+		}
+		n++;
 	}
 	return n;
 }

@@ -24,8 +24,8 @@ names()
 		awk '/^\.Sh/ { name = /NAME/ } name && /^\.Nm/ { print $2 }' "$p"
 	done
 }
-for n in pinrun pinfsctl dmaemu pinbench; do
-	[ -e "tools/$n.c" ] || continue
+for n in pinrun pinfsctl dmaemu pinbench pinfs-conform; do
+	[ -e "tools/$n.c" ] || [ "$n" = pinfs-conform ] || continue
 	names 1 | grep -qx "$n" || { echo "$n(1): no manual page"; bad=1; }
 done
 for n in pinfs mkfs.pinfs fsck.pinfs pinfsdump; do

@@ -183,6 +183,22 @@ static void ways(struct cf *c)
 	cf_answer(c, "done");
 }
 
+/* Transfers under way when a case ends: in order, not in order, or by a signal. */
+static void ends_early(struct cf *c)
+{
+	const int fd = cf_file(c, "f", CF_PAGE), how = *(const int *)cf_arg(c);
+	char *p = cf_map(c, fd, 0, CF_PAGE, PROT_READ | PROT_WRITE);
+	struct cf_pin *pin;
+
+	if (cf_pin_by(c, "slow", p, CF_PAGE, CF_TO_FILE, &pin) != 0)
+		return;
+	cf_answer(c, "early");
+	if (how == 1)
+		cf_na(c, "early");
+	if (how == 2)
+		(void)raise(SIGKILL);
+}
+
 static void slow_alone(struct cf *c)
 {
 	const char *path = cf_slow(c);
@@ -227,7 +243,14 @@ static const struct cf_case pins[] = {
 	  "14; unsafe: 15" },
 };
 
+static const struct cf_case early[] = {
+	{ "early.end", "pinfs", "Ends while a transfer is under way.", 0, ends_early, &(const int){ 0 }, "early" },
+	{ "early.na", "pinfs", "Cannot be asked while one is.", 0, ends_early, &(const int){ 1 }, "early" },
+	{ "early.killed", "pinfs", "Is killed while one is.", 0, ends_early, &(const int){ 2 }, "dies: SIGKILL" },
+};
+
+CF_GROUP(self_early, "early", "Ends", early);
 CF_GROUP(self_plain, "self", "The \"engine\" & <itself>", plain);
 CF_GROUP(self_pins, "pin", "Pins", pins);
-const struct cf_group *const cf_groups[] = { &self_plain, &self_pins };
+const struct cf_group *const cf_groups[] = { &self_plain, &self_pins, &self_early };
 const unsigned int cf_ngroup = PF_ARRAY_LEN(cf_groups);
