@@ -290,15 +290,25 @@ static int copied(struct sh_flight *f, const struct iovec *v, size_t n)
 	return 0;
 }
 
+/* Where userfaultfd does not see the kernel's accesses; after a truncate that comes in between they fail: EFAULT. */
+static void bring(const struct iovec *v, size_t n, unsigned int flags)
+{
+	for (size_t i = 0; sh.user_mode && i < n; i++)
+		sh_prefault(sh_addr(v[i].iov_base), v[i].iov_len, (flags & SH_HOLD_WRITE) != 0);
+}
+
 int sh_flight_pack(struct sh_flight *f, const struct iovec *v, size_t n, unsigned int flags, enum sh_fd_kind kind,
 		   enum pf_pin_api api)
 {
-	int err;
+	int err = 0;
 
-	if (kind == SH_FD_COPIES)
-		return 0;
-	if (kind == SH_FD_PINS || (flags & SH_HOLD_WRITE))
-		return sh_hold(v, n, flags, api, &f->hold);
+	if (kind == SH_FD_COPIES || kind == SH_FD_PINS || (flags & SH_HOLD_WRITE)) {
+		if (kind != SH_FD_COPIES)
+			err = sh_hold(v, n, flags, api, &f->hold);
+		if (!err)
+			bring(v, n, flags);
+		return err;
+	}
 	err = copied(f, v, n);
 	if (err) {
 		sh_free(f->copy, pf_max64(f->bytes, PAGED));

@@ -251,12 +251,12 @@ static void at_mount(struct cf *c)
 	int rc;
 
 	set_up(c, &s, "on_busy=wait");
+	CF_SYS(c, removexattr(cf_path(c, "f"), "user.pinfs.busy_timeout"));
 	rc = take_ctl(c, out, sizeof out, "set", cf_mount(c), "busy_timeout=5ms");
 	if (rc != 0 && geteuid() != 0)
 		cf_na(c, "only root and who mounted may: %s", out);
 	CF_MUST(c, rc == 0);
 	cut = take_cut(c, s.fd, 0);
-	(void)cf_result(cut);
 	(void)snprintf(back, sizeof back, "busy_timeout=%ldms", was);
 	CF_MUST(c, take_ctl(c, out, sizeof out, "set", cf_mount(c), back) == 0);
 	CF_MUST(c, take_status(c, "busy_timeout_ms") == was);

@@ -20,6 +20,7 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <pinfs/pin.h>
 #include "conform/cases.h"
 #include "conform/take.h"
 
@@ -93,10 +94,8 @@ static long by_ring(struct transfer *t)
 	return err < 0 ? err : take_ring_end(&t->ring);
 }
 
-static long transfer(void *arg)
+static long transfer_now(struct transfer *t)
 {
-	struct transfer *t = arg;
-
 	switch (t->how) {
 	case READ: return cf_rc(read(t->fd, t->buf, t->len));
 	case PREAD: return cf_rc(pread(t->fd, t->buf, t->len, 0));
@@ -113,6 +112,19 @@ static long transfer(void *arg)
 	case RING_READ: case RING_WRITE: case RING_READV: case RING_WRITEV: return by_ring(t);
 	}
 	return -EINVAL;
+}
+
+/* In a thread. One that fails before it has begun would be waited for in vain. */
+static long transfer(void *arg)
+{
+	struct transfer *t = arg;
+	long rc = transfer_now(t);
+
+	if (rc < 0) {
+		cf_answer_rc(t->c, rc);
+		_exit(0);
+	}
+	return rc;
 }
 
 /* Pages 1 and 2 are the buffer; in two pieces, the second before the first, for those that take vectors. */
@@ -156,9 +168,12 @@ static void private_transfer(struct cf *c)
 	int fd = cf_file(c, "f", LEN);
 	char *p = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	struct transfer *t = cf_shared(c, sizeof *t);
+	struct pinfs_range_info ri;
 	struct cf_call *moving, *cut;
 
 	CF_MUST(c, p != MAP_FAILED);
+	if (cf_is(c, "pinfs") && LIB(c, pinfs_range_query)(p, LEN, &ri) != 0)
+		cf_na(c, "private mappings are the page cache's here");
 	if (how->store)
 		memset(p, 'c', LEN);
 	prepare(c, t, how->out ? PWRITE : PREAD, p + CF_PAGE);
@@ -189,7 +204,7 @@ static void bad_buffer(struct cf *c)
 		CF_SYS(c, ftruncate(fd, *what == CUT_OFF ? (off_t)CF_PAGE : 2 * (off_t)CF_PAGE));
 	prepare(c, t, *what == READ_ONLY_OUT ? PWRITE : PREAD, p + CF_PAGE);
 	cf_slow_release(c);
-	rc = transfer(t);
+	rc = transfer_now(t);
 	if (rc < 0)
 		cf_answer_rc(c, rc);
 	else
@@ -438,13 +453,18 @@ static void from_outside(struct cf *c)
 
 struct sleeper {
 	uint32_t *at;
+	_Atomic uint32_t up;
 };
 
 static long sleep_on(void *arg)
 {
-	const struct sleeper *s = arg;
+	struct sleeper *s = arg;
+	long rc;
 
-	return cf_rc(syscall(SYS_futex, s->at, FUTEX_WAIT, (uint32_t)CF_BYTE * 0x01010101U, NULL, NULL, 0));
+	(void)*(volatile uint32_t *)s->at;
+	rc = cf_rc(syscall(SYS_futex, s->at, FUTEX_WAIT, (uint32_t)CF_BYTE * 0x01010101U, NULL, NULL, 0));
+	cf_mark(&s->up, 1);
+	return rc;
 }
 
 /* By one mapping it waits, by another it is woken. */
@@ -459,9 +479,11 @@ static void futex(struct cf *c)
 	s->at = cf_map(c, fd, 0, LEN, PROT_READ | PROT_WRITE);
 	(void)*(volatile uint32_t *)other;
 	call = cf_call(c, CF_PROCESS, sleep_on, s);
-	while ((n = cf_rc(syscall(SYS_futex, other, FUTEX_WAKE, 1, NULL, NULL, 0))) == 0)
+	do {
+		n = cf_rc(syscall(SYS_futex, other, FUTEX_WAKE, 1, NULL, NULL, 0));
 		(void)sched_yield();
-	if (n < 0 || cf_result(call) != 0)
+	} while (n == 0 && atomic_load(&s->up) == 0);
+	if (n != 1 || cf_result(call) != 0)
 		cf_answer(c, "is not woken");
 	else
 		take_answer_cut(c, take_cut(c, fd, 0));
@@ -575,11 +597,15 @@ static const struct cf_case cases[] = {
 	  0, from_pipe, NULL, FREE },
 	{ "take.buffered", "copy_to_iter()", "Reads and writes by way of the page cache leave nothing pinned.",
 	  0, buffered, NULL, FREE },
-	OUTSIDE("vm", "pin_user_pages_remote()", "process_vm_readv(2) and process_vm_writev(2) reach", VM, false, FREE),
+	OUTSIDE("vm", "pin_user_pages_remote()", "process_vm_readv(2) and process_vm_writev(2) reach",
+		VM, true, FREE),
 	OUTSIDE("ptrace", "access_remote_vm()", "ptrace(2) reaches", PTRACE, true, FREE),
 	OUTSIDE("proc-mem", "mem_rw()", "/proc/PID/mem reaches", MEM, true, FREE),
+	OUTSIDE("vm-untouched", "pin_user_pages_remote()",
+		"Where the process has not touched them yet (on pinfs: with privilege), process_vm_readv(2) reaches",
+		VM, false, FREE "; pinfs+user: returns|EFAULT"),
 	OUTSIDE("ptrace-untouched", "access_remote_vm()",
-		"Also where the process has not touched them yet (not on pinfs: libpinfs(7)), ptrace(2) reaches",
+		"Where the process has not touched them yet (not on pinfs: libpinfs(7)), ptrace(2) reaches",
 		PTRACE, false, FREE "; pinfs: EIO"),
 	{ "take.futex", "get_futex_key()",
 	  "Who waits for a futex in one mapping of the file is woken by way of another; nothing stays pinned.",
