@@ -56,21 +56,26 @@ static void add_pinfs(struct bad *b, const char *path, size_t off)
 	b->block = last;
 }
 
-static void edit_kernel(struct bad *b, bool add)
+static void tell_kernel(struct bad *b)
 {
 	const int fd = open(b->list, O_WRONLY | O_CLOEXEC);
 	char line[64];
-	const int len = snprintf(line, sizeof line, "%s%llu %zu\n", add ? "" : "-", b->block * SECTORS, SECTORS);
+	const int len = snprintf(line, sizeof line, "%llu %zu\n", b->block * SECTORS, SECTORS);
 
-	if (fd < 0 || write(fd, line, (size_t)len) != len) {
-		const int err = errno;
+	if (fd < 0 || write(fd, line, (size_t)len) != len)
+		cf_na(b->c, "no bad block can be made: %s: %s", b->list, strerror(errno));
+	(void)close(fd);
+}
 
-		if (fd >= 0)
-			(void)close(fd);
-		if (add)
-			cf_na(b->c, "no bad block can be made: %s: %s", b->list, strerror(err));
+/* Only a write of the whole page takes a block off the list, and allocating it: what has left the file may stay bad. */
+static void heal_kernel(const struct bad *b)
+{
+	const int fd = open(b->path, O_RDWR | O_CLOEXEC);
+	char page[CF_PAGE] = "";
+
+	if (fd < 0)
 		return;
-	}
+	(void)!pwrite(fd, page, sizeof page, (off_t)b->off);
 	(void)close(fd);
 }
 
@@ -91,12 +96,13 @@ static void add_kernel(struct bad *b, int fd, size_t off)
 	CF_SYS(b->c, ioctl(fd, FS_IOC_FIEMAP, &m));
 	CF_MUST(b->c, m.f.fm_mapped_extents == 1 && m.f.fm_extents[0].fe_physical != 0);
 	b->block = (m.f.fm_extents[0].fe_physical + (off - m.f.fm_extents[0].fe_logical)) / CF_PAGE;
-	edit_kernel(b, true);
+	tell_kernel(b);
 }
 
 void bad_add(struct cf *c, struct bad *b, const char *mnt, const char *path, int fd, size_t off)
 {
-	*b = (struct bad){ .c = c };
+	*b = (struct bad){ .c = c, .off = off };
+	(void)snprintf(b->path, sizeof b->path, "%s", path);
 	if (mnt == NULL)
 		mnt = cf_mount(c);
 	if (mnt != NULL) {
@@ -116,7 +122,7 @@ void bad_del(struct bad *b)
 	char block[32], out[1024];
 
 	if (b->list[0] != '\0') {
-		edit_kernel(b, false);
+		heal_kernel(b);
 		return;
 	}
 	(void)snprintf(block, sizeof block, "%llu", b->block);

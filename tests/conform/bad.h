@@ -11,6 +11,8 @@ struct bad {
 	char mnt[PATH_MAX];
 	unsigned long long block;	/* of the device, in pages */
 	char list[PATH_MAX];		/* the kernel's, in sysfs */
+	char path[PATH_MAX];		/* of the file */
+	size_t off;
 };
 
 /*
@@ -18,7 +20,7 @@ struct bad {
  * cannot be done.
  */
 void bad_add(struct cf *c, struct bad *b, const char *mnt, const char *path, int fd, size_t off);
-/* It is good again, whoever has it now. */
+/* It is good again, if that can be had. */
 void bad_del(struct bad *b);
 /* Is it on the list? */
 bool bad_is(struct bad *b);

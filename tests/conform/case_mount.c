@@ -504,8 +504,8 @@ static const struct cf_case cases[] = {
 	  "pinfs has one always; processes that may not have it use the files through the kernel.", CF_UNASKED, NULL,
 	  NULL, "" },
 	{ "mount.twice", "pinfs; bdev_open()",
-	  "A device that is served is not served twice; a kernel refuses to mount it with other options of dax=.",
-	  CF_MOUNTS, twice, NULL, "refused" MINE },
+	  "A device that is served is not served twice. A kernel shows the filesystem that it has, with the options "
+	  "that it has, once more.", CF_MOUNTS, twice, NULL, "refused; kernel: mounted" MINE },
 
 	{ "mount.experimental", "behaviour 18",
 	  "A mount that lets blocks be used again under DMA calls itself EXPERIMENTAL.", CF_MOUNTS, warned,
