@@ -9,6 +9,7 @@
 	X(cf_break) \
 	X(cf_behind) \
 	X(cf_wait) \
+	X(cf_pins) \
 	X(cf_reuse) \
 	X(cf_ports) \
 	X(cf_errno) \
