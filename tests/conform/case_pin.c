@@ -160,7 +160,8 @@ static void both_paths(struct cf *c)
 		CF_SYS(c, unlink(at.f));
 		CF_SYS(c, unlink(at.g));
 	}
-	cf_note(c, "mapped: %s, %ld then %ld; not: %s, %ld then %ld", word[0], n[0][0], n[0][1], word[1], n[1][0], n[1][1]);
+	cf_note(c, "mapped: %s, %ld then %ld; not: %s, %ld then %ld", word[0], n[0][0], n[0][1], word[1], n[1][0],
+		n[1][1]);
 	cf_answer(c, strcmp(word[0], word[1]) == 0 && memcmp(n[0], n[1], sizeof n[0]) == 0 && n[0][0] != 0 &&
 		     n[0][1] <= 0 ? "the same" : "another");
 }
@@ -365,7 +366,7 @@ static void buffer(struct cf *c)
 	long rc;
 
 	op_stage(c, &at, LEN);
-	CF_MUST(c, cf_touch(at.map + PIN, true) == 0);
+	CF_MUST(c, cf_touch(at.map + PIN, false) == 0);
 	at.off = 4 * P;
 	if (a->is == CUT)
 		CF_MUST(c, op_truncate(&at) == 0);
@@ -470,11 +471,11 @@ static const struct cf_case cases[] = {
 	  "A hole that a device is to write to gets a block when it is pinned.",
 	  CF_PINS, lands, HAD(PIN, 2 * P, CF_TO_FILE, HOLES), "dma" },
 	{ "pin.hole-read", "behaviour 53; dax_load_hole()",
-	  "A hole that a device is to read is the page of zeros, and in nobody's way; pinfs has no block to give: EFAULT.",
+	  "A hole that a device is to read is the page of zeros, in nobody's way; pinfs has no block to give: EFAULT.",
 	  CF_PINS, hole_read, NULL, "returns; pinfs+api: EFAULT" },
 	{ "pin.hole-read-io", "behaviour 53; dax_load_hole()",
-	  "A hole that the kernel writes elsewhere with O_DIRECT is the page of zeros, and in nobody's way.",
-	  CF_PINS, hole_read, "slow", "returns" },
+	  "A hole that is written elsewhere by direct I/O is the page of zeros, in nobody's way; for pinfs it is a page.",
+	  CF_PINS, hole_read, "slow", "returns; pinfs: waits; pinfs+ebusy: EBUSY; defer, unsafe: returns" },
 	{ "pin.bytes-first", "get_user_pages_fast()",
 	  "A pin of bytes on both sides of a page's end holds the first page.",
 	  FLAGS, bytes, &first, MUST_WAIT },
@@ -484,7 +485,8 @@ static const struct cf_case cases[] = {
 	{ "pin.read-only", "check_vma_flags(); xfstests generic/462",
 	  "A mapping that is not writable cannot be pinned for a device that writes; the file is as it was.",
 	  CF_PINS, had, HAD(PIN, P, CF_TO_FILE, READ_ONLY), "EFAULT; api: EACCES" },
-	{ "pin.read-only-out", "check_vma_flags()", "A mapping that is not writable can be pinned for a device that reads.",
+	{ "pin.read-only-out", "check_vma_flags()",
+	  "A mapping that is not writable can be pinned for a device that reads.",
 	  CF_PINS, had, HAD(PIN, P, CF_FROM_FILE, READ_ONLY), "returns" },
 	{ "pin.past-eof", "dax_iomap_pte_fault(); faultin_page()",
 	  "A page behind the end of the file cannot be pinned: the fault would be a SIGBUS, the pin is EFAULT.",
@@ -497,7 +499,7 @@ static const struct cf_case cases[] = {
 
 	/* counting */
 	{ "pin.both-paths", "behaviour 46; gup_fast_fallback()",
-	  "A page that is mapped, and one that has to be faulted in, are pinned in different ways, and counted the same.",
+	  "A page that is mapped, and one that has to be faulted in, are pinned by different ways, and count the same.",
 	  CF_PINS, both_paths, NULL, "the same" },
 	{ "pin.nowait", "behaviour 23; pinfs",
 	  "PINFS_PIN_NOWAIT of a page that a truncate waits for is EAGAIN, where pins let it go first.",
@@ -514,17 +516,17 @@ static const struct cf_case cases[] = {
 	{ "pin.after-fork", "copy_page_range()", "The end of a child does not end a pin of its parent.",
 	  FLAGS, outlives, GONE(FORK), MUST_WAIT },
 	{ "pin.after-munmap", "dax_layout_busy_page_range(), mapping_mapped()",
-	  "munmap(2) does not end a pin; but Linux before 6.15 does not look for pins in a file that nobody maps.",
+	  "munmap(2) does not end a pin; but Linux before 6.15 finds none in a file that nobody maps.",
 	  FLAGS, outlives, GONE(UNMAP), BY_MAPPING },
 	{ "pin.after-munmap-mapped", "dax_layout_busy_page_range(), mapping_mapped()",
-	  "munmap(2) does not end a pin: a truncate waits when another mapping of the file is left, whatever page it has.",
+	  "munmap(2) does not end a pin: a truncate waits when any other mapping of the file is left.",
 	  FLAGS, outlives, GONE(UNMAP | MAPPED), MUST_WAIT },
 	{ "pin.after-all", "dax_layout_busy_page_range(), mapping_mapped()",
-	  "munmap(2) and close(2) do not end a pin; but Linux before 6.15 does not look for pins in a file that nobody maps.",
+	  "munmap(2) and close(2) do not end a pin; but Linux before 6.15 finds none in a file that nobody maps.",
 	  FLAGS, outlives, GONE(UNMAP | CLOSE), BY_MAPPING },
 	{ "pin.last-reference", "behaviour 3; truncate_inode_pages_final()",
-	  "An unlinked file that nobody has, but a device, keeps its blocks until the pin ends; Linux before 6.15 frees them.",
-	  FLAGS, last_reference, NULL, "kept; unsafe, kernel: free; plain, bare: na: the device has the page cache's" },
+	  "An unlinked file that only a device has keeps its blocks until the pin ends; Linux before 6.15 frees them.",
+	  CF_PINS, last_reference, NULL, "kept; kernel: free; plain, bare: na: the device has the page cache's" },
 	{ "pin.slot", "fuse_dax_reclaim_first_mapping(); pinfs",
 	  "However much is touched meanwhile, the part of a window that has a pin is not given to other pages.",
 	  CF_PINS, slot_wanted, NULL, "dma" },
@@ -543,11 +545,13 @@ static const struct cf_case cases[] = {
 	  0, buffer, BUFFER(in_read, CUT), "EFAULT" },
 	{ "pin.write-cut", "copy_from_user_iter()", "write(2) from a page that has been cut is EFAULT.",
 	  0, buffer, BUFFER(in_write, CUT), "EFAULT" },
-	{ "pin.direct-cut", "iov_iter_extract_pages()", "read(2) with O_DIRECT into a page that has been cut is EFAULT.",
+	{ "pin.direct-cut", "iov_iter_extract_pages()",
+	  "read(2) with O_DIRECT into a page that has been cut is EFAULT.",
 	  0, buffer, BUFFER(in_direct, CUT), "EFAULT" },
 	{ "pin.vmsplice-cut", "iov_iter_get_pages2()", "vmsplice(2) of a page that has been cut is EFAULT.",
 	  0, buffer, BUFFER(in_pipe, CUT), "EFAULT" },
-	{ "pin.vm-readv-cut", "process_vm_rw_single_vec()", "process_vm_readv(2) of a page that has been cut is EFAULT.",
+	{ "pin.vm-readv-cut", "process_vm_rw_single_vec()",
+	  "process_vm_readv(2) of a page that has been cut is EFAULT.",
 	  0, buffer, BUFFER(in_vm_readv, CUT), "EFAULT" },
 	{ "pin.read-into-read-only", "xfstests generic/462",
 	  "read(2) into a mapping that is not writable is EFAULT, and the file is as it was.",
@@ -566,7 +570,7 @@ static const struct cf_case cases[] = {
 
 	/* without DAX */
 	{ "pin.page-cache", "behaviour 9; truncate_inode_pages_range()",
-	  "Without DAX a truncate does not wait for the device: the page leaves the file, and nobody sees what comes later.",
+	  "Without DAX a truncate does not wait: the page leaves the file, and what the device writes is nobody's.",
 	  0, page_cache, NULL, "returns, zero" },
 };
 CF_GROUP(cf_pins, "pin", "What a pin is", cases);
