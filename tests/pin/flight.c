@@ -86,6 +86,9 @@ bool play_pins(const struct play *p, size_t n)
 			return true;
 	} while (pt_now_ms() < end);
 	pt_say("%zu pins, expected %zu", l.npin, n);
+	for (size_t i = 0; i < l.npin && i < LOOK_MAX; i++)
+		pt_say("pid %d: %llu bytes at %llu of inode %llu", (int)l.pin[i].pid, (unsigned long long)l.pin[i].len,
+		       (unsigned long long)l.pin[i].foff, (unsigned long long)l.pin[i].ino);
 	return false;
 }
 
