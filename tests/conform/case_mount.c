@@ -110,24 +110,52 @@ static void remounted(struct cf *c)
 
 /* ---- devices ---- */
 
-/* Of a size that is no multiple of a page. */
-static void unaligned(struct cf *c)
+/* A mount, and whether a new file there is DAX. */
+static void dax_or_not(struct cf *c, struct scratch *o)
 {
+	int fd;
+
+	if (scratch_mount(o, "dax=always") != 0) {
+		cf_answer(c, "refused");
+		cf_note(c, "%s", scratch_said(o));
+		return;
+	}
+	fd = scratch_file(o, "f", LEN);
+	cf_answer(c, map_sync(fd) == 0 ? "mounted, with DAX" : "mounted, without DAX");
+	CF_SYS(c, close(fd));
+}
+
+/* pinfs: a size that is no multiple of a page. Kernel: a partition that begins at such an offset. */
+struct align {
+	unsigned int off;
+};
+
+static void aligned(struct cf *c)
+{
+	const unsigned int off = ((const struct align *)cf_arg(c))->off;
 	struct scratch o;
 	struct stat st;
 
 	scratch_new(c, &o, NULL);
 	if (o.kernel)
-		cf_na(c, "a device of another size would have to be made");
+		scratch_partition(&o, CF_CHUNK + off);
 	CF_MUST(c, scratch_mkfs(&o, NULL) == 0);
-	CF_SYS(c, stat(o.dev, &st));
-	CF_SYS(c, truncate(o.dev, st.st_size - 512));
-	if (scratch_mount(&o, NULL) == 0) {
-		cf_answer(c, "mounted");
-	} else {
-		cf_answer(c, "refused");
-		cf_note(c, "%s", scratch_said(&o));
+	if (!o.kernel) {
+		CF_SYS(c, stat(o.dev, &st));
+		CF_SYS(c, truncate(o.dev, st.st_size + off));
 	}
+	dax_or_not(c, &o);
+	scratch_end(&o);
+}
+
+static void small_blocks(struct cf *c)
+{
+	struct scratch o;
+
+	scratch_new(c, &o, NULL);
+	CF_MUST(c, scratch_mkfs(&o, strcmp(o.type, "xfs") == 0 ? (const char *const[]){ "-b", "size=1024", NULL } :
+				    (const char *const[]){ "-b", "1024", NULL }) == 0);
+	dax_or_not(c, &o);
 	scratch_end(&o);
 }
 
@@ -480,17 +508,19 @@ static const struct cf_case cases[] = {
 	  OPTS("dax=always", "dax=always", "", { "-O", "inline_data", NULL }),
 	  "refused; pinfs, bare: na: pinfs has no inline data" MINE },
 	{ "mount.block-size", "ext4_fill_super(); xfs_fs_fill_super()",
-	  "Blocks smaller than a page: ext4 refuses dax=always.", CF_MOUNTS, accepted,
-	  OPTS("dax=always", "dax=always", "", { "-b", "1024", NULL }),
-	  "refused; pinfs, bare: na: pinfs has one size of blocks" MINE },
+	  "Blocks smaller than a page: ext4 refuses dax=always, XFS does without DAX.", CF_MOUNTS, small_blocks, NULL,
+	  "refused; xfs: mounted, without DAX; pinfs, bare: na: pinfs has one size of blocks" MINE },
 	{ "mount.remount", "ext4_check_opt_consistency(); xfs_fs_reconfigure()",
 	  "A remount does not change dax=.", CF_MOUNTS, remounted, NULL,
 	  "refused, without effect; pinfs, bare: accepted, without effect; "
 	  "xfs: refused, without effect|accepted, without effect" MINE },
 
-	{ "mount.unaligned", "behaviour 41; dax_supported()",
-	  "A device whose size is no multiple of a page is refused when it is mounted, not at the first access.",
-	  CF_MOUNTS, unaligned, NULL, "refused" MINE },
+	{ "mount.unaligned", "behaviour 41; fs_dax_get_by_bdev()",
+	  "A device that does not lie on pages is found when it is mounted, not at the first access: it is refused, or "
+	  "used without DAX.", CF_MOUNTS, aligned, &(const struct align){ 512 },
+	  "refused; xfs: mounted, without DAX" MINE },
+	{ "mount.aligned", "behaviour 41; fs_dax_get_by_bdev()", "One that does is mounted with DAX.", CF_MOUNTS,
+	  aligned, &(const struct align){ CF_PAGE }, "mounted, with DAX; bare: mounted, without DAX" MINE },
 	{ "mount.unaligned-mkfs", "behaviour 41; pinfs", "And by mkfs.pinfs.", CF_MOUNTS, unaligned_mkfs, NULL,
 	  "refused" PINFS },
 	{ "mount.block-device", "behaviour 45; pinfs",

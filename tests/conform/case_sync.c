@@ -414,7 +414,7 @@ static const struct cf_case cases[] = {
 	  0, with_flags, &(const struct rw){ RWF_NOWAIT, false },
 	  "returns; pinfs, bare: EOPNOTSUPP; plain: returns|EOPNOTSUPP|EAGAIN" FILES },
 	{ "sync.nowait-write", "generic_write_checks(); xfs_file_dax_write(); RWF_NOWAIT",
-	  "A write does not: ext4 takes none with RWF_NOWAIT that is not O_DIRECT, and XFS may have times to write down.",
+	  "A write does not: ext4 takes none with RWF_NOWAIT but O_DIRECT ones, and XFS may have times to write down.",
 	  0, with_flags, &(const struct rw){ RWF_NOWAIT, true },
 	  "EINVAL; xfs: EAGAIN|returns; pinfs, bare: EOPNOTSUPP; plain: ?" FILES },
 	{ "sync.nowait-behind", "ext4_dax_read_iter(); RWF_NOWAIT",

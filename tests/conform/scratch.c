@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <linux/blkpg.h>
 #include <linux/fs.h>
 #include <linux/stat.h>
 #include "conform/engine.h"
@@ -80,6 +81,39 @@ void scratch_new(struct cf *c, struct scratch *o, const char *opts)
 		cf_na(c, "only root can mount it");
 	o->type = cf_is(c, "xfs") ? "xfs" : "ext4";
 	(void)snprintf(o->dev, sizeof o->dev, "%s", cf_scratch_dev(c));
+}
+
+/* BLKPG_ADD_PARTITION and BLKPG_DEL_PARTITION of the device's first one. */
+static int divide(const struct scratch *o, int op, uint64_t from, uint64_t len)
+{
+	struct blkpg_partition part = { .start = (long long)from, .length = (long long)len, .pno = 1 };
+	struct blkpg_ioctl_arg arg = { .op = op, .datalen = sizeof part, .data = &part };
+	const int fd = open(cf_scratch_dev(o->c), O_RDWR | O_CLOEXEC);
+	const int rc = fd < 0 ? -errno : (int)cf_rc(ioctl(fd, BLKPG, &arg));
+
+	if (fd >= 0)
+		(void)close(fd);
+	return rc;
+}
+
+void scratch_partition(struct scratch *o, uint64_t from)
+{
+	struct cf *c = o->c;
+	int rc;
+
+	/* What a case that ended early has left. */
+	(void)divide(o, BLKPG_DEL_PARTITION, 0, 0);
+	rc = divide(o, BLKPG_ADD_PARTITION, from, (uint64_t)512 << 20);
+	if (rc != 0)
+		cf_na(c, "the device cannot be divided: %s", strerror(-rc));
+	o->partition = true;
+	(void)snprintf(o->dev, sizeof o->dev, "%sp1", cf_scratch_dev(c));
+	/* devtmpfs or udev make the node. */
+	for (int i = 0; access(o->dev, W_OK) != 0; i++) {
+		if (i == 20000)
+			cf_na(c, "%s does not appear", o->dev);
+		(void)usleep(500);
+	}
 }
 
 int scratch_mkfs(struct scratch *o, const char *const more[])
@@ -248,6 +282,8 @@ void scratch_end(struct scratch *o)
 	scratch_umount(o);
 	close_log(o);
 	(void)rmdir(o->mnt);
+	if (o->partition)
+		(void)divide(o, BLKPG_DEL_PARTITION, 0, 0);
 	if (!o->kernel && strncmp(o->dev, cf_dir(o->c), strlen(cf_dir(o->c))) == 0)
 		(void)umount2(cf_path(o->c, "image"), MNT_DETACH);
 }

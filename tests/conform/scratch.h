@@ -20,12 +20,14 @@ struct scratch {
 	char mnt[PATH_MAX];
 	pid_t daemon;			/* 0: none */
 	int log;			/* what it said; of the kernel: /dev/kmsg, from where it was */
-	bool mounted;
+	bool mounted, partition;
 };
 
 /* A device, without a filesystem. Not applicable where there can be none. @opts: of the tmpfs that the image lies on,
  * which only root can choose, or NULL. */
 void scratch_new(struct cf *c, struct scratch *o, const char *opts);
+/* Of the device of a kernel, only what follows byte @from. Not applicable where it cannot be divided. */
+void scratch_partition(struct scratch *o, uint64_t from);
 /* Make the filesystem: with @more options of mkfs, or NULL. The exit status; what it said is noted if not 0. */
 int scratch_mkfs(struct scratch *o, const char *const more[]);
 /* 0, or -1: refused. scratch_said() has why. */
