@@ -174,7 +174,7 @@ static void unaligned_mkfs(struct cf *c)
 }
 
 /* Some block device of this machine. It is refused before anything is read, and nothing is ever written. */
-static bool block_device(char path[PATH_MAX])
+static bool block_device(char *path, size_t room)
 {
 	DIR *d = opendir("/sys/class/block");
 	const struct dirent *e;
@@ -185,7 +185,7 @@ static bool block_device(char path[PATH_MAX])
 
 		if (e->d_name[0] == '.')
 			continue;
-		(void)snprintf(path, PATH_MAX, "/dev/%s", e->d_name);
+		(void)snprintf(path, room, "/dev/%.40s", e->d_name);
 		found = stat(path, &st) == 0 && S_ISBLK(st.st_mode) && access(path, R_OK) == 0;
 	}
 	if (d != NULL)
@@ -200,8 +200,7 @@ static void not_a_pmem(struct cf *c)
 	scratch_new(c, &o, NULL);
 	if (o.kernel)
 		cf_na(c, "another device than --scratch-dev would have to be given");
-	/* The image has no name, and goes with the case. */
-	if (!block_device(o.dev))
+	if (!block_device(o.own.img, sizeof o.own.img))
 		cf_na(c, "there is no block device that may be read");
 	if (scratch_mount(&o, "ro") == 0) {
 		cf_answer(c, "mounted");
@@ -219,10 +218,12 @@ static void twice(struct cf *c)
 
 	scratch_start(c, &o, "dax=always");
 	again = o;
-	again.daemon = 0;
+	again.own.pid = 0;
+	again.own.log = -1;
 	again.mounted = false;
-	again.log = -1;
+	again.kmsg = -1;
 	(void)snprintf(again.mnt, sizeof again.mnt, "%s", cf_path(c, "again"));
+	(void)snprintf(again.own.mnt, sizeof again.own.mnt, "%s", again.mnt);
 	CF_SYS(c, mkdir(again.mnt, 0755));
 	if (scratch_mount(&again, o.kernel ? "dax=never" : NULL) == 0) {
 		cf_answer(c, "mounted");

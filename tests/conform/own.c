@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * own.c - see own.h. The image has no name but that of a descriptor, the daemon is a child, and the mount point is in
- * the case's directory: what a case leaves behind, the runner takes away.
+ * the case's directory, or where tidy_elsewhere() says: what a case leaves behind, the runner takes away.
  */
 #include "conform/own.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,9 +14,11 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "conform/engine.h"
 
 static void run_plainly(const char *const argv[])
 {
@@ -36,9 +39,8 @@ static void detach(const char *mnt)
 		run_plainly((const char *[]){ "fusermount3", "-u", "-z", "-q", mnt, NULL });
 }
 
-void cf_own_make(struct cf *c, struct cf_own *o, off_t size)
+void cf_own_image(struct cf *c, struct cf_own *o, off_t size, const char *tmpfs)
 {
-	char out[512];
 	int fd;
 
 	if (cf_mount(c) == NULL)
@@ -47,12 +49,32 @@ void cf_own_make(struct cf *c, struct cf_own *o, off_t size)
 		cf_na(c, "mkfs.pinfs and pinfs are not here");
 	if (access("/dev/fuse", R_OK | W_OK) != 0)
 		cf_na(c, "/dev/fuse: %s", strerror(errno));
-	memset(o, 0, sizeof *o);
-	(void)snprintf(o->mnt, sizeof o->mnt, "%s", cf_path(c, "own"));
+	*o = (struct cf_own){ .log = -1 };
+	/* fusermount3 works as root, who may not be let into a FUSE mount of somebody else. */
+	if (geteuid() != 0)
+		(void)tidy_elsewhere(o->mnt, getppid());
+	else
+		(void)snprintf(o->mnt, sizeof o->mnt, "%s", cf_path(c, "own"));
 	CF_SYS(c, mkdir(o->mnt, 0755));
-	fd = (int)CF_SYS(c, memfd_create("image", MFD_CLOEXEC));
+	if (tmpfs != NULL) {
+		const char *dir = cf_path(c, "image");
+
+		CF_SYS(c, mkdir(dir, 0755));
+		if (mount("pinfs-conform", dir, "tmpfs", MS_NOSUID | MS_NODEV, tmpfs) != 0)
+			cf_na(c, "no tmpfs with %s: %s", tmpfs, strerror(errno));
+		fd = (int)CF_SYS(c, open(cf_path(c, "image/pmem"), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+	} else {
+		fd = (int)CF_SYS(c, memfd_create("image", MFD_CLOEXEC));
+	}
 	CF_SYS(c, ftruncate(fd, size));
 	(void)snprintf(o->img, sizeof o->img, "/proc/%d/fd/%d", (int)getpid(), fd);
+}
+
+void cf_own_make(struct cf *c, struct cf_own *o, off_t size)
+{
+	char out[512];
+
+	cf_own_image(c, o, size, NULL);
 	if (cf_run(c, out, sizeof out, (const char *[]){ "mkfs.pinfs", o->img, NULL }) != 0) {
 		cf_note(c, "%s", out);
 		cf_broken(c, __FILE__, __LINE__, "mkfs.pinfs", 0);
@@ -68,39 +90,56 @@ static bool mounted(const char *mnt)
 	return stat(mnt, &st) == 0 && stat(dir, &up) == 0 && st.st_dev != up.st_dev;
 }
 
+static _Noreturn void daemon_main(struct cf *c, const struct cf_own *o, const char *opts, pid_t parent)
+{
+	char prog[PATH_MAX];
+
+	/* Not in the group that a case which hangs is killed with: the death of its parent ends it, in order. */
+	(void)setpgid(0, 0);
+	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+	if (getppid() != parent)
+		_exit(1);
+	(void)snprintf(prog, sizeof prog, "%.*s/pinfs", PATH_MAX - 16, cf_programs(c));
+	if (access(prog, X_OK) != 0)
+		(void)snprintf(prog, sizeof prog, "%.*s/../sbin/pinfs", PATH_MAX - 32, cf_programs(c));
+	(void)dup2(o->log, 1);
+	(void)dup2(o->log, 2);
+	(void)close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+	(void)unsetenv("LD_PRELOAD");
+	(void)execl(prog, "pinfs", "-f", "-o", opts != NULL ? opts : "rw", o->img, o->mnt, (char *)NULL);
+	_exit(127);
+}
+
 int cf_own_try(struct cf *c, struct cf_own *o, const char *opts)
 {
-	char said[512] = "", prog[PATH_MAX];
-	int log, status = 0;
-	ssize_t n;
+	const pid_t self = getpid();
+	int status = 0;
 
-	(void)snprintf(prog, sizeof prog, "%.*s/pinfs", PATH_MAX - 16, cf_programs(c));
-	log = (int)CF_SYS(c, memfd_create("log", MFD_CLOEXEC));
+	if (o->log >= 0)
+		(void)close(o->log);
+	o->log = (int)CF_SYS(c, memfd_create("log", MFD_CLOEXEC));
 	o->pid = (pid_t)CF_SYS(c, fork());
-	if (o->pid == 0) {
-		(void)dup2(log, 1);
-		(void)dup2(log, 2);
-		(void)close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
-		(void)unsetenv("LD_PRELOAD");
-		(void)execl(prog, "pinfs", "-f", "-o", opts != NULL ? opts : "rw", o->img, o->mnt, (char *)NULL);
-		_exit(127);
-	}
+	if (o->pid == 0)
+		daemon_main(c, o, opts, self);
 	while (waitpid(o->pid, &status, WNOHANG) == 0) {
-		if (mounted(o->mnt)) {
-			(void)close(log);
+		if (mounted(o->mnt))
 			return 0;
-		}
-		usleep(1000);
+		(void)usleep(500);
 	}
 	o->pid = 0;
-	n = pread(log, said, sizeof said - 1, 0);
-	(void)close(log);
-	said[n > 0 ? n : 0] = '\0';
-	said[strcspn(said, "\n")] = '\0';
-	cf_note(c, "%s", said);
-	if (geteuid() != 0 && strstr(said, "fusermount") != NULL)
-		cf_na(c, "nobody lets us mount: %s", said);
+	cf_note(c, "%.*s", (int)strcspn(cf_own_said(o), "\n"), cf_own_said(o));
+	if (geteuid() != 0 && strstr(cf_own_said(o), "fusermount") != NULL)
+		cf_na(c, "nobody lets us mount: %s", cf_own_said(o));
 	return WIFEXITED(status) && WEXITSTATUS(status) != 0 ? WEXITSTATUS(status) : 1;
+}
+
+const char *cf_own_said(const struct cf_own *o)
+{
+	static char text[8192];
+	const ssize_t n = o->log >= 0 ? pread(o->log, text, sizeof text - 1, 0) : 0;
+
+	text[n > 0 ? n : 0] = '\0';
+	return text;
 }
 
 void cf_own_mount(struct cf *c, struct cf_own *o, const char *opts)
@@ -117,6 +156,17 @@ void cf_own_umount(struct cf *c, struct cf_own *o)
 	CF_SYS(c, waitpid(o->pid, &status, 0));
 	o->pid = 0;
 	CF_MUST(c, WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+void cf_own_stop(struct cf *c, struct cf_own *o)
+{
+	if (o->pid == 0)
+		return;
+	CF_SYS(c, kill(o->pid, SIGTERM));
+	CF_SYS(c, waitpid(o->pid, NULL, 0));
+	o->pid = 0;
+	if (mounted(o->mnt))
+		detach(o->mnt);
 }
 
 void cf_own_kill(struct cf *c, struct cf_own *o)

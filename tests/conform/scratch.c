@@ -1,25 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* scratch.c - see scratch.h. Runs in the case's child; the daemon is a child of that, and not preloaded. */
+/* scratch.c - see scratch.h. */
 #include "conform/scratch.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include <linux/blkpg.h>
 #include <linux/fs.h>
 #include <linux/stat.h>
-#include "conform/engine.h"
 #include "harness/touch.h"
 
 #ifndef MAP_SYNC
@@ -34,45 +30,13 @@
 
 /* ---- the device ---- */
 
-/* Without a name, but for one on a tmpfs of its own. */
-static void new_image(struct scratch *o, const char *opts)
+void scratch_new(struct cf *c, struct scratch *o, const char *tmpfs)
 {
-	struct cf *c = o->c;
-	int fd;
-
-	o->type = "pinfs";
-	if (cf_programs(c) == NULL)
-		cf_na(c, "mkfs.pinfs and pinfs are not found");
-	if (access("/dev/fuse", R_OK | W_OK) != 0)
-		cf_na(c, "/dev/fuse: %s", strerror(errno));
-	if (opts != NULL) {
-		const char *dir = cf_path(c, "image");
-
-		CF_SYS(c, mkdir(dir, 0755));
-		if (mount("pinfs-conform", dir, "tmpfs", MS_NOSUID | MS_NODEV, opts) != 0)
-			cf_na(c, "no tmpfs with %s: %s", opts, strerror(errno));
-		(void)snprintf(o->dev, sizeof o->dev, "%s/pmem", dir);
-		fd = (int)CF_SYS(c, open(o->dev, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-	} else {
-		fd = (int)CF_SYS(c, memfd_create("pmem", MFD_CLOEXEC));
-		(void)snprintf(o->dev, sizeof o->dev, "/proc/%d/fd/%d", (int)getpid(), fd);
-	}
-	CF_SYS(c, ftruncate(fd, IMAGE_BYTES));
-}
-
-void scratch_new(struct cf *c, struct scratch *o, const char *opts)
-{
-	*o = (struct scratch){ .c = c, .kernel = cf_is(c, "kernel"), .log = -1 };
-	if (!o->kernel && !cf_is(c, "pinfs") && !cf_is(c, "bare"))
-		cf_na(c, "there is nothing to mount with other options");
-	/* fusermount3 works as root, who may not be let into a FUSE mount of somebody else. */
-	if (geteuid() != 0 && !o->kernel)
-		(void)tidy_elsewhere(o->mnt, getppid());
-	else
-		(void)snprintf(o->mnt, sizeof o->mnt, "%s", cf_path(c, "own"));
-	CF_SYS(c, mkdir(o->mnt, 0755));
+	*o = (struct scratch){ .c = c, .kernel = cf_is(c, "kernel"), .type = "pinfs", .kmsg = -1 };
 	if (!o->kernel) {
-		new_image(o, opts);
+		cf_own_image(c, &o->own, IMAGE_BYTES, tmpfs);
+		(void)snprintf(o->dev, sizeof o->dev, "%s", o->own.img);
+		(void)snprintf(o->mnt, sizeof o->mnt, "%s", o->own.mnt);
 		return;
 	}
 	if (cf_scratch_dev(c) == NULL)
@@ -81,6 +45,8 @@ void scratch_new(struct cf *c, struct scratch *o, const char *opts)
 		cf_na(c, "only root can mount it");
 	o->type = cf_is(c, "xfs") ? "xfs" : "ext4";
 	(void)snprintf(o->dev, sizeof o->dev, "%s", cf_scratch_dev(c));
+	(void)snprintf(o->mnt, sizeof o->mnt, "%s", cf_path(c, "own"));
+	CF_SYS(c, mkdir(o->mnt, 0755));
 }
 
 /* BLKPG_ADD_PARTITION and BLKPG_DEL_PARTITION of the device's first one. */
@@ -141,86 +107,29 @@ int scratch_mkfs(struct scratch *o, const char *const more[])
 
 /* ---- mounting ---- */
 
-static bool is_mounted(const struct scratch *o)
-{
-	struct stat in, above;
-
-	char dir[PATH_MAX + 4];
-
-	(void)snprintf(dir, sizeof dir, "%s/..", o->mnt);
-	return stat(o->mnt, &in) == 0 && stat(dir, &above) == 0 && in.st_dev != above.st_dev;
-}
-
 static void close_log(struct scratch *o)
 {
-	if (o->log >= 0)
-		(void)close(o->log);
-	o->log = -1;
+	if (o->kmsg >= 0)
+		(void)close(o->kmsg);
+	o->kmsg = -1;
 }
 
 static int mount_kernel(struct scratch *o, const char *opts)
 {
 	close_log(o);
-	o->log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	if (o->log >= 0)
-		(void)lseek(o->log, 0, SEEK_END);
-	if (mount(o->dev, o->mnt, o->type, MS_NOATIME, opts) != 0)
-		return -1;
-	o->mounted = true;
-	return 0;
-}
-
-static _Noreturn void daemon_main(const struct scratch *o, const char *opts, pid_t case_pid)
-{
-	char path[PATH_MAX], env_out[] = "LD_PRELOAD";
-	const char *dir = cf_programs(o->c);
-
-	/* Not in the group that a case which hangs is killed with: the death of its parent ends it, in order. */
-	(void)setpgid(0, 0);
-	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
-	if (getppid() != case_pid)
-		_exit(0);
-	(void)unsetenv(env_out);
-	(void)dup2(o->log, STDERR_FILENO);
-	(void)dup2(o->log, STDOUT_FILENO);
-	(void)snprintf(path, sizeof path, "%.*s/pinfs", PATH_MAX - 16, dir);
-	if (access(path, X_OK) != 0)
-		(void)snprintf(path, sizeof path, "%.*s/../sbin/pinfs", PATH_MAX - 32, dir);
-	if (opts != NULL)
-		(void)execl(path, "pinfs", "-f", "-o", opts, o->dev, o->mnt, (char *)NULL);
-	else
-		(void)execl(path, "pinfs", "-f", o->dev, o->mnt, (char *)NULL);
-	_exit(127);
-}
-
-/* Until its directory is another filesystem, or the daemon has ended. */
-static int mount_pinfs(struct scratch *o, const char *opts)
-{
-	const pid_t self = getpid();
-	int status;
-
-	close_log(o);
-	o->log = (int)CF_SYS(o->c, memfd_create("log", MFD_CLOEXEC));
-	o->daemon = (pid_t)CF_SYS(o->c, fork());
-	if (o->daemon == 0)
-		daemon_main(o, opts, self);
-	while (!is_mounted(o)) {
-		if (waitpid(o->daemon, &status, WNOHANG) == o->daemon) {
-			o->daemon = 0;
-			CF_MUST(o->c, WIFEXITED(status) && WEXITSTATUS(status) != 127);
-			if (geteuid() != 0 && strstr(scratch_said(o), "fusermount") != NULL)
-				cf_na(o->c, "nobody lets us mount: %s", scratch_said(o));
-			return -1;
-		}
-		(void)usleep(500);
-	}
-	o->mounted = true;
-	return 0;
+	o->kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (o->kmsg >= 0)
+		(void)lseek(o->kmsg, 0, SEEK_END);
+	return mount(o->dev, o->mnt, o->type, MS_NOATIME, opts);
 }
 
 int scratch_mount(struct scratch *o, const char *opts)
 {
-	return o->kernel ? mount_kernel(o, opts) : mount_pinfs(o, opts);
+	if (o->kernel)
+		o->mounted = mount_kernel(o, opts) == 0;
+	else
+		o->mounted = cf_own_try(o->c, &o->own, opts) == 0;
+	return o->mounted ? 0 : -1;
 }
 
 void scratch_start(struct cf *c, struct scratch *o, const char *opts)
@@ -233,30 +142,14 @@ void scratch_start(struct cf *c, struct scratch *o, const char *opts)
 	cf_broken(c, "scratch_start", 0, "mount", 0);
 }
 
-static void take_off(const struct scratch *o, int flags)
-{
-	char out[1024];
-
-	if (umount2(o->mnt, flags) == 0)
-		return;
-	if (geteuid() != 0)
-		(void)cf_run(o->c, out, sizeof out, (const char *const[]){
-			"fusermount3", flags & MNT_DETACH ? "-uz" : "-u", o->mnt, NULL });
-}
-
 void scratch_umount(struct scratch *o)
 {
 	if (!o->mounted)
 		return;
-	take_off(o, 0);
-	/* Files of the case are open: the daemon's end by a signal is in order, and waits for nobody. */
-	if (o->daemon != 0 && is_mounted(o))
-		(void)kill(o->daemon, SIGTERM);
-	else if (is_mounted(o))
-		take_off(o, MNT_DETACH);
-	if (o->daemon != 0)
-		CF_SYS(o->c, waitpid(o->daemon, NULL, 0));
-	o->daemon = 0;
+	if (!o->kernel)
+		cf_own_stop(o->c, &o->own);
+	else if (umount2(o->mnt, 0) != 0)
+		(void)umount2(o->mnt, MNT_DETACH);
 	o->mounted = false;
 }
 
@@ -269,10 +162,7 @@ void scratch_crash(struct scratch *o)
 		CF_SYS(o->c, ioctl(fd, IOC_SHUTDOWN, &how));
 		CF_SYS(o->c, close(fd));
 	} else {
-		CF_SYS(o->c, kill(o->daemon, SIGKILL));
-		CF_SYS(o->c, waitpid(o->daemon, NULL, 0));
-		o->daemon = 0;
-		take_off(o, MNT_DETACH);
+		cf_own_kill(o->c, &o->own);
 	}
 	scratch_umount(o);
 }
@@ -284,8 +174,6 @@ void scratch_end(struct scratch *o)
 	(void)rmdir(o->mnt);
 	if (o->partition)
 		(void)divide(o, BLKPG_DEL_PARTITION, 0, 0);
-	if (!o->kernel && strncmp(o->dev, cf_dir(o->c), strlen(cf_dir(o->c))) == 0)
-		(void)umount2(cf_path(o->c, "image"), MNT_DETACH);
 }
 
 /* ---- in it ---- */
@@ -306,11 +194,11 @@ const char *scratch_said(struct scratch *o)
 	size_t at = 0;
 	ssize_t n;
 
-	if (o->log >= 0 && !o->kernel)
-		(void)lseek(o->log, 0, SEEK_SET);
-	/* /dev/kmsg gives a line for each read; EPIPE: one was overwritten. */
-	while (o->log >= 0 && at < sizeof text - 1) {
-		n = read(o->log, text + at, sizeof text - 1 - at);
+	if (!o->kernel)
+		return cf_own_said(&o->own);
+	/* A line for each read; EPIPE: one was overwritten. */
+	while (o->kmsg >= 0 && at < sizeof text - 1) {
+		n = read(o->kmsg, text + at, sizeof text - 1 - at);
 		if (n < 0 && errno == EPIPE)
 			continue;
 		if (n <= 0)

@@ -3,14 +3,13 @@
  * scratch.h - a mount of a case's own, with options that it chooses: pinfs on an image in memory, or, where the
  * directory is of a kernel's DAX filesystem, one of the same type on the device of --scratch-dev.
  *
- * The mount is below the case's directory, or, for users, where tidy_elsewhere() says; the image has no name. So what a
- * case leaves behind when it ends early, the runner takes away.
+ * What a case leaves behind when it ends early, the runner takes away.
  */
 #ifndef CONFORM_SCRATCH_H
 #define CONFORM_SCRATCH_H
 
 #include <limits.h>
-#include "conform/conform.h"
+#include "conform/own.h"
 
 struct scratch {
 	struct cf *c;
@@ -18,8 +17,8 @@ struct scratch {
 	const char *type;		/* "ext4", "xfs", "pinfs" */
 	char dev[PATH_MAX];		/* the image, or the device */
 	char mnt[PATH_MAX];
-	pid_t daemon;			/* 0: none */
-	int log;			/* what it said; of the kernel: /dev/kmsg, from where it was */
+	struct cf_own own;		/* pinfs */
+	int kmsg;			/* kernel: /dev/kmsg, from where it was */
 	bool mounted, partition;
 };
 
