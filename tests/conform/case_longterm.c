@@ -534,8 +534,8 @@ static const struct cf_case cases[] = {
 	    "A DAX mapping that goes over the end of the file is refused for being DAX, not with EFAULT.",
 	    uring, PAST_EOF, "EOPNOTSUPP; lease: EPERM; allow: EFAULT; bare, plain: EFAULT|EOPNOTSUPP"),
 	ASK("mixed-first", "behaviour 24; __gup_longterm_locked()",
-	    "Of a range that begins with ordinary memory and goes on with a DAX file, nothing is had.",
-	    uring, ANON_FIRST, DAX_WANT BARE),
+	    "Of a range that begins with ordinary memory and goes on with a DAX file, nothing is had; io_uring says "
+	    "EFAULT when what comes first could be had.", uring, ANON_FIRST, DAX_WANT BARE "; kernel: EFAULT"),
 	ASK("mixed-last", "behaviour 24; __gup_longterm_locked()",
 	    "Nor of one that begins with a DAX file and goes on with ordinary memory.",
 	    uring, ANON_LAST, DAX_WANT BARE),
@@ -551,15 +551,17 @@ static const struct cf_case cases[] = {
 	ASK("anon-read-only", "check_vma_flags()", "Memory that may not be written to is refused with EFAULT.",
 	    uring, ANON_READ_ONLY, "EFAULT"),
 	ASK("anon", "behaviour 24", "Memory that is nobody's file is allowed.", uring, ANON, "returns"),
-	ASK("memfd", "behaviour 24", "So is a memfd.", uring, MEMFD, "returns|EOPNOTSUPP"),
+	ASK("memfd", "behaviour 24", "So is a memfd.", uring, MEMFD, "returns"),
 	ASK("hugetlb", "behaviour 24", "So are huge pages.", uring, HUGE, "returns"),
 
 	/* Each taker. */
 	ASK("xdp", "behaviour 10; xdp_umem_pin_pages(); commit 932f4a630a69",
 	    "AF_XDP is refused a DAX file for its frames; it was not before Linux 5.2.",
 	    xdp, SHARED, DAX_WANT "; linux-4.15, linux-4.19: returns" BARE),
-	ASK("xdp-mixed", "xdp_umem_pin_pages()", "AF_XDP has nothing of a range of which a part is of a DAX file.",
-	    xdp, ANON_FIRST, DAX_WANT "; linux-4.15, linux-4.19: returns" BARE "|ENOMEM"),
+	ASK("xdp-mixed", "xdp_umem_pin_pages()",
+	    "AF_XDP has nothing of a range of which a part is of a DAX file; it says ENOMEM when what comes first "
+	    "could be had.", xdp, ANON_FIRST, DAX_WANT "; linux-4.15, linux-4.19: returns; kernel, bare: ENOMEM; "
+	    "plain: returns|ENOMEM"),
 	ASK("xdp-anon", "xdp_umem_pin_pages()", "AF_XDP may have ordinary memory.", xdp, ANON, "returns"),
 	ASK("verbs", "behaviour 11; ib_umem_get(); commit 5f1d43de5416",
 	    "RDMA is refused the registration of a DAX file.", verbs, SHARED, DAX_WANT BARE),

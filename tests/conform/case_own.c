@@ -17,6 +17,7 @@
 #include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <linux/falloc.h>
 #include <pinfs/pin.h>
 #include "conform/cases.h"
 #include "conform/own.h"
@@ -673,6 +674,29 @@ static void full(struct cf *c)
 	unpin(c, pin[1]);
 }
 
+/* ---- files that are like device DAX nodes ---- */
+
+static void device_node(struct cf *c)
+{
+	struct pinfs_pin *pin;
+	struct cf_own o;
+	char *p;
+	int fd, pinning;
+
+	cf_own_make(c, &o, CF_OWN_SIZE);
+	cf_own_mount(c, &o, "profile=devdax");
+	fd = (int)CF_SYS(c, open(cf_own_path(&o, "node"), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+	CF_SYS(c, ftruncate(fd, (off_t)CF_CHUNK));
+	p = cf_map(c, fd, 0, CF_CHUNK, RW);
+	pinning = LIB(c, pinfs_pin)(p, CF_PAGE, PINFS_PIN_WRITE | PINFS_PIN_LONGTERM, &pin);
+	if (pinning != 0)
+		cf_answer_rc(c, pinning);
+	else if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, CF_PAGE) == 0)
+		cf_answer(c, "pinned, punched");
+	else
+		cf_answer(c, "pinned, %s", errno == ENODEV ? "ENODEV" : strerror(errno));
+}
+
 /* ---- the warning ---- */
 
 /* What it says on the terminal, before it goes to the background. */
@@ -755,6 +779,10 @@ static const struct cf_case cases[] = {
 	      0, squeezed, NULL, "pinned"),
 	ALONE("tiny-full", "pinfs", "With all slots pinned, another pin fails, and is possible when one has ended.",
 	      0, full, NULL, "EBUSY"),
+
+	ALONE("device-node", "behaviour 11, 25; vma_is_fsdax(); history of include/linux/dax.h",
+	      "A device DAX node has no blocks to take away: it can be pinned for good, and not be punched.",
+	      0, device_node, NULL, "pinned, ENODEV"),
 
 	ALONE("warning", "behaviour 18; vfio cover letter v5 (2018)",
 	      "A mount whose policy gives blocks away under DMA says EXPERIMENTAL.",
