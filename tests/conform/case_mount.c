@@ -128,21 +128,23 @@ static void dax_or_not(struct cf *c, struct scratch *o)
 /* pinfs: a size that is no multiple of a page. Kernel: a partition that begins at such an offset. */
 struct align {
 	unsigned int off;
+	bool reflink;			/* of XFS */
 };
 
 static void aligned(struct cf *c)
 {
-	const unsigned int off = ((const struct align *)cf_arg(c))->off;
+	const struct align *a = cf_arg(c);
+	const bool xfs = cf_is(c, "xfs");
 	struct scratch o;
 	struct stat st;
 
 	scratch_new(c, &o, NULL);
 	if (o.kernel)
-		scratch_partition(&o, CF_CHUNK + off);
-	CF_MUST(c, scratch_mkfs(&o, NULL) == 0);
+		scratch_partition(&o, CF_CHUNK + a->off);
+	CF_MUST(c, scratch_mkfs(&o, xfs && !a->reflink ? (const char *const[]){ "-m", "reflink=0", NULL } : NULL) == 0);
 	if (!o.kernel) {
 		CF_SYS(c, stat(o.dev, &st));
-		CF_SYS(c, truncate(o.dev, st.st_size + off));
+		CF_SYS(c, truncate(o.dev, st.st_size + a->off));
 	}
 	dax_or_not(c, &o);
 	scratch_end(&o);
@@ -518,10 +520,14 @@ static const struct cf_case cases[] = {
 
 	{ "mount.unaligned", "behaviour 41; fs_dax_get_by_bdev()",
 	  "A device that does not lie on pages is found when it is mounted, not at the first access: it is refused, or "
-	  "used without DAX.", CF_MOUNTS, aligned, &(const struct align){ 512 },
+	  "used without DAX.", CF_MOUNTS, aligned, &(const struct align){ 512, false },
 	  "refused; xfs: mounted, without DAX" MINE },
 	{ "mount.aligned", "behaviour 41; fs_dax_get_by_bdev()", "One that does is mounted with DAX.", CF_MOUNTS,
-	  aligned, &(const struct align){ CF_PAGE }, "mounted, with DAX; bare: mounted, without DAX" MINE },
+	  aligned, &(const struct align){ CF_PAGE, false }, "mounted, with DAX; bare: mounted, without DAX" MINE },
+	{ "mount.reflink-partition", "xfs_setup_dax_always()",
+	  "XFS with shared extents and DAX needs a whole device: it could not find the owners of a bad block else.",
+	  CF_MOUNTS, aligned, &(const struct align){ CF_PAGE, true },
+	  "refused; ext4, pinfs, bare: na: it has no shared extents" MINE },
 	{ "mount.unaligned-mkfs", "behaviour 41; pinfs", "And by mkfs.pinfs.", CF_MOUNTS, unaligned_mkfs, NULL,
 	  "refused" PINFS },
 	{ "mount.block-device", "behaviour 45; pinfs",
