@@ -125,11 +125,17 @@ const char *cf_path(const struct cf *c, const char *name)
 
 /* ---- files and mappings ---- */
 
+/* Under the profile devdax files are devices: of whole chunks, looked at and changed by mappings of such only. */
+static size_t whole_chunks(struct cf *c, size_t len)
+{
+	return cf_is(c, "devdax") ? (len + CF_CHUNK - 1) / CF_CHUNK * CF_CHUNK : len;
+}
+
 int cf_holes(struct cf *c, const char *name, size_t len)
 {
 	const int fd = (int)CF_SYS(c, open(cf_path(c, name), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
 
-	(void)CF_SYS(c, ftruncate(fd, (off_t)len));
+	(void)CF_SYS(c, ftruncate(fd, (off_t)whole_chunks(c, len)));
 	return fd;
 }
 
@@ -140,6 +146,14 @@ int cf_file(struct cf *c, const char *name, size_t len)
 	char *buf = malloc(piece + 1);
 
 	CF_MUST(c, buf != NULL);
+	if (cf_is(c, "devdax")) {
+		CF_SYS(c, ftruncate(fd, (off_t)whole_chunks(c, len)));
+		free(buf);
+		buf = cf_map(c, fd, 0, len, PROT_READ | PROT_WRITE);
+		memset(buf, CF_BYTE, len);
+		CF_SYS(c, munmap(buf, whole_chunks(c, len)));
+		return fd;
+	}
 	memset(buf, CF_BYTE, piece);
 	for (size_t at = 0; at < len;)
 		at += (size_t)CF_SYS(c, pwrite(fd, buf, len - at < piece ? len - at : piece, (off_t)at));
@@ -149,11 +163,16 @@ int cf_file(struct cf *c, const char *name, size_t len)
 
 void *cf_map(struct cf *c, int fd, size_t off, size_t len, int prot)
 {
-	void *p = mmap(NULL, len, prot, MAP_SHARED, fd, (off_t)off);
+	char *p = mmap(NULL, len, prot, MAP_SHARED, fd, (off_t)off);
+	size_t before = 0;
 
+	if (p == MAP_FAILED && errno == EINVAL && cf_is(c, "devdax")) {
+		before = off % CF_CHUNK;
+		p = mmap(NULL, whole_chunks(c, before + len), prot, MAP_SHARED, fd, (off_t)(off - before));
+	}
 	if (p == MAP_FAILED)
 		cf_broken(c, "cf_map", 0, "mmap", -(long)errno);
-	return p;
+	return p + before;
 }
 
 int cf_touch(volatile void *p, bool store)
@@ -197,6 +216,11 @@ const char *cf_content(struct cf *c, const char *path, off_t off, size_t len)
 	while (word == NULL && got < len) {
 		const ssize_t n = pread(fd, buf + got, len - got, off + (off_t)got);
 
+		if (n < 0 && errno == EINVAL && cf_is(c, "devdax")) {
+			memcpy(buf, cf_map(c, fd, (size_t)off, len, PROT_READ), len);
+			got = len;
+			break;
+		}
 		if (n < 0)
 			word = error_name(-(long)errno);
 		if (n <= 0)

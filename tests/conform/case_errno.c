@@ -129,7 +129,7 @@ static long over_limit(void *arg)
 
 	CF_SYS(m->c, setrlimit(RLIMIT_MEMLOCK, &r));
 	drop_caps(m->c);
-	p = mmap(NULL, 16 * LEN, RW, MAP_SHARED, m->fd, 0);
+	p = mmap(NULL, CF_CHUNK, RW, MAP_SHARED, m->fd, 0);
 	if (p == MAP_FAILED)
 		return -errno;
 	if (m->lock)
@@ -241,10 +241,12 @@ static long hold(void *arg)
 	const struct held *h = arg;
 	int fd = open(cf_path(h->c, "f"), O_RDWR | O_CLOEXEC), rc;
 	struct pinfs_lease *lease;
-	char *p = mmap(NULL, LEN, RW, MAP_SHARED, fd, 0);
+	char *p = mmap(NULL, CF_CHUNK, RW, MAP_SHARED, fd, 0);
 
-	if (fd < 0 || p == MAP_FAILED)
+	if (fd < 0 || p == MAP_FAILED) {
+		cf_mark(&h->m->taken, 2);
 		return -errno;
+	}
 	rc = ((take_fn *)cf_symbol("pinfs_lease_take"))(fd, 0, 0, h->flags, &lease);
 	cf_mark(&h->m->taken, rc == 0 ? 1 : 2);
 	cf_await(h->c, &h->m->end, 1);
@@ -454,6 +456,7 @@ static void shifts(struct cf *c)
 
 #define SHIFTED                                                                                                      \
 	"returns; bare, virtiofs, virtiofs-dax: EOPNOTSUPP; devdax: EOPNOTSUPP|ENODEV; plain: returns|EOPNOTSUPP"
+#define NOEND "; devdax: na: a device ends where its last page does"
 #define NOLEASE "; kernel: na: proposed, and not in Linux"
 #define BAD(x) CF_MOUNTS, bad, &(const enum bad){ x }
 
@@ -472,7 +475,7 @@ static const struct cf_case cases[] = {
 	{ "errno.memlock-none", "can_do_mlock()",
 	  "Locking memory where that is not allowed at all: EPERM.", 0, memlock, "lock", "EPERM" },
 	{ "errno.pin-past-end", "faultin_page(); dax_iomap_fault()",
-	  "A pin of what lies behind the end of the file: EFAULT.", CF_PINS, pin_eof, NULL, "EFAULT" },
+	  "A pin of what lies behind the end of the file: EFAULT.", CF_PINS, pin_eof, NULL, "EFAULT" NOEND },
 	{ "errno.pin-unmapped", "__get_user_pages()",
 	  "A pin of memory that is not mapped: EFAULT.", CF_PINS, pin_unmapped, NULL, "EFAULT" },
 	{ "errno.pin-read-only", "check_vma_flags(); xfstests generic/462",
@@ -489,10 +492,11 @@ static const struct cf_case cases[] = {
 	  CF_PINS, write_nowait, NULL, "EAGAIN; pinfs: EOPNOTSUPP" },
 	{ "errno.lease-other", "RFC \"RDMA/FS DAX truncate proposal\" v2 (Aug 2019)",
 	  "A truncate of what another process has under a lease that does not break: ETXTBSY.",
-	  CF_PINS, leased, &(const unsigned int){ PINFS_LEASE_READ | PINFS_LEASE_UNBREAK }, "ETXTBSY" NOLEASE },
+	  CF_PINS, leased, &(const unsigned int){ PINFS_LEASE_READ | PINFS_LEASE_UNBREAK },
+	  "ETXTBSY; devdax: EINVAL" NOLEASE },
 	{ "errno.lease-own", "RFC \"RDMA/FS DAX truncate proposal\" v2 (Aug 2019)",
 	  "A truncate of what the caller itself has under a read lease: EDEADLK.",
-	  CF_PINS, leased, &(const unsigned int){ PINFS_LEASE_READ }, "EDEADLK" NOLEASE },
+	  CF_PINS, leased, &(const unsigned int){ PINFS_LEASE_READ }, "EDEADLK; devdax: EINVAL" NOLEASE },
 	{ "errno.lease-nonblock", "__break_lease()",
 	  "An open that does not want to wait for a lease of fcntl(2): EAGAIN.", 0, lease_nonblock, NULL, "EAGAIN" },
 
@@ -536,11 +540,12 @@ static const struct cf_case cases[] = {
 	{ "errno.bad-pin", "faultin_page()", "A pin of a bad block: EIO; the kernel says EFAULT or EHWPOISON.",
 	  BAD(BAD_PIN), "EIO; kernel: EFAULT|EHWPOISON" },
 	{ "errno.load-past-end", "dax_iomap_pte_fault(); behaviour 43",
-	  "A load from behind the end of the file: SIGBUS.", 0, past_end, NULL, "SIGBUS" },
+	  "A load from behind the end of the file: SIGBUS.", 0, past_end, NULL, "SIGBUS" NOEND },
 	{ "errno.store-past-end", "dax_iomap_pte_fault(); behaviour 43",
-	  "A store there: SIGBUS, and the file is no longer.", 0, past_end, "store", "SIGBUS" },
+	  "A store there: SIGBUS, and the file is no longer.", 0, past_end, "store", "SIGBUS" NOEND },
 	{ "errno.store-no-space", "dax_iomap_pte_fault()",
-	  "A store to a hole of a full filesystem: SIGBUS.", CF_FILLS, no_space, NULL, "SIGBUS" },
+	  "A store to a hole of a full filesystem: SIGBUS.", CF_FILLS, no_space, NULL,
+	  "SIGBUS; devdax: na: a device has all its space" },
 	{ "errno.collapse", "fuse_file_fallocate()", "COLLAPSE_RANGE, which FUSE does not know: EOPNOTSUPP.",
 	  0, shifts, &(const int){ FALLOC_FL_COLLAPSE_RANGE }, SHIFTED },
 	{ "errno.insert", "fuse_file_fallocate()", "INSERT_RANGE, which FUSE does not know: EOPNOTSUPP.",

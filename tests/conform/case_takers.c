@@ -565,7 +565,7 @@ static const struct cf_case cases[] = {
 	  CF_PINS, private_transfer, &(const struct private){ true, true }, FREE },
 	{ "take.hole-out", "behaviour 53; dax_load_hole()",
 	  "A device that reads a hole reads the page of zeros, for which no truncate waits; on pinfs the page counts.",
-	  CF_PINS, hole, NULL, FREE "; pinfs: waits; ebusy: EBUSY; defer, unsafe: returns" },
+	  CF_PINS, hole, NULL, FREE "; pinfs: waits; ebusy: EBUSY; defer, unsafe: returns; devdax: EINVAL" },
 
 	PLAY("after-cut", "behaviour 6; get_user_pages()",
 	     "A direct read into a page that a truncate has taken fails with EFAULT, without a signal.",

@@ -51,6 +51,8 @@ static void try_it(const char *work, struct tried *t)
 		return;
 	}
 	p = mmap(NULL, CF_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED && errno == EINVAL)
+		p = mmap(NULL, CF_CHUNK, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	t->made = p != MAP_FAILED;
 	t->err = errno;
 	t->dax = statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &sx) == 0 &&
