@@ -257,6 +257,7 @@ static void at_mount(struct cf *c)
 		cf_na(c, "only root and who mounted may: %s", out);
 	CF_MUST(c, rc == 0);
 	cut = take_cut(c, s.fd, 0);
+	(void)cf_settle(cut);		/* by what is set now */
 	(void)snprintf(back, sizeof back, "busy_timeout=%ldms", was);
 	CF_MUST(c, take_ctl(c, out, sizeof out, "set", cf_mount(c), back) == 0);
 	CF_MUST(c, take_status(c, "busy_timeout_ms") == was);

@@ -8,7 +8,7 @@
  *   run.c      cases as tests of CUnit, each in a child       daemon.c   the reports of a pinfs
  *   tidy.c     what a case leaves behind                      pin.c      transfers of devices that hold pages
  *   expect.c   "answer; tags: answer": who is right where     slow.c     a file that answers late
- *   record.c   answers in a file
+ *   record.c   answers in a file                              guard.c    that cases do not meet through the mount
  *   report.c   results for people; report_as.c: for programs
  */
 #ifndef CONFORM_ENGINE_H
@@ -205,6 +205,13 @@ unsigned int tidy_mounts(const char *dir);
 bool tidy_exits(pid_t pid);
 /* Kill what the case has left: children that came to us, but for @keep. How many there were. */
 unsigned int tidy_children(pid_t keep);
+
+/* ---- guard.c ---- */
+
+/* Remember the policy of a pinfs mount. */
+void guard_begin(const struct place *p);
+/* Is it still the same, and the filesystem sound? Else *why, and the policy is put back. */
+bool guard_look(const struct place *p, char *why, size_t room);
 
 /* ---- report.c, report_as.c ---- */
 
