@@ -40,6 +40,8 @@ LIBS_test_crash_msync = -Wl,--wrap=msync,--wrap=fdatasync
 # The engine's core without window.c and lease.c: needs neither libpinfs nor a mount.
 $(B)/tests/unit/test_dma $(B)/tests/unit/test_dma_iommu: $(call obj,$(addprefix tools/dma/,engine.c pattern.c dev.c iommu.c move.c plan.c))
 $(B)/tests/unit/test_elf: $(call obj,tools/pinrun/elf.c)
+$(B)/tests/unit/test_chrome: $(call obj,$(addprefix tools/pinfsctl/,chrome.c chrome_out.c check.c table.c))
+LIBS_test_chrome = $(JSON_LIBS) -lm
 
 # The command line without a daemon behind it.
 $(B)/tests/unit/test_opts: $(call obj,fs/front/opts.c)

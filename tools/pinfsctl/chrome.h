@@ -22,7 +22,13 @@ struct span {
 };
 
 struct key { uint64_t a, b; uint32_t kind, at; };	/* at: of the span, + 1; 0: free */
-struct line { uint64_t ns, dur; uint32_t rank, seq; size_t off; };
+struct line {
+	uint64_t ns, dur;
+	uint32_t rank, seq;
+	size_t off;
+	uint32_t pid, tid;
+	bool slice, fault;		/* X; and the end of it is only known to the library's thread that served it */
+};
 struct row { uint32_t pid, row; uint64_t end_ns; };
 struct held { uint32_t brk, pin; uint64_t ns, pages; };	/* spans */
 
@@ -59,6 +65,8 @@ void ch_event(struct chrome *o, char ph, uint64_t ns, uint64_t dur, uint32_t pid
 void ch_args(struct chrome *o, const char *fmt, ...) PF_PRINTF(2, 3);
 void ch_put(struct chrome *o, const char *fmt, ...) PF_PRINTF(2, 3);
 void ch_end(struct chrome *o);
+/* Slices of one thread, cut where they overlap; before anything is printed. */
+void ch_nest(struct chrome *o);
 
 struct span *ch_find(const struct chrome *o, enum kind kind, uint64_t a, uint64_t b);
 /* A new span of this name; one before it is not found any more. Valid until the next. NULL: no memory. */

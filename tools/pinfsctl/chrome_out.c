@@ -110,12 +110,11 @@ void ch_event(struct chrome *o, char ph, uint64_t ns, uint64_t dur, uint32_t pid
 	if (!ch_grow(o, &o->line, o->nline, &o->line_room, sizeof *o->line))
 		return;
 	o->line[o->nline] = (struct line){ .ns = ns, .dur = dur, .off = o->len, .seq = (uint32_t)o->nline,
-					   .rank = (uint32_t)(strchr(ranks, ph) - ranks) };
+					   .rank = (uint32_t)(strchr(ranks, ph) - ranks), .pid = pid, .tid = tid,
+					   .slice = ph == 'X', .fault = strcmp(cat, "fault") == 0 };
 	o->nline++;
 	ch_put(o, "{\"ph\":\"%c\",\"ts\":%" PRIu64 ".%03u,\"pid\":%" PRIu32 ",\"tid\":%" PRIu32
 	       ",\"cat\":\"%s\",\"name\":\"%s\"", ph, ns / 1000, (unsigned int)(ns % 1000), pid, tid, cat, name);
-	if (ph == 'X')
-		ch_put(o, ",\"dur\":%" PRIu64 ".%03u", dur / 1000, (unsigned int)(dur % 1000));
 	if (ph == 'i')
 		ch_put(o, ",\"s\":\"t\"");
 }
@@ -135,6 +134,68 @@ void ch_args(struct chrome *o, const char *fmt, ...)
 	(void)vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
 	ch_put(o, ",\"args\":{%s", text);
+}
+
+/* ---- slices ---- */
+
+static int by_thread(const void *a, const void *b)
+{
+	const struct line *x = *(struct line *const *)a, *y = *(struct line *const *)b;
+
+	if (x->pid != y->pid)
+		return x->pid < y->pid ? -1 : 1;
+	if (x->tid != y->tid)
+		return x->tid < y->tid ? -1 : 1;
+	if (x->ns != y->ns)
+		return x->ns < y->ns ? -1 : 1;
+	if (x->dur != y->dur)
+		return x->dur > y->dur ? -1 : 1;
+	return x->seq < y->seq ? -1 : 1;
+}
+
+/*
+ * A slice ends when somebody else says so: a fault, when the library's thread has done with it, an operation, when the
+ * daemon has answered. The thread itself may be at its next one by then, or meet the same fault again. What it begins
+ * shows that what it did before has ended; but a fault that a call has met ends with the call at the latest.
+ */
+void ch_nest(struct chrome *o)
+{
+	struct line **all = malloc((o->nline + 1) * sizeof *all);
+	struct line **in = malloc((o->nline + 1) * sizeof *in);
+	size_t n = 0, depth = 0;
+
+	if (all == NULL || in == NULL) {
+		o->failed = true;
+		goto out;
+	}
+	for (size_t i = 0; i < o->nline; i++)
+		if (o->line[i].slice)
+			all[n++] = &o->line[i];
+	if (n != 0)
+		qsort(all, n, sizeof(struct line *), by_thread);
+	for (size_t i = 0; i < n; i++) {
+		struct line *l = all[i], *up;
+
+		if (i == 0 || l->pid != all[i - 1]->pid || l->tid != all[i - 1]->tid)
+			depth = 0;
+		while (depth != 0) {
+			up = in[depth - 1];
+			if (up->ns + up->dur > l->ns) {
+				if (!up->fault && l->ns + l->dur <= up->ns + up->dur)
+					break;
+				if (l->fault && !up->fault) {
+					l->dur = up->ns + up->dur - l->ns;
+					break;
+				}
+				up->dur = l->ns - up->ns;
+			}
+			depth--;
+		}
+		in[depth++] = l;
+	}
+out:
+	free(all);
+	free(in);
 }
 
 /* ---- tables ---- */
