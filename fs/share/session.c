@@ -112,23 +112,25 @@ void pf_sess_put(struct pf_sess *s)
 
 /* Handles. fh = place + 1. */
 
-/* The session's share of this inode, referenced, or NULL. */
+/* At 0 it waits for LAYOUT to leave the list. */
+static bool get_live(struct pf_share *sh)
+{
+	unsigned int refs = atomic_load(&sh->refs);
+
+	while (refs != 0 && !atomic_compare_exchange_weak(&sh->refs, &refs, refs + 1))
+		;
+	return refs != 0;
+}
+
+/* The session's share of this inode, referenced, or NULL: one that is leaving gets a successor. */
 static struct pf_share *find_share(struct pf_sess *s, struct pf_lobj *o)
 {
 	struct pf_share *sh;
-	unsigned int refs = 0;
 
 	pf_mutex_lock(&o->lock);
-	for (sh = o->shares; sh; sh = sh->next) {
-		if (sh->sess != s)
-			continue;
-		/* At 0 it waits for this lock to leave the list: a new one takes its place. */
-		refs = atomic_load(&sh->refs);
-		while (refs != 0 && !atomic_compare_exchange_weak(&sh->refs, &refs, refs + 1))
-			;
-		if (refs != 0)
+	for (sh = o->shares; sh; sh = sh->next)
+		if (sh->sess == s && get_live(sh))
 			break;
-	}
 	pf_mutex_unlock(&o->lock);
 	return sh;
 }
@@ -247,21 +249,25 @@ void pf_sess_send_inval(struct pf_share *sh, uint64_t id, uint64_t foff, uint64_
 		sh->sess->send(sh->sess->send_arg, iov, 2);
 }
 
-void pf_sess_expect(struct pf_share *sh, uint64_t id)
+bool pf_sess_expect(struct pf_share *sh, uint64_t id)
 {
 	struct pf_sess *s = sh->sess;
+	bool live = true;
 
 	pf_mutex_lock(&s->lock);
-	if (sh->inval_id == 0) {
-		pf_share_get(sh);
+	if (sh->inval_id == 0)
+		live = get_live(sh);
+	if (live && sh->inval_id == 0) {
 		sh->pend_next = s->pending;
 		if (sh->pend_next)
 			sh->pend_next->pend_pprev = &sh->pend_next;
 		sh->pend_pprev = &s->pending;
 		s->pending = sh;
 	}
-	sh->inval_id = id;
+	if (live)
+		sh->inval_id = id;
 	pf_mutex_unlock(&s->lock);
+	return live;
 }
 
 /* LAYOUT and SESSION are held. True: a reference was dropped to the caller. */
@@ -422,14 +428,9 @@ struct pf_share *pf_sess_share(struct pf_sess *s, struct pf_share *after)
 	struct pf_share *sh;
 
 	pf_mutex_lock(&s->lock);
-	for (sh = after ? after->sess_next : s->shares; sh; sh = sh->sess_next) {
-		unsigned int refs = atomic_load(&sh->refs);
-
-		while (refs != 0 && !atomic_compare_exchange_weak(&sh->refs, &refs, refs + 1))
-			;
-		if (refs != 0)
+	for (sh = after ? after->sess_next : s->shares; sh; sh = sh->sess_next)
+		if (get_live(sh))
 			break;
-	}
 	pf_mutex_unlock(&s->lock);
 	if (after)
 		pf_share_unref(s->fs, after);

@@ -103,9 +103,11 @@ void pf_sess_ack(struct pf_sess *s, uint64_t id);
 bool pf_sess_kick(struct pf_sess *s, uint32_t slot);
 void pf_sess_forget(struct pf_sess *s, uint64_t unique);	/* a waiting request answers -EINTR */
 
-/* LAYOUT of the share's inode is held: send an invalidate; expect its acknowledgement, which pf_lay_answered()
- * hears of. */
+/*
+ * LAYOUT of the share's inode is held: send an invalidate; expect its acknowledgement, which pf_lay_answered() hears
+ * of. False: the share waits for this lock to leave the list, and its client has nothing of the file any more.
+ */
 void pf_sess_send_inval(struct pf_share *sh, uint64_t id, uint64_t foff, uint64_t len, uint32_t flags, uint32_t slot);
-void pf_sess_expect(struct pf_share *sh, uint64_t id);
+bool pf_sess_expect(struct pf_share *sh, uint64_t id) PF_MUST_CHECK;
 
 #endif

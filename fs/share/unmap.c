@@ -46,7 +46,8 @@ void pf_brk_unmap(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 			continue;
 		if (atomic_load(&sh->sess->state) == PF_SESS_LIVE && !sh->told_all) {
 			id = pf_lay_id(fs);
-			pf_sess_expect(sh, id);
+			if (!pf_sess_expect(sh, id))
+				continue;
 			pf_lay_count(fs, PF_COUNT_INVALIDATES, 1);
 			PF_PROBE_INVAL(sh->sess, id, b->id, o->ino, b->foff, b->len);
 			if (!sh->unacked) {

@@ -5,9 +5,11 @@
  * pin.
  */
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include "unit/one.h"
 #include "unit/space_env.h"
 #include "base/log.h"
@@ -375,6 +377,59 @@ static void many_waiters(void)
 }
 
 /* Everything at once, on one file. While a pin is held, no CUT may do its work. */
+/* ---- a client that forgets the file at this moment ---- */
+
+struct forgetting {
+	struct pf_sess *s;
+	uint64_t fh;
+};
+
+static void *forget(void *arg)
+{
+	struct forgetting *f = arg;
+
+	CU_ASSERT_EQUAL(pf_sess_detach(f->s, f->fh), 0);
+	return NULL;
+}
+
+/*
+ * It had private copies, so it would have to be told without having a slot; its share is at the lock of the file to
+ * leave the list.
+ */
+static void forgotten(void)
+{
+	struct one o;
+	struct forgetting f;
+	struct fk_sess *k;
+	struct pf_share *sh;
+	struct fk_brk b;
+	pthread_t t;
+	bool w;
+
+	one_open(&o, PF_BUSY_WAIT);
+	k = fk_sess_new(o.fs, getpid());
+	f = (struct forgetting){ k->s, fk_attach(k, &o.f) };
+	CU_ASSERT_EQUAL_FATAL(pf_sess_handle(f.s, f.fh, &sh, &w), 0);
+	atomic_store(&sh->copies, true);
+	fk_cut(&b, &o.f, FK_CHUNK, FK_CHUNK);
+	b.b.drops = true;
+	pf_mutex_lock(&o.f.lobj.lock);
+	pf_share_unref_more(sh);
+	CU_ASSERT_EQUAL_FATAL(pthread_create(&t, NULL, forget, &f), 0);
+	while (atomic_load(&sh->refs) != 0)
+		(void)sched_yield();
+	pf_brk_unmap(o.fs, &o.f.lobj, &b.b);
+	CU_ASSERT_PTR_NULL(sh->inval_brk);
+	CU_ASSERT_EQUAL(atomic_load(&sh->refs), 0);
+	CU_ASSERT_EQUAL(b.b.acks, 0);
+	pf_mutex_unlock(&o.f.lobj.lock);
+	(void)pthread_join(t, NULL);
+	CU_ASSERT_PTR_EQUAL(o.f.lobj.shares->sess, o.k->s);
+	CU_ASSERT_PTR_NULL(o.f.lobj.shares->next);
+	fk_sess_free(k);
+	one_close(&o);
+}
+
 struct storm {
 	struct one o;
 	struct fk_sess *k[2];
@@ -501,6 +556,7 @@ int main(void)
 		{ "busy_timeout", busy_timeout },
 		{ "revoke_timeout: quarantine", quarantine },
 		{ "sessions that die", deaths },
+		{ "a client that forgets the file", forgotten },
 		{ "new pins while a cut waits", new_pins },
 		{ "grants while a cut waits", granted_meanwhile },
 		{ "a thousand waiters", many_waiters },
