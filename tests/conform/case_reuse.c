@@ -24,10 +24,11 @@
 #include "conform/cases.h"
 #include "conform/space.h"
 
-/* More than what filesystems keep for themselves when they are full, so that the victim gets some of it for sure. */
-#define PAGES 512
+/* Half of it is more than what filesystems keep for themselves when they are full: a victim gets some of it. */
+#define PAGES 1024
 #define LEN (PAGES * CF_PAGE)
-#define REQ (LEN / 2)			/* of one transfer: FUSE has no longer ones */
+#define NREQ 4
+#define REQ (LEN / NREQ)		/* of one transfer: FUSE has no longer ones */
 
 /* ---- what gives blocks back ---- */
 
@@ -345,14 +346,16 @@ static void begin_device(struct cf *c, char *map, struct fate *fate)
 static void begin_aio(struct cf *c, char *map, struct fate *fate)
 {
 	int src = (int)CF_SYS(c, open(fate->slow, O_RDONLY | O_DIRECT | O_CLOEXEC));
-	struct iocb cb[2], *list[2] = { &cb[0], &cb[1] };
+	struct iocb cb[NREQ], *list[NREQ];
 	aio_context_t ctx = 0;
 
-	for (size_t i = 0; i < 2; i++)
+	for (size_t i = 0; i < NREQ; i++) {
 		cb[i] = (struct iocb){ .aio_lio_opcode = IOCB_CMD_PREAD, .aio_fildes = (uint32_t)src,
 				       .aio_buf = (uintptr_t)(map + i * REQ), .aio_nbytes = REQ };
-	CF_SYS(c, syscall(SYS_io_setup, 4, &ctx));
-	CF_MUST(c, syscall(SYS_io_submit, ctx, 2L, list) == 2);
+		list[i] = &cb[i];
+	}
+	CF_SYS(c, syscall(SYS_io_setup, NREQ, &ctx));
+	CF_MUST(c, syscall(SYS_io_submit, ctx, (long)NREQ, list) == NREQ);
 	cf_mark(&fate->begun, 1);
 }
 
@@ -362,7 +365,7 @@ static void begin_uring(struct cf *c, char *map, struct fate *fate)
 	struct io_uring_sqe *sqe;
 	uint32_t *array, *tail;
 	int src = (int)CF_SYS(c, open(fate->slow, O_RDONLY | O_DIRECT | O_CLOEXEC));
-	int ring = (int)syscall(SYS_io_uring_setup, 4, &p);
+	int ring = (int)syscall(SYS_io_uring_setup, NREQ, &p);
 	char *sq;
 
 	if (ring < 0) {
@@ -375,13 +378,13 @@ static void begin_uring(struct cf *c, char *map, struct fate *fate)
 	CF_MUST(c, (void *)sq != MAP_FAILED && (void *)sqe != MAP_FAILED);
 	array = (uint32_t *)(void *)(sq + p.sq_off.array);
 	tail = (uint32_t *)(void *)(sq + p.sq_off.tail);
-	for (uint32_t i = 0; i < 2; i++) {
+	for (uint32_t i = 0; i < NREQ; i++) {
 		sqe[i] = (struct io_uring_sqe){ .opcode = IORING_OP_READ, .fd = src,
 						.addr = (uintptr_t)(map + i * REQ), .len = (uint32_t)REQ };
 		array[i] = i;
 	}
-	__atomic_store_n(tail, 2, __ATOMIC_RELEASE);
-	CF_MUST(c, syscall(SYS_io_uring_enter, ring, 2, 0, 0, NULL, 0) == 2);
+	__atomic_store_n(tail, NREQ, __ATOMIC_RELEASE);
+	CF_MUST(c, syscall(SYS_io_uring_enter, ring, NREQ, 0, 0, NULL, 0) == NREQ);
 	cf_mark(&fate->begun, 1);
 }
 
@@ -426,9 +429,9 @@ static void killed(struct cf *c)
 	CF_SYS(c, close(f.fd));
 	cf_fill(c);
 	if (k->slow) {
-		cf_slow_await(c, 2);
+		cf_slow_await(c, NREQ);
 		last = cf_call(c, CF_PROCESS, read_slow, fate);
-		cf_slow_await(c, 3);
+		cf_slow_await(c, NREQ + 1);
 	}
 	/* Its end is the kernel's: a process with a transfer that cannot be called off stays a while. */
 	CF_SYS(c, kill(pid, SIGKILL));
