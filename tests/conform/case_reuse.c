@@ -6,6 +6,7 @@
  * What keeps the victim whole is the case's to ask, not how: the operation waits, is refused, or the blocks are set
  * aside. Unlike a page cache, whose pages leave the file and are nobody's, DAX has only the block.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -15,6 +16,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -398,6 +400,56 @@ static long read_slow(void *arg)
 	return cf_rc(fd < 0 ? fd : read(fd, buf, CF_PAGE));
 }
 
+/* How often the threads of a process have gone to sleep; 0 while one of them does not. */
+static uint64_t asleep(pid_t pid)
+{
+	char path[64], text[4096];
+	uint64_t sum = 1;
+	const struct dirent *e;
+	DIR *d;
+
+	(void)snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+	d = opendir(path);
+	while (d != NULL && sum != 0 && (e = readdir(d)) != NULL) {
+		const char *state, *count;
+		ssize_t n;
+		int fd;
+
+		if (e->d_name[0] == '.')
+			continue;
+		(void)snprintf(path, sizeof path, "/proc/%d/task/%.20s/status", (int)pid, e->d_name);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+		text[n > 0 ? n : 0] = '\0';
+		if (fd >= 0)
+			(void)close(fd);
+		state = strstr(text, "\nState:\t");
+		count = strstr(text, "\nvoluntary_ctxt_switches:\t");
+		if (state == NULL || count == NULL || strchr("DSZX", state[8]) == NULL)
+			sum = 0;
+		else
+			sum += strtoull(strchr(count, '\t'), NULL, 10);
+	}
+	if (d != NULL)
+		(void)closedir(d);
+	return sum;
+}
+
+/* Killed, and gone with its mappings; or seen to stay, as long as a transfer lasts that cannot be called off. */
+static void until_gone(pid_t pid)
+{
+	siginfo_t si = { .si_pid = 0 };
+	uint64_t before = 0, now;
+	int same = 0;
+
+	while (same < 50 && waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG | WNOWAIT) == 0 && si.si_pid == 0) {
+		now = asleep(pid);
+		same = now != 0 && now == before ? same + 1 : 0;
+		before = now;
+		usleep(1000);
+	}
+}
+
 static void killed(struct cf *c)
 {
 	const struct taker *k = cf_arg(c);
@@ -433,8 +485,8 @@ static void killed(struct cf *c)
 		last = cf_call(c, CF_PROCESS, read_slow, fate);
 		cf_slow_await(c, NREQ + 1);
 	}
-	/* Its end is the kernel's: a process with a transfer that cannot be called off stays a while. */
 	CF_SYS(c, kill(pid, SIGKILL));
+	until_gone(pid);
 	f.fd = -1;
 	call = cf_call(c, CF_THREAD, k->unlinked ? op_unlink : op_truncate, &f);
 	waits = cf_settle(call) == CF_WAITS;
@@ -487,7 +539,7 @@ static const struct cf_case cases[] = {
 	  ALL, PLAY(op_remove, CF_TO_FILE, false), INTACT },
 	{ "reuse.collapse", "behaviour 3; ext4_collapse_range(), xfs_collapse_file_space()",
 	  "The same of COLLAPSE_RANGE of the pages.",
-	  ALL, PLAY(op_collapse, CF_TO_FILE, false), INTACT SHIFTS },
+	  ALL, PLAY(op_collapse, CF_TO_FILE, false), INTACT SHIFTS "; plain: intact|EOPNOTSUPP" },
 	{ "reuse.unlink", "behaviour 3; ext4_evict_inode(); dax_break_layout_final()",
 	  "A file loses its name, then its mapping and descriptor, while a device writes: its blocks stay its own.",
 	  KEEPS, PLAY(op_unlink, CF_TO_FILE, false), ENDS },
@@ -509,7 +561,8 @@ static const struct cf_case cases[] = {
 	  KEEPS, PLAY(op_unlink, CF_FROM_FILE, false), "own; kernel: ?" NODEV },
 	{ "reuse.from-collapse", "behaviour 3; ext4_collapse_range(), xfs_collapse_file_space()",
 	  "The same of COLLAPSE_RANGE.",
-	  ALL, PLAY(op_collapse, CF_FROM_FILE, false), "own; unsafe: another's" NODEV SHIFTS },
+	  ALL, PLAY(op_collapse, CF_FROM_FILE, false), "own; unsafe: another's" NODEV SHIFTS
+	  "; plain: own|EOPNOTSUPP" },
 
 	{ "reuse.gone-truncate", "behaviour 3; dax_layout_busy_page()",
 	  "Nobody has the file open or mapped any more, only the device works: a truncate gives nobody its blocks.",
@@ -522,7 +575,7 @@ static const struct cf_case cases[] = {
 	  ALL, PLAY(op_punch, CF_TO_FILE, true), EVICTS },
 	{ "reuse.gone-collapse", "behaviour 3; dax_layout_busy_page()",
 	  "The same of COLLAPSE_RANGE.",
-	  ALL, PLAY(op_collapse, CF_TO_FILE, true), EVICTS SHIFTS },
+	  ALL, PLAY(op_collapse, CF_TO_FILE, true), EVICTS SHIFTS "; plain: intact|EOPNOTSUPP" },
 	{ "reuse.gone-unlink", "behaviour 3; ext4_evict_inode(); dax_break_layout_final()",
 	  "Nobody has the file open or mapped, only the device works: unlink gives nobody its blocks.",
 	  KEEPS, PLAY(op_unlink, CF_TO_FILE, true), ENDS },
@@ -539,15 +592,17 @@ static const struct cf_case cases[] = {
 	{ "reuse.insert", "ext4_insert_range(), xfs_insert_file_space()",
 	  "INSERT_RANGE moves the page that a device writes to: its bytes are where the page is then.",
 	  CF_PINS, moved, &(const struct scene){ .op = op_insert },
-	  "with the page; ebusy: EBUSY; devdax: na: a device has no space to give back" SHIFTS },
+	  "with the page; ebusy: EBUSY; devdax: na: a device has no space to give back" SHIFTS
+	  "; plain: elsewhere|EOPNOTSUPP" },
 	{ "reuse.collapse-before", "ext4_collapse_range(), xfs_collapse_file_space()",
 	  "The same of COLLAPSE_RANGE of pages in front of it.",
 	  CF_PINS, moved, &(const struct scene){ .op = op_collapse_before },
-	  "with the page; ebusy: EBUSY; devdax: na: a device has no space to give back" SHIFTS },
+	  "with the page; ebusy: EBUSY; devdax: na: a device has no space to give back" SHIFTS
+	  "; plain: elsewhere|EOPNOTSUPP" },
 
 	{ "reuse.space", "ext4_evict_inode(); dax_break_layout_final()",
 	  "What an unlinked file had under DMA does not count as free while that lasts.",
-	  CF_PINS, space, NULL, "kept; k6.1, k6.12: freed" NODEV },
+	  CF_PINS, space, NULL, "kept; k6.1, k6.12, plain: freed" NODEV },
 	{ "reuse.space-after", "ext4_evict_inode(); dax_break_layout_final()",
 	  "When the device has ended, it does.",
 	  CF_PINS, space, "after", "freed" NODEV },

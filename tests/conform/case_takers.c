@@ -249,7 +249,8 @@ static void stuffed(struct cf *c, int *ours, int *peer)
 	CF_SYS(c, listen(l, 1));
 	CF_SYS(c, getsockname(l, (struct sockaddr *)&at, &len));
 	*ours = (int)CF_SYS(c, socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-	CF_SYS(c, setsockopt(*ours, SOL_SOCKET, SO_SNDBUF, &big, sizeof big));
+	if (setsockopt(*ours, SOL_SOCKET, SO_SNDBUFFORCE, &big, sizeof big) != 0)
+		CF_SYS(c, setsockopt(*ours, SOL_SOCKET, SO_SNDBUF, &big, sizeof big));
 	CF_SYS(c, setsockopt(*ours, SOL_SOCKET, SO_ZEROCOPY, &one, sizeof one));
 	CF_SYS(c, connect(*ours, (const struct sockaddr *)&at, sizeof at));
 	*peer = (int)CF_SYS(c, accept4(l, NULL, NULL, SOCK_CLOEXEC));
@@ -278,7 +279,8 @@ static void zerocopy(struct cf *c)
 	struct cf_call *cut;
 
 	stuffed(c, &ours, &peer);
-	CF_MUST(c, send(ours, p + CF_PAGE, CF_PAGE, MSG_ZEROCOPY | MSG_DONTWAIT) == (ssize_t)CF_PAGE);
+	if (CF_SYS(c, send(ours, p + CF_PAGE, CF_PAGE, MSG_ZEROCOPY | MSG_DONTWAIT)) != (long)CF_PAGE)
+		cf_na(c, "the socket takes no whole page");
 	cut = take_cut(c, fd, 0);
 	take_answer_cut(c, cut);
 	drain(c, peer, 4 * (1 << 16) + CF_PAGE);

@@ -182,6 +182,8 @@ pid_t slow_pid(void);
 const char *slow_file(void);
 #define SLOW_REQ ((size_t)1 << 20)	/* of one request */
 #define SLOW_BYTES (UINT64_C(64) << 20)
+/* Bytes of it that no other transfer has, of any process. */
+uint64_t slow_region(uint64_t len);
 /* Requests of [off, + len) wait from now on, until they are released; all of the file: 0, SLOW_BYTES. */
 int slow_hold(uint64_t off, uint64_t len);
 void slow_release(int hold);

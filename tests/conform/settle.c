@@ -106,6 +106,7 @@ static bool in_lock(const struct sleeper *s)
 		"path_", "open_last", "do_open", "do_filp_open", "do_unlinkat", "do_rename", "do_rmdir", "do_linkat",
 		"do_mkdirat", "lock_rename", "lock_two", "start_", "filename_", "lookup_", "walk_component",
 		"iterate_dir", "chmod_common", "chown_common", "setxattr", "removexattr", "ioctl_", "copy_file",
+		"freeze_super", "mnt_want_write",
 		"do_iter_read", "do_iter_write", "fdget_pos",
 	};
 	static const char *const locks[] = { "rwsem_down_", "down_write", "down_read", "mutex_lock",

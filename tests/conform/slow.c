@@ -38,6 +38,7 @@ struct hold {
 
 struct shared {
 	_Atomic uint32_t bell, heard;		/* turns of obey() */
+	_Atomic uint64_t next;			/* byte that no transfer of the case has had */
 	struct hold hold[HOLDS];
 };
 
@@ -371,6 +372,11 @@ static void ring(void)
 	}
 }
 
+uint64_t slow_region(uint64_t len)
+{
+	return atomic_fetch_add(&slow.sh->next, (len + SLOW_REQ - 1) / SLOW_REQ * SLOW_REQ);
+}
+
 int slow_hold(uint64_t off, uint64_t len)
 {
 	for (int i = 0; i < HOLDS; i++) {
@@ -413,6 +419,8 @@ void slow_reset(void)
 		ring();
 	for (int i = 0; slow_there() && i < HOLDS; i++)
 		atomic_store(&slow.sh->hold[i].used, 0);
+	if (slow_there())
+		atomic_store(&slow.sh->next, 0);
 	if (any)
 		(void)madvise(slow.data, SLOW_BYTES, MADV_REMOVE);
 }
