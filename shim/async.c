@@ -98,6 +98,20 @@ void sh_flights_end_all(struct sh_place *p)
 	}
 }
 
+static void not_brief(struct sh_flight *f)
+{
+	for (f->brief = false; f != NULL; f = f->with)
+		sh_hold_not_brief(f->hold);
+}
+
+void sh_flights_not_brief(struct sh_place *p)
+{
+	for (unsigned int i = 0; i < SH_FLIGHT_HASH; i++) {
+		for (struct sh_flight *f = p->hash[i]; f != NULL; f = f->next)
+			not_brief(f);
+	}
+}
+
 void sh_place_del(struct sh_place *p)
 {
 	struct sh_place **at = &places;
@@ -124,8 +138,14 @@ void sh_flight_begin(struct sh_place *p, struct sh_flight *f)
 	if (holds(f)) {
 		f->seq = ++seq;
 		atomic_fetch_add(&nheld, 1);
+		if (!atomic_load(&breaking) && sh_hold_watched(f->hold))
+			atomic_store(&breaking, true);
 		if (atomic_load(&breaking) && !atomic_exchange(&poked, true))
 			(void)sh_crew_post(look_now, NULL);
+	}
+	for (struct sh_flight *o = *b; o != NULL; o = o->next) {
+		if (o->key == f->key && o->brief != f->brief)
+			not_brief(f->brief ? f : o);
 	}
 	p->flights++;
 	f->next = *b;
@@ -218,6 +238,11 @@ static bool older(const struct sh_place *p, uint64_t limit)
 		}
 	}
 	return false;
+}
+
+bool sh_place_holds(const struct sh_place *p)
+{
+	return older(p, UINT64_MAX);
 }
 
 /* A break that has been told to wait for pins keeps the slot frozen. */

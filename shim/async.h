@@ -3,17 +3,18 @@
  * async.h - transfers that go on after the call that began them: libaio, io_uring. What they hold (transient.h), and
  * how it is known that they have ended.
  *
- * A *place* is where the kernel reports the end of requests: the event ring of an aio context, the completion queue of
- * an io_uring. Both are memory that the kernel shares with the program, so a request has ended as soon as its event
- * stands there, whether the program has looked or not. A *flight* is a request that has been handed over and has not
- * ended. Events name the request by a number of the program's choice (the iocb's address, user_data), which need not be
- * unique: of flights with the same number none gives up its hold before all have ended.
+ * A *place* is where the kernel reports the end of requests: the event ring of an aio context, the completion queue
+ * of an io_uring. Both are memory that the kernel shares with the program, so a request has ended as soon as its
+ * event stands there, whether the program has looked or not. A *flight* is a request that has been handed over and
+ * has not ended. Events name the request by a number of the program's choice (the iocb's address, user_data), which
+ * need not be unique: of flights with the same number none gives up its hold before all have ended, and none is brief
+ * unless all are.
  *
  * Who looks: every call that submits or collects; and serve, as long as somebody waits for blocks of ours, every
  * millisecond: a program that does not collect its events holds up nobody.
  *
  * LOCK: flights_lock, for moments, by anybody, serve included. Nobody touches memory of the program, waits, or makes a
- * hold under it. Below it: mem_lock only.
+ * hold under it. Below it: mem_lock, and that of holds for a hold that is not brief any more.
  */
 #ifndef SH_ASYNC_H
 #define SH_ASYNC_H
@@ -30,6 +31,7 @@ struct sh_flight {
 	void *copy;			/* what the kernel reads in place of windows, or NULL */
 	size_t bytes;
 	struct sh_flight *with;		/* others that end with it, never begun themselves */
+	bool brief;			/* so is its hold: transient.h */
 	bool ended;
 };
 
@@ -46,11 +48,14 @@ void sh_flights_lock(sh_sigs *old);
 void sh_flights_unlock(const sh_sigs *old);
 void sh_place_add(struct sh_place *p);
 void sh_place_del(struct sh_place *p);			/* nobody looks any more; flights stay */
+bool sh_place_holds(const struct sh_place *p);		/* something, that has not ended */
 /* @f has key and hold. */
 void sh_flight_begin(struct sh_place *p, struct sh_flight *f);
 void sh_flight_end(struct sh_place *p, uint64_t key);
 void sh_flight_none(struct sh_place *p, struct sh_flight *f);	/* it was not begun after all */
 void sh_flights_end_all(struct sh_place *p);
+/* From now on their ends may be missed: none of their holds is brief. Lock held. */
+void sh_flights_not_brief(struct sh_place *p);
 
 /* serve: somebody is interested in blocks of ours. */
 void sh_flights_poke(void);

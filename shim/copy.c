@@ -11,6 +11,7 @@
  * What is copied can do neither.
  */
 #include "io.h"
+#include "pin.h"
 
 #include <errno.h>
 #include <string.h>
@@ -109,12 +110,14 @@ static bool window_bytes(char *window, char *mine, size_t n, bool store)
 /* No signal: a handler that jumps away would leave the pin behind. No waiting for a truncate that waits itself. */
 static int copy_pinned(char *window, char *mine, size_t n, bool store)
 {
+	struct sh_ask a = { .addr = sh_addr(window), .len = n, .api = PF_API_PIN,
+			    .flags = (store ? PINFS_PIN_WRITE : 0) | PINFS_PIN_NOWAIT | SH_ASK_BRIEF };
 	struct pinfs_pin *pin;
 	sh_sigs old;
 	int err;
 
 	quiet(&old);
-	err = pinfs_pin(window, n, (store ? PINFS_PIN_WRITE : 0) | PINFS_PIN_NOWAIT, &pin);
+	err = sh_pin_ask(&a, &pin);
 	if (!err) {
 		err = window_bytes(window, mine, n, store) ? 0 : -EFAULT;
 		(void)pinfs_unpin(pin);

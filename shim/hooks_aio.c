@@ -9,6 +9,9 @@
  * request fewer than the ring has room for, each call that submits looks before it does, and calls that submit to one
  * context go one at a time.
  *
+ * Requests are held while they wait for nothing: of several, those that are held already are submitted before one waits
+ * for a truncate. Then the kernel has all that is held, and will finish it: such holds are brief (transient.h).
+ *
  * LOCKS: struct sh_aio.submit, over the system call that submits; flights_lock (async.h) within it, for moments: a call
  * that blocks in the kernel keeps nobody from looking.
  */
@@ -167,6 +170,7 @@ struct batch {
 	struct swap *swaps;
 	struct iovec none;		/* for vectors that there is no holding of */
 	size_t n, nswap;
+	bool turn;			/* a truncate has come first: submit what there is, then wait */
 };
 
 /* For the time of the call, which copies it. */
@@ -193,8 +197,11 @@ static void spoil(struct batch *b, struct iocb *cb, const struct iocb *was)
 		instead(b, cb, was, was->aio_lio_opcode, sh_no_memory(), pf_min64(was->aio_nbytes, SH_PAGE));
 }
 
-/* The i-th request. 1: it is in the air; 0: the kernel would refuse it, and all after it; or why it has to wait. */
-static int take_off(struct batch *b, size_t i)
+/*
+ * The i-th request. 1: it is in the air; 0: the kernel would refuse it, and all after it; or why it has to wait. Only
+ * with @first, when nothing is in the air that the kernel does not have, a truncate is waited for.
+ */
+static int take_off(struct batch *b, size_t i, bool first)
 {
 	struct sh_flight *f;
 	struct iocb cb;
@@ -208,9 +215,14 @@ static int take_off(struct batch *b, size_t i)
 	if (f == NULL)
 		return -EAGAIN;
 	f->key = sh_addr(b->cb[i]);
+	f->brief = true;
 	r = aim_at(&cb, &m);
-	if (r > 0)
-		r = sh_flight_pack(f, m.v, m.n, m.flags, sh_fd_kind((int)cb.aio_fildes), PF_API_LIBAIO);
+	if (r > 0) {
+		b->turn = !first && !(m.flags & SH_HOLD_NOWAIT);
+		r = sh_flight_pack(f, m.v, m.n, m.flags | SH_HOLD_BRIEF | (first ? 0 : SH_HOLD_NOWAIT),
+				   sh_fd_kind((int)cb.aio_fildes), PF_API_LIBAIO);
+		b->turn = b->turn && r == -EAGAIN;
+	}
 	sh_free(m.room, m.bytes);
 	if (f->copy != NULL)
 		instead(b, b->cb[i], &cb, IOCB_CMD_PWRITE, f->copy, f->bytes);
@@ -229,7 +241,7 @@ static int take_off(struct batch *b, size_t i)
 	return 1;
 }
 
-static long go(struct batch *b, long n, uint64_t ctx)
+static long go(struct batch *b, long from, long n, uint64_t ctx)
 {
 	sh_sigs old;
 	long r;
@@ -239,19 +251,21 @@ static long go(struct batch *b, long n, uint64_t ctx)
 	sh_flights_lock(&old);
 	aio_look(&b->a->place);
 	sh_flights_unlock(&old);
-	r = sh_sys(SYS_io_submit, ctx, n, b->cb);
+	r = sh_sys(SYS_io_submit, ctx, n, b->cb + from);
 	atomic_store(&b->a->owner, 0);
 	pthread_mutex_unlock(&b->a->submit);
 	return r;
 }
 
-static long submit(struct batch *b, long n, const long *arg)
+/* Of those from @from on. How many the kernel has taken, or why it has taken none. */
+static long submit(struct batch *b, long from, long n, uint64_t ctx)
 {
-	long i = 0, r = 0;
+	long i = from, r = 0;
 	sh_sigs old;
 
+	b->turn = false;
 	for (int ok = 1; i < n; i++) {
-		ok = take_off(b, (size_t)i);
+		ok = take_off(b, (size_t)i, i == from);
 		if (ok <= 0) {
 			r = ok;
 			break;
@@ -259,18 +273,29 @@ static long submit(struct batch *b, long n, const long *arg)
 	}
 	/* A request that could not be read goes along, for the kernel to say so. */
 	n = r < 0 || i == n ? i : i + 1;
-	if (n > 0)
-		r = go(b, n, (uint64_t)arg[0]);
+	if (n > from)
+		r = go(b, from, n - from, ctx);
 	while (b->nswap > 0) {
 		b->nswap--;
 		*b->swaps[b->nswap].at = b->swaps[b->nswap].was;
 	}
 	sh_flights_lock(&old);
-	for (long k = r > 0 ? r : 0; k < i; k++)
+	for (long k = from + (r > 0 ? r : 0); k < i; k++)
 		sh_flight_none(&b->a->place, b->fl[k]);
 	aio_look(&b->a->place);
 	sh_flights_unlock(&old);
 	return r;
+}
+
+static long submit_all(struct batch *b, long n, uint64_t ctx)
+{
+	long done = 0, r;
+
+	do {
+		r = submit(b, done, n, ctx);
+		done += r > 0 ? r : 0;
+	} while (b->turn && r > 0);
+	return done > 0 ? done : r;
 }
 
 static void release(struct sh_aio *a)
@@ -318,7 +343,7 @@ long sh_aio_submit(const long *arg)
 		release(b.a);
 		goto real;
 	}
-	r = submit(&b, (long)n, arg);
+	r = submit_all(&b, (long)n, (uint64_t)arg[0]);
 	release(b.a);
 	sh_free(room, bytes);
 	return r;

@@ -96,7 +96,7 @@ static int far_begin(pid_t pid, const struct iovec *far, unsigned long n, unsign
 		sh_prefault(sh_addr(far), n * sizeof *v, false);
 	if (sh_iov_fetch(far, n, v) == 0 && sh_iov_touches(v, n) &&
 	    sh_sys(SYS_tgkill, sh_sys(SYS_getpid), pid, 0) == 0) {
-		err = sh_hold_part(v, n, how, PF_API_PROCESS_VM, out, &good);
+		err = sh_hold_part(v, n, how | SH_HOLD_BRIEF, PF_API_PROCESS_VM, out, &good);
 		/* Pages that cannot be had end such a transfer, and are no error of it as a whole. */
 		if (err != -EINTR)
 			err = 0;

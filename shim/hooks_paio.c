@@ -227,14 +227,19 @@ static int with_room(struct request *q, size_t len)
 	return sh_transfer(user, q->room + off, len, false) == len ? 0 : -EFAULT;
 }
 
-/* Waits for a truncate, if need be, whatever signals come: aio_read() has no way to say that it was interrupted. */
-static int with_hold(struct request *q, size_t len)
+/*
+ * Waits for a truncate, if need be, whatever signals come: aio_read() has no way to say that it was interrupted. One
+ * of a list has to wait for the others of it before it can begin, and is not brief; one alone is, as long as glibc
+ * has a thread for it (twenty, unless aio_init() says otherwise).
+ */
+static int with_hold(struct request *q, size_t len, bool alone)
 {
 	struct iovec v = { (void *)(uintptr_t)q->user->aio_buf, len };
+	unsigned int flags = (q->read ? SH_HOLD_WRITE : 0) | (alone ? SH_HOLD_BRIEF : 0);
 	int err;
 
 	do
-		err = sh_hold(&v, 1, q->read ? SH_HOLD_WRITE : 0, PF_API_POSIX_AIO, &q->hold);
+		err = sh_hold(&v, 1, flags, PF_API_POSIX_AIO, &q->hold);
 	while (err == -EINTR);
 	if (!err && sh.user_mode)
 		sh_prefault(sh_addr(v.iov_base), len, q->read);
@@ -242,7 +247,7 @@ static int with_hold(struct request *q, size_t len)
 }
 
 /* 1: not ours to look at. 0: *out. -errno. */
-static int prepare(struct aiocb *user, bool read, struct request **out)
+static int prepare(struct aiocb *user, bool read, bool alone, struct request **out)
 {
 	size_t len = user->aio_nbytes;
 	enum sh_fd_kind kind;
@@ -267,7 +272,7 @@ static int prepare(struct aiocb *user, bool read, struct request **out)
 	q->shadow.aio_sigevent.sigev_value.sival_ptr = q;
 	if (q->event.sigev_notify != SIGEV_THREAD)
 		q->shadow.aio_sigevent.sigev_notify_attributes = NULL;
-	err = kind == SH_FD_PINS ? with_hold(q, len) : with_room(q, len);
+	err = kind == SH_FD_PINS ? with_hold(q, len, alone) : with_room(q, len);
 	if (err == -EFAULT)
 		q->shadow.aio_buf = sh_bad_page();	/* glibc's thread finds out, and says so in its own time */
 	else if (err) {
@@ -302,7 +307,7 @@ static int submit(struct aiocb *user, bool read)
 	int saved = errno, err = 1, rc;
 
 	if (ours() && user != NULL)
-		err = prepare(user, read, &q);
+		err = prepare(user, read, true, &q);
 	if (err > 0)
 		return read ? real.read(user) : real.write(user);
 	errno = saved;
@@ -470,7 +475,7 @@ static int listio(int mode, struct aiocb *const *list, int n, struct sigevent *s
 		w.held[i] = NULL;
 		if (list[i] == NULL || (list[i]->aio_lio_opcode != LIO_READ && list[i]->aio_lio_opcode != LIO_WRITE))
 			continue;
-		err = prepare(list[i], list[i]->aio_lio_opcode == LIO_READ, &w.held[i]);
+		err = prepare(list[i], list[i]->aio_lio_opcode == LIO_READ, false, &w.held[i]);
 		if (!err)
 			w.list[i] = &w.held[i]->shadow;
 		else if (err > 0)

@@ -13,6 +13,11 @@
  *                              program is told that the thread sleeps, always, so it calls io_uring_enter().
  *   NO_MMAP, REGISTERED_FD_ONLY and flags of later kernels: EINVAL, as kernels without them say.
  *
+ * WHICH HOLDS ARE BRIEF (transient.h). Transfers with files, when nothing stands between them and their end: no link,
+ * no drain, and a completion that is seen (sh_ring_sees()). Of several requests, those that are held are submitted
+ * before one waits for a truncate, so that the kernel has all that is held; but a chain of links goes as a whole, or
+ * it would be none any more.
+ *
  * LOCKS: sh_ring.submit over one submission, its holds and its system call, which does not wait for completions;
  * flights_lock for the rest.
  */
@@ -102,6 +107,8 @@ struct batch {
 	struct iovec none;
 	struct msghdr no_msg;
 	size_t nswap;
+	uint32_t chain;			/* where the links begin that the request at hand belongs to: itself, mostly */
+	bool turn;			/* a truncate has come first: submit what is before the chain, then wait */
 };
 
 struct aim {
@@ -172,6 +179,15 @@ static enum sh_fd_kind kind_of(const struct io_uring_sqe *s)
 	return sh_fd_kind(s->fd);
 }
 
+#define LINKED (IOSQE_IO_LINK | IOSQE_IO_HARDLINK)
+
+/* A transfer that the kernel begins when it gets it. */
+static bool is_brief(const struct batch *b, uint32_t i, const struct io_uring_sqe *s)
+{
+	return b->chain == i && !(s->flags & (LINKED | IOSQE_IO_DRAIN | IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS)) &&
+	       s->opcode != IORING_OP_SEND_ZC && s->opcode != IORING_OP_SENDMSG_ZC && sh_fd_kind(s->fd) != SH_FD_COPIES;
+}
+
 /* Until the kernel has taken it. */
 static void instead(struct batch *b, struct io_uring_sqe *s, uint8_t opcode, const void *p, uint32_t n)
 {
@@ -207,8 +223,13 @@ static int take_off(struct batch *b, uint32_t i, struct io_uring_sqe *live)
 		return -EAGAIN;
 	f->key = s.user_data;
 	r = aim_at(&s, &m);
-	if (r > 0)
+	if (r > 0) {
+		b->turn = b->chain > 0 && !(m.flags & SH_HOLD_NOWAIT);
+		f->brief = is_brief(b, i, &s);
+		m.flags |= (b->chain > 0 ? SH_HOLD_NOWAIT : 0) | (f->brief ? SH_HOLD_BRIEF : 0);
 		r = sh_flight_pack(f, m.v, m.n, m.flags, kind_of(&s), PF_API_URING);
+		b->turn = b->turn && r == -EAGAIN;
+	}
 	sh_free(m.room, m.bytes);
 	if (f->copy != NULL)
 		instead(b, live, IORING_OP_WRITE, f->copy, (uint32_t)f->bytes);
@@ -223,11 +244,17 @@ static int take_off(struct batch *b, uint32_t i, struct io_uring_sqe *live)
 	if (f->hold != NULL)
 		sh_ring_claim(b->r, b->name, f->hold);
 	sh_flights_lock(&old);
+	if (s.flags & IOSQE_IO_DRAIN)
+		b->r->drained = true;
 	if (s.flags & IOSQE_CQE_SKIP_SUCCESS)
 		b->r->uncounted = true;
 	else
 		b->r->due++;
-	if ((s.flags & IOSQE_CQE_SKIP_SUCCESS) && (s.flags & (IOSQE_IO_LINK | IOSQE_IO_HARDLINK))) {
+	if (!sh_ring_sees(b->r) && f->brief) {
+		sh_hold_not_brief(f->hold);
+		f->brief = false;
+	}
+	if ((s.flags & IOSQE_CQE_SKIP_SUCCESS) && (s.flags & LINKED)) {
 		f->with = b->carry;
 		b->carry = f;
 	} else {
@@ -265,24 +292,50 @@ static void chain_ends(struct batch *b, uint32_t n)
 	b->carry = NULL;
 }
 
+/* Back to the beginning of the chain: the kernel gets nothing of it. */
+static void take_back(struct batch *b, uint32_t i)
+{
+	sh_sigs old;
+
+	if (b->carry != NULL)
+		chain_ends(b, i);
+	sh_flights_lock(&old);
+	for (uint32_t k = b->chain; k < i; k++) {
+		if (b->fl[k] != NULL) {
+			sh_flight_none(&b->r->place, b->fl[k]);
+			b->r->due -= b->r->due > 0;
+		}
+	}
+	sh_flights_unlock(&old);
+}
+
 /* Up to @n of the requests in the queue. How many there were, or why none could be begun. */
 static long submit(struct batch *b, uint32_t n, long fd, uint32_t flags)
 {
 	struct sh_ring *r = b->r;
 	uint32_t head = sh_ring_at(r->sq, r->par.sq_off.head), i;
 	struct io_uring_sqe *s;
+	bool linked = false;
 	sh_sigs old;
 	long got = 0;
 	int err = 0;
 
+	b->chain = 0;
+	b->turn = false;
 	for (i = 0; i < n && !err; i++) {
 		b->fl[i] = NULL;
 		s = sqe_at(r, head + i);
+		b->chain = linked ? b->chain : i;
+		linked = s != NULL && (s->flags & LINKED) != 0;
 		if (s != NULL)
 			err = take_off(b, i, s);
 	}
 	if (err)
 		i--;
+	if (b->turn) {
+		take_back(b, i);
+		i = b->chain;
+	}
 	if (b->carry != NULL)
 		chain_ends(b, i);
 	if (i > 0 || !err)
@@ -316,7 +369,7 @@ static long submit_some(struct sh_ring *r, uint32_t n, long fd, uint32_t flags)
 	uint32_t ready;
 	size_t bytes;
 	char *room;
-	long got;
+	long got = 0, part;
 
 	if (atomic_load(&r->owner) == (uint32_t)sh_sys(SYS_gettid))
 		return -EBUSY;		/* a handler on top of ourselves */
@@ -331,7 +384,11 @@ static long submit_some(struct sh_ring *r, uint32_t n, long fd, uint32_t flags)
 	} else {
 		b.swaps = (struct swap *)(void *)room;
 		b.fl = (struct sh_flight **)(void *)(b.swaps + n + 1);
-		got = submit(&b, n, fd, flags);
+		do {
+			part = submit(&b, n - (uint32_t)got, fd, flags);
+			got += part > 0 ? part : 0;
+		} while (b.turn && part > 0);
+		got = got > 0 ? got : part;
 		sh_free(room, bytes);
 	}
 	atomic_store(&r->owner, 0);

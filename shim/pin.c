@@ -137,17 +137,19 @@ void sh_pin_publish(struct sh_tls *t, struct pinfs_pin *p, enum pf_pin_api api, 
 
 /* ---- counters ---- */
 
-void sh_count(struct sh_slot *sl, uint32_t first, uint32_t n)
+void sh_count(struct sh_slot *sl, uint32_t first, uint32_t n, bool brief)
 {
 	struct pf_l_slot *l = sl->sl_led;
 
 	if (n == SH_CHUNK_PAGES) {
 		atomic_fetch_add(&l->ls_whole, 1);
-		return;
+	} else {
+		for (uint32_t i = first; i < first + n; i++)
+			atomic_fetch_add(&l->ls_page[i], 1);
+		atomic_fetch_add(&l->ls_pins, 1);
 	}
-	for (uint32_t i = first; i < first + n; i++)
-		atomic_fetch_add(&l->ls_page[i], 1);
-	atomic_fetch_add(&l->ls_pins, 1);
+	if (brief)
+		atomic_fetch_add(&l->ls_brief, 1);
 }
 
 /* The short way to the daemon, ledger.h. False: it does not listen. Nothing here but a counter and a futex. */
@@ -162,15 +164,27 @@ static bool kick_by_futex(struct sh_slot *sl)
 	       sh_sys(SYS_futex, &s->ledger->lh_kick, FUTEX_WAKE, 1, NULL, NULL, 0) >= 0;
 }
 
+/* Something was subtracted: does anybody wait for it? @were: pins of the slot before. */
+static void tell(struct sh_slot *sl, uint32_t were)
+{
+	uint32_t word = atomic_load(&sl->sl_led->ls_word) & (PF_SLOT_FROZEN | PF_SLOT_STALE);
+
+	if (atomic_load(&sl->sl_watch) || (word & PF_SLOT_STALE) || (word != 0 && !kick_by_futex(sl))) {
+		if (were == 1)
+			atomic_store(&sl->sl_ses->unpin, true);
+		sh_crew_kick(sl);
+	}
+}
+
 /*
  * Subtract, then look whether anybody waits for it: FROZEN is set before a breaker scans, the watch before
  * sh_file_idle() and sh_slot_bury() do. All sequentially consistent. The slot may be somebody else's by the
  * time we look at it; then the crew is asked for nothing once too often.
  */
-void sh_uncount(struct sh_slot *sl, uint32_t first, uint32_t n)
+void sh_uncount(struct sh_slot *sl, uint32_t first, uint32_t n, bool brief)
 {
 	struct pf_l_slot *l = sl->sl_led;
-	uint32_t word, were;
+	uint32_t were;
 
 	if (n == SH_CHUNK_PAGES) {
 		were = atomic_fetch_sub(&l->ls_whole, 1);
@@ -179,12 +193,15 @@ void sh_uncount(struct sh_slot *sl, uint32_t first, uint32_t n)
 			atomic_fetch_sub(&l->ls_page[i], 1);
 		were = atomic_fetch_sub(&l->ls_pins, 1);
 	}
-	word = atomic_load(&l->ls_word) & (PF_SLOT_FROZEN | PF_SLOT_STALE);
-	if (atomic_load(&sl->sl_watch) || (word & PF_SLOT_STALE) || (word != 0 && !kick_by_futex(sl))) {
-		if (were == 1)
-			atomic_store(&sl->sl_ses->unpin, true);
-		sh_crew_kick(sl);
-	}
+	if (brief)
+		atomic_fetch_sub(&l->ls_brief, 1);
+	tell(sl, were);
+}
+
+void sh_not_brief(struct sh_slot *sl)
+{
+	atomic_fetch_sub(&sl->sl_led->ls_brief, 1);
+	tell(sl, 0);
 }
 
 void sh_sg_add(struct sh_sgs *l, uint64_t doff, uint64_t foff, uint64_t len)
@@ -236,6 +253,7 @@ bool sh_pin_fast(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **ou
 {
 	const struct sh_pcache *c = &t->pc[(a->addr >> PF_CHUNK_SHIFT) % SH_PCACHE];
 	uint64_t foff = a->addr - c->base;
+	bool brief = (a->flags & SH_ASK_BRIEF) != 0;
 	uint32_t first, n, word;
 	struct sh_slot *sl = c->slot;
 	struct pinfs_pin *p;
@@ -258,9 +276,9 @@ bool sh_pin_fast(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **ou
 		return false;
 	if (sh.pin_test & SH_TEST_GAP)
 		(void)sched_yield();
-	sh_count(sl, first, n);
+	sh_count(sl, first, n, brief);
 	if (!sh_still(sl, word, c->seq) || (a->sgs != NULL && a->sgs->need > a->sgs->room)) {
-		sh_uncount(sl, first, n);
+		sh_uncount(sl, first, n, brief);
 		sh_pin_give(t, p);
 		return false;
 	}
@@ -268,6 +286,7 @@ bool sh_pin_fast(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **ou
 	p->npiece = 1;
 	p->own[0] = (struct sh_piece){ .slot = sl, .first = first, .n = n };
 	p->flags = a->flags & PINFS_PIN_WRITE;
+	p->brief = brief;
 	sh_pin_publish(t, p, a->api, c->ino, pf_round_down(foff, SH_PAGE), n * SH_PAGE);
 	*out = p;
 	return true;
@@ -336,7 +355,7 @@ PF_EXPORT int pinfs_unpin(struct pinfs_pin *p)
 	if (p->rec != NULL)
 		atomic_store_explicit(&p->rec->lr_state, PF_REC_FREE, memory_order_release);
 	for (uint32_t i = 0; i < p->npiece; i++)
-		sh_uncount(p->piece[i].slot, p->piece[i].first, p->piece[i].n);
+		sh_uncount(p->piece[i].slot, p->piece[i].first, p->piece[i].n, p->brief != 0);
 	if (p->flags & PINFS_PIN_LONGTERM)
 		sh_long_ended(p->ses, p->len / SH_PAGE);
 	if (p->piece != p->own)

@@ -21,7 +21,7 @@ struct pinfs_pin {
 	uint32_t live;
 	uint32_t flags;
 	uint16_t give;			/* enum sh_give */
-	uint16_t pad;
+	uint16_t brief;			/* it is counted as one that ends by itself */
 	uint32_t npiece;
 	uint64_t ino, foff, len, start_ns;	/* whole pages */
 	union {
@@ -49,12 +49,15 @@ struct sh_ask {
 	struct sh_sgs *sgs;		/* or NULL */
 };
 #define SH_ASK_HOLES (1U << 16)		/* a hole that is only read is counted, too */
+#define SH_ASK_BRIEF (1U << 18)		/* it ends by itself: FAIRNESS in ledger.h */
 #define SH_ASK_PRIVATE (1U << 17)	/* of a private window: the caller has looked that these pages are no copies */
 
 void sh_sg_add(struct sh_sgs *l, uint64_t doff, uint64_t foff, uint64_t len);
 /* Add to the counters. The caller checks the word before and after. */
-void sh_count(struct sh_slot *sl, uint32_t first, uint32_t n);
-void sh_uncount(struct sh_slot *sl, uint32_t first, uint32_t n);
+void sh_count(struct sh_slot *sl, uint32_t first, uint32_t n, bool brief);
+void sh_uncount(struct sh_slot *sl, uint32_t first, uint32_t n, bool brief);
+/* A pin does not end by itself any more: whoever waits there hears of it. */
+void sh_not_brief(struct sh_slot *sl);
 /* The second look of the handshake. */
 static inline bool sh_still(const struct sh_slot *sl, uint32_t word, uint32_t seq)
 {

@@ -233,6 +233,11 @@ static bool is_long(const struct slow *s)
 	return (s->a->flags & PINFS_PIN_LONGTERM) != 0;
 }
 
+static bool is_brief(const struct slow *s)
+{
+	return (s->a->flags & SH_ASK_BRIEF) != 0;
+}
+
 static void unwind(struct slow *s)
 {
 	struct pinfs_pin *p = s->p;
@@ -240,7 +245,8 @@ static void unwind(struct slow *s)
 
 	while (p->npiece > 0) {
 		p->npiece--;
-		sh_uncount(p->piece[p->npiece].slot, p->piece[p->npiece].first, p->piece[p->npiece].n);
+		sh_uncount(p->piece[p->npiece].slot, p->piece[p->npiece].first, p->piece[p->npiece].n,
+			   is_brief(s));
 		npage += p->piece[p->npiece].n;
 	}
 	if (is_long(s) && npage != 0)
@@ -273,13 +279,13 @@ static bool count_here(struct slow *s, const struct part *pt, struct sh_slot *sl
 {
 	if (atomic_load(&sl->sl_led->ls_word) != word)
 		return false;
-	sh_count(sl, pt->first, pt->n);
+	sh_count(sl, pt->first, pt->n, is_brief(s));
 	if (sh_still(sl, word, seq)) {
 		if (!pt->private)
 			cache_put(s->t, pt, sl, seq);
 		return true;
 	}
-	sh_uncount(sl, pt->first, pt->n);
+	sh_uncount(sl, pt->first, pt->n, is_brief(s));
 	return false;
 }
 
@@ -297,7 +303,7 @@ static enum step wait_break(struct slow *s, const struct part *pt, struct sh_slo
 	unwind(s);
 	err = pin_remote(sl, pt, fl | PF_PI_WAIT, s->pages);
 	if (err == 0) {
-		sh_uncount(sl, pt->first, pt->n);	/* it was over already; earlier parts come first */
+		sh_uncount(sl, pt->first, pt->n, is_brief(s));	/* it was over already; earlier parts come first */
 		if (is_long(s))
 			sh_long_ended(pt->file->ses, pt->n);
 	}
@@ -310,7 +316,8 @@ static enum step wait_break(struct slow *s, const struct part *pt, struct sh_slo
 static enum step by_daemon(struct slow *s, const struct part *pt, struct sh_slot *sl)
 {
 	uint32_t fl = (s->a->flags & PINFS_PIN_WRITE ? PF_PI_WRITE : s->a->flags & SH_ASK_HOLES ? PF_PI_HOLES : 0) |
-		      (is_long(s) ? PF_PI_LONGTERM : 0) | (uint32_t)s->a->api << PF_PI_API_SHIFT;
+		      (is_long(s) ? PF_PI_LONGTERM : 0) | (is_brief(s) ? PF_PI_BRIEF : 0) |
+		      (uint32_t)s->a->api << PF_PI_API_SHIFT;
 	int err = pin_remote(sl, pt, fl, s->pages);
 
 	if (err == 0)
@@ -520,6 +527,7 @@ int sh_pin_slow(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **out
 		abandon(&s);
 		return err;
 	}
+	s.p->brief = is_brief(&s);
 	s.p->flags = a->flags & (PINFS_PIN_WRITE | PINFS_PIN_LONGTERM);
 	sh_pin_publish(t, s.p, a->api, s.ino, s.foff0,
 		       pf_round_up(a->addr + a->len, SH_PAGE) - pf_round_down(a->addr, SH_PAGE));

@@ -77,6 +77,34 @@ static void ring_unmap(struct sh_ring *r)
 
 /* ---- completions; flights_lock held ---- */
 
+/*
+ * Not where the program's own thread has to enter the kernel to have them posted; nor where there may be no room for
+ * them in the queue; nor when it is not known whose they are.
+ */
+static bool sees(const struct sh_ring *r)
+{
+	uint32_t there = sh_ring_at(r->cq, r->par.cq_off.tail) - sh_ring_at(r->cq, r->par.cq_off.head);
+
+	return !(r->par.flags & (IORING_SETUP_IOPOLL | IORING_SETUP_DEFER_TASKRUN)) && !r->unsure && !r->uncounted &&
+	       there + r->due <= r->par.cq_entries;
+}
+
+bool sh_ring_sees(struct sh_ring *r)
+{
+	bool yes = sees(r);
+
+	if (!yes && !r->doubts)
+		sh_flights_not_brief(&r->place);
+	r->doubts = !yes;
+	return yes && !r->drained;
+}
+
+static void unsure(struct sh_ring *r)
+{
+	r->unsure = true;
+	(void)sh_ring_sees(r);
+}
+
 /* One has come. false: the kernel may have put another one there while we read. */
 static bool completion(struct sh_ring *r)
 {
@@ -92,6 +120,7 @@ static bool completion(struct sh_ring *r)
 		return false;
 	if (flags & IORING_CQE_F_MORE) {
 		r->uncounted = true;
+		(void)sh_ring_sees(r);
 	} else {
 		if (r->due > 0)
 			r->due--;
@@ -110,7 +139,7 @@ static void strangers(struct sh_ring *r)
 		return;
 	r->due += head - r->head;
 	r->head = head;
-	r->unsure = true;
+	unsure(r);
 }
 
 void sh_ring_look(struct sh_place *p)
@@ -123,7 +152,7 @@ void sh_ring_look(struct sh_place *p)
 	tail = sh_ring_at(r->cq, r->par.cq_off.tail);
 	while (r->seen != tail) {
 		if (!completion(r)) {
-			r->unsure = true;
+			unsure(r);
 			if (r->due > 0)
 				r->due--;
 		}
@@ -191,8 +220,10 @@ static void sweep(void)
 		sh_ring_look(&r->place);
 		if (!r->shut || r->users > 0)
 			continue;
-		if (r->place.flights == 0 || r->sq == NULL)
+		if (!sh_place_holds(&r->place) || r->sq == NULL) {
+			sh_flights_end_all(&r->place);
 			ring_free(r);
+		}
 	}
 }
 

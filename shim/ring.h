@@ -36,6 +36,8 @@ struct sh_ring {
 	uint64_t due;			/* completions to come, of requests that nobody saw included */
 	bool unsure;			/* which flights have ended is unknown */
 	bool uncounted;			/* ... and how many completions come: some have none, or many */
+	bool doubts;			/* completions may be missed, or late */
+	bool drained;			/* IOSQE_IO_DRAIN: requests wait for all before them, whatever these are */
 	pthread_mutex_t submit;
 	_Atomic uint32_t owner;
 	enum { TABLE_NONE, TABLE_OURS, TABLE_THEIRS } table;	/* registered files: ring_claim.c */
@@ -63,6 +65,11 @@ static inline uint32_t sh_ring_at(char *base, uint32_t off)
 
 bool sh_ring_map(struct sh_ring *r, int fd);		/* lock held */
 void sh_ring_look(struct sh_place *p);			/* lock held */
+/*
+ * Will completions be seen without the program's doing, if the requests end? When not, no hold of the ring is brief
+ * from now on. To be asked with each request. Lock held.
+ */
+bool sh_ring_sees(struct sh_ring *r);
 /* From the first submission on that is seen. Requests from before are strangers. False: it cannot be. Lock held. */
 bool sh_ring_follow(struct sh_ring *r, struct sh_ring_name name);
 

@@ -37,6 +37,7 @@ struct sh_hold {
 	_Atomic uint32_t refs;
 	uint32_t epoch;
 	uint32_t n, room;
+	bool brief;			/* it is counted as such; hold_lock once it is live */
 	struct pinfs_pin **pin, *own[OWN_PINS];
 };
 
@@ -194,7 +195,8 @@ static struct sh_ask ask_for(const struct asking *k, uint64_t lo, uint64_t hi, b
 
 	return (struct sh_ask){
 		.addr = lo, .len = hi - lo, .api = k->api,
-		.flags = (write ? PINFS_PIN_WRITE : SH_ASK_HOLES) | (private ? SH_ASK_PRIVATE : 0),
+		.flags = (write ? PINFS_PIN_WRITE : SH_ASK_HOLES) | (private ? SH_ASK_PRIVATE : 0) |
+			 (k->h->brief ? SH_ASK_BRIEF : 0),
 	};
 }
 
@@ -354,7 +356,7 @@ static void delist(struct sh_hold *h)
 	sh_holds_loud(&old);
 	for (; m != NULL; m = next) {
 		next = m->next;
-		sh_uncount(m->piece.slot, m->piece.first, m->piece.n);
+		sh_uncount(m->piece.slot, m->piece.first, m->piece.n, h->brief);
 		sh_free(m, sizeof *m);
 	}
 }
@@ -388,7 +390,12 @@ static int follow(struct sh_hold *h, const struct pinfs_pin *p, struct sh_slot *
 		return -ENOMEM;
 	w.first = (uint32_t)(lo / SH_PAGE % SH_CHUNK_PAGES);
 	w.n = (uint32_t)((hi - lo) / SH_PAGE);
-	sh_count(sl, w.first, w.n);
+	sh_count(sl, w.first, w.n, h->brief);
+	if (!h->brief) {
+		/* Pins that wait shall hear of it: by an unpin. */
+		sh_count(sl, w.first, w.n, false);
+		sh_uncount(sl, w.first, w.n, false);
+	}
 	*m = (struct more){ h->more, w };
 	h->more = m;
 	return 0;
@@ -481,6 +488,7 @@ static int hold(const struct iovec *v, size_t n, unsigned int flags, enum pf_pin
 	k.h->epoch = atomic_load(&sh_life.epoch);
 	k.h->pin = k.h->own;
 	k.h->room = OWN_PINS;
+	k.h->brief = (flags & SH_HOLD_BRIEF) && !(sh.pin_test & SH_TEST_NOT_BRIEF);
 	err = hold_parts(&k, v, n, part, good);
 	if (err && (!part || err == -EINTR || err == -EAGAIN)) {
 		let_go(k.h);
@@ -516,6 +524,36 @@ int sh_hold_part(const struct iovec *v, size_t n, unsigned int flags, enum pf_pi
 void sh_hold_ref(struct sh_hold *h)
 {
 	atomic_fetch_add(&h->refs, 1);
+}
+
+bool sh_hold_watched(const struct sh_hold *h)
+{
+	for (uint32_t i = 0; h != NULL && i < h->n; i++) {
+		for (uint32_t k = 0; k < h->pin[i]->npiece; k++) {
+			if (atomic_load(&h->pin[i]->piece[k].slot->sl_led->ls_word) & PF_SLOT_FROZEN)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* The pins of one that is live do not change. */
+void sh_hold_not_brief(struct sh_hold *h)
+{
+	sh_sigs old;
+
+	if (h == NULL || h->epoch != atomic_load(&sh_life.epoch))
+		return;
+	sh_holds_quiet(&old);
+	for (uint32_t i = 0; h->brief && i < h->n; i++) {
+		h->pin[i]->brief = 0;
+		for (uint32_t k = 0; k < h->pin[i]->npiece; k++)
+			sh_not_brief(h->pin[i]->piece[k].slot);
+	}
+	for (const struct more *m = h->more; h->brief && m != NULL; m = m->next)
+		sh_not_brief(m->piece.slot);
+	h->brief = false;
+	sh_holds_loud(&old);
 }
 
 void sh_hold_drop(struct sh_hold *h)

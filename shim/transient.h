@@ -16,8 +16,17 @@
  *   private windows             SH_HOLD_WRITE holds nothing: the kernel's fault makes a copy. Else: what is not a copy
  *                               is the file's, and pinned
  *
- * WAITING. A hold that meets a truncate of its pages waits until that is over, holding nothing meanwhile, unless this
- * process already has pins which the truncate waits for. Signals end it with -EINTR, or restart it, as SA_RESTART says.
+ * WAITING. A hold that meets a truncate of its pages waits until that is over, holding nothing meanwhile, unless
+ * this process already has pins which the truncate waits for and which do not end by themselves. Signals end it with
+ * -EINTR, or restart it, as SA_RESTART says.
+ *
+ * BRIEF (FAIRNESS in ledger.h) is a hold that ends by itself: nothing that a thread of this process does, or waits
+ * for, comes before its end, from the moment on in which it is made. That is so when the kernel has been given the
+ * transfer, or is given it next with no wait in between; when the transfer is with a file (one that another process
+ * serves included; but who serves such a file and transfers from it himself, waits for himself under fair=yes); and
+ * when serve sees its end without the program (async.h). It is not so of what waits for a reader or a peer (pipes,
+ * sockets, MSG_ZEROCOPY), and not of a request that another one has to precede. Whoever is not sure does not say it:
+ * then a stream of such transfers may keep a truncate waiting.
  *
  * THE END. sh_hold_drop() may be called by any thread, at any time, after munmap() and close() as well: a hold belongs
  * to blocks. It wakes who waits for them.
@@ -53,6 +62,7 @@
 
 #define SH_HOLD_WRITE 1U	/* the kernel writes to the memory: read(2), recv(2) */
 #define SH_HOLD_NOWAIT 2U	/* -EAGAIN in place of waiting for a truncate (RWF_NOWAIT, IOCB_NOWAIT) */
+#define SH_HOLD_BRIEF 4U	/* it ends by itself: above */
 
 struct sh_hold;
 
@@ -89,6 +99,10 @@ int sh_hold_part(const struct iovec *v, size_t n, unsigned int flags, enum pf_pi
 
 /* One more that has to drop it. */
 void sh_hold_ref(struct sh_hold *h);
+/* Is somebody looking at a slot of it, maybe waiting? NULL is allowed. */
+bool sh_hold_watched(const struct sh_hold *h);
+/* It does not end by itself, after all. NULL is allowed. */
+void sh_hold_not_brief(struct sh_hold *h);
 /* The end of it. NULL is allowed. errno is untouched. Wakes who waits. */
 void sh_hold_drop(struct sh_hold *h);
 

@@ -336,7 +336,8 @@ static int msg_pin(struct pf_conn *c, const struct fuse_in_header *h, struct pf_
 {
 	struct pf_p_pin_in in;
 	struct pf_p_pin_chunk pc = { 0 };
-	const uint32_t known = PF_PI_WRITE | PF_PI_WAIT | PF_PI_LONGTERM | PF_PI_CHUNK | PF_PI_HOLES | PF_PI_API_MASK;
+	const uint32_t known = PF_PI_WRITE | PF_PI_WAIT | PF_PI_LONGTERM | PF_PI_CHUNK | PF_PI_HOLES | PF_PI_BRIEF |
+			       PF_PI_API_MASK;
 
 	if (!pf_wire_take(w, &in, sizeof in) || ((in.pi_flags & PF_PI_CHUNK) && !pf_wire_take(w, &pc, sizeof pc)))
 		return MSG_NONSENSE;
@@ -353,6 +354,7 @@ static int msg_pin(struct pf_conn *c, const struct fuse_in_header *h, struct pf_
 		.npage = in.pi_npage,
 		.write = (in.pi_flags & PF_PI_WRITE) != 0,
 		.wait = (in.pi_flags & PF_PI_WAIT) != 0,
+		.brief = (in.pi_flags & PF_PI_BRIEF) != 0,
 		.holes = (in.pi_flags & PF_PI_HOLES) != 0,
 		.longterm = (in.pi_flags & PF_PI_LONGTERM) != 0,
 		.api = (enum pf_pin_api)((in.pi_flags & PF_PI_API_MASK) >> PF_PI_API_SHIFT),

@@ -27,6 +27,7 @@ struct pf_map_req {
 	bool write;			/* SETUP: the page at fault_foff backed and writable. PIN: all pages backed */
 	bool private;			/* SETUP: the session makes private copies of the file's pages */
 	bool chunk;			/* PIN: @slot has to be the chunk at @foff, not whatever it is now */
+	bool brief;			/* PIN: it ends by itself */
 	bool holes;			/* PIN: without @write, holes are counted as they are */
 	bool longterm;			/* PIN: for as long as the client likes */
 	enum pf_pin_api api;		/* PIN: who asks; any number */

@@ -66,7 +66,7 @@ int pf_pin_count(struct pf_map_req *r, const struct pf_dext *ext, unsigned int n
 		err = pf_charge(r->sess, r->api, r->npage);
 	if (err != 0)
 		return err;
-	err = pf_win_pin(r->share, r->slot, r->first, r->npage, r->holes, cut);
+	err = pf_win_pin(r->share, r->slot, r->first, r->npage, r->holes, r->brief, cut);
 	if (err != 0 && r->longterm)
 		pf_uncharge(r->sess, r->npage);
 	return err;

@@ -40,13 +40,36 @@ bool pf_gate_wait_cut(struct pf_lobj *o, uint64_t id, struct pf_gate_wait *w)
 	bool waits;
 
 	pf_mutex_lock(&o->lock);
-	waits = o->cuts && o->cuts->id == id;
+	waits = o->cuts && o->cuts->id == id && !pf_win_keeps(w->share, o->cuts->fz_foff, o->cuts->fz_len);
 	if (waits) {
 		w->next = o->pinwait;
 		o->pinwait = w;
 	}
 	pf_mutex_unlock(&o->lock);
 	return waits;
+}
+
+bool pf_gate_recheck(struct pf_lobj *o)
+{
+	struct pf_gate_wait **at = &o->pinwait, *w;
+	const struct pf_brk *b = o->cuts;
+	const struct pf_share *asked = NULL;
+	bool keeps = false, any = false;
+
+	while (b && (w = *at) != NULL) {
+		if (w->share != asked)		/* a session's pins are likely to be neighbours */
+			keeps = pf_win_keeps(w->share, b->fz_foff, b->fz_len);
+		asked = w->share;
+		if (!keeps) {
+			at = &w->next;
+			continue;
+		}
+		*at = w->next;
+		w->next = o->ready;
+		o->ready = w;
+		any = true;
+	}
+	return any;
 }
 
 /* From a list to @gone: what is @sh's, or of it only @unique. *last: what the list ends with then. */

@@ -204,7 +204,7 @@ static int count(struct pf_share *to, const struct pf_p_piece *piece, uint32_t n
 	uint32_t i;
 
 	for (i = 0; i < n && err == 0; i++)
-		err = pf_ledger_pin(l, piece[i].pc_slot, piece[i].pc_first, piece[i].pc_npage);
+		err = pf_ledger_pin(l, piece[i].pc_slot, piece[i].pc_first, piece[i].pc_npage, false);
 	if (err != 0)
 		for (i--; i-- > 0;)
 			pf_ledger_unpin(l, piece[i].pc_slot, piece[i].pc_first, piece[i].pc_npage);

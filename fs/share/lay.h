@@ -91,6 +91,10 @@ void pf_kick_arm(struct pf_sess *s);
 /* The session is not LIVE any more: do not look at its ledger again for kicks. */
 void pf_kick_leave(struct pf_sess *s);
 
+/* gate.c. LAYOUT is held. Pins of a session may wait no more: pf_win_keeps() says yes by now. Those are ready for the
+ * pump: true, if there are any. */
+bool pf_gate_recheck(struct pf_lobj *o);
+
 /* layout.c. No lock held. */
 void pf_brk_unref(struct pf_brk *b);
 void pf_brk_timeout(struct pf_brk *b, uint64_t now);
@@ -108,6 +112,8 @@ bool pf_brk_copies(const struct pf_lobj *o, const struct pf_brk *b);
 void pf_brk_drop(struct pf_lobj *o, const struct pf_brk *b);
 /* Ask every session that was shown something of the range to unmap it. */
 void pf_brk_unmap(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b);
+/* It waits for pins and has nothing unmapped: who has some shall hear of it all the same. */
+void pf_brk_nudge(struct pf_lobj *o, const struct pf_brk *b);
 /* Those that have not answered the break are not waited for any more. */
 void pf_brk_quarantine(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b);
 /* on_busy=unsafe: count and report the pins that are hit. */

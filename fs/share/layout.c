@@ -200,6 +200,8 @@ static void park_brk(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 	}
 	b->state = PF_BRK_PARKED;
 	b->want = false;
+	if (b->len == 0)
+		pf_brk_nudge(o, b);
 	if (looks(b) && b->poll_ns == 0)
 		pf_reg_arm_poll(b, pf_lay_now() + STUCK_MS * PF_NS_PER_MS);
 	o->closer = NULL;

@@ -170,7 +170,8 @@ unsigned int pf_lay_would(struct pf_fs *fs, const struct pf_brk *b, struct pf_ho
 /* The operations that wait, up to @max: a snapshot. */
 struct pf_waiting { uint64_t id, ino; pid_t tid; bool kernel_lock; };
 unsigned int pf_lay_waiting(struct pf_fs *fs, struct pf_waiting *out, unsigned int max);
-/* The processes whose pins one of them waits for, itself or behind another one of the inode. */
+/* The processes whose pins one of them waits for, itself or behind another one of the inode, if they do not end by
+ * themselves. */
 unsigned int pf_lay_waits_for(struct pf_fs *fs, uint64_t id, pid_t *out, unsigned int max);
 
 /* True when no session has a slot of this inode. */
@@ -194,8 +195,8 @@ struct pf_gate_wait {
 };
 int pf_gate_enter(struct pf_lobj *o, struct pf_gate_wait *w);
 void pf_gate_exit(struct pf_fs *fs, struct pf_lobj *o);
-/* Call w_run(w, -EAGAIN) when the CUT @id, which is waiting for pins of @o, has ended; inside the gate or not.
- * False: it has already. */
+/* Call w_run(w, -EAGAIN) when the CUT @id, which is waiting for pins of @o, has ended, or the session must not wait for
+ * it any more; inside the gate or not. False: that is so already. */
 bool pf_gate_wait_cut(struct pf_lobj *o, uint64_t id, struct pf_gate_wait *w);
 /* End the waits of a share with @err: those of one request, or all (@unique 0). */
 void pf_gate_forget(struct pf_share *sh, uint64_t unique, int err);

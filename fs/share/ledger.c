@@ -98,7 +98,7 @@ void pf_ledger_next_epoch(struct pf_ledger *l, uint32_t slot)
 	pf_ledger_gone(l, slot, none);
 }
 
-int pf_ledger_pin(struct pf_ledger *l, uint32_t slot, unsigned int first, unsigned int n)
+int pf_ledger_pin(struct pf_ledger *l, uint32_t slot, unsigned int first, unsigned int n, bool brief)
 {
 	struct pf_l_slot *s = &l->slot[slot];
 	unsigned int i;
@@ -107,7 +107,7 @@ int pf_ledger_pin(struct pf_ledger *l, uint32_t slot, unsigned int first, unsign
 		if (atomic_load(&s->ls_whole) >= COUNT_MAX)
 			return -EBUSY;
 		atomic_fetch_add(&s->ls_whole, 1);
-		return 0;
+		goto out;
 	}
 	if (atomic_load(&s->ls_pins) >= COUNT_MAX)
 		return -EBUSY;
@@ -117,6 +117,9 @@ int pf_ledger_pin(struct pf_ledger *l, uint32_t slot, unsigned int first, unsign
 	atomic_fetch_add(&s->ls_pins, 1);
 	for (i = first; i < first + n; i++)
 		atomic_fetch_add(&s->ls_page[i], 1);
+out:
+	if (brief)
+		atomic_fetch_add(&s->ls_brief, 1);
 	return 0;
 }
 

@@ -41,6 +41,14 @@ static inline bool pf_ledger_idle(struct pf_ledger *l, uint32_t slot)
 	return atomic_load(&l->slot[slot].ls_whole) == 0 && atomic_load(&l->slot[slot].ls_pins) == 0;
 }
 
+/* Are there pins that do not end by themselves? FAIRNESS in ledger.h: in this order. */
+static inline bool pf_ledger_keeps(struct pf_ledger *l, uint32_t slot)
+{
+	uint64_t brief = atomic_load(&l->slot[slot].ls_brief);
+
+	return (uint64_t)atomic_load(&l->slot[slot].ls_whole) + atomic_load(&l->slot[slot].ls_pins) > brief;
+}
+
 /* Bursts of DMA engines are under way. Step b of the revoke. */
 static inline bool pf_ledger_dma(struct pf_ledger *l, uint32_t slot)
 {
@@ -55,7 +63,7 @@ void pf_ledger_next_epoch(struct pf_ledger *l, uint32_t slot);
 unsigned int pf_ledger_pinned(struct pf_ledger *l, uint32_t slot, unsigned int first, unsigned int n);
 
 /* Count a pin of @n pages, as the client's fast path does. -EBUSY: a counter that no honest client reaches. */
-int pf_ledger_pin(struct pf_ledger *l, uint32_t slot, unsigned int first, unsigned int n) PF_MUST_CHECK;
+int pf_ledger_pin(struct pf_ledger *l, uint32_t slot, unsigned int first, unsigned int n, bool brief) PF_MUST_CHECK;
 
 /* And take it off again; never below 0. */
 void pf_ledger_unpin(struct pf_ledger *l, uint32_t slot, unsigned int first, unsigned int n);

@@ -394,6 +394,7 @@ static bool hear_kick(struct pf_sess *s, uint32_t slot)
 	pf_mutex_unlock(&s->lock);
 	if (g)
 		good = pf_win_unpark(s->fs, g, false);
+	good = pf_gate_recheck(sh->obj) || good;
 	good = pf_lay_pins_fell(sh->obj, false) || good;
 	pf_lay_pump(s->fs, sh->obj);
 	pf_share_unref(s->fs, sh);

@@ -69,6 +69,14 @@ void pf_brk_unmap(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 	b->un_len = b->len;
 }
 
+/* A client looks for the ends of transfers, which it alone can see, when told to unmap something; here nothing. */
+void pf_brk_nudge(struct pf_lobj *o, const struct pf_brk *b)
+{
+	for (struct pf_share *sh = o->shares; sh; sh = sh->next)
+		if (pf_win_pinned(sh, b->fz_foff, b->fz_len) != 0)
+			pf_sess_send_inval(sh, 0, 0, 0, 0, 0);
+}
+
 void pf_lay_answered(struct pf_fs *fs, struct pf_share *sh, bool lost)
 {
 	struct pf_brk *b = sh->inval_brk;

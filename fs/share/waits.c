@@ -78,11 +78,11 @@ unsigned int pf_lay_waiting(struct pf_fs *fs, struct pf_waiting *out, unsigned i
 	return n;
 }
 
-/* LAYOUT is held. Those of @b alone. */
+/* LAYOUT is held. Those of @b alone. Transfers that are under way end, whatever their process waits for. */
 static unsigned int pinners(const struct pf_brk *b, pid_t *out, unsigned int n, unsigned int max)
 {
 	for (struct pf_share *sh = b->obj->shares; sh && n < max; sh = sh->next)
-		if (pf_win_pinned(sh, b->fz_foff, b->fz_len) != 0)
+		if (pf_win_keeps(sh, b->fz_foff, b->fz_len))
 			out[n++] = sh->sess->pid;
 	return n;
 }

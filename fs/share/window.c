@@ -266,7 +266,8 @@ static bool covered(const struct pf_grant *g, unsigned int first, unsigned int n
 	return n == 0;
 }
 
-int pf_win_pin(struct pf_share *sh, uint32_t slot, unsigned int first, unsigned int n, bool holes, uint64_t *cut)
+int pf_win_pin(struct pf_share *sh, uint32_t slot, unsigned int first, unsigned int n, bool holes, bool brief,
+	       uint64_t *cut)
 {
 	struct pf_lobj *o = sh->obj;
 	struct pf_sess *s = sh->sess;
@@ -290,14 +291,13 @@ int pf_win_pin(struct pf_share *sh, uint32_t slot, unsigned int first, unsigned 
 	} else if (b && b->state == PF_BRK_PARKED && b->froze && !b->policy.unfair &&
 		   pf_range_overlap(g->foff + first * PF_BLK_SIZE, n * PF_BLK_SIZE, b->fz_foff,
 				    pf_range_end(b->fz_foff, b->fz_len) - b->fz_foff) &&
-		   pf_win_pinned(sh, b->fz_foff, b->fz_len) == 0) {
-		/* The CUT was first. A session that it waits for must go on, though: it may need this pin to drop
-		 * the other. */
+		   !pf_win_keeps(sh, b->fz_foff, b->fz_len)) {
 		*cut = b->id;
 		err = -EAGAIN;
 	} else {
-		err = pf_ledger_pin(&s->led, slot, first, n);
+		err = pf_ledger_pin(&s->led, slot, first, n, brief);
 		pf_lay_count(s->fs, PF_COUNT_PINS_SLOW, err == 0);
+		pf_gate_recheck(o);
 	}
 	pf_mutex_unlock(&o->lock);
 	return err;
@@ -441,6 +441,22 @@ uint64_t pf_win_pinned(struct pf_share *sh, uint64_t foff, uint64_t len)
 	for (struct pf_grant *g = sh->grants; g; g = g->next)
 		n += pinned_pages(g, foff, len);
 	return n;
+}
+
+/*
+ * The rule of fair=yes. A CUT that waits comes before pins that are made later, with one exception: a session with a
+ * pin in its way which only the program can end. It may need the new one to end the other, whatever kind the new one
+ * is. Pins that end by themselves (`brief`, ledger.h) are no reason: else a process that always has a transfer under
+ * way could keep the CUT waiting for ever.
+ */
+bool pf_win_keeps(struct pf_share *sh, uint64_t foff, uint64_t len)
+{
+	if (!pins_count(sh))
+		return false;
+	for (struct pf_grant *g = sh->grants; g; g = g->next)
+		if (pinned_pages(g, foff, len) != 0 && pf_ledger_keeps(&sh->sess->led, g->slot))
+			return true;
+	return false;
 }
 
 bool pf_win_shown(const struct pf_share *sh, uint64_t foff, uint64_t len, bool holes, const struct pf_share *skip_share,

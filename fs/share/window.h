@@ -105,11 +105,11 @@ int pf_win_refresh(struct pf_share *sh, uint32_t slot, uint64_t foff, const stru
 
 /*
  * There too: count pages of a granted slot. -EAGAIN: a CUT waits for them, *cut is its id for pf_gate_wait_cut(), and
- * this session is not among those that it waits for. -ESTALE (also: no such grant of this share), -EINVAL, -EFAULT (a
- * page without a block, unless @holes), -EBUSY.
+ * this session has nothing in its way that does not end by itself. -ESTALE (also: no such grant of this share),
+ * -EINVAL, -EFAULT (a page without a block, unless @holes), -EBUSY. @brief: it ends by itself.
  */
-int pf_win_pin(struct pf_share *sh, uint32_t slot, unsigned int first, unsigned int n, bool holes, uint64_t *cut)
-	PF_MUST_CHECK;
+int pf_win_pin(struct pf_share *sh, uint32_t slot, unsigned int first, unsigned int n, bool holes, bool brief,
+	       uint64_t *cut) PF_MUST_CHECK;
 
 /* Which chunk a slot of this share is now. -ESTALE: it is none. -EINVAL: there is no such slot. */
 int pf_win_where(struct pf_share *sh, uint32_t slot, uint64_t *foff) PF_MUST_CHECK;
@@ -126,6 +126,8 @@ void pf_win_thaw(struct pf_lobj *o, uint64_t foff, uint64_t len);
 struct pf_grant *pf_win_scan(struct pf_lobj *o, struct pf_grant *from, uint64_t foff, uint64_t len);
 /* Pages of the range that @sh has pinned, as far as they count. */
 uint64_t pf_win_pinned(struct pf_share *sh, uint64_t foff, uint64_t len);
+/* Has it a pin in the range that does not end by itself? */
+bool pf_win_keeps(struct pf_share *sh, uint64_t foff, uint64_t len);
 /* True when the share has a slot in the range; @holes: one that was shown something else than a block there. */
 bool pf_win_shown(const struct pf_share *sh, uint64_t foff, uint64_t len, bool holes, const struct pf_share *skip_share,
 		  uint32_t skip_slot);

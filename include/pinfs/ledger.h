@@ -56,6 +56,30 @@
  * A burst that does not end within revoke_timeout (an engine stopped, or killed between 1 and 4) cannot hold up the
  * daemon: the blocks are kept out of reuse until ls_dma of the slot is 0, or nobody has the device open any more.
  * Nobody but the engines that share this ledger is hurt by one that cheats.
+ *
+ * FAIRNESS. A truncate that waits comes before pins that are made later (fair=yes). But a client that has a pin which
+ * the truncate waits for, and needs another one to come to the end of the first, must not wait. So it matters how a
+ * pin ends. A *brief* one ends by itself: it belongs to a transfer that the kernel has been given and will finish,
+ * whatever the program does or waits for, and libpinfs.so sees that without the program. Any other one ends when the
+ * program says so. Of each slot the daemon knows from ls_brief whether all its pins are brief, and then has the
+ * client wait.
+ *
+ *   client: a brief pin                         daemon: may this session wait?
+ *   1  add 1 to the counters (by PIN: the       a  load ls_brief
+ *      daemon does 1 and 2 in one step)         b  load the counters: no more than that -> all are brief
+ *   2  add 1 to ls_brief
+ *   ...
+ *   3  subtract 1 from the counters             A kick makes the daemon ask again, for each pin that waits; so does
+ *   4  subtract 1 from ls_brief, kick           a pin that it counts itself
+ *
+ * A pin that is not brief, and is there all the time, is overlooked only if a brief one is in ls_brief at a and not
+ * in the counters at b: one that is between 3 and 4, or was there at a. Its 4 kicks, since a pin waits in a frozen
+ * slot only. A brief one is never taken for another but between 1 and 2, where no slot is frozen, or it is undone.
+ * Nothing of this touches the scan. A pin that was brief and is not any more (a completion that cannot be recognised)
+ * goes by 4 alone.
+ * A client that says brief where it is not waits for itself, as if it had never let go of the pin; one that never
+ * says so keeps a truncate waiting as long as it likes, which it can do with one pin. Neither is to anybody else's
+ * harm.
  */
 #ifndef PINFS_LEDGER_H
 #define PINFS_LEDGER_H
@@ -84,7 +108,8 @@ struct pf_l_slot {
 	_Atomic uint32_t ls_dma;	/* bursts of DMA engines under way; written by the engines */
 	_Atomic uint32_t ls_epoch;	/* the daemon's, as ls_gone: which chunk's translation this is */
 	_Atomic uint32_t ls_gone[16];	/* bit p % 32 of word p / 32: page p has no translation any more */
-	uint32_t ls_pad[11];
+	_Atomic uint32_t ls_brief;	/* of ls_whole and ls_pins: pins that end by themselves. FAIRNESS */
+	uint32_t ls_pad[10];
 	_Atomic uint32_t ls_page[512];
 };
 PF_MEDIA_SIZE(struct pf_l_slot, 2176);

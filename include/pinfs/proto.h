@@ -142,8 +142,8 @@ PF_MEDIA_SIZE(struct pf_p_map_out, 40);
  * PIN: count pages of one slot, when the fast path found it frozen. The slot must be set up: with CHUNK, as the
  * chunk that the caller means, since another of its threads may be taking the slot for another one.
  * pi_first/pi_npage: pages in the chunk (0..511). WRITE allocates what is missing.
- * Without WAIT: EAGAIN when a break waits for these pages and this session holds none of the pins it
- * waits for. With WAIT: the answer comes when that break has ended, and says EAGAIN as well: nothing
+ * Without WAIT: EAGAIN when a break waits for these pages and for no pin of this session but such
+ * as end by themselves (BRIEF). With WAIT: the answer comes when that break has ended, and says EAGAIN as well: nothing
  * was counted, the caller holds nothing and starts again. So a pin never waits while it holds.
  * On success the daemon has added the counts to the ledger itself.
  * Errors: EAGAIN, EBADF, EINVAL, EACCES, EFAULT (beyond EOF, or a hole without WRITE or HOLES), ENOSPC, ESTALE (the
@@ -160,6 +160,7 @@ struct pf_p_pin_in {
 #define PF_PI_WAIT UINT32_C(2)
 #define PF_PI_CHUNK UINT32_C(16)	/* a pf_p_pin_chunk follows */
 #define PF_PI_HOLES UINT32_C(32)	/* without WRITE: a hole is counted as it is, for whoever fills it meanwhile */
+#define PF_PI_BRIEF UINT32_C(64)	/* it ends by itself, and is counted so: FAIRNESS in ledger.h */
 struct pf_p_pin_chunk {
 	uint64_t pc_foff;	/* chunk start */
 };
@@ -201,7 +202,8 @@ struct pf_p_sync_in {
  * REMOVEMAPPING once they are zero (the daemon answers EBUSY as long as they are not).
  * CUT: the range may leave the file for good. Private copies of its pages go out of reach, too, but are kept: until the
  * page is touched and the answer to SETUPMAPPING puts it inside the file, or until DROP.
- * DROP: what was kept from in_foff on is gone. Unmaps nothing; in_id is 0 and it is not acknowledged. */
+ * DROP: what was kept from in_foff on is gone. Unmaps nothing; in_id is 0 and it is not acknowledged.
+ * in_len 0 and in_id 0: nothing is unmapped or acknowledged; somebody waits for pins of the file, though. */
 struct pf_p_inval {
 	uint64_t in_id;
 	uint64_t in_ino;

@@ -40,7 +40,7 @@ report()	# NAME WANTED GOT
 	fi
 }
 
-[ $# -gt 0 ] || set -- handshake inval park kick revoke
+[ $# -gt 0 ] || set -- handshake inval park kick revoke fair
 for m in "$@"; do
 	verify "$m"
 	report "$m" 0 $? "does not hold" "" "$m"

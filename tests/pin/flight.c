@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <linux/falloc.h>
+#include <pinfs/pin.h>
 #include "harness/proc.h"
 #include "harness/run.h"
 #include "pin/child.h"
@@ -124,6 +126,29 @@ void play_waits(const struct engine *e, bool write)
 	PT_EQ(stage_size(p.path), 0);
 	PT_EQ(e->end(&key), 4 * PAGE);
 	PT_EQ(key, KEY);
+	actor_end(t);
+	play_end(&p, e);
+}
+
+/* break=file: nothing is unmapped for a file that grows, and yet somebody waits for the transfer to be over. */
+void play_grows(const struct engine *e)
+{
+	struct flight f;
+	struct actor *t;
+	struct play p;
+	uint64_t key;
+
+	if (!play_begin(&p, e, "break=file"))
+		return;
+	slow_hold(p.slow, true);
+	f = play_pages(&p, 0, 1, false, KEY);
+	PT_EQ(e->begin(&f, 1), 1);
+	CU_ASSERT(slow_await(p.slow, 1));
+	t = stage_sender(act_truncate(p.path, 2 * F_LEN));
+	CU_ASSERT(look_until(p.fs, 1, 1, NULL));
+	slow_release(p.slow, 0);
+	PT_EQ(actor_result(t, SOON_MS), 0);		/* nobody has asked for the event */
+	PT_EQ(e->end(&key), PAGE);
 	actor_end(t);
 	play_end(&p, e);
 }
@@ -280,6 +305,198 @@ void play_many(const struct engine *e)
 	PT_EQ(actor_do(t, act_truncate(p.path, 0)), 0);
 	actor_end(t);
 	CU_ASSERT(play_pins(&p, 0));
+	play_end(&p, e);
+}
+
+/* ---- fairness ---- */
+
+struct second {				/* where a transfer does not end when the other one's do */
+	struct slow *slow;
+	int fd;
+};
+
+static bool second(struct second *s)
+{
+	s->slow = slow_start();
+	s->fd = s->slow != NULL ? open(slow_path(s->slow), O_RDWR | O_DIRECT | O_CLOEXEC) : -1;
+	CU_ASSERT_FATAL(s->fd >= 0);
+	slow_hold(s->slow, true);
+	return true;
+}
+
+static void second_end(struct second *s)
+{
+	(void)close(s->fd);
+	slow_end(s->slow);
+}
+
+struct beginner {
+	const struct engine *e;
+	struct flight f[3];
+	unsigned int n;
+	long r;
+};
+
+static void *begin_them(void *arg)
+{
+	struct beginner *b = arg;
+
+	b->r = b->e->begin(b->f, b->n);
+	return NULL;
+}
+
+static int pin_now(const struct play *p)
+{
+	struct pinfs_pin *pin;
+	int err = pinfs_pin(p->win, PAGE, PINFS_PIN_NOWAIT, &pin);
+
+	if (err == 0)
+		PT_EQ(pinfs_unpin(pin), 0);
+	return err;
+}
+
+/* Each is there before the one before has ended. */
+static void keep_going(const struct play *p, const struct engine *e, const struct second *s, struct actor *t)
+{
+	int64_t had = look_status(p->fs, "counters.pins_slow");
+	struct slow *at[2] = { p->slow, s->slow };
+	struct flight f;
+	uint64_t key;
+
+	for (unsigned int i = 1; i <= 10; i++) {
+		f = play_pages(p, 0, 1, false, i);
+		f.fd = i % 2 == 0 ? p->fd : s->fd;
+		PT_EQ(e->begin(&f, 1), 1);
+		CU_ASSERT(slow_await(at[i % 2], 1));
+		slow_release(at[(i + 1) % 2], 0);
+		PT_EQ(e->end(&key), PAGE);
+		PT_EQ(key, i - 1);
+	}
+	PT_EQ(look_status(p->fs, "counters.pins_slow") - had, 10);
+	CU_ASSERT(look_until(p->fs, 1, 1, NULL));
+	PT_EQ(actor_result(t, 0), -EINPROGRESS);
+	slow_release(at[0], 0);
+	PT_EQ(actor_result(t, SOON_MS), 0);
+	PT_EQ(e->end(&key), PAGE);
+}
+
+void play_stream(const struct engine *e, const char *opts, bool starves)
+{
+	struct beginner b = { .e = e, .n = 3 };
+	struct flight f;
+	struct actor *t;
+	struct second s;
+	struct play p;
+	pthread_t th;
+	uint64_t key;
+
+	if (!play_begin(&p, e, opts) || !second(&s))
+		return;
+	slow_hold(p.slow, true);
+	f = play_pages(&p, 0, 1, false, 0);
+	PT_EQ(e->begin(&f, 1), 1);
+	CU_ASSERT(slow_await(p.slow, 1));
+	t = stage_sender(act_truncate(p.path, 0));
+	CU_ASSERT(look_until(p.fs, 1, 1, NULL));
+	PT_EQ(pin_now(&p), starves ? 0 : -EAGAIN);
+	if (starves) {
+		keep_going(&p, e, &s, t);
+	} else {
+		for (unsigned int i = 0; i < b.n; i++) {
+			b.f[i] = play_pages(&p, i, 1, false, 1);
+			b.f[i].fd = s.fd;
+		}
+		PT_EQ(pthread_create(&th, NULL, begin_them, &b), 0);
+		/* The first one ends. Would the truncate wait for others, they would not end. */
+		slow_release(p.slow, 0);
+		PT_EQ(actor_result(t, SOON_MS), 0);
+		PT_EQ(pthread_join(th, NULL), 0);
+		PT_EQ(b.r, 3);
+		PT_EQ(e->end(&key), PAGE);
+		PT_EQ(key, 0);
+		for (unsigned int i = 0; i < b.n; i++)
+			PT_EQ(e->end(&key), -EFAULT);		/* of what is cut off */
+		PT_EQ(slow_waiting(s.slow), 0);
+	}
+	CU_ASSERT(play_pins(&p, 0));
+	actor_end(t);
+	second_end(&s);
+	play_end(&p, e);
+}
+
+void play_needs_more(const struct engine *e)
+{
+	struct pinfs_pin *own;
+	struct flight f[2];
+	struct actor *t;
+	struct play p;
+	uint64_t key;
+
+	if (!play_begin(&p, e, "fair=yes"))
+		return;
+	slow_hold(p.slow, true);
+	PT_EQ(pinfs_pin(p.win + PAGE, PAGE, PINFS_PIN_WRITE, &own), 0);
+	f[0] = play_pages(&p, 0, 1, false, 1);
+	PT_EQ(e->begin(&f[0], 1), 1);
+	CU_ASSERT(slow_await(p.slow, 1));
+	t = stage_sender(act_truncate(p.path, 0));
+	CU_ASSERT(look_until(p.fs, 1, 1, NULL));
+	f[0] = play_pages(&p, 2, 1, false, 2);
+	f[1] = play_pages(&p, 3, 1, false, 3);
+	PT_EQ(e->begin(f, 2), 2);
+	CU_ASSERT(slow_await(p.slow, 3));
+	PT_EQ(actor_result(t, 0), -EINPROGRESS);
+	slow_release(p.slow, 0);
+	for (unsigned int i = 0; i < 3; i++)
+		PT_EQ(e->end(&key), PAGE);
+	PT_EQ(actor_result(t, 0), -EINPROGRESS);
+	PT_EQ(pinfs_unpin(own), 0);
+	PT_EQ(actor_result(t, SOON_MS), 0);
+	actor_end(t);
+	play_end(&p, e);
+}
+
+void play_in_parts(const struct engine *e)
+{
+	struct beginner b = { .e = e, .n = 2 };
+	struct actor *h, *t[2];
+	char other[STAGE_PATH];
+	struct play p;
+	pthread_t th;
+	uint64_t key;
+	char *win;
+
+	if (!play_begin(&p, e, "fair=yes"))
+		return;
+	stage_file(p.fs, "g", other);
+	win = window(other, F_LEN);
+	CU_ASSERT_FATAL(win != NULL);
+	slow_hold(p.slow, true);
+	h = stage_holder(p.path, 0, PAGE);
+	t[0] = stage_sender(act_truncate(p.path, 0));
+	CU_ASSERT(look_until(p.fs, 1, 1, NULL));
+	b.f[0] = play_pages(&p, 0, 1, false, 1);
+	b.f[0].buf = win;
+	b.f[1] = play_pages(&p, 0, 1, false, 2);
+	PT_EQ(pthread_create(&th, NULL, begin_them, &b), 0);
+	/* The call has not returned. The first of it is under way, and ends: a truncate need not wait for the other. */
+	CU_ASSERT(slow_await(p.slow, 1));
+	t[1] = stage_sender(act_truncate(other, 0));
+	CU_ASSERT(look_until(p.fs, 2, 2, NULL));
+	slow_release(p.slow, 0);
+	PT_EQ(actor_result(t[1], SOON_MS), 0);
+	PT_EQ(actor_result(t[0], 0), -EINPROGRESS);
+	PT_EQ(actor_do(h, act_unpin(0)), 0);
+	PT_EQ(actor_result(t[0], SOON_MS), 0);
+	PT_EQ(pthread_join(th, NULL), 0);
+	PT_EQ(b.r, 2);
+	PT_EQ(e->end(&key), PAGE);
+	PT_EQ(key, 1);
+	PT_EQ(e->end(&key), -EFAULT);
+	actor_end(h);
+	actor_end(t[0]);
+	actor_end(t[1]);
+	PT_SYS(munmap(win, F_LEN));
 	play_end(&p, e);
 }
 

@@ -47,9 +47,19 @@ struct flight play_pages(const struct play *p, unsigned int first, unsigned int 
 bool play_pins(const struct play *p, size_t n);
 
 void play_waits(const struct engine *e, bool write);	/* truncate waits for the end, which nobody collects */
+void play_grows(const struct engine *e);		/* so does growing under break=file */
 void play_policies(const struct engine *e);		/* ebusy, defer, and unsafe: the damage */
 void play_refused(const struct engine *e);		/* what cannot be held, or is not taken, holds nothing */
 void play_many(const struct engine *e);			/* thousands, collected in every way */
+/*
+ * One process always has a transfer under way. fair=yes: those that come later wait, however many it has; with
+ * @starves, the twin, each is granted, and the truncate waits as long as that goes on.
+ */
+void play_stream(const struct engine *e, const char *opts, bool starves);
+/* Under fair=yes: who has a pin that only he can end is not kept from a transfer, which he may need for that. */
+void play_needs_more(const struct engine *e);
+/* Of several requests, those before one that waits for a truncate are not kept back. */
+void play_in_parts(const struct engine *e);
 void play_fork(const struct engine *e);
 void play_killed(const struct engine *e);
 

@@ -225,6 +225,12 @@ static void nonsense(void)
 	play_end(&p, &aio);
 }
 
+static void grows(void) { play_grows(&aio); }
+static void fair(void) { play_stream(&aio, "fair=yes", false); }
+static void unfair(void) { play_stream(&aio, "fair=no", true); }
+static void needs_more(void) { play_needs_more(&aio); }
+static void in_parts(void) { play_in_parts(&aio); }
+
 static const struct pt_case cases[] = {
 	{ "a read is held until it ends", reads, 0 },
 	{ "and a write", writes, 0 },
@@ -236,6 +242,11 @@ static const struct pt_case cases[] = {
 	{ "killed", killed, 0 },
 	{ "io_destroy, io_cancel", ends_with_context, 0 },
 	{ "nonsense", nonsense, 0 },
+	{ "growing waits, too", grows, 0 },
+	{ "a stream, fair", fair, 0 },
+	{ "a stream, unfair", unfair, 0 },
+	{ "a holder needs more", needs_more, 0 },
+	{ "in parts", in_parts, 0 },
 };
 
 int main(int argc, char **argv)

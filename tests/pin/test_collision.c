@@ -4,9 +4,10 @@
  * nothing of it is used.)
  *
  * Two files are mapped. Threads transfer between the window of each and the other file, between both windows and a
- * source that answers late (slowfs.h), by system calls and libaio; meanwhile another process truncates, punches and
- * grows the files, and takes the blocks for files of its own (prog/fio/surge.c). Nothing may hang; nothing that is
- * transferred may turn up in the other's files, and nothing of those in ours, whose blocks came from there.
+ * source that answers late (slowfs.h), by system calls and libaio, without a pause; meanwhile another process
+ * truncates, punches and grows the files, and takes the blocks for files of its own (prog/fio/surge.c). Nothing may
+ * hang; nothing that is transferred may turn up in the other's files, and nothing of those in ours, whose blocks
+ * came from there.
  *
  * PINFS_LONG=1: minutes.
  */
@@ -42,8 +43,8 @@ static struct {
 	char *win[2];
 	int fd[2];			/* O_DIRECT */
 	int slow_fd;
-	unsigned int late_ms, pause_ms;	/* how late an answer may be; how long nobody begins anything */
-	atomic_bool stop, pause, foreign;
+	unsigned int late_ms;		/* how late an answer may be */
+	atomic_bool stop, foreign;
 	atomic_ulong moved, refused;
 } st;
 
@@ -64,24 +65,13 @@ static void result(long r)
 	}
 }
 
-/*
- * A process that has pins which a truncate waits for gets more of them, or it would wait for itself; so one that never
- * pauses can keep the truncate waiting for ever. This one does pause.
- */
-static bool go_on(void)
-{
-	while (atomic_load(&st.pause) && !atomic_load(&st.stop))
-		pt_sleep_ms(1);
-	return !atomic_load(&st.stop);
-}
-
 /* Between window i and the other file, both ways. */
 static void *between(void *arg)
 {
 	unsigned int i = (unsigned int)(uintptr_t)arg, seed = i + 1, first, n, at;
 	ssize_t r;
 
-	while (go_on()) {
+	while (!atomic_load(&st.stop)) {
 		n = 1 + rnd(&seed, 32);
 		first = rnd(&seed, PAGES - n);
 		at = rnd(&seed, PAGES - n);
@@ -100,7 +90,7 @@ static void *with_source(void *arg)
 	char *w;
 	ssize_t r;
 
-	while (go_on()) {
+	while (!atomic_load(&st.stop)) {
 		w = st.win[rnd(&seed, 2)];
 		n = 1 + rnd(&seed, 32);
 		first = rnd(&seed, PAGES - n);
@@ -123,7 +113,7 @@ static void *by_libaio(void *arg)
 	if (io_setup(DEPTH, &ctx) != 0)
 		return arg;
 	while (busy > 0 || !atomic_load(&st.stop)) {
-		for (k = 0; k < DEPTH && !atomic_load(&st.stop) && !atomic_load(&st.pause); k++) {
+		for (k = 0; k < DEPTH && !atomic_load(&st.stop); k++) {
 			unsigned int n = 1 + rnd(&seed, 32), first = rnd(&seed, PAGES - n);
 
 			if (used[k])
@@ -134,8 +124,6 @@ static void *by_libaio(void *arg)
 			used[k] = r == 1;
 			busy += r == 1;
 		}
-		if (busy == 0 && !go_on())
-			break;
 		r = io_getevents(ctx, busy > 0 ? 1 : 0, DEPTH, ev, NULL);
 		for (int i = 0; i < r; i++) {
 			used[ev[i].obj - cb] = false;
@@ -162,9 +150,6 @@ static void *watch(void *arg)
 		pt_sleep_ms(st.late_ms / 2 + rnd(&seed, st.late_ms));
 		slow_hold(st.slow, false);
 		slow_release(st.slow, 0);
-		atomic_store(&st.pause, true);
-		pt_sleep_ms(st.pause_ms);
-		atomic_store(&st.pause, false);
 		n = pread(fd[seed % 2], buf, sizeof buf, 0);
 		for (ssize_t k = 0; k < n; k++) {
 			if (buf[k] == 0 || buf[k] == SLOW_BYTE || buf[k] == OURS)
@@ -219,9 +204,8 @@ static int collide(const char *opts, bool until, const char *seconds)
 
 	if (!set_up(opts))
 		return -1;
-	/* Without protection no truncate waits for a pause, and blocks have found a new file before an answer. */
+	/* Without protection blocks have found a new file before an answer. */
 	st.late_ms = until ? 200 : 10;
-	st.pause_ms = until ? 0 : 10;
 	if (until)
 		argv[k++] = "-u";
 	argv[k++] = st.fs->mnt;

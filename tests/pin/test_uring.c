@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -503,6 +504,58 @@ static void files(void)
 	play_end(&p, &lib);
 }
 
+static void lib_fair(void) { play_stream(&lib, "fair=yes", false); }
+static void lib_unfair(void) { play_stream(&lib, "fair=no", true); }
+static void raw_fair(void) { play_stream(&raw, "fair=yes", false); }
+static void lib_needs_more(void) { play_needs_more(&lib); }
+static void lib_in_parts(void) { play_in_parts(&lib); }
+
+static void *begin_one(void *arg)
+{
+	(void)lib.begin(arg, 1);
+	return NULL;
+}
+
+/*
+ * A transfer waits for a truncate, as all that the truncate waits for ends by itself. Then the end of one of those may
+ * be missed: it is not known any more whether the program has to do something for it, and the transfer waits no longer.
+ */
+static void doubts(void)
+{
+	struct io_uring_sqe *s;
+	struct flight f[2];
+	struct actor *t;
+	struct play p;
+	uint64_t key;
+	pthread_t th;
+
+	if (!play_begin(&p, &lib, "fair=yes") || !bare_open(8))
+		return;
+	slow_hold(p.slow, true);
+	f[0] = play_pages(&p, 0, 1, false, 5);
+	PT_EQ(raw.begin(&f[0], 1), 1);
+	CU_ASSERT(slow_await(p.slow, 1));
+	t = stage_sender(act_truncate(p.path, 0));
+	CU_ASSERT(look_until(p.fs, 1, 1, NULL));
+	f[1] = play_pages(&p, 1, 1, false, 6);
+	PT_EQ(pthread_create(&th, NULL, begin_one, &f[1]), 0);
+	bare_put(&f[0], 1, IOSQE_CQE_SKIP_SUCCESS);
+	s = &bare.sqe[1];
+	s->opcode = IORING_OP_NOP;
+	s->user_data = 7;
+	PT_EQ(bare_enter(1, 0, 0), 1);
+	CU_ASSERT(slow_await(p.slow, 2));
+	PT_EQ(pthread_join(th, NULL), 0);
+	PT_EQ(actor_result(t, 0), -EINPROGRESS);
+	slow_release(p.slow, 0);
+	PT_EQ(raw.end(&key), PAGE);
+	PT_EQ(lib.end(&key), PAGE);
+	PT_EQ(actor_result(t, SOON_MS), 0);
+	actor_end(t);
+	bare_close();
+	play_end(&p, &lib);
+}
+
 static const struct pt_case cases[] = {
 	{ "a read is held until it ends", lib_reads, 0 },
 	{ "and a write", lib_writes, 0 },
@@ -525,6 +578,12 @@ static const struct pt_case cases[] = {
 	{ "ring closed", closed, 0 },
 	{ "links without completions", silent, 0 },
 	{ "registered files", files, 0 },
+	{ "a stream, fair", lib_fair, 0 },
+	{ "a stream, unfair", lib_unfair, 0 },
+	{ "a stream of a bare ring, fair", raw_fair, 0 },
+	{ "a holder needs more", lib_needs_more, 0 },
+	{ "in parts", lib_in_parts, 0 },
+	{ "completions that may be missed", doubts, 0 },
 };
 
 int main(int argc, char **argv)

@@ -395,11 +395,11 @@ static void pins_change_hands(void)
 		/* serve may not look in between. */
 		sh_lock(&old);
 		PT_EQ(pinfs_unpin(p[0]), 0);
-		sh_count(&sh.sessions->slots[0], 0, 1);
+		sh_count(&sh.sessions->slots[0], 0, 1, false);
 		sh_unlock(&old);
 		until_patience(patience(0) + 1);
 		next = pin(&a, 0);
-		sh_uncount(&sh.sessions->slots[0], 0, 1);
+		sh_uncount(&sh.sessions->slots[0], 0, 1, false);
 		p[0] = next;
 	}
 	CU_ASSERT(!atomic_load(&x.done));

@@ -212,7 +212,8 @@ void fk_unpin(struct fk_sess *k, uint32_t slot, unsigned int first, unsigned int
 		pf_sess_kick(k->s, slot);
 }
 
-int fk_pin_slow(struct fk_sess *k, uint64_t fh, uint32_t slot, unsigned int first, unsigned int n, uint64_t *cut)
+int fk_pin_as(struct fk_sess *k, uint64_t fh, uint32_t slot, unsigned int first, unsigned int n, bool brief,
+	      uint64_t *cut)
 {
 	struct pf_share *sh;
 	bool write;
@@ -223,11 +224,16 @@ int fk_pin_slow(struct fk_sess *k, uint64_t fh, uint32_t slot, unsigned int firs
 		return err;
 	err = enter(sh);
 	if (err == 0) {
-		err = pf_win_pin(sh, slot, first, n, false, cut);
+		err = pf_win_pin(sh, slot, first, n, false, brief, cut);
 		pf_gate_exit(k->fs, sh->obj);
 	}
 	pf_share_unref(k->fs, sh);
 	return err;
+}
+
+int fk_pin_slow(struct fk_sess *k, uint64_t fh, uint32_t slot, unsigned int first, unsigned int n, uint64_t *cut)
+{
+	return fk_pin_as(k, fh, slot, first, n, false, cut);
 }
 
 /* Breaks */

@@ -67,6 +67,9 @@ bool fk_pin(struct fk_sess *k, uint32_t slot, unsigned int first, unsigned int n
 void fk_unpin(struct fk_sess *k, uint32_t slot, unsigned int first, unsigned int n);
 /* The slow path: inside the gate, as op_pin.c does. */
 int fk_pin_slow(struct fk_sess *k, uint64_t fh, uint32_t slot, unsigned int first, unsigned int n, uint64_t *cut);
+/* @brief: one that ends by itself. */
+int fk_pin_as(struct fk_sess *k, uint64_t fh, uint32_t slot, unsigned int first, unsigned int n, bool brief,
+	      uint64_t *cut);
 
 /* A break of [foff, foff + len) whose pins count in the same range, with the policy of the mount. */
 void fk_cut(struct fk_brk *k, struct fk_file *f, uint64_t foff, uint64_t len);

@@ -308,6 +308,70 @@ static void granted_meanwhile(void)
 	one_close(&o);
 }
 
+/*
+ * A session whose pins in the way of a cut end by themselves waits like any other, whatever kind of pin it asks for;
+ * with one that does not, it does not. Twin: a client that never says so is granted as many as it likes.
+ */
+static void brief_pins(void)
+{
+	struct waited x = { .w = { .unique = 42, .w_run = waited_run } };
+	_Atomic uint32_t *brief;
+	struct fk_brk b;
+	struct one o;
+	uint64_t cut;
+
+	one_open(&o, PF_BUSY_WAIT);
+	brief = &o.k->s->led.slot[0].ls_brief;
+	sem_init(&x.sem, 0, 0);
+	CU_ASSERT_EQUAL(fk_pin_as(o.k, o.fh, 0, 7, 1, true, &cut), 0);
+	CU_ASSERT_EQUAL(atomic_load(brief), 1);
+	fk_cut(&b, &o.f, 0, 100 * FK_PAGE);
+	fk_submit(&b);
+	fk_ack(o.k);
+	CU_ASSERT_EQUAL(b.b.state, PF_BRK_PARKED);
+	CU_ASSERT_EQUAL(fk_pin_as(o.k, o.fh, 0, 8, 1, true, &cut), -EAGAIN);
+	CU_ASSERT_EQUAL(fk_pin_as(o.k, o.fh, 0, 8, 1, false, &cut), -EAGAIN);
+	CU_ASSERT_EQUAL(fk_pin_as(o.k, o.fh, 0, 200, 1, false, &cut), 0);	/* not its pages */
+	fk_unpin(o.k, 0, 200, 1);
+	cut = b.b.id;
+	x.w.share = o.k->s->shares;
+	CU_ASSERT(pf_gate_wait_cut(&o.f.lobj, cut, &x.w));
+	fk_sleep_ms(1);
+	CU_ASSERT_NOT_EQUAL(sem_trywait(&x.sem), 0);
+
+	/* It does not end by itself, after all: who waits is told by the kick, and who asks is granted. */
+	atomic_fetch_sub(brief, 1);
+	pf_sess_kick(o.k->s, 0);
+	CU_ASSERT_EQUAL(sem_trywait(&x.sem), 0);
+	CU_ASSERT_EQUAL(x.err, -EAGAIN);
+	CU_ASSERT(!pf_gate_wait_cut(&o.f.lobj, cut, &x.w));
+	for (unsigned int i = 0; i < 3; i++)
+		CU_ASSERT_EQUAL(fk_pin_as(o.k, o.fh, 0, 8 + i, 1, true, &cut), 0);
+	CU_ASSERT(!fk_ended(&b));
+
+	/* The brief ones are left: then the cut comes first again. */
+	fk_unpin(o.k, 0, 7, 1);
+	CU_ASSERT_EQUAL(fk_pin_as(o.k, o.fh, 0, 20, 1, true, &cut), -EAGAIN);
+	for (unsigned int i = 0; i < 3; i++) {
+		CU_ASSERT(!fk_ended(&b));
+		atomic_fetch_sub(brief, 1);
+		fk_unpin(o.k, 0, 8 + i, 1);
+	}
+	CU_ASSERT_EQUAL(fk_end(&b), 0);
+
+	/* A number that no honest client has: it waits, and for nobody but itself. */
+	CU_ASSERT_EQUAL(fk_pin_as(o.k, o.fh, 0, 300, 1, false, &cut), 0);
+	atomic_store(brief, UINT32_MAX);
+	fk_cut(&b, &o.f, 0, UINT64_MAX);
+	fk_submit(&b);
+	fk_ack(o.k);
+	CU_ASSERT_EQUAL(fk_pin_as(o.k, o.fh, 0, 301, 1, false, &cut), -EAGAIN);
+	fk_unpin(o.k, 0, 300, 1);
+	CU_ASSERT_EQUAL(fk_end(&b), 0);
+	sem_destroy(&x.sem);
+	one_close(&o);
+}
+
 #define MANY 1000
 
 /* Of this process, which may have to wait for a processor. */
@@ -558,6 +622,7 @@ int main(void)
 		{ "sessions that die", deaths },
 		{ "a client that forgets the file", forgotten },
 		{ "new pins while a cut waits", new_pins },
+		{ "pins that end by themselves", brief_pins },
 		{ "grants while a cut waits", granted_meanwhile },
 		{ "a thousand waiters", many_waiters },
 		{ "storm", storm },

@@ -49,23 +49,23 @@ static void counting(void)
 
 	CU_ASSERT_EQUAL_FATAL(pf_ledger_create(&l, 2, 64), 0);
 	s = &l.slot[1];
-	CU_ASSERT_EQUAL(pf_ledger_pin(&l, 1, 10, 5), 0);
+	CU_ASSERT_EQUAL(pf_ledger_pin(&l, 1, 10, 5, false), 0);
 	CU_ASSERT_EQUAL(pf_ledger_pinned(&l, 1, 0, 512), 5);
 	CU_ASSERT_EQUAL(pf_ledger_pinned(&l, 1, 12, 1), 1);
 	CU_ASSERT_EQUAL(pf_ledger_pinned(&l, 1, 15, 497), 0);
 	CU_ASSERT_EQUAL(pf_ledger_pinned(&l, 0, 0, 512), 0);
-	CU_ASSERT_EQUAL(pf_ledger_pin(&l, 1, 0, 512), 0);
+	CU_ASSERT_EQUAL(pf_ledger_pin(&l, 1, 0, 512, false), 0);
 	CU_ASSERT_EQUAL(atomic_load(&s->ls_whole), 1);
 	CU_ASSERT_EQUAL(pf_ledger_pinned(&l, 1, 15, 497), 497);
 	CU_ASSERT_EQUAL(pf_ledger_pins(&l, 1), 2);
 	atomic_store(&s->ls_page[3], UINT32_MAX);
-	CU_ASSERT_EQUAL(pf_ledger_pin(&l, 1, 3, 1), -EBUSY);
-	CU_ASSERT_EQUAL(pf_ledger_pin(&l, 1, 0, 4), -EBUSY);
+	CU_ASSERT_EQUAL(pf_ledger_pin(&l, 1, 3, 1, false), -EBUSY);
+	CU_ASSERT_EQUAL(pf_ledger_pin(&l, 1, 0, 4, false), -EBUSY);
 	CU_ASSERT_EQUAL(atomic_load(&s->ls_pins), 1);
 	atomic_store(&s->ls_pins, UINT32_MAX);
-	CU_ASSERT_EQUAL(pf_ledger_pin(&l, 1, 4, 1), -EBUSY);
+	CU_ASSERT_EQUAL(pf_ledger_pin(&l, 1, 4, 1, false), -EBUSY);
 	atomic_store(&s->ls_whole, UINT32_MAX);
-	CU_ASSERT_EQUAL(pf_ledger_pin(&l, 1, 0, 512), -EBUSY);
+	CU_ASSERT_EQUAL(pf_ledger_pin(&l, 1, 0, 512, false), -EBUSY);
 	pf_ledger_destroy(&l);
 }
 
