@@ -59,7 +59,7 @@ PROGRAMS := $(addprefix $(B)/,$(CORE_TOOLS) $(CLIENT_TOOLS)) $(B)/pinfs-conform 
 .SECONDARY:
 .SECONDEXPANSION:
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo timeline check check-long check-guest conform-kernel check-run crash model lint san bench install uninstall clean
+.PHONY: all help deps demo timeline check check-long check-guest conform conform-kernel check-run crash model lint san bench install uninstall clean
 
 all: $(PROGRAMS) | $(B)/ ## build every program and libpinfs.so into build/
 	@printf '#include <sys/sdt.h>\n' | $(CC) -E - >/dev/null 2>&1 || \
@@ -163,6 +163,11 @@ check-long: ## the same for hours: longer runs, other seeds, a million files, mo
 check-guest: ## pinfs on real DAX, in an emulated machine (downloads a kernel); T="dax4k fsdax" picks cases
 	$(again) all
 	$(Q)PINFS_BUILD='$(B)' tests/guest/run $(T)
+
+conform: ## pinfs-conform with every policy, profile, window and user: writes tests/CONFORMANCE.md; T="wait tiny" only asks these
+	$(Q)tools/deps.sh check
+	$(again) all
+	$(Q)tests/conform/matrix.sh -b '$(B)' $(T)
 
 conform-kernel: ## pinfs-conform on real kernels' DAX, in emulated machines, compared with recordings; T="6.12 xfs-always", RECORD=1
 	$(again) all

@@ -65,7 +65,9 @@ static void list(void)
 				(void)printf("%s\n", cf_groups[g]->title);
 			title = true;
 			if (suite.verbose)
-				(void)printf("  %s\n      %s\n      %s\n", cs->id, cs->says, cs->source);
+				(void)printf("  %s%s\n      %s\n      %s\n", cs->id,
+					     (cs->flags & CF_UNASKED) != 0 ? " (cannot be asked)" : "", cs->says,
+					     cs->source);
 			else
 				(void)puts(cs->id);
 		}

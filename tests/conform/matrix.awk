@@ -70,9 +70,7 @@ FNR == 1 { file++ }
 /^#/ || NF < 3 { next }
 
 file == 1 {
-	f = $1
-	gsub(/ /, "_", f)
-	f = dir "/" f "/rows"
+	f = dir "/" $1 "/rows"
 	if ((getline line < f) <= 0) {
 		if ($2 == "kernel")
 			absent = absent (absent != "" ? ", " : "") $1

@@ -13,7 +13,7 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 
-build=build write=1 names=
+build=build write=1 names=''
 while [ $# -gt 0 ]; do
 	case $1 in
 	-b) build=$2; shift ;;
@@ -67,7 +67,7 @@ fi
 # Ask configuration NAME HOW USER OPTIONS in the directory $5; what came of it is in $5/json, $5/log.
 ask()
 {
-	dir=$5 mnt=$5/mnt as=
+	dir=$5 mnt=$5/mnt as=''
 	mkdir "$mnt" || return
 	if [ "$3" = nobody ]; then
 		as=$su
@@ -80,9 +80,9 @@ ask()
 		$as "$bin/pinfs" -o "$opts" "$dir/img" "$mnt" || return
 	fi
 	case $2 in
-	pinrun) run=$bin/pinrun more= ;;
-	bare) run= more=--bare ;;
-	plain) run= more= ;;
+	pinrun) run=$bin/pinrun more='' ;;
+	bare) run='' more=--bare ;;
+	plain) run='' more='' ;;
 	esac
 	[ "$1" = wait ] || more="$more --no-twin"
 	# shellcheck disable=SC2086
@@ -111,7 +111,7 @@ rows()
 }
 
 # Two at a time, in the order of the table; the slots are the numbers that jobs have modulo two.
-n=0 pids=
+n=0 pids=''
 tab=$(printf '\t')
 grep -v '^#' $here/matrix.tsv >"$scratch/configs"
 while IFS=$tab read -r name how user opts _; do
@@ -121,7 +121,7 @@ while IFS=$tab read -r name how user opts _; do
 	esac
 	[ "$how" != kernel ] || continue
 	n=$((n + 1))
-	dir=$scratch/$(echo "$name" | tr ' ' _)
+	dir=$scratch/$name
 	mkdir "$dir" || finish 2
 	echo "asking: $name" >&2
 	ask "$name" "$how" "$user" "$opts" "$dir" >"$dir/log" 2>&1 </dev/null &
@@ -138,7 +138,7 @@ wait $pids
 
 bad=0
 while IFS=$tab read -r name how user opts _; do
-	dir=$scratch/$(echo "$name" | tr ' ' _)
+	dir=$scratch/$name
 	if [ "$how" = kernel ]; then
 		[ ! -f "$here/kernel/$opts.tsv" ] || [ -n "$names" ] || mkdir "$dir"
 		[ ! -d "$dir" ] || awk -F '\t' -v OFS='\t' '!/^#/ { na = sub(/^na: /, "", $2)

@@ -7,7 +7,7 @@ CPPCHECK_SRC := $(filter-out tests/%,$(LINT_SRC))
 LINT := $(B)/lint
 LINT_GCC ?= gcc
 LINT_CLANG ?= clang
-LINT_SCRIPTS := layers headers man repo
+LINT_SCRIPTS := layers headers man repo behaviours
 
 lint_flags = $(call flags,$(1)) -Werror $(if $(filter shim,$(call top,$(1))),-fPIC)
 
@@ -40,6 +40,8 @@ $(LINT)/cppcheck.ok: $(CPPCHECK_SRC) tests/lint/cppcheck.txt
 		-D_GNU_SOURCE -Iinclude -Ifs -Ishim -Itools $(CPPCHECK_SRC)
 	$(Q)touch $@
 
+lint-behaviours: $(B)/pinfs-conform
 $(addprefix lint-,$(LINT_SCRIPTS)): lint-%:
 	$(call say,LINT,$*)
-	$(Q)CC='$(LINT_GCC)' CLANG='$(LINT_CLANG)' FUSE_CFLAGS='$(FUSE_CFLAGS)' WARN='$(WARN)' tests/lint/$*.sh
+	$(Q)CC='$(LINT_GCC)' CLANG='$(LINT_CLANG)' FUSE_CFLAGS='$(FUSE_CFLAGS)' WARN='$(WARN)' PINFS_CONFORM='$(B)/pinfs-conform' \
+		tests/lint/$*.sh
