@@ -668,7 +668,7 @@ static const struct cf_case cases[] = {
 	MEET("elsewhere", "pinfs", "A hole outside its range does not break it.", "break", "range", READ,
 	     PUNCH_ELSEWHERE, NULL, "returns, held"),
 	MEET("allocate", "pinfs; ext4_fallocate()", "Writing and allocating do not break it.", "break", "range", READ,
-	     ALLOCATE, NULL, "returns, held; virtiofs-dax: waits|waits, breaking|waits, held"),
+	     ALLOCATE, NULL, "returns, held; virtiofs-dax: waits, held|waits, breaking"),
 	MEET("ebusy", "behaviour 23; break_layout() with O_NONBLOCK",
 	     "Who does not want to wait fails at once, and the holder is told all the same.",
 	     "on_busy", "ebusy", READ, CUT, "held", "EBUSY, breaking"),
