@@ -295,6 +295,18 @@ static void interrupted(struct cf *c)
 		cf_answer(c, "the lease is %s", state(c, &s));
 }
 
+/* As with a pin: no longer than busy_timeout. */
+static void bounded(struct cf *c)
+{
+	struct scene s;
+
+	SET_UP(c, &s, { PATIENT }, { "busy_timeout", "20ms" });
+	lease(c, &s, READ);
+	cf_answer_rc(c, cf_result(other(c, &s, CUT, NULL)));
+	if (strcmp(state_after(c, &s, "held"), "breaking") != 0)
+		cf_answer(c, "the lease is %s", state(c, &s));
+}
+
 /* ---- who does not listen ---- */
 
 /* A device of this process: what it is told of a pin, and whether it may move bytes. */
@@ -680,8 +692,7 @@ static const struct cf_case cases[] = {
 	MEET("unbreakable", "layout lease proposal (Sep 2019): F_UNBREAK",
 	     "A lease that the file's owner has taken as unbreakable: ETXTBSY.",
 	     "break", "range", READ | PINFS_LEASE_UNBREAK, CUT, NULL, "ETXTBSY, held"),
-	MEET("timeout", "pinfs", "busy_timeout bounds this wait, too.", "busy_timeout", "20ms", READ, CUT, "held",
-	     "waits, breaking"),
+	PLAIN("timeout", "pinfs", "busy_timeout bounds this wait, too; the lease stays asked back.", bounded, "EBUSY"),
 	{ "lease.own-read", "layout lease proposal, v2 (Aug 2019)",
 	  "The holder of a read lease that truncates gets EDEADLK: it would wait for itself.",
 	  0, own, &(const unsigned int){ READ }, "EDEADLK" NOBODY },
