@@ -19,8 +19,11 @@ int sh_profile_map(const struct sh_session *s, int flags, uint64_t addr, uint64_
 {
 	const bool fixed = (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) != 0;
 
-	/* A plain MAP_SHARED has always ignored flags that it does not know. */
-	if (s->no_sync && (flags & MAP_TYPE) == MAP_SHARED_VALIDATE && (flags & MAP_SYNC))
+	/*
+	 * MAP_SYNC promises that flushing CPU caches is enough; it is not where the daemon has to msync the device. A
+	 * plain MAP_SHARED has always ignored flags that it does not know.
+	 */
+	if ((s->no_sync || s->msync) && (flags & MAP_TYPE) == MAP_SHARED_VALIDATE && (flags & MAP_SYNC))
 		return -EOPNOTSUPP;
 	if (!s->device)
 		return 0;

@@ -78,7 +78,8 @@ struct pf_p_hello_out {
 };
 PF_MEDIA_SIZE(struct pf_p_hello_out, 40);
 #define PF_HO_RDONLY UINT32_C(1)	/* mounted read-only, the device descriptor too */
-#define PF_HO_MSYNC UINT32_C(2)		/* stores need PF_P_SYNC to be durable: CPU flushes are not enough */
+/* Stores need PF_P_SYNC to be durable: CPU flushes are not enough. So MAP_SYNC is EOPNOTSUPP. */
+#define PF_HO_MSYNC UINT32_C(2)
 #define PF_HO_WHOLE UINT32_C(4)		/* the device maps in multiples of 2 MiB only: a chunk is one extent, or none */
 /* The mount's profile, where it concerns what only the client can answer. */
 #define PF_HO_NO_SYNC UINT32_C(16)	/* MAP_SYNC: EOPNOTSUPP */

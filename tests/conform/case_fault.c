@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -49,7 +50,7 @@ static void *private_map(struct cf *c, int fd, size_t len)
 
 /* ---- one access to a page in each state ---- */
 
-enum state { HOLE, UNWRITTEN, MAPPED, BEYOND };
+enum state { HOLE, UNWRITTEN, MAPPED, BEYOND, SHARED };
 enum access { LOAD, STORE, COPY };
 struct cell {
 	enum state state;
@@ -63,6 +64,15 @@ static int in_state(struct cf *c, enum state state)
 
 	if (state == MAPPED || state == BEYOND)
 		return cf_file(c, "f", LEN);
+	if (state == SHARED) {
+		int other = cf_file(c, "g", LEN);
+
+		fd = cf_holes(c, "f", LEN);
+		if (ioctl(fd, FICLONE, other) != 0)
+			cf_na(c, "the filesystem has no shared extents");
+		CF_SYS(c, close(other));
+		return fd;
+	}
 	fd = cf_holes(c, "f", LEN);
 	if (state == UNWRITTEN)
 		CF_SYS(c, fallocate(fd, 0, (off_t)CF_PAGE, (off_t)CF_PAGE));
@@ -89,6 +99,10 @@ static void one_access(struct cf *c)
 		return;
 	}
 	q[0] = CF_DMA;
+	if (a->state == SHARED && strcmp(cf_content(c, cf_path(c, "g"), 0, LEN), "old") != 0) {
+		cf_answer(c, "the other file changes");
+		return;
+	}
 	if (a->access == COPY) {
 		cf_answer(c, "copy of %s, file %s%s", cf_content_of(q + 1, CF_PAGE - 1),
 			  cf_content(c, cf_path(c, "f"), (off_t)off, CF_PAGE), has != had ? ", allocates" : "");
@@ -741,6 +755,15 @@ static const struct cf_case cases[] = {
 	  CELL(MAPPED, STORE), "old around, allocates nothing" HOLES },
 	{ "fault.mapped-copy", "dax_fault_cow_page()", "A private store copies the block and leaves the file alone.", 0,
 	  one_access, CELL(MAPPED, COPY), "copy of old, file old" HOLES },
+	{ "fault.shared-load", "dax_iomap_pte_fault(); FICLONE",
+	  "A load from a block that two files share finds its bytes.", 0, one_access, CELL(SHARED, LOAD),
+	  "old; ext4, pinfs, bare: na: it has no shared extents" HOLES },
+	{ "fault.shared-store", "dax_iomap_copy_around(); FICLONE",
+	  "A store to one gives the file a block of its own, and the other file keeps what it had.", 0, one_access,
+	  CELL(SHARED, STORE), "old around, allocates nothing; ext4, pinfs, bare: na: it has no shared extents; "
+	  "plain: ?" HOLES },
+	{ "fault.shared-copy", "dax_fault_cow_page(); FICLONE", "A private store copies it.", 0, one_access,
+	  CELL(SHARED, COPY), "copy of old, file old; ext4, pinfs, bare: na: it has no shared extents" HOLES },
 	{ "fault.beyond-load", "dax_iomap_pte_fault()", "A load from a page behind the end of the file is a SIGBUS.", 0,
 	  one_access, CELL(BEYOND, LOAD), "SIGBUS" HOLES },
 	{ "fault.beyond-store", "dax_iomap_pte_fault()", "A store to a page behind the end of the file is a SIGBUS.", 0,

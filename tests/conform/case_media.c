@@ -351,7 +351,8 @@ static const struct cf_case cases[] = {
 	  "mounted, old beside EIO; plain: na: nothing here knows of bad blocks" },
 	{ "media.owners", "dax_holder_notify_failure(); xfs_dax_notify_ddev_failure()",
 	  "A kernel that is told of a memory error by the processor finds the owners and kills who maps it; no program "
-	  "can make the processor say so here. pinfs takes the windows away: media.while-mapped.", CF_UNASKED, NULL,
+	  "can make the processor say so. What comes of it is asked by ports.550, and by media.while-mapped of pinfs.",
+	  CF_UNASKED, NULL,
 	  NULL, "" },
 	{ "media.metadata", "xfs_dax_notify_ddev_failure(); pinfs",
 	  "Errors in metadata stop the filesystem as errors= says; which blocks are metadata is not to be asked for: "

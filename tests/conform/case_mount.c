@@ -238,7 +238,7 @@ static void twice(struct cf *c)
 
 /* ---- the device goes ---- */
 
-enum after { FSYNC, READ, STORE, CREATE, UNMOUNT };
+enum after { FSYNC, READ, LOAD, STORE, CREATE, UNMOUNT };
 struct gone {
 	enum after what;
 };
@@ -252,14 +252,15 @@ static void device_gone(struct cf *c)
 	const enum after what = ((const struct gone *)cf_arg(c))->what;
 	uint32_t how = 2;
 	struct scratch o;
-	char *p, buf[64];
+	char *p, *q, buf[64];
 	long rc = 0;
 	int fd, dir;
 
 	scratch_start(c, &o, "dax=always");
 	fd = scratch_file(&o, "f", LEN);
-	CF_SYS(c, ftruncate(fd, (off_t)(2 * LEN)));
-	p = cf_map(c, fd, 0, 2 * LEN, RW);
+	CF_SYS(c, ftruncate(fd, (off_t)(2 * CF_CHUNK)));
+	p = cf_map(c, fd, 0, 2 * CF_CHUNK, RW);
+	q = p + CF_CHUNK;		/* nothing was touched near it */
 	p[0] = CF_DMA;
 	dir = (int)CF_SYS(c, open(o.mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	if (o.kernel)
@@ -276,9 +277,10 @@ static void device_gone(struct cf *c)
 	case READ:
 		rc = cf_rc(pread(fd, buf, sizeof buf, 0));
 		break;
+	case LOAD:
 	case STORE:
 		(void)pread(fd, buf, sizeof buf, 0);
-		cf_answer(c, "%s", cf_touch_word(p + LEN, true));
+		cf_answer(c, "%s", cf_touch_word(q, what == STORE));
 		break;
 	case CREATE:
 		(void)pread(fd, buf, sizeof buf, 0);
@@ -288,10 +290,10 @@ static void device_gone(struct cf *c)
 		(void)pread(fd, buf, sizeof buf, 0);
 		break;
 	}
-	(void)munmap(p, 2 * LEN);
+	(void)munmap(p, 2 * CF_CHUNK);
 	(void)close(fd);
 	scratch_umount(&o);
-	if (what != STORE)
+	if (what != LOAD && what != STORE)
 		cf_answer_rc(c, rc);
 	scratch_end(&o);
 }
@@ -562,6 +564,8 @@ static const struct cf_case cases[] = {
 	  GONE(READ), "EIO" MINE },
 	{ "mount.gone-store", "behaviour 54; vmf_error()", "A store that needs a block is a SIGBUS.", CF_MOUNTS,
 	  device_gone, GONE(STORE), "SIGBUS; bare: ?" MINE },
+	{ "mount.gone-load", "behaviour 54; vmf_error()", "So is a load from a page that was not mapped.", CF_MOUNTS,
+	  device_gone, GONE(LOAD), "SIGBUS; bare: ?" MINE },
 	{ "mount.gone-create", "behaviour 54; ext4_forced_shutdown()", "No file can be made.", CF_MOUNTS, device_gone,
 	  GONE(CREATE), "EIO" MINE },
 	{ "mount.gone-unmount", "behaviour 54", "And it can be unmounted.", CF_MOUNTS, device_gone, GONE(UNMOUNT),

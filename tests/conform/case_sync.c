@@ -69,6 +69,18 @@ static void not_dax(struct cf *c)
 	scratch_end(&o);
 }
 
+static void asynchronous(struct cf *c)
+{
+	struct scratch o;
+	int fd;
+
+	scratch_start(c, &o, "dax=always,pmem=msync");
+	fd = scratch_file(&o, "f", LEN);
+	cf_answer_rc(c, map_sync(fd));
+	CF_SYS(c, close(fd));
+	scratch_end(&o);
+}
+
 /* ---- what a store through MAP_SYNC leaves behind ---- */
 
 #define SYNC_LEN (64 * CF_PAGE)
@@ -367,6 +379,10 @@ static const struct cf_case cases[] = {
 	  "returns" FILES },
 	{ "sync.not-dax", "daxdev_mapping_supported()", "On a file that is not DAX it is EOPNOTSUPP.", CF_MOUNTS,
 	  not_dax, NULL, "EOPNOTSUPP; plain: na: nothing can be mounted with dax=never" },
+	{ "sync.asynchronous", "daxdev_mapping_supported(); dax_synchronous()",
+	  "On a device for which flushing CPU caches is not enough, as virtio-pmem's, it is EOPNOTSUPP, too; pinfs has "
+	  "such in files on disks.", CF_MOUNTS, asynchronous, NULL,
+	  "EOPNOTSUPP; kernel: na: there is no virtio-pmem here; plain: na: nothing can be mounted here" },
 	{ "sync.stopped", "xfstests generic/470; dax_finish_sync_fault()",
 	  "What was stored through MAP_SYNC to fresh blocks is there after the filesystem was stopped without an "
 	  "unmount.", CF_MOUNTS, stopped, NULL,

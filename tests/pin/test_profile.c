@@ -195,6 +195,21 @@ static void calls(void)
 	}
 }
 
+/* MAP_SYNC says that flushing CPU caches is enough; with pmem=msync it is not. */
+static void synchronous(void)
+{
+	if (!pt_need_mount())
+		return;
+	begin(0, "pmem=msync");
+	PT_FAILS(map_sync(), EOPNOTSUPP);
+	PT_SYS(map_sync_ignored());
+	PT_SYS(map_shared());
+	end();
+	begin(0, "pmem=cpu");
+	PT_SYS(map_sync());
+	end();
+}
+
 /* ---- statx ---- */
 
 static void attributes(void)
@@ -329,6 +344,7 @@ int main(int argc, char **argv)
 {
 	static const struct pt_case cases[] = {
 		{ "calls", calls, 0 },
+		{ "MAP_SYNC and the device", synchronous, 0 },
 		{ "statx", attributes, 0 },
 		{ "whose pins count", scope, 0 },
 		{ "pinned pages", busy, 0 },
