@@ -24,8 +24,10 @@
  *
  * ALL PINNED. Nothing can be taken back, and whoever holds the pins may be waiting for this very fault. Most pins are
  * short, so the wants stay for REFUSE_NS after the last time that a slot lost its last pin, looked at with every unpin;
- * then they fail: a fault with SIGBUS, a pin with EBUSY. Where pins end, but new ones are always faster than we, that
- * takes HOPE_NS after the last want that got a slot.
+ * then it is a deadlock: a fault fails with SIGBUS, a pin with EDEADLK, and one line in the log says who has what. A pin
+ * fails at once where the process has no thread but the one that asks. Under deadlock=wait all wait, and so does
+ * everybody as long as there is a slot whose pins end by themselves (FAIRNESS in ledger.h). Where pins end, but new ones
+ * are always faster than we, the end (of a pin: EBUSY) comes HOPE_NS after the last want that got a slot.
  *
  * That is not time by the clock: a machine that stands still, or has no processor for the program, would end it before
  * those who hold the pins have run at all. From one look at the queue to the next no more than LOOK_NS have passed, and
@@ -34,7 +36,11 @@
 #include "sh.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 
 #define MS UINT64_C(1000000)
 #define REFUSE_NS (1000 * MS)		/* libpinfs(7) and pinfs_pin(3) say so */
@@ -46,6 +52,8 @@
 #define BUSY_NS (10 * MS)		/* the daemon would not have a slot back: not asked again before */
 #define LEVELS 6U			/* 1, 2, ... 32 ms for a thread that keeps losing its page */
 #define SEEN 1024U
+#define CREW_THREADS 3U			/* crew.c: crew, watch, serve */
+#define HOLDERS_SAID 4U
 
 /* What a thread faulted for last. By thread: collisions cost a protection, nothing else. */
 static struct seen {
@@ -197,17 +205,92 @@ static void watch_pins(struct sh_session *s, bool on)
 	}
 }
 
+/* Is there a slot that becomes free whatever the program does? */
+static bool ends_by_itself(const struct sh_session *s)
+{
+	for (const struct sh_slot *sl = s->oldest; sl != NULL; sl = sl->sl_newer) {
+		struct pf_l_slot *l = sl->sl_led;
+		uint32_t brief = atomic_load(&l->ls_brief);
+
+		if (sl->sl_state == SH_LIVE && brief != 0 &&
+		    atomic_load(&l->ls_whole) + atomic_load(&l->ls_pins) <= brief)
+			return true;
+	}
+	return false;
+}
+
+/* The program has one thread: that which asks. Then nobody ends a pin while it waits. */
+static bool no_other_thread(void)
+{
+	struct statx st;
+
+	return sh_sys(SYS_statx, AT_FDCWD, "/proc/self/task", 0, STATX_NLINK, &st) == 0 &&
+	       st.stx_nlink == 2 + 1 + CREW_THREADS;
+}
+
+/* Who has all the slots, as far as records tell: for the log. */
+static const char *holders(const struct sh_session *s, char *buf, size_t room)
+{
+	static const char *const name[PF_API_NR] = {
+		"pinfs_pin", "dmaemu", "direct I/O", "libaio", "io_uring", "POSIX AIO", "vmsplice", "MSG_ZEROCOPY",
+		"process_vm", [PF_API_LONGTERM] = "long-term pin", "verbs", "VFIO", "iommufd", "V4L2",
+		"io_uring buffers", "AF_XDP"
+	};
+	unsigned int n = 0, others = 0;
+	size_t at = 0;
+
+	buf[0] = '\0';
+	for (uint32_t i = 0; i < s->fresh_pins; i++) {
+		const struct pf_l_rec *r = &s->lrecs[i];
+		int len;
+
+		if (atomic_load(&s->lrecs[i].lr_state) != PF_REC_LIVE) {
+			continue;
+		} else if (n++ == HOLDERS_SAID) {
+			n--;
+			others++;
+			continue;
+		}
+		len = snprintf(buf + at, room - at, "%s%s of thread %u on inode %llu at %llu", n > 1 ? ", " : "",
+			       r->lr_api < PF_API_NR && name[r->lr_api] != NULL ? name[r->lr_api] : "a pin", r->lr_tid,
+			       (unsigned long long)r->lr_ino, (unsigned long long)r->lr_foff);
+		if (len > 0)
+			at = pf_min64(at + (size_t)len, room - 1);
+	}
+	if (others != 0)
+		(void)snprintf(buf + at, room - at, " and %u more", others);
+	return buf;
+}
+
+static void say(const struct sh_session *s, const struct sh_want *w)
+{
+	struct sh_vma *v = w->addr != 0 ? sh_vma_find(w->addr) : NULL;
+	const struct sh_file *f = w->addr == 0 ? w->file : v != NULL ? v->map->file : NULL;
+	uint64_t foff = w->addr == 0 ? w->foff : v != NULL ? sh_vma_foff(v, w->addr) : 0;
+	char who[512];
+
+	sh_log(SH_WARN, "all %u slots of the window are pinned: %s of inode %llu at %llu fails, by thread %u; pinned by "
+	       "process %d itself: %s", s->nslot, w->addr != 0 ? "a page fault" : "a pin",
+	       f != NULL ? (unsigned long long)f->ino : 0ULL, (unsigned long long)foff, w->tid, (int)sh.pid,
+	       holders(s, who, sizeof who));
+}
+
 /* Those who have waited for too long. */
 static void refuse(struct sh_session *s, uint64_t now)
 {
+	bool stuck = s->pinned && !ends_by_itself(s), alone = stuck && no_other_thread();
 	struct sh_want **p = &s->starved, *w;
 
 	s->starved_tail = &s->starved;
 	while ((w = *p) != NULL) {
 		uint64_t end = pf_max64(w->since, s->got_one) + HOPE_NS;
 
-		if (s->pinned)
+		if (stuck)
 			end = pf_min64(end, pf_max64(w->since, s->unpinned) + REFUSE_NS);
+		if (alone && w->waiter != NULL)
+			end = s->patience;
+		if (s->stuck_waits)
+			end = UINT64_MAX;
 		if (end > s->patience) {
 			wake_at(s, now + pf_min64(end - s->patience, LOOK_NS));
 			s->starved_tail = &w->next;
@@ -217,9 +300,8 @@ static void refuse(struct sh_session *s, uint64_t now)
 		*p = w->next;
 		s->nstarved--;
 		count(s, PF_STAT_REFUSED);
-		sh_log(SH_WARN, "all %u slots of the window are pinned: %s fails", s->nslot,
-		       w->addr != 0 ? "a page fault" : "a pin");
-		sh_want_end(w, -EBUSY);
+		say(s, w);
+		sh_want_end(w, stuck ? -EDEADLK : -EBUSY);
 	}
 }
 
@@ -250,6 +332,31 @@ static void feed(struct sh_session *s, uint64_t now)
 		refuse(s, now);
 	if (s->nstarved == 0)
 		watch_pins(s, false);
+}
+
+/* Crew. The waiter's want, if it waits for a slot: it does so no longer. */
+int sh_budget_forget_wait(void *arg)
+{
+	const struct sh_waiter *waiter = arg;
+	sh_sigs old;
+
+	sh_lock(&old);
+	for (struct sh_session *s = sh.sessions; s != NULL; s = s->next) {
+		struct sh_want **p = &s->starved, *w;
+
+		while ((w = *p) != NULL && w->waiter != waiter)
+			p = &w->next;
+		if (w == NULL)
+			continue;
+		*p = w->next;
+		if (s->starved_tail == &w->next)
+			s->starved_tail = p;
+		s->nstarved--;
+		sh_want_end(w, -EINTR);
+		break;
+	}
+	sh_unlock(&old);
+	return 0;
 }
 
 static void put_last(struct sh_session *s, struct sh_want *w)

@@ -169,7 +169,7 @@ static int copy_page(char *window, char *mine, size_t n, bool store)
 		}
 		if (err == -EAGAIN && sh_pg_here(pg) && window_bytes(window, mine, n, store))
 			return 0;
-		if (err != -EAGAIN && err != -EFAULT && err != -EBUSY)
+		if (err != -EAGAIN && err != -EFAULT && err != -EBUSY && err != -EDEADLK)
 			return -EFAULT;
 	}
 	return -EFAULT;

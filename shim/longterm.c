@@ -108,6 +108,7 @@ static int as_kernel(int err)
 	case -EAGAIN:
 		return err;
 	case -EBUSY:		/* no slots left */
+	case -EDEADLK:
 		return -ENOMEM;
 	default:
 		return -EFAULT;

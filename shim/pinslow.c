@@ -55,6 +55,7 @@ int sh_bring(struct sh_file *f, uint64_t foff, bool write)
 {
 	struct sh_want *w = sh_alloc(sizeof *w);
 	struct sh_waiter wait;
+	int err;
 
 	if (w == NULL)
 		return -ENOMEM;
@@ -65,7 +66,10 @@ int sh_bring(struct sh_file *f, uint64_t foff, bool write)
 	w->tid = (uint32_t)sh_sys(SYS_gettid);
 	w->waiter = &wait;
 	sh_want_ring(w);
-	return sh_wait(&wait);
+	/* A signal ends a wait for a slot, and no other. */
+	while ((err = sh_wait_intr(&wait)) == -EINTR && atomic_load(&wait.done) == 0)
+		(void)sh_crew_call(sh_budget_forget_wait, &wait);
+	return err;
 }
 
 /* ---- PF_P_PIN ---- */

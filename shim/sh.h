@@ -244,6 +244,7 @@ struct sh_waiter {
 };
 void sh_wait_init(struct sh_waiter *w);
 int sh_wait(struct sh_waiter *w);			/* not interruptible; the error */
+int sh_budget_forget_wait(void *waiter);		/* crew: it does not wait for a slot any more */
 int sh_wait_intr(struct sh_waiter *w);			/* -EINTR: not done yet */
 void sh_wake(struct sh_waiter *w, int err);
 
@@ -271,6 +272,7 @@ struct sh_session {
 	bool whole;				/* PF_HO_WHOLE: a chunk is mapped as a whole, or not at all */
 	bool no_guard;				/* its device cannot be write-protected: see sh_guards() */
 	bool watched;				/* serve has its socket */
+	bool stuck_waits;			/* deadlock=wait */
 	bool no_sync, device;			/* the mount's profile: profile.c */
 	atomic_bool lost;
 	bool traced;				/* counted in sh_life.trace */

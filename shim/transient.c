@@ -205,7 +205,7 @@ static int as_kernel(int err)
 {
 	if (err == 0 || err == -EINTR || err == -EAGAIN || err == -ENOMEM)
 		return err;
-	return err == -EBUSY ? -ENOMEM : -EFAULT;
+	return err == -EBUSY || err == -EDEADLK ? -ENOMEM : -EFAULT;
 }
 
 static int pin_piece(struct asking *k, uint64_t lo, uint64_t hi, bool private, bool wait)

@@ -186,6 +186,7 @@ static int msg_hello(struct pf_conn *c, const struct fuse_in_header *h, struct p
 		.ho_nslot = s->led.nslot,
 		.ho_flags = (fs->opts.ro ? PF_HO_RDONLY : 0) | (fs->pm->mode == PF_PMEM_MSYNC ? PF_HO_MSYNC : 0) |
 			    (pf_pm_whole(fs->pm) ? PF_HO_WHOLE : 0) |
+			    (fs->opts.policy.deadlock_waits ? PF_HO_STUCK_WAITS : 0) |
 			    (fs->opts.answers & PF_ANSWER_NO_SYNC ? PF_HO_NO_SYNC : 0) |
 			    (fs->opts.answers & PF_ANSWER_DEVICE ? PF_HO_DEVICE : 0),
 	};

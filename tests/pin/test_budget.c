@@ -6,6 +6,8 @@
 #include "harness/fs.h"
 #include "harness/proc.h"
 #include "harness/run.h"
+#include "pin/child.h"
+#include "pin/slowfs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <json-c/json.h>
@@ -281,7 +284,7 @@ static void none_left(void)
 	PT_EQ(pinfs_pin(word(&b, 0), 8, PINFS_PIN_WRITE, &pin[0]), 0);
 	PT_EQ(pinfs_pin(word(&b, 1), 8, PINFS_PIN_WRITE, &pin[1]), 0);
 	PT_EQ(touch(word(&b, 9)), SIGBUS);
-	PT_EQ(pinfs_pin(word(&b, 9), 8, PINFS_PIN_WRITE, &pin[2]), -EBUSY);
+	PT_EQ(pinfs_pin(word(&b, 9), 8, PINFS_PIN_WRITE, &pin[2]), -EDEADLK);
 	CU_ASSERT(status(&b, "refused") >= 2);
 	PT_EQ(touch(word(&b, 1)), 0);
 	PT_EQ(pinfs_unpin(pin[0]), 0);
@@ -298,6 +301,154 @@ static void none_left(void)
 	end(&b);
 }
 
+/* ---- a process that waits for itself ---- */
+
+static struct pt_fs *alone_fs;
+
+/* In a process with one thread: both slots of its window pinned. */
+static int pin_both(char **p, struct pinfs_pin *pin[2])
+{
+	int fd = open(pt_path(alone_fs, "g"), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+
+	NEED(fd >= 0 && ftruncate(fd, 4 * CHUNK) == 0);
+	*p = child_map(fd, 4 * CHUNK);
+	NEED(*p != NULL);
+	for (size_t i = 0; i < 2; i++)
+		NEED(pinfs_pin(*p + i * CHUNK, PAGE, PINFS_PIN_WRITE, &pin[i]) == 0);
+	return 0;
+}
+
+static int by_itself(void *arg)
+{
+	struct pinfs_pin *pin[3];
+	char *p;
+
+	(void)arg;
+	if (pin_both(&p, pin) != 0)
+		return 1;
+	NEED(pinfs_pin(p + 2 * CHUNK, PAGE, PINFS_PIN_WRITE, &pin[2]) == -EDEADLK);
+	NEED(pinfs_unpin(pin[1]) == 0);
+	NEED(pinfs_pin(p + 2 * CHUNK, PAGE, PINFS_PIN_WRITE, &pin[2]) == 0);
+	return 0;
+}
+
+static void deadlock(void)
+{
+	alone_fs = pt_fs_start("64M", "window=4M");
+	child_play(by_itself, NULL);
+	CU_ASSERT_PTR_NOT_NULL(strstr(child_said(), "all 2 slots of the window are pinned: a pin of inode 12 at 4194304 "
+						    "fails"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(child_said(), "itself: pinfs_pin of thread "));
+	CU_ASSERT_PTR_NOT_NULL(strstr(child_said(), " on inode 12 at 0, pinfs_pin of thread "));
+	CU_ASSERT_PTR_NOT_NULL(strstr(child_said(), " on inode 12 at 2097152"));
+	pt_fs_end(alone_fs);
+}
+
+static void nothing(int sig)
+{
+	(void)sig;
+}
+
+static void *unpin_later(void *arg)
+{
+	pt_sleep_ms(1500);
+	return pinfs_unpin(arg) == 0 ? NULL : arg;
+}
+
+static int as_linux(void *arg)
+{
+	struct itimerval often = { { 0, 100000 }, { 0, 100000 } }, never = { { 0, 0 }, { 0, 0 } };
+	struct sigaction sa = { .sa_handler = nothing };
+	struct pinfs_pin *pin[3];
+	pthread_t t;
+	void *bad;
+	char *p;
+
+	(void)arg;
+	if (pin_both(&p, pin) != 0)
+		return 1;
+	NEED(sigaction(SIGALRM, &sa, NULL) == 0 && setitimer(ITIMER_REAL, &often, NULL) == 0);
+	NEED(pinfs_pin(p + 2 * CHUNK, PAGE, PINFS_PIN_WRITE, &pin[2]) == -EINTR);
+	NEED(setitimer(ITIMER_REAL, &never, NULL) == 0);
+	/* Longer than a second, and it is had. */
+	NEED(pthread_create(&t, NULL, unpin_later, pin[0]) == 0);
+	NEED(pinfs_pin(p + 2 * CHUNK, PAGE, PINFS_PIN_WRITE, &pin[2]) == 0);
+	NEED(pthread_join(t, &bad) == 0 && bad == NULL);
+	return 0;
+}
+
+/* The same process where it shall wait, as it would in Linux: until a signal comes, or a pin ends. */
+static void deadlock_waits(void)
+{
+	alone_fs = pt_fs_start("64M", "window=4M,deadlock=wait");
+	child_play(as_linux, NULL);
+	pt_fs_end(alone_fs);
+}
+
+struct taker {
+	char *p;
+	int fd;
+	long r;
+};
+
+static void *read_slowly(void *arg)
+{
+	struct taker *t = arg;
+
+	t->r = pread(t->fd, t->p, PAGE, 0);
+	return NULL;
+}
+
+static void *pin_third(void *arg)
+{
+	struct taker *t = arg;
+	struct pinfs_pin *pin;
+
+	t->r = pinfs_pin(t->p + 2 * CHUNK, PAGE, PINFS_PIN_WRITE, &pin);
+	if (t->r == 0)
+		t->r = pinfs_unpin(pin);
+	return NULL;
+}
+
+/* One of the slots belongs to a transfer, which will end: that is waited for, however long it takes. */
+static void slot_of_a_transfer(void)
+{
+	struct taker reader, third;
+	struct slow *slow;
+	struct pinfs_pin *pin;
+	pthread_t a, b;
+	struct play w;
+
+	begin(&w, "window=4M");
+	slow = slow_start();
+	if (slow == NULL) {
+		end(&w);
+		return;
+	}
+	slow_hold(slow, true);
+	PT_EQ(pinfs_pin(w.p + CHUNK, PAGE, PINFS_PIN_WRITE, &pin), 0);
+	reader = (struct taker){ .p = w.p, .fd = open(slow_path(slow), O_RDONLY | O_DIRECT | O_CLOEXEC) };
+	third = (struct taker){ .p = w.p };
+	PT_SYS_FATAL(reader.fd);
+	PT_EQ(pthread_create(&a, NULL, read_slowly, &reader), 0);
+	CU_ASSERT(slow_await(slow, 1));
+	PT_EQ(pthread_create(&b, NULL, pin_third, &third), 0);
+	for (int i = 0; i < 3000 && status(&w, "starved") == 0; i++)
+		pt_sleep_ms(10);
+	CU_ASSERT(status(&w, "starved") >= 1);
+	pt_sleep_ms(1500);			/* it would have been refused by then */
+	slow_release(slow, 0);
+	PT_EQ(pthread_join(b, NULL), 0);
+	PT_EQ(pthread_join(a, NULL), 0);
+	PT_EQ(reader.r, PAGE);
+	PT_EQ(third.r, 0);
+	PT_EQ(status(&w, "refused"), 0);
+	PT_EQ(pinfs_unpin(pin), 0);
+	(void)close(reader.fd);
+	slow_end(slow);
+	end(&w);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct pt_case cases[] = {
@@ -307,6 +458,9 @@ int main(int argc, char **argv)
 		{ "pins that pass", pins_that_pass, 0 },
 		{ "cut meanwhile", cut_meanwhile, 0 },
 		{ "all slots pinned", none_left, 0 },
+		{ "waiting for itself", deadlock, 0 },
+		{ "waiting for itself, as Linux", deadlock_waits, 0 },
+		{ "a slot of a transfer", slot_of_a_transfer, 0 },
 	};
 	const struct pt_suite suite = { "budget", cases, PF_ARRAY_LEN(cases) };
 

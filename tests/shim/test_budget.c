@@ -239,7 +239,7 @@ static void all_pinned(void)
 	PT_EQ(touch(word(&a, 5)), SIGBUS);
 	CU_ASSERT(pt_now_ms() - t0 >= 990);
 	t0 = pt_now_ms();
-	PT_EQ(pinfs_pin(word(&a, 6), 8, 0, &more), -EBUSY);
+	PT_EQ(pinfs_pin(word(&a, 6), 8, 0, &more), -EDEADLK);
 	CU_ASSERT(pt_now_ms() - t0 >= 990);
 	CU_ASSERT(said(PF_STAT_REFUSED) >= 2);		/* a thread that wakes late asks again */
 	/* What has a slot goes on as ever. */
