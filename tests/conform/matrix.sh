@@ -3,8 +3,9 @@
 # matrix.sh - asks the suite's questions in every configuration of matrix.tsv, each on a fresh image, and writes
 # tests/CONFORMANCE.md. `make conform` runs it.
 #
-#   tests/conform/matrix.sh [-b BUILD] [-n] [NAME...]
+#   tests/conform/matrix.sh [-b BUILD] [-a DIR] [-n] [NAME...]
 #                      NAMEs: only these configurations; nothing is written then, what differs is shown
+#   -a DIR             answers are kept in DIR (NAME.json); those that are there already are not asked for again
 #   -n                 write nothing: fail when CONFORMANCE.md would change
 #   SUITE="--filter=break"   more options for pinfs-conform; nothing is written then
 #
@@ -13,10 +14,11 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 
-build=build write=1 names=''
+build=build write=1 names='' answers=''
 while [ $# -gt 0 ]; do
 	case $1 in
 	-b) build=$2; shift ;;
+	-a) answers=$2; shift ;;
 	-n) write=check ;;
 	-*) sed -n '6s/^# *//p' "$0" >&2; exit 2 ;;
 	*) names="$names|$1|" write=0 ;;
@@ -123,6 +125,7 @@ while IFS=$tab read -r name how user opts _; do
 	n=$((n + 1))
 	dir=$scratch/$name
 	mkdir "$dir" || finish 2
+	[ ! -s "${answers:-.}/$name.json" ] || { cp "$answers/$name.json" "$dir/json"; continue; }
 	echo "asking: $name" >&2
 	ask "$name" "$how" "$user" "$opts" "$dir" >"$dir/log" 2>&1 </dev/null &
 	# shellcheck disable=SC2086
@@ -145,6 +148,7 @@ while IFS=$tab read -r name how user opts _; do
 			print $1, "", na ? "n/a" : "pass", na ? "" : $2, "", na ? $2 : "", "", "" }' \
 			"$here/kernel/$opts.tsv" >"$dir/rows"
 	elif [ -s "$dir/json" ]; then
+		[ -z "$answers" ] || cp "$dir/json" "$answers/$name.json"
 		rows "$dir/json" >"$dir/rows"
 	elif [ -d "$dir" ]; then
 		echo "$name: could not be asked:"
