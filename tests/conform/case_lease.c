@@ -67,7 +67,7 @@ static int pin(struct cf *c, struct scene *s, size_t page, size_t n, unsigned in
 
 static const char *state(struct cf *c, const struct scene *s)
 {
-	struct pinfs_lease_info info;
+	struct pinfs_lease_info info = { 0 };
 	int err = LIB(c, pinfs_lease_query)(s->lease, &info);
 
 	return err != 0 ? "error" : info.li_state == PINFS_LEASE_HELD ? "held" :

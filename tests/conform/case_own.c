@@ -241,7 +241,8 @@ static void shown_api(struct cf *c)
 	int fd;
 
 	p = window(c, &fd, "wait", "detect");
-	*r = (struct reading){ (int)CF_SYS(c, open(cf_slow(c), O_RDONLY | O_DIRECT | O_CLOEXEC)), p };
+	r->fd = (int)CF_SYS(c, open(cf_slow(c), O_RDONLY | O_DIRECT | O_CLOEXEC));
+	r->buf = p;
 	call = cf_call(c, CF_THREAD, read_slowly, r);
 	cf_slow_await(c, 1);
 	e = entry(report(c, "pins", cf_mount(c)), "pins", getpid());

@@ -38,8 +38,7 @@ static void policies(struct cf *c, const char *path, const char *text)
 
 	(void)snprintf(copy, sizeof copy, "%s", text);
 	for (word = strtok_r(copy, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest)) {
-		value = strchr(word, '=');
-		CF_MUST(c, value != NULL);
+		value = word + strcspn(word, "=");
 		*value = '\0';
 		take_policy(c, path, word, value + 1);
 	}
