@@ -546,7 +546,7 @@ static const struct cf_case cases[] = {
 	  "A store there: SIGBUS, and the file is no longer.", 0, past_end, "store", "SIGBUS" NOEND },
 	{ "errno.store-no-space", "dax_iomap_pte_fault()",
 	  "A store to a hole of a full filesystem: SIGBUS.", CF_FILLS, no_space, NULL,
-	  "SIGBUS; devdax: na: a device has all its space" },
+	  "SIGBUS; plain: SIGBUS|returns; devdax: na: a device has all its space" },
 	{ "errno.collapse", "fuse_file_fallocate()", "COLLAPSE_RANGE, which FUSE does not know: EOPNOTSUPP.",
 	  0, shifts, &(const int){ FALLOC_FL_COLLAPSE_RANGE }, SHIFTED },
 	{ "errno.insert", "fuse_file_fallocate()", "INSERT_RANGE, which FUSE does not know: EOPNOTSUPP.",
