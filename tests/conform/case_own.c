@@ -778,8 +778,9 @@ static const struct cf_case cases[] = {
 	ALONE("tiny", "behaviour 15; fuse_dax_reclaim_first_mapping(); pinfs",
 	      "In a window of two slots, one of them pinned, a file of five chunks can be used, and the pin stays.",
 	      0, squeezed, NULL, "pinned"),
-	ALONE("tiny-full", "pinfs", "With all slots pinned, another pin fails, and is possible when one has ended.",
-	      0, full, NULL, "EBUSY"),
+	ALONE("tiny-full", "pinfs",
+	      "Who has pinned its whole window and asks for more gets EDEADLK, and is granted it when a pin has ended.",
+	      0, full, NULL, "EDEADLK"),
 
 	ALONE("device-node", "behaviour 11, 25; vma_is_fsdax(); history of include/linux/dax.h",
 	      "A device DAX node has no blocks to take away: it can be pinned for good, and not be punched.",
