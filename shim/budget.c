@@ -24,10 +24,10 @@
  *
  * ALL PINNED. Nothing can be taken back, and whoever holds the pins may be waiting for this very fault. Most pins are
  * short, so the wants stay for REFUSE_NS after the last time that a slot lost its last pin, looked at with every unpin;
- * then it is a deadlock: a fault fails with SIGBUS, a pin with EDEADLK, and one line in the log says who has what. A pin
+ * then it is a deadlock: a fault fails with SIGBUS, a pin with EDEADLK, and a line in the log says who has what. A pin
  * fails at once where the process has no thread but the one that asks. Under deadlock=wait all wait, and so does
- * everybody as long as there is a slot whose pins end by themselves (FAIRNESS in ledger.h). Where pins end, but new ones
- * are always faster than we, the end (of a pin: EBUSY) comes HOPE_NS after the last want that got a slot.
+ * everybody as long as there is a slot whose pins end by themselves (FAIRNESS in ledger.h). Where pins end, but new
+ * ones are always faster than we, the end (of a pin: EBUSY) comes HOPE_NS after the last want that got a slot.
  *
  * That is not time by the clock: a machine that stands still, or has no processor for the program, would end it before
  * those who hold the pins have run at all. From one look at the queue to the next no more than LOOK_NS have passed, and
@@ -269,8 +269,8 @@ static void say(const struct sh_session *s, const struct sh_want *w)
 	uint64_t foff = w->addr == 0 ? w->foff : v != NULL ? sh_vma_foff(v, w->addr) : 0;
 	char who[512];
 
-	sh_log(SH_WARN, "all %u slots of the window are pinned: %s of inode %llu at %llu fails, by thread %u; pinned by "
-	       "process %d itself: %s", s->nslot, w->addr != 0 ? "a page fault" : "a pin",
+	sh_log(SH_WARN, "all %u slots of the window are pinned: %s of inode %llu at %llu fails, by thread %u; pinned "
+	       "by process %d itself: %s", s->nslot, w->addr != 0 ? "a page fault" : "a pin",
 	       f != NULL ? (unsigned long long)f->ino : 0ULL, (unsigned long long)foff, w->tid, (int)sh.pid,
 	       holders(s, who, sizeof who));
 }

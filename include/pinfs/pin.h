@@ -68,9 +68,10 @@ struct pinfs_range_info {
  * Errors: -EINVAL len 0, unknown flag, NULL out; -EOVERFLOW addr + len wraps; -EFAULT not a shared window of
  * this process (a mapping of a file that is not in DAX mode is none), beyond the end of the file, or a hole
  * without PINFS_PIN_WRITE; -EACCES write pin of a read-only mapping; -EAGAIN see PINFS_PIN_NOWAIT; -ENOMEM, -ENOSPC;
- * -EDEADLK all window slots are pinned by this process; -EBUSY more than a window, or never a free one; -EINTR; -ENOTCONN the daemon is gone; -EOPNOTSUPP the process
- * has no session (may not open the device). With PINFS_PIN_LONGTERM besides: -EOPNOTSUPP the policy refuses; -EPERM it
- * asks for a lease, and none covers the range; -ENOMEM more than the user may pin.
+ * -EDEADLK all window slots are pinned by this process; -EBUSY more than a window, or never a free one; -EINTR;
+ * -ENOTCONN the daemon is gone; -EOPNOTSUPP the process has no session (may not open the device). With
+ * PINFS_PIN_LONGTERM besides: -EOPNOTSUPP the policy refuses; -EPERM it asks for a lease, and none covers the range;
+ * -ENOMEM more than the user may pin.
  */
 int pinfs_pin(const void *addr, size_t len, unsigned int flags, struct pinfs_pin **out);
 

@@ -336,8 +336,8 @@ static void deadlock(void)
 {
 	alone_fs = pt_fs_start("64M", "window=4M");
 	child_play(by_itself, NULL);
-	CU_ASSERT_PTR_NOT_NULL(strstr(child_said(), "all 2 slots of the window are pinned: a pin of inode 12 at 4194304 "
-						    "fails"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(child_said(), "all 2 slots of the window are pinned: a pin of inode 12 at "
+						    "4194304 fails"));
 	CU_ASSERT_PTR_NOT_NULL(strstr(child_said(), "itself: pinfs_pin of thread "));
 	CU_ASSERT_PTR_NOT_NULL(strstr(child_said(), " on inode 12 at 0, pinfs_pin of thread "));
 	CU_ASSERT_PTR_NOT_NULL(strstr(child_said(), " on inode 12 at 2097152"));
