@@ -51,6 +51,11 @@ static const char *plain_dir(void)
 	return dir;
 }
 
+static void no_plain_dir(void)
+{
+	(void)rmdir(plain_dir());
+}
+
 static bool holds_nothing(const char *dir)
 {
 	DIR *d = opendir(dir);
@@ -447,5 +452,6 @@ int main(int argc, char **argv)
 	};
 	static const struct pt_suite suites[] = { { "self", cases, PF_ARRAY_LEN(cases) } };
 
+	pt_on_cleanup(no_plain_dir);
 	return pt_main(argc, argv, suites, PF_ARRAY_LEN(suites));
 }
