@@ -624,8 +624,10 @@ static void poison(struct cf *c)
 /* ---- the cases ---- */
 
 /* Linux 6.1 does not wake who waits when the last hold is a block request's: __bio_release_pages(). */
-#define CHANCE "; unsafe: na: what it gives there is chance; devdax: na: a device has no space to give back" \
+#define CHANCE                                                                                                       \
+	"; plain: whole|EOPNOTSUPP; unsafe: na: what it gives there is chance" NODEV                                 \
 	"; kernel+k6.1: na: the end of a block request wakes nobody there"
+#define NODEV "; devdax: na: a device has no space to give back"
 #define SHIFT "; bare, virtiofs, virtiofs-dax: EOPNOTSUPP"
 #define NOFILE "; devdax: na: a device is neither read nor written"
 #define RACE(mode) 0, collision, &(const int){ mode }
