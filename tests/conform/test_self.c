@@ -42,13 +42,20 @@ static int ask(const char *arg, ...)
 	return pt_run2(out, sizeof out, err, sizeof err, LIMIT_MS, argv);
 }
 
+static char plain[600];
+
+static void drop_plain(void)
+{
+	(void)rmdir(plain);
+}
+
+/* A directory of a tmpfs, until the case ends. */
 static const char *plain_dir(void)
 {
-	static char dir[600];
-
-	(void)snprintf(dir, sizeof dir, "%s/plain", pt_tmp());
-	(void)mkdir(dir, 0777);
-	return dir;
+	(void)snprintf(plain, sizeof plain, "%s/plain", pt_tmp());
+	(void)mkdir(plain, 0777);
+	pt_on_cleanup(drop_plain);
+	return plain;
 }
 
 static void no_plain_dir(void)
