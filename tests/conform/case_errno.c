@@ -515,8 +515,8 @@ static const struct cf_case cases[] = {
 	  0, maps, &(const struct mapping){ MAP_SHARED, (off_t)CF_PAGE }, "returns; devdax: EINVAL" },
 
 	{ "errno.window-pinned", "fuse_dax_free_one_mapping(); pinfs",
-	  "All slots of a window are pinned and another one is wanted: EBUSY.",
-	  CF_PINS, all_pinned, NULL, "na: the window has too many slots; tiny: EBUSY" },
+	  "All slots of a window are pinned by the process that wants another one: EDEADLK.",
+	  CF_PINS, all_pinned, NULL, "na: the window has too many slots; tiny: EDEADLK" },
 	{ "errno.window-killed", "inode_reclaim_one_dmap()",
 	  "A read that waits for a slot of the window and is killed, EINTR: read(2) and write(2) of pinfs need no "
 	  "window, and virtiofs needs a virtual machine.", CF_UNASKED, NULL, NULL, NULL },
