@@ -433,4 +433,7 @@ void slow_stop(void)
 	(void)close(slow.life);
 	(void)waitpid(slow.pid, NULL, 0);
 	slow.pid = 0;
+	/* Somebody has killed the server. */
+	if (access(slow.mnt, F_OK) == 0 || errno != ENOENT)
+		unmount();
 }
