@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #define TRIES 1000U			/* of a page that is taken away each time */
 #define IOV_LIMIT 1024U
@@ -95,37 +96,6 @@ static size_t plain_some(char *user, char *mine, size_t n, bool store)
 	return r > 0 ? (size_t)r : 0;
 }
 
-/*
- * A pin does not keep the page in the file where blocks may leave it while they are pinned (on_busy=defer): the kernel
- * copies then, and says so. Where its accesses are not seen, instructions have to.
- */
-static bool window_bytes(char *window, char *mine, size_t n, bool store)
-{
-	if (!sh.user_mode)
-		return plain_some(window, mine, n, store) == n;
-	memcpy(store ? window : mine, store ? mine : window, n);
-	return true;
-}
-
-/* No signal: a handler that jumps away would leave the pin behind. No waiting for a truncate that waits itself. */
-static int copy_pinned(char *window, char *mine, size_t n, bool store)
-{
-	struct sh_ask a = { .addr = sh_addr(window), .len = n, .api = PF_API_PIN,
-			    .flags = (store ? PINFS_PIN_WRITE : 0) | PINFS_PIN_NOWAIT | SH_ASK_BRIEF };
-	struct pinfs_pin *pin;
-	sh_sigs old;
-	int err;
-
-	quiet(&old);
-	err = sh_pin_ask(&a, &pin);
-	if (!err) {
-		err = window_bytes(window, mine, n, store) ? 0 : -EFAULT;
-		(void)pinfs_unpin(pin);
-	}
-	sh_sigs_restore(&old);
-	return err;
-}
-
 /* What is at an address that a pin cannot have: SH_PG_*. */
 static uint64_t look(uint64_t at, bool store)
 {
@@ -144,6 +114,55 @@ static uint64_t look(uint64_t at, bool store)
 	}
 	sh_unlock(&old);
 	return pg;
+}
+
+/*
+ * A pin does not keep the page in the file where blocks may leave it while they are pinned (on_busy=defer). An
+ * instruction would end in a SIGBUS then: the kernel copies, and says so. Where its faults are not served, they have to
+ * happen before.
+ */
+static bool window_bytes(char *window, char *mine, size_t n, bool store)
+{
+	if (sh.pin_test & SH_TEST_BY_HAND) {
+		memcpy(store ? window : mine, store ? mine : window, n);
+		return true;
+	}
+	if (plain_some(window, mine, n, store) == n)
+		return true;
+	if (!sh.user_mode)
+		return false;
+	sh_prefault(sh_addr(window), n, store);
+	return plain_some(window, mine, n, store) == n;
+}
+
+/* For tests: the moment in which the page leaves the file comes in between. */
+static void until_gone(const char *window, bool store)
+{
+	const struct timespec ms = { .tv_nsec = 1000000 };
+
+	for (unsigned int i = 0; i < 30000 && sh_pg_here(look(sh_addr(window), store)); i++)
+		(void)sh_sys(SYS_nanosleep, &ms, NULL);
+}
+
+/* No signal: a handler that jumps away would leave the pin behind. No waiting for a truncate that waits itself. */
+static int copy_pinned(char *window, char *mine, size_t n, bool store)
+{
+	struct sh_ask a = { .addr = sh_addr(window), .len = n, .api = PF_API_PIN,
+			    .flags = (store ? PINFS_PIN_WRITE : 0) | PINFS_PIN_NOWAIT | SH_ASK_BRIEF };
+	struct pinfs_pin *pin;
+	sh_sigs old;
+	int err;
+
+	quiet(&old);
+	err = sh_pin_ask(&a, &pin);
+	if (!err) {
+		if (sh.pin_test & SH_TEST_COPY_LATE)
+			until_gone(window, store);
+		err = window_bytes(window, mine, n, store) ? 0 : -EFAULT;
+		(void)pinfs_unpin(pin);
+	}
+	sh_sigs_restore(&old);
+	return err;
 }
 
 /*

@@ -35,6 +35,8 @@ __attribute__((constructor)) static void start(void)
 	sh.user_mode_test = env_on("PINFS_TEST_USER_MODE");
 	sh.pin_test = (env_on("PINFS_TEST_NO_FOLLOW") ? SH_TEST_NO_FOLLOW : 0) |
 		      (env_on("PINFS_TEST_HOLD_OURS") ? SH_TEST_HOLD_OURS : 0) |
+		      (env_on("PINFS_TEST_COPY_LATE") ? SH_TEST_COPY_LATE : 0) |
+		      (env_on("PINFS_TEST_BY_HAND") ? SH_TEST_BY_HAND : 0) |
 		      (env_on("PINFS_TEST_NOT_BRIEF") ? SH_TEST_NOT_BRIEF : 0);
 	sh.zap_unsafe = env_on("PINFS_TEST_UNSAFE_ZAP");
 	sh.long_unsafe = env_on("PINFS_TEST_UNSAFE_LONGTERM");

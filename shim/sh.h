@@ -353,6 +353,8 @@ struct sh_call {
 #define SH_TEST_GAP 1U			/* yield between the first look and the count */
 #define SH_TEST_BLIND 2U		/* leave out the second look: pins will be missed */
 #define SH_TEST_HOLD_OURS 8U		/* transfers of files of pinfs are held like others */
+#define SH_TEST_COPY_LATE 32U		/* what a call has brought is copied when its page has left the file */
+#define SH_TEST_BY_HAND 64U		/* ... by instructions */
 #define SH_TEST_NOT_BRIEF 16U		/* the daemon hears of no pin that it ends by itself */
 #define SH_TEST_NO_FOLLOW 4U		/* a hold stays with the slot that it was counted in */
 

@@ -484,6 +484,60 @@ static void user_mode(void)
 	mover_end(&m);
 }
 
+/* `--copy window`: a read that brings something for a page which has left the file when it comes. */
+static int copier(const char *path)
+{
+	char *p = mover_window(path, F_LEN);
+	int ends[2];
+
+	NEED(p != NULL && pipe(ends) == 0 && write(ends[1], "late", 4) == 4);
+	NEED(read(ends[0], p, 4) == -1 && errno == EFAULT);
+	return 0;
+}
+
+static int start_copier(void *arg)
+{
+	NEED(setenv("PINFS_TEST_USER_MODE", "1", 1) == 0 && setenv("PINFS_TEST_COPY_LATE", "1", 1) == 0);
+	NEED(arg == NULL || setenv("PINFS_TEST_BY_HAND", "1", 1) == 0);
+	(void)execl("/proc/self/exe", "test_transient_calls", "--copy", m.f, (char *)NULL);
+	return child_failed(__FILE__, __LINE__, "execl");
+}
+
+static int copy_late(void *by_hand)
+{
+	struct actor *c;
+	pid_t pid;
+	int r;
+
+	if (!mover_begin(&m, "on_busy=defer"))
+		return -1;
+	pid = child_start(start_copier, by_hand);
+	CU_ASSERT(mover_pins(&m, 1));
+	c = actor_new();
+	PT_EQ(actor_do(c, act_truncate(m.f, 0)), 0);
+	r = pt_wait(pid, SOON_MS);
+	actor_end(c);
+	mover_end(&m);
+	return r;
+}
+
+/* EFAULT, as from a kernel that copies. */
+static void copied_late(void)
+{
+	int r = copy_late(NULL);
+
+	if (r != -1)
+		PT_EQ(r, 0);
+}
+
+static void copied_by_hand(void)
+{
+	int r = copy_late(&m);
+
+	if (r != -1)
+		PT_EQ(r, 128 + SIGBUS);
+}
+
 static const struct pt_case cases[] = {
 	{ "buffers that cannot be had", errors, 0 },
 	{ "holes", holes, 0 },
@@ -493,6 +547,8 @@ static const struct pt_case cases[] = {
 	{ "a handler that jumps away", jumps, 0 },
 	{ "fork", forks, 0 },
 	{ "without the privilege for faults of the kernel", user_mode, 0 },
+	{ "... a page that leaves the file before its bytes come", copied_late, 0 },
+	{ "twin: by instructions, and the process dies", copied_by_hand, 0 },
 };
 
 int main(int argc, char **argv)
@@ -501,5 +557,7 @@ int main(int argc, char **argv)
 
 	if (argc == 4 && strcmp(argv[1], "--move") == 0)
 		return unprivileged_mover(argv[2], argv[3]);
+	if (argc == 3 && strcmp(argv[1], "--copy") == 0)
+		return copier(argv[2]);
 	return pt_main(argc, argv, suites, PF_ARRAY_LEN(suites));
 }
