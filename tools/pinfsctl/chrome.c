@@ -677,17 +677,17 @@ int chrome_write(struct capture *c, FILE *f)
 	ch_nest(&o);
 	if (o.nline != 0)
 		qsort(o.line, o.nline, sizeof *o.line, by_line);
-	(void)fprintf(f, "{\"displayTimeUnit\":\"ns\",\"otherData\":{\"pinfs\":1,\"begin_ns\":%" PRIu64
-			 ",\"end_ns\":%" PRIu64 ","
-			 "\"lost\":%" PRIu64 ",\"daemon\":%" PRIu32 "},\n\"traceEvents\":[\n", c->begin_ns, c->end_ns,
-		      c->lost, c->daemon_pid);
+	(void)fprintf(f, "{\"displayTimeUnit\":\"ns\",\"otherData\":{\"pinfs\":1,"
+		      "\"begin_ns\":%" PRIu64 ",\"end_ns\":%" PRIu64 ","
+		      "\"lost\":%" PRIu64 ",\"daemon\":%" PRIu32 "},\n\"traceEvents\":[\n",
+		      c->begin_ns, c->end_ns, c->lost, c->daemon_pid);
 	name_all(&o, f);
 	for (size_t i = 0; i < o.nline; i++) {
 		const struct line *l = &o.line[i];
 
 		if (l->slice)
-			(void)fprintf(f, ",\n{\"dur\":%" PRIu64 ".%03u,%s", l->dur / 1000, (unsigned int)(l->dur % 1000),
-				      o.text + l->off + 1);
+			(void)fprintf(f, ",\n{\"dur\":%" PRIu64 ".%03u,%s", l->dur / 1000,
+				      (unsigned int)(l->dur % 1000), o.text + l->off + 1);
 		else
 			(void)fprintf(f, ",\n%s", o.text + l->off);
 	}
