@@ -4,6 +4,7 @@
  * and how the taker gets slots, pins and the lease. The step itself is the daemon's. Takes sh.lock, ses->pin_lock.
  */
 #include "lease.h"
+#include "trace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -311,16 +312,17 @@ static void fill_pins(struct taken *k)
 
 static int have(struct taken *k, struct pinfs_lease *l)
 {
+	size_t len = sizeof *k->have + k->look->lk_next * sizeof *k->piece;
 	int err = -EINVAL;
+
+	len += sh_stack_send((struct pf_t_stack *)(void *)((char *)k->have + len));
 
 	for (unsigned int i = 0; i < TRIES && err == -EINVAL; i++) {
 		err = find_slots(k);
 		*k->have = (struct pf_p_have_in){ .ha_token = k->t.t, .ha_fh = k->file->fh,
 						  .ha_next = k->look->lk_next };
 		if (!err)
-			err = sh_lease_rpc(k->ses, PF_P_LEASE_HAVE, k->have,
-					   sizeof *k->have + k->look->lk_next * sizeof *k->piece, &l->out,
-					   sizeof l->out);
+			err = sh_lease_rpc(k->ses, PF_P_LEASE_HAVE, k->have, len, &l->out, sizeof l->out);
 	}
 	return err == -EINVAL ? -EBUSY : err;
 }
@@ -378,7 +380,7 @@ PF_EXPORT int pinfs_lease_import(int fd, struct pinfs_lease **out, struct pinfs_
 	if (err)
 		return err == -EACCES ? -EOPNOTSUPP : err == -ECONNREFUSED ? -ESTALE : err;
 	k.look_bytes = sizeof *k.look + PF_P_PIECES_MAX * sizeof *k.piece;
-	k.have_bytes = sizeof *k.have + PF_P_PIECES_MAX * sizeof *k.piece;
+	k.have_bytes = sizeof *k.have + PF_P_PIECES_MAX * sizeof *k.piece + sizeof(struct pf_t_stack);
 	k.look = sh_alloc(k.look_bytes);
 	k.have = sh_alloc(k.have_bytes);
 	err = k.look == NULL || k.have == NULL ? -ENOMEM : 0;

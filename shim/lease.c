@@ -4,6 +4,7 @@
  * that were revoked. Takes sh.lock; serve calls the sh_serve_ functions. What changes hands is handover.c.
  */
 #include "lease.h"
+#include "trace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -127,8 +128,9 @@ static int file_of(int fd, unsigned int flags, struct sh_file **out)
 }
 
 /* Takes the file's reference over. */
-static int take(struct sh_file *f, struct pf_p_lease_in *in, struct pinfs_lease **out)
+static int take(struct sh_file *f, const struct pf_p_lease_in *in, struct pinfs_lease **out)
 {
+	struct { struct pf_p_lease_in in; struct pf_t_stack who; } m = { .in = *in };
 	struct pinfs_lease *l = sh_lease_new(f);
 	int err;
 
@@ -136,9 +138,9 @@ static int take(struct sh_file *f, struct pf_p_lease_in *in, struct pinfs_lease 
 		sh_file_put(f);
 		return -ENOMEM;
 	}
-	in->le_what = PF_P_LEASE_TAKE;
-	in->le_fh = f->fh;
-	err = sh_lease_rpc(f->ses, PF_P_LEASE, in, sizeof *in, &l->out, sizeof l->out);
+	m.in.le_what = PF_P_LEASE_TAKE;
+	m.in.le_fh = f->fh;
+	err = sh_lease_rpc(f->ses, PF_P_LEASE, &m, sizeof m.in + sh_stack_send(&m.who), &l->out, sizeof l->out);
 	if (err) {
 		sh_lease_free(l);
 		return err;

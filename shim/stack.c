@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * stack.c - PINFS_PIN_STACK=1: each pin leaves the addresses of its callers beside its record in the ledger. The memory
- * for them is mapped only then. Owns that mapping; takes no lock. Who they are is for pinfsctl to say.
+ * stack.c - PINFS_PIN_STACK=1: each pin leaves the addresses of its callers beside its record in the ledger, and each
+ * lease sends them along. The memory in the ledger is mapped only then. Owns that mapping; takes no lock. Who they are
+ * is for pinfsctl to say.
  */
 #include "trace.h"
 
@@ -38,16 +39,26 @@ void sh_stack_map(struct sh_session *s)
 	atomic_fetch_or(&sh_life.trace, SH_TRACE_STACKS);
 }
 
-void sh_stack_note(const struct pinfs_pin *p)
+/* The callers; the innermost are the library's own. */
+static void fill(struct pf_t_stack *st)
 {
-	struct pf_t_stack *st =
-		p->ses->stacks != NULL && p->rec != NULL ? &p->ses->stacks[p->rec - p->ses->lrecs] : NULL;
 	void *pc[PF_T_FRAMES + OURS];
-	int n;
+	int n = backtrace(pc, PF_T_FRAMES + OURS);
 
-	if (st == NULL)
-		return;
-	n = backtrace(pc, PF_T_FRAMES + OURS);
 	for (int i = 0; i < (int)PF_T_FRAMES; i++)
 		st->ts_pc[i] = i + 1 < n ? sh_addr(pc[i + 1]) : 0;	/* but for this function */
+}
+
+void sh_stack_note(const struct pinfs_pin *p)
+{
+	if (p->ses->stacks != NULL && p->rec != NULL)
+		fill(&p->ses->stacks[p->rec - p->ses->lrecs]);
+}
+
+size_t sh_stack_send(struct pf_t_stack *st)
+{
+	if (!sh.pin_stack)
+		return 0;
+	fill(st);
+	return sizeof *st;
 }

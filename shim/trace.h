@@ -59,6 +59,7 @@ void sh_trace_set(struct sh_session *s, bool on);	/* serve: the daemon says so *
 void sh_stack_init(void);
 void sh_stack_map(struct sh_session *s);		/* crew: a session begins */
 void sh_stack_note(const struct pinfs_pin *p);
+size_t sh_stack_send(struct pf_t_stack *st);	/* bytes that a message about a lease takes along: all of it, or 0 */
 
 void sh_trace_pin(const struct pinfs_pin *p);
 void sh_trace_refused(const struct pinfs_pin *p, uint64_t since, uint64_t foff, uint64_t len, int err);

@@ -42,7 +42,8 @@ int complain(const char *fmt, ...)
 
 static int usage(FILE *f, int status)
 {
-	(void)fputs("usage: pinfsctl status|pins|leases [--json] MOUNT\n"
+	(void)fputs("usage: pinfsctl status|pins [--json] MOUNT\n"
+		    "       pinfsctl leases [--json] [--stack] MOUNT\n"
 		    "       pinfsctl windows [--json] [--pid PID] MOUNT\n"
 		    "       pinfsctl pins [--json] [--stack] [--by file|pid] [--pid PID] [--file PATH]\n"
 		    "                     [--api API] [--label LABEL] [--older TIME] MOUNT\n"
@@ -126,6 +127,8 @@ int main(int argc, char **argv)
 		return would_block(argc - 1, argv + 1);
 	if (argc > 1 && strcmp(argv[1], "pins") == 0)
 		return pins_verb(argc - 1, argv + 1);
+	if (argc > 1 && strcmp(argv[1], "leases") == 0)
+		return leases_verb(argc - 1, argv + 1);
 	if (argc > 1 && strcmp(argv[1], "kick") == 0)
 		return kick_verb(argc - 1, argv + 1);
 	if (argc > 1 && strcmp(argv[1], "trace") == 0)

@@ -21,6 +21,15 @@ static int answer(struct pf_conn *c, const struct fuse_in_header *h, int err, co
 	return MSG_DONE;
 }
 
+/* What may follow: the callers, for reports. */
+static void note(struct pf_conn *c, uint64_t id, struct pf_wire *w)
+{
+	struct pf_t_stack st;
+
+	if (pf_wire_take(w, &st, sizeof st))
+		pf_lease_note(c->sess, id, &st);
+}
+
 int pf_msg_lease(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wire *w)
 {
 	struct pf_p_lease_out out = { 0 };
@@ -34,6 +43,8 @@ int pf_msg_lease(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wi
 	switch (in.le_what) {
 	case PF_P_LEASE_TAKE:
 		err = pf_op_lease_take(c->sess, c->uid, in.le_fh, &rq, true, &out);
+		if (err == 0)
+			note(c, out.lo_id, w);
 		break;
 	case PF_P_LEASE_TEST:
 		err = pf_op_lease_take(c->sess, c->uid, in.le_fh, &rq, false, &out);
@@ -123,5 +134,7 @@ int pf_msg_have(struct pf_conn *c, const struct fuse_in_header *h, struct pf_wir
 		return err;
 	err = pf_op_lease_have(c->sess, &in, piece, &out);
 	free(piece);
+	if (err == 0)
+		note(c, out.lo_id, w);
 	return answer(c, h, err, &out);
 }

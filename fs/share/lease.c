@@ -86,6 +86,7 @@ void pf_lease_move(struct pf_lease *l, struct pf_share *to)
 	atomic_fetch_add(&to->sess->nr_leases, 1);
 	pf_share_get(to);
 	l->share = to;
+	l->stack = (struct pf_t_stack){ 0 };	/* addresses of the other process */
 }
 
 static void put_on(struct pf_lobj *o, struct pf_lease *l)
@@ -214,6 +215,18 @@ struct pf_lease *pf_lease_find(struct pf_sess *s, uint64_t id, struct pf_share *
 		pf_mutex_unlock(&sh->obj->lock);
 	}
 	return NULL;
+}
+
+void pf_lease_note(struct pf_sess *s, uint64_t id, const struct pf_t_stack *st)
+{
+	struct pf_share *sh;
+	struct pf_lease *l = pf_lease_find(s, id, &sh);
+
+	if (!l)
+		return;
+	l->stack = *st;
+	pf_mutex_unlock(&sh->obj->lock);
+	pf_share_unref(s->fs, sh);
 }
 
 int pf_lease_downgrade(struct pf_sess *s, uint64_t id, struct pf_p_lease_out *out)
@@ -542,7 +555,7 @@ unsigned int pf_lease_list(struct pf_share *sh, unsigned int skip, struct pf_lea
 		out[n++] = (struct pf_lease_info){
 			.id = l->id, .foff = l->foff, .len = l->len, .age_ns = now - l->since_ns,
 			.left_ms = left_ms(l, now), .pages = pages, .flags = l->flags, .state = l->state,
-			.ghost = l->ghost, .given = l->give != NULL,
+			.ghost = l->ghost, .given = l->give != NULL, .stack = l->stack,
 		};
 	}
 	return n;

@@ -19,6 +19,7 @@
 #define PF_SHARE_LEASE_H
 
 #include <pinfs/proto.h>
+#include <pinfs/trace.h>
 #include "share/window.h"
 
 struct pf_give;
@@ -37,6 +38,7 @@ struct pf_lease {
 	uint64_t since_ns;			/* CLOCK_MONOTONIC: taken */
 	uint64_t until_ns;			/* BREAKING: until then */
 	struct pf_give *give;			/* on its way to another session */
+	struct pf_t_stack stack;		/* what its client says of who took it; for reports */
 };
 
 /* What a message says of a lease. Rights have been checked; foff and len are page aligned. No lock held. */
@@ -48,6 +50,8 @@ int pf_lease_take(struct pf_share *sh, const struct pf_lease_req *rq, bool take,
 /* -ESTALE: no such lease of the session, or it is broken. -EBUSY: it is on its way. */
 int pf_lease_downgrade(struct pf_sess *s, uint64_t id, struct pf_p_lease_out *out) PF_MUST_CHECK;
 int pf_lease_drop(struct pf_sess *s, uint64_t id) PF_MUST_CHECK;
+/* Who took it, for reports; nothing if it is gone. */
+void pf_lease_note(struct pf_sess *s, uint64_t id, const struct pf_t_stack *st);
 
 /*
  * Long-term pins under longterm=lease: is every page of [foff, foff + len) under leases of this session that are not
@@ -75,6 +79,7 @@ struct pf_lease_info {
 	uint32_t flags;
 	enum pf_lease_state state;
 	bool ghost, given;
+	struct pf_t_stack stack;
 };
 unsigned int pf_lease_list(struct pf_share *sh, unsigned int skip, struct pf_lease_info *out, unsigned int max);
 /* Does the CUT wait for a lease of @sh? *left_ms: the longest that it has to. */

@@ -303,6 +303,13 @@ static bool path_of(struct pf_sess *s, const struct pf_pin_rec *r, char *path, s
 	return voided;
 }
 
+/* The first @n addresses of it; nothing of none. */
+static void put_stack(struct text *t, const struct pf_t_stack *st, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++)
+		putf(t, "%s\"0x%llx\"%s", i == 0 ? ",\"stack\":[" : ",", (ull)st->ts_pc[i], i + 1 == n ? "]" : "");
+}
+
 static void put_pin(struct text *t, const struct pf_viewer *v, struct pf_sess *s, uint32_t rec,
 		    const struct pf_pin_rec *r, uint64_t now)
 {
@@ -315,10 +322,8 @@ static void put_pin(struct text *t, const struct pf_viewer *v, struct pf_sess *s
 		[PF_API_URING_BUF] = "io_uring-buffers", [PF_API_XDP] = "xdp",
 	};
 	char path[256];
-
 	bool voided = path_of(s, r, path, sizeof path);
 	struct pf_t_stack st;
-	unsigned int n;
 
 	putf(t, "{\"session\":%llu,\"pid\":%d,\"uid\":%u,\"comm\":", (ull)s->id, (int)s->pid, s->uid);
 	puts_json(t, s->comm);
@@ -328,9 +333,8 @@ static void put_pin(struct text *t, const struct pf_viewer *v, struct pf_sess *s
 	     rec, (ull)r->start_ns, (ull)r->foff, (ull)r->len, (ull)since(r->start_ns, now),
 	     r->api < PF_API_NR && api_name[r->api] != NULL ? api_name[r->api] : "?");
 	puts_json(t, r->label);
-	n = shows(v, s) ? pf_ledger_stack(&s->led, rec, &st) : 0;
-	for (unsigned int i = 0; i < n; i++)
-		putf(t, "%s\"0x%llx\"%s", i == 0 ? ",\"stack\":[" : ",", (ull)st.ts_pc[i], i + 1 == n ? "]" : "");
+	if (shows(v, s))
+		put_stack(t, &st, pf_ledger_stack(&s->led, rec, &st));
 	putf(t, ",\"void\":%s,\"process_start_ns\":%llu", voided ? "true" : "false",
 	     (ull)s->born_ns);
 	put(t, "}", 1);
@@ -691,6 +695,10 @@ static void put_lease(struct text *t, const struct pf_viewer *v, const struct pf
 {
 	static const char *const state_name[] = { "held", "breaking", "broken" };
 	const struct pf_sess *s = sh->sess;
+	unsigned int n = 0;
+
+	while (shows(v, s) && n < PF_T_FRAMES && l->stack.ts_pc[n] != 0)
+		n++;
 
 	putf(t, "{\"id\":%llu,\"session\":%llu,\"pid\":%d,\"uid\":%u,\"comm\":", (ull)l->id, (ull)s->id,
 	     (int)s->pid, s->uid);
@@ -700,8 +708,10 @@ static void put_lease(struct text *t, const struct pf_viewer *v, const struct pf
 	putf(t, ",\"foff\":%llu,\"len\":%llu,\"kind\":\"%s\",\"unbreakable\":%s,\"state\":\"%s\",", (ull)l->foff,
 	     (ull)l->len, l->flags & PF_LE_WRITE ? "write" : "read", l->flags & PF_LE_UNBREAK ? "true" : "false",
 	     l->ghost ? "dropped" : state_name[l->state]);
-	putf(t, "\"under_way\":%s,\"age_ns\":%llu,\"left_ms\":%llu,\"pages\":%llu}", l->given ? "true" : "false",
+	putf(t, "\"under_way\":%s,\"age_ns\":%llu,\"left_ms\":%llu,\"pages\":%llu", l->given ? "true" : "false",
 	     (ull)l->age_ns, (ull)l->left_ms, (ull)l->pages);
+	put_stack(t, &l->stack, n);
+	putf(t, ",\"process_start_ns\":%llu}", (ull)s->born_ns);
 }
 
 static void put_leases(struct text *t, const struct pf_viewer *v, struct pf_sess **sess, unsigned int nsess)

@@ -358,6 +358,7 @@ struct pf_p_lease_in {
 	uint64_t le_id;		/* the others */
 };
 PF_MEDIA_SIZE(struct pf_p_lease_in, 40);
+/* TAKE and HAVE may be followed by a struct pf_t_stack (trace.h): who took it, for reports. */
 #define PF_LE_READ UINT32_C(1)
 #define PF_LE_WRITE UINT32_C(2)
 #define PF_LE_UNBREAK UINT32_C(4)

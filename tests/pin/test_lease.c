@@ -14,6 +14,7 @@
 #include <json-c/json.h>
 #include <linux/falloc.h>
 #include <pinfs/lease.h>
+#include <pinfs/trace.h>
 #include "harness/fs.h"
 #include "harness/proc.h"
 #include "harness/run.h"
@@ -88,18 +89,80 @@ static bool nleases_until(size_t n)
 	return true;
 }
 
-/* The only lease in the report, as "member=text". */
+/* The only lease in the report, as "member=text"; NULL: it has no such member. */
 static bool says(const char *name, const char *text)
 {
 	struct json_object *list, *v1, *o = leases(&list);
-	bool yes = json_object_array_length(list) == 1 &&
-		   json_object_object_get_ex(json_object_array_get_idx(list, 0), name, &v1) &&
-		   strcmp(json_object_get_string(v1), text) == 0;
+	bool one = json_object_array_length(list) == 1;
+	bool has = one && json_object_object_get_ex(json_object_array_get_idx(list, 0), name, &v1);
+	bool yes = one && (text == NULL ? !has : has && strcmp(json_object_get_string(v1), text) == 0);
 
 	if (!yes)
-		pt_say("pinfsctl leases: %s is not %s: %s", name, text, json_object_to_json_string(o));
+		pt_say("pinfsctl leases: %s is not %s: %s", name, text != NULL ? text : "missing",
+		       json_object_to_json_string(o));
 	(void)json_object_put(o);
 	return yes;
+}
+
+/* Of the only lease's stack. */
+static size_t depth(void)
+{
+	struct json_object *list, *st, *o = leases(&list);
+	size_t n = 0;
+
+	if (json_object_object_get_ex(json_object_array_get_idx(list, 0), "stack", &st))
+		n = json_object_array_length(st);
+	(void)json_object_put(o);
+	return n;
+}
+
+/* Does `pinfsctl leases --stack` say that of process @pid? All of it as JSON, too. */
+static bool stack_says(pid_t pid, const char *function)
+{
+	char out[16384], err[512], head[64], json[16384];
+	int rc = pt_run2(out, sizeof out, err, sizeof err, 60000,
+			 (const char *[]){ pt_program("pinfsctl"), "leases", "--stack", fs->mnt, NULL });
+	int rc2 = pt_run2(json, sizeof json, err, sizeof err, 60000,
+			  (const char *[]){ pt_program("pinfsctl"), "leases", "--stack", "--json", fs->mnt, NULL });
+	const char *at;
+
+	(void)snprintf(head, sizeof head, " of process %d\n", (int)pid);
+	at = rc == 0 && rc2 == 0 ? strstr(out, head) : NULL;
+	if (at != NULL && strstr(at, function) != NULL && strstr(json, "\"frames\":[\"") != NULL &&
+	    strstr(json, function) != NULL)
+		return true;
+	pt_say("pinfsctl leases --stack does not say %s of %d: %s%s", function, (int)pid, out, json);
+	return false;
+}
+
+/* This program runs with PINFS_PIN_STACK: main(). */
+static void stacks(void)
+{
+	unsigned long long ticks = 0;
+	char path[64], line[1024], text[32], *p = NULL;
+	FILE *st;
+
+	if (!begin(NULL))
+		return;
+	PT_EQ(LE_DO(a, TAKE, .a = READ), 0);
+	CU_ASSERT(stack_says((pid_t)lessee_pid(a), "main+"));
+	(void)snprintf(path, sizeof path, "/proc/%d/stat", (int)lessee_pid(a));
+	st = fopen(path, "re");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(st);
+	p = fgets(line, sizeof line, st) != NULL ? strrchr(line, ')') : NULL;
+	(void)fclose(st);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(p);
+	for (int field = 0; field < 20 && p != NULL; field++)		/* the 22nd of all */
+		p = strchr(p + 1, ' ');
+	CU_ASSERT_PTR_NOT_NULL_FATAL(p);
+	ticks = strtoull(p, NULL, 10);
+	(void)snprintf(text, sizeof text, "%llu", ticks * (1000000000ULL / (unsigned long long)sysconf(_SC_CLK_TCK)));
+	CU_ASSERT(says("process_start_ns", text));
+	/* Of a lease that came from elsewhere, it is the new owner's. */
+	PT_EQ(LE_DO(a, EXPORT), 0);
+	PT_EQ(LE_DO(b, IMPORT), 0);
+	CU_ASSERT(stack_says((pid_t)lessee_pid(b), "main+"));
+	end();
 }
 
 /* Does it hear of that state? */
@@ -205,6 +268,7 @@ static void nonsense(void)
 	static struct { struct pf_p_give_in in; struct pf_p_piece piece[4]; } give = { .in = { .gi_next = 4 } };
 	static struct { struct pf_p_have_in in; struct pf_p_piece piece[4]; } have_it = { .in = { .ha_next = 4 } };
 	struct pf_p_lease_in in = { .le_flags = PF_LE_READ, .le_len = PAGE };
+	struct { struct pf_p_lease_in in; struct pf_t_stack st; } who = { .st.ts_pc = { 1, 2 } };
 	struct pf_p_lease_out out;
 	struct pf_p_attach_out at;
 	struct pf_p_token t = { { 1, 2 } };
@@ -234,6 +298,26 @@ static void nonsense(void)
 		PT_EQ(raw_call(&r, PF_P_LEASE, &bad, sizeof bad, NULL, 0), -EINVAL);
 	}
 	PT_EQ(raw_call(&r, PF_P_LEASE, &in, sizeof in, &out, sizeof out), 0);
+	CU_ASSERT(says("stack", NULL));
+	in.le_what = PF_P_LEASE_DROP;
+	in.le_id = out.lo_id;
+	PT_EQ(raw_call(&r, PF_P_LEASE, &in, sizeof in, NULL, 0), 0);
+	/* With its callers: half of them is none, no end is all of them, and 0 is the end. */
+	who.in = in;
+	who.in.le_what = PF_P_LEASE_TAKE;
+	PT_EQ(raw_call(&r, PF_P_LEASE, &who, sizeof who - 8, &out, sizeof out), 0);
+	CU_ASSERT(says("stack", NULL));
+	in.le_id = out.lo_id;
+	PT_EQ(raw_call(&r, PF_P_LEASE, &in, sizeof in, NULL, 0), 0);
+	for (unsigned int i = 0; i < PF_T_FRAMES; i++)
+		who.st.ts_pc[i] = UINT64_MAX - i;
+	PT_EQ(raw_call(&r, PF_P_LEASE, &who, sizeof who, &out, sizeof out), 0);
+	PT_EQ((long)depth(), PF_T_FRAMES);
+	in.le_id = out.lo_id;
+	PT_EQ(raw_call(&r, PF_P_LEASE, &in, sizeof in, NULL, 0), 0);
+	who.st.ts_pc[2] = 0;
+	PT_EQ(raw_call(&r, PF_P_LEASE, &who, sizeof who, &out, sizeof out), 0);
+	CU_ASSERT(says("stack", "[ \"0xffffffffffffffff\", \"0xfffffffffffffffe\" ]"));
 	give.in.gi_id = out.lo_id;
 	PT_EQ(raw_call(&r, PF_P_LEASE_GIVE, &give, sizeof give, NULL, 0), -EINVAL);
 	for (unsigned int i = 0; i < 4; i++)
@@ -633,6 +717,7 @@ int main(int argc, char **argv)
 {
 	static const struct pt_case cases[] = {
 		{ "who may have one", conflicts, 0 },
+		{ "who took it", stacks, 0 },
 		{ "by right", rights, 0 },
 		{ "messages that make no sense", nonsense, 0 },
 		{ "the holder is told", told, 0 },
@@ -648,5 +733,12 @@ int main(int argc, char **argv)
 	};
 	static const struct pt_suite suites[] = { { "lease", cases, PF_ARRAY_LEN(cases) } };
 
+	/* The library reads it once, before main(). */
+	if (getenv("PINFS_PIN_STACK") == NULL) {
+		(void)setenv("PINFS_PIN_STACK", "1", 1);
+		(void)execv("/proc/self/exe", argv);
+		perror("exec");
+		return 1;
+	}
 	return pt_main(argc, argv, suites, PF_ARRAY_LEN(suites));
 }

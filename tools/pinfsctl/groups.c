@@ -8,7 +8,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include "lib/units.h"
 
 struct group {
@@ -40,21 +39,6 @@ static int by_bytes(const void *a, const void *b)
 	if (x->bytes != y->bytes)
 		return x->bytes > y->bytes ? -1 : 1;
 	return x->key < y->key ? -1 : x->key > y->key;
-}
-
-/* When a process began, as a clock on the wall shows it. */
-static const char *started(uint64_t boot_ns, char *buf, size_t room)
-{
-	struct timespec now, boot;
-	struct tm tm;
-	time_t when;
-
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	(void)clock_gettime(CLOCK_BOOTTIME, &boot);
-	when = now.tv_sec - boot.tv_sec + (time_t)(boot_ns / UINT64_C(1000000000));
-	if (boot_ns == 0 || localtime_r(&when, &tm) == NULL || strftime(buf, room, "%Y-%m-%d %H:%M:%S", &tm) == 0)
-		(void)snprintf(buf, room, "?");
-	return buf;
 }
 
 static struct json_object *to_json(const struct group *g, bool by_file)
@@ -92,7 +76,7 @@ static void print(const struct group *g, size_t n, bool by_file)
 		table_cell(&t, "%" PRIu64, g[i].key);
 		if (!by_file) {
 			table_cell(&t, "%" PRIu64, g[i].uid);
-			table_cell(&t, "%s", started(g[i].start_ns, buf, sizeof buf));
+			table_cell(&t, "%s", show_started(g[i].start_ns, buf, sizeof buf));
 		}
 		table_cell(&t, "%" PRIu64, g[i].pins);
 		table_cell(&t, "%s", units_show_bytes(g[i].bytes, buf, sizeof buf));

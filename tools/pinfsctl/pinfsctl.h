@@ -56,8 +56,11 @@ int timeline_verb(int argc, char **argv);
 /* pins.c: `pinfsctl pins ...`, `pinfsctl kick ...`. The exit status. */
 int pins_verb(int argc, char **argv);
 int kick_verb(int argc, char **argv);
-/* stack.c: "main+0x17 (prog)", as well as it can be said. True: it is in libpinfs itself. */
-bool stack_frame(uint64_t pid, uint64_t pc, char *out, size_t room);
+/* leases.c: `pinfsctl leases ...`. The exit status. */
+int leases_verb(int argc, char **argv);
+/* stack.c: who made each of the "pins" or "leases" of a report, where the process says so: its callers without the
+ * library's own functions, as text, or as a member "frames" of each. */
+void show_stacks(struct json_object *root, const char *what, bool as_json);
 /* groups.c: the pins of a report, summed up. */
 void show_groups(struct json_object *root, bool by_file, bool as_json);
 
@@ -88,9 +91,12 @@ void table_print(struct table *t);
 /* "what      text" */
 void show_line(const char *what, const char *fmt, ...) PF_PRINTF(2, 3);
 
+/* When a process began (CLOCK_BOOTTIME), as a clock on the wall shows it; in @buf, of 32 bytes or more. */
+const char *show_started(uint64_t boot_ns, char *buf, size_t room);
+
 /* Tables. 0, or 1 having said that the text makes no sense. */
 int show_status(const char *json);
 int show_pins(const char *json);
-int show_leases(const char *json);	/* leases.c */
+int show_leases(const char *json);
 
 #endif

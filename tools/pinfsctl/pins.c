@@ -33,9 +33,9 @@ static void cell_range(struct table *t, struct json_object *o)
 static void show_pin_table(struct json_object *root)
 {
 	static const char *const head[] = {
-		"pin", "pid", "thread", "command", "age", "api", "inode", "bytes", "label", "file"
+		"pin", "pid", "thread", "started", "command", "age", "api", "inode", "bytes", "label", "file"
 	};
-	struct table t = { .ncol = PF_ARRAY_LEN(head), .head = head, .right = "rrrlrlrrll" };
+	struct table t = { .ncol = PF_ARRAY_LEN(head), .head = head, .right = "rrrllrlrrll" };
 	struct json_object *list = j_get(root, "pins");
 	size_t n = j_count(root, "pins");
 	char buf[32];
@@ -51,6 +51,7 @@ static void show_pin_table(struct json_object *root)
 		table_cell(&t, "%" PRIu64 ".%" PRIu64, j_num(p, "session"), j_num(p, "record"));
 		table_cell(&t, "%" PRIu64, j_num(p, "pid"));
 		table_cell(&t, "%" PRIu64, j_num(p, "tid"));
+		table_cell(&t, "%s", show_started(j_num(p, "process_start_ns"), buf, sizeof buf));
 		table_cell(&t, "%s", j_str(p, "comm"));
 		table_cell(&t, "%s", ago(p, buf, sizeof buf));
 		table_cell(&t, "%s%s", j_str(p, "api"), j_num(p, "void") != 0 ? " (void)" : "");
@@ -202,40 +203,6 @@ static void apply(const struct filter *f, struct json_object *root)
 	(void)json_object_object_add(root, "pins", some);
 }
 
-/* Who made each pin, where the process says so: its callers, without the library's own functions. */
-static void show_stacks(struct json_object *root, bool as_json)
-{
-	struct json_object *list, *pc;
-	size_t n, depth;
-
-	list = j_list(root, "pins", &n);
-	for (size_t i = 0; i < n; i++) {
-		struct json_object *p = json_object_array_get_idx(list, i), *frames = json_object_new_array();
-		bool outside = false;
-
-		pc = j_list(p, "stack", &depth);
-		if (!as_json && depth != 0)
-			(void)printf("pin %" PRIu64 ".%" PRIu64 " of process %" PRIu64 "\n", j_num(p, "session"),
-				     j_num(p, "record"), j_num(p, "pid"));
-		for (size_t k = 0; k < depth; k++) {
-			const char *text = json_object_get_string(json_object_array_get_idx(pc, k));
-			const uint64_t at = text != NULL ? strtoull(text, NULL, 16) : 0;
-			char frame[256];
-			const bool ours = stack_frame(j_num(p, "pid"), at, frame, sizeof frame);
-
-			outside = outside || !ours;
-			if (outside && as_json)
-				(void)json_object_array_add(frames, json_object_new_string(frame));
-			else if (outside)
-				show_line("", "%s", frame);
-		}
-		if (as_json && depth != 0)
-			(void)json_object_object_add(p, "frames", frames);
-		else
-			(void)json_object_put(frames);
-	}
-}
-
 static int usage(int status)
 {
 	(void)fputs("usage: pinfsctl pins [--json] [--stack] [--by file|pid] [--pid PID] [--file PATH] [--api API]\n"
@@ -309,7 +276,7 @@ int pins_verb(int argc, char **argv)
 		return 1;
 	apply(&f, root);
 	if (stacks && as_json)
-		show_stacks(root, true);
+		show_stacks(root, "pins", true);
 	if (by != NULL)
 		show_groups(root, strcmp(by, "file") == 0, as_json);
 	else if (as_json)
@@ -317,7 +284,7 @@ int pins_verb(int argc, char **argv)
 	else
 		show_all(root);
 	if (stacks && !as_json)
-		show_stacks(root, false);
+		show_stacks(root, "pins", false);
 	(void)json_object_put(root);
 	return fflush(stdout) != 0 ? complain("standard output: write error") : 0;
 }

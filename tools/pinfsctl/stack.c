@@ -130,7 +130,7 @@ static bool open_file(uint64_t pid, const char *path, struct file *f)
 	return true;
 }
 
-bool stack_frame(uint64_t pid, uint64_t pc, char *out, size_t room)
+static bool stack_frame(uint64_t pid, uint64_t pc, char *out, size_t room)
 {
 	char path[4096], name[128];
 	uint64_t off, into;
@@ -153,4 +153,41 @@ bool stack_frame(uint64_t pid, uint64_t pc, char *out, size_t room)
 	else
 		(void)snprintf(out, room, "0x%" PRIx64 " (%s+0x%" PRIx64 ")", pc, file, off);
 	return strncmp(file, "libpinfs.so", 11) == 0;
+}
+
+void show_stacks(struct json_object *root, const char *what, bool as_json)
+{
+	const bool pins = strcmp(what, "pins") == 0;
+	struct json_object *list, *pc;
+	size_t n, depth;
+
+	list = j_list(root, what, &n);
+	for (size_t i = 0; i < n; i++) {
+		struct json_object *o = json_object_array_get_idx(list, i), *frames = json_object_new_array();
+		bool outside = false;
+
+		pc = j_list(o, "stack", &depth);
+		if (!as_json && depth != 0 && pins)
+			(void)printf("pin %" PRIu64 ".%" PRIu64, j_num(o, "session"), j_num(o, "record"));
+		else if (!as_json && depth != 0)
+			(void)printf("lease %" PRIu64, j_num(o, "id"));
+		if (!as_json && depth != 0)
+			(void)printf(" of process %" PRIu64 "\n", j_num(o, "pid"));
+		for (size_t k = 0; k < depth; k++) {
+			const char *text = json_object_get_string(json_object_array_get_idx(pc, k));
+			const uint64_t at = text != NULL ? strtoull(text, NULL, 16) : 0;
+			char frame[256];
+			const bool ours = stack_frame(j_num(o, "pid"), at, frame, sizeof frame);
+
+			outside = outside || !ours;
+			if (outside && as_json)
+				(void)json_object_array_add(frames, json_object_new_string(frame));
+			else if (outside)
+				show_line("", "%s", frame);
+		}
+		if (as_json && depth != 0)
+			(void)json_object_object_add(o, "frames", frames);
+		else
+			(void)json_object_put(frames);
+	}
 }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct json_object *j_get(struct json_object *o, const char *name)
 {
@@ -153,4 +154,18 @@ void show_line(const char *what, const char *fmt, ...)
 	(void)printf("%-9s %s\n", what, safe);
 	free(safe);
 	free(text);
+}
+
+const char *show_started(uint64_t boot_ns, char *buf, size_t room)
+{
+	struct timespec now, boot;
+	struct tm tm;
+	time_t when;
+
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	(void)clock_gettime(CLOCK_BOOTTIME, &boot);
+	when = now.tv_sec - boot.tv_sec + (time_t)(boot_ns / UINT64_C(1000000000));
+	if (boot_ns == 0 || localtime_r(&when, &tm) == NULL || strftime(buf, room, "%Y-%m-%d %H:%M:%S", &tm) == 0)
+		(void)snprintf(buf, room, "?");
+	return buf;
 }
