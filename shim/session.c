@@ -562,6 +562,7 @@ void sh_session_lose(struct sh_session *s, const char *why)
 {
 	struct sh_req *list = NULL, *r;
 	unsigned int mapped;
+	sh_sigs old;
 
 	pthread_mutex_lock(&s->pend_lock);
 	atomic_store(&s->lost, true);
@@ -584,6 +585,10 @@ void sh_session_lose(struct sh_session *s, const char *why)
 		finish(r, -ENOTCONN, NULL, 0);
 	}
 	sh_session_release(s);
+	sh_lock(&old);
+	(void)sh_sys(SYS_close, s->ledfd);		/* the counters stay mapped: pins are taken off them */
+	s->ledfd = -1;
+	sh_unlock(&old);
 	/* Last: when the daemon's side sees this end, nothing of the device is open or mapped here, unless it
 	 * is pinned. */
 	pthread_mutex_lock(&s->tx);

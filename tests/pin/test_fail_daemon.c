@@ -7,6 +7,7 @@
  * whoever is refused is told the client's pid. In the twin the client gives its locks away, and a new daemon hands out
  * the blocks that it still stores to.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -346,11 +347,49 @@ static void sigint(void) { terminated(SIGINT, false); }
 
 /* --- mounted again --- */
 
+/* Descriptors in the tables of all threads: the library's have one of their own. */
+static unsigned int descriptors(pid_t pid)
+{
+	char path[64];
+	unsigned int n = 0;
+	struct dirent *t;
+	DIR *tasks, *fds;
+
+	(void)snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+	tasks = opendir(path);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(tasks);
+	while ((t = readdir(tasks)) != NULL) {
+		(void)snprintf(path, sizeof path, "/proc/%d/task/%.16s/fd", (int)pid, t->d_name);
+		fds = t->d_name[0] != '.' ? opendir(path) : NULL;
+		while (fds != NULL && readdir(fds) != NULL)
+			n++;
+		if (fds != NULL)
+			(void)closedir(fds);
+	}
+	(void)closedir(tasks);
+	return n;
+}
+
+/* No more than that. What the last daemon left is closed soon after its end. */
+static bool descriptors_until(pid_t pid, unsigned int most)
+{
+	const uint64_t end = pt_now_ms() + SOON_MS;
+	unsigned int n;
+
+	while ((n = descriptors(pid)) > most && pt_now_ms() < end)
+		pt_sleep_ms(5);
+	if (n > most)
+		pt_say("%u descriptors, %u once", n, most);
+	return n <= most;
+}
+
 /* A client that lives through mounts, and a handle of a file, as an NFS server has them. */
 static void remounts(void)
 {
 	const int rounds = getenv("PINFS_LONG") != NULL ? 300 : 12;
 	union { struct file_handle h; char room[sizeof(struct file_handle) + MAX_HANDLE_SZ]; } u;
+	unsigned int fds = 0;
+	bool kept = true;
 	struct actor *h;
 	int id, dir, fd;
 	char byte;
@@ -365,6 +404,9 @@ static void remounts(void)
 
 		PT_EQ(actor_map_file(h, 0, f, F_LEN), 0);
 		PT_EQ(actor_do(h, act_store(0, (uint64_t)i % F_LEN, 1, mark)), 0);
+		if (i == 0)
+			fds = descriptors(actor_pid(h));
+		kept = kept && descriptors_until(actor_pid(h), fds);
 		PT_FAILS(umount2(fs->mnt, 0), EBUSY);			/* as with any mapping */
 		if (i % 3 == 0) {
 			/* Lazily: it serves on, until the mapping goes. */
@@ -386,6 +428,7 @@ static void remounts(void)
 		(void)close(fd);
 		(void)close(dir);
 	}
+	CU_ASSERT(kept);
 	actor_end(h);
 	pt_fs_end(fs);
 }
