@@ -117,8 +117,8 @@ LIBS_pinfsctl = $(JSON_LIBS) -lm
 LIBS_dmaemu = $(JSON_LIBS)
 
 # Installed as a tool, made of cases. Not linked with libpinfs: it looks whether it was preloaded.
-CONFORM_SRC := $(filter-out tests/conform/test_%,$(wildcard tests/conform/*.c)) tests/harness/touch.c \
-	tools/pinfsctl/session.c tools/lib/cli.c
+CONFORM_SRC := $(filter-out tests/conform/test_%,$(wildcard tests/conform/*.c)) \
+	$(addprefix tests/harness/,slowsrv.c touch.c) tools/pinfsctl/session.c tools/lib/cli.c
 $(B)/pinfs-conform: $(call obj,$(CONFORM_SRC))
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(CUNIT_LIBS) $(JSON_LIBS) -ldl -lpthread

@@ -18,6 +18,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include "conform/conform.h"
+#include "harness/slowsrv.h"
 
 #define ANSWER_MAX 256
 #define NOTES_MAX 4096
@@ -180,8 +181,6 @@ void slow_reset(void);
 void slow_stop(void);
 pid_t slow_pid(void);
 const char *slow_file(void);
-#define SLOW_REQ ((size_t)1 << 20)	/* of one request */
-#define SLOW_BYTES (UINT64_C(64) << 20)
 /* Bytes of it that no other transfer has, of any process. */
 uint64_t slow_region(uint64_t len);
 /* Requests of [off, + len) wait from now on, until they are released; all of the file: 0, SLOW_BYTES. */

@@ -1,21 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * slowfs.h - a source and sink of data that is as slow as a test wants: a FUSE mount with one file, opened
- * direct_io, so that the kernel pins the buffers of every read and write from the request to the answer. Answers come
- * at once until the test says otherwise; then when it says so.
- *
- * The server is a child process that speaks to /dev/fuse itself. It ignores interrupts, as a disk does: who is killed
- * with a transfer under way stays until that has ended. Needs root (mount(2)).
+ * slowfs.h - a source and sink of data that is as slow as a test wants: a FUSE mount with one file whose reads and
+ * writes have their buffers pinned from the request to the answer (harness/slowsrv.h). Answers come at once until the
+ * test says otherwise; then when it says so. Needs root (mount(2)).
  */
 #ifndef TESTS_PIN_SLOWFS_H
 #define TESTS_PIN_SLOWFS_H
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
+#include "harness/slowsrv.h"
 
-#define SLOW_BYTES (UINT64_C(64) << 20)	/* the file's size */
-#define SLOW_BYTE 'S'			/* what is in it */
+#define SLOW_BYTE 'S'			/* what is in the file of SLOW_BYTES */
 #define SLOW_MAX (128U << 10)		/* of one request; a bigger read or write is several */
 
 struct slow;
