@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -20,6 +21,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -41,6 +43,11 @@ static const int for_fork[] = {
 	SYS_setsockopt, SYS_socket, SYS_connect, SYS_close_range, SYS_unshare, SYS_chdir, SYS_memfd_create,
 		SYS_eventfd2, SYS_epoll_create1,
 	SYS_userfaultfd, SYS_kill,
+};
+/* For threads that read and write with buffers in windows; the calls are the program's. */
+static const int for_buffers[] = {
+	SYS_fcntl, SYS_statx, SYS_fstatfs, SYS_process_vm_readv, SYS_process_vm_writev, SYS_sigaltstack,
+	SYS_pread64, SYS_pwrite64, SYS_preadv, SYS_pwritev,
 };
 /* Of this test's own. */
 static const int for_test[] = {
@@ -118,6 +125,34 @@ static int sealed_files(void *arg)
 	NEED(q != NULL);
 	NEED(scene_use(p, 's') == 0 && scene_use(q, 's') == 0);
 	NEED(munmap(q, LEN) == 0 && munmap(p, LEN) == 0);
+	return 0;
+}
+
+/* Files on pinfs and elsewhere, into windows and out of them, with memory beside them. */
+static int sealed_buffers(void *arg)
+{
+	static char plain[2 * PAGE];
+	static struct filter x;
+	char *p = child_map(here.file, LEN);
+	int fd[2] = { here.other, memfd_create("other", MFD_CLOEXEC) };
+	struct iovec v[] = { { plain, sizeof plain }, { p + CHUNK - PAGE, 2 * PAGE } };
+
+	(void)arg;
+	NEED(p != NULL && fd[1] >= 0 && ftruncate(fd[1], (off_t)MIB) == 0);
+	p[0] = 1;
+	begin(&x);
+	allow(&x, for_windows, PF_ARRAY_LEN(for_windows));
+	allow(&x, for_buffers, PF_ARRAY_LEN(for_buffers));
+	NEED(seal(&x, SECCOMP_RET_KILL_PROCESS) == 0);
+	for (size_t i = 0; i < 2; i++) {
+		p[0] = plain[0] = (char)('a' + i);
+		NEED(pwrite(fd[i], p, CHUNK / 4, 0) == (ssize_t)(CHUNK / 4));
+		NEED(pread(fd[i], p + CHUNK, CHUNK / 4, 0) == (ssize_t)(CHUNK / 4) && p[CHUNK] == p[0]);
+		p[CHUNK] = 'w';
+		NEED(pwritev(fd[i], v, 2, 0) == (ssize_t)(4 * PAGE));
+		plain[0] = p[CHUNK] = 0;
+		NEED(preadv(fd[i], v, 2, 0) == (ssize_t)(4 * PAGE) && plain[0] == p[0] && p[CHUNK] == 'w');
+	}
 	return 0;
 }
 
@@ -222,10 +257,36 @@ static void sealed(void)
 	scene_strike();
 }
 
+static void buffers(void)
+{
+	char out[8192], self[PATH_MAX] = "";
+	const char *const argv[] = { self, "--filter", "seccomp/buffers", NULL };
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	pt_skip("a sanitizer makes system calls of its own");
+	return;
+#endif
+	if (!scene_set(WINDOW, 0600))
+		return;
+	child_play(sealed_buffers, NULL);
+	scene_strike();
+	if (getenv("PINFS_TEST_USER_MODE") != NULL)
+		return;
+	/* And by copies, as without the privilege for kernel-mode userfaultfd. */
+	PT_SYS_FATAL(readlink("/proc/self/exe", self, sizeof self - 1));
+	setenv("PINFS_TEST_USER_MODE", "1", 1);
+	PT_EQ(pt_run(out, sizeof out, 60000, argv), 0);
+	unsetenv("PINFS_TEST_USER_MODE");
+	if (strstr(out, "1 passed, 0 failed") == NULL)
+		pt_say("%s", out);
+	CU_ASSERT(strstr(out, "1 passed, 0 failed") != NULL);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct pt_case cases[] = {
 		{ "what is promised, and what is missing", sealed, 0 },
+		{ "buffers in windows", buffers, 0 },
 	};
 	static const struct pt_suite suites[] = { { "seccomp", cases, PF_ARRAY_LEN(cases) } };
 
