@@ -212,7 +212,8 @@ static void refill(struct cf *c)
 	long rc;
 
 	r.file.map = cf_map(c, r.file.fd, 0, LEN, PROT_READ | PROT_WRITE);
-	pin = cf_pin(c, r.file.map, LEN, CF_TO_FILE);
+	/* Of a window of two slots one is left, for the stores. */
+	pin = cf_pin(c, r.file.map, LEN / 2, CF_TO_FILE);
 	cf_fill(c);
 	call = cf_call(c, CF_THREAD, punch_and_fill, &r);
 	(void)cf_settle(call);

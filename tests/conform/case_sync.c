@@ -205,9 +205,10 @@ static uint64_t blocks(struct cf *c, int fd)
 static void read_hole(struct cf *c)
 {
 	int fd = cf_holes(c, "f", LEN);
+	const uint64_t had = blocks(c, fd);
 	const char *got = cf_content(c, cf_path(c, "f"), 0, LEN);
 
-	cf_answer(c, "%s%s", got, blocks(c, fd) != 0 ? ", allocates" : "");
+	cf_answer(c, "%s%s", got, blocks(c, fd) != had ? ", allocates" : "");
 }
 
 /* All mappings that have looked at the hole, in this process and in another, find what is written into it. */

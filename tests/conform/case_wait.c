@@ -706,7 +706,7 @@ static const struct cf_case cases[] = {
 	  "defer, unsafe: unmapped here, mapped elsewhere; plain+unsafe, bare+unsafe, bare+defer: mapped" },
 	{ "wait.nothing-in-part", "behaviour 8; ext4_setattr()",
 	  "While a truncate waits for one page, all others are there with what they hold: nothing is cut in part.",
-	  FLAGS, nothing_in_part, NULL, "old; defer, unsafe, plain, bare: SIGBUS" },
+	  FLAGS, nothing_in_part, NULL, "old; defer, unsafe, plain, bare: SIGBUS; devdax: old" },
 
 	/* what ends it */
 	{ "wait.signal", "behaviour 8; ext4_break_layouts()",
@@ -769,7 +769,8 @@ static const struct cf_case cases[] = {
 	{ "wait.collision-counted", "behaviour 52; dax_disassociate_entry()",
 	  "A truncate that frees a pinned page is counted as a collision, where one is let to happen.",
 	  FLAGS, told, NULL,
-	  "no collision is counted; unsafe: a collision is counted; !pinfs: na: only pinfs counts them" },
+	  "no collision is counted; unsafe: a collision is counted; devdax: no collision is counted; "
+	  "!pinfs: na: only pinfs counts them" },
 	{ "wait.cost", "behaviour 57; dax_layout_busy_page_range()",
 	  "Not asked: what looking for pins costs, no program sees; ours are counters by page, without extents.",
 	  CF_UNASKED, NULL, NULL, "?" },
