@@ -94,12 +94,11 @@ static struct json_object *member(struct json_object *o, const char *name)
 	return v;
 }
 
-static void add_copy(struct tags *t, const char *tag)
+/* What may be no tag of ours. */
+static void add_known(struct tags *t, const char *tag)
 {
-	char *copy = strdup(tag);
-
-	if (copy != NULL && tag_known(copy, strlen(copy)))
-		tags_add(t, copy);
+	if (tag_known(tag, strlen(tag)))
+		tags_add(t, tag);
 }
 
 /* A policy: of the directory, else of the mount. */
@@ -134,20 +133,20 @@ static int pinfs_tags(struct place *p, const struct tried *tried)
 	v = member(opts, "profile");
 	(void)snprintf(profile, sizeof profile, "%s", v != NULL ? json_object_get_string(v) : "");
 	v = member(report, "version");
-	add_copy(&p->tags, strcmp(profile, "pinfs") == 0 ? "own" :
+	add_known(&p->tags, strcmp(profile, "pinfs") == 0 ? "own" :
 			   strcmp(profile, "virtiofs") == 0 ? "virtiofs-dax" : profile);
 	if (strncmp(profile, "linux-", 6) == 0)
 		tags_add(&p->tags, "linux");
-	add_copy(&p->tags, policy(p, opts, "on_busy", busy, sizeof busy));
+	add_known(&p->tags, policy(p, opts, "on_busy", busy, sizeof busy));
 	(void)snprintf(p->what, sizeof p->what, "pinfs %s%s, profile %s, on_busy=%s",
 		       v != NULL ? json_object_get_string(v) : "",
 		       tried->pin == 0 ? "" : tried->pin == 1 ? " without the preload library" : " without windows",
 		       profile, busy);
-	add_copy(&p->tags, policy(p, opts, "break", buf, sizeof buf));
+	add_known(&p->tags, policy(p, opts, "break", buf, sizeof buf));
 	tags_add(&p->tags, yes(policy(p, opts, "fair", buf, sizeof buf)) ? "fair" : "unfair");
 	tags_add(&p->tags, strcmp(policy(p, opts, "deadlock", buf, sizeof buf), "wait") == 0 ? "nodetect" : "detect");
-	add_copy(&p->tags, policy(p, opts, "longterm", buf, sizeof buf));
-	add_copy(&p->tags, policy(p, opts, "lease_break", buf, sizeof buf));
+	add_known(&p->tags, policy(p, opts, "longterm", buf, sizeof buf));
+	add_known(&p->tags, policy(p, opts, "lease_break", buf, sizeof buf));
 	v = member(opts, "window");
 	if (v != NULL && json_object_get_int64(v) < (int64_t)16 << 20)
 		tags_add(&p->tags, "tiny");
@@ -159,10 +158,10 @@ static void kernel_tags(struct tags *t, const char *fs, const char *version)
 {
 	static const char *const all[] = { "kernel", "dax", "linux", "wait", "file", "unfair", "nodetect", "refuse" };
 
-	add_copy(t, fs);
+	add_known(t, fs);
 	for (size_t i = 0; i < PF_ARRAY_LEN(all); i++)
 		tags_add(t, all[i]);
-	add_copy(t, version);
+	add_known(t, version);
 }
 
 /* Where pins come from: what the user wants, else the best there is. */
@@ -237,7 +236,7 @@ static void apply_profile(struct place *p)
 			tags_add(&p->want_tags, stay[i]);
 	(void)snprintf(list, sizeof list, "%s", profiles[at].tags);
 	for (char *tag = strtok_r(list, " ", &save); tag != NULL; tag = strtok_r(NULL, " ", &save))
-		add_copy(&p->want_tags, tag);
+		add_known(&p->want_tags, tag);
 }
 
 static void find_programs(struct place *p)

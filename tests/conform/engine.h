@@ -26,7 +26,7 @@
 /* ---- expect.c ---- */
 
 struct tags {
-	const char *name[40];
+	char name[40][16];
 	unsigned int n;
 };
 void tags_add(struct tags *t, const char *tag);

@@ -3,6 +3,7 @@
 #include "conform/engine.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 static const char *const known[] = {
@@ -32,7 +33,7 @@ bool tag_known(const char *tag, size_t len)
 void tags_add(struct tags *t, const char *tag)
 {
 	if (!tags_have(t, tag) && t->n < PF_ARRAY_LEN(t->name))
-		t->name[t->n++] = tag;
+		(void)snprintf(t->name[t->n++], sizeof t->name[0], "%s", tag);
 }
 
 static bool have(const struct tags *t, const char *tag, size_t len)

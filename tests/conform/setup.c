@@ -53,8 +53,10 @@ void setup_preload(const char *dir, char **argv)
 	while (argv[argc] != NULL)
 		argc++;
 	args = calloc(argc + 2, sizeof *args);
-	if (args == NULL || setenv(ONCE, "1", 1) != 0)
+	if (args == NULL || setenv(ONCE, "1", 1) != 0) {
+		free(args);
 		return;
+	}
 	args[0] = pinrun;
 	args[1] = self;
 	memcpy(args + 2, argv + 1, argc * sizeof *args);	/* with the NULL */

@@ -321,7 +321,7 @@ static int pin_both(char **p, struct pinfs_pin *pin[2])
 static int by_itself(void *arg)
 {
 	struct pinfs_pin *pin[3];
-	char *p;
+	char *p = NULL;
 
 	(void)arg;
 	if (pin_both(&p, pin) != 0)
@@ -362,7 +362,7 @@ static int as_linux(void *arg)
 	struct pinfs_pin *pin[3];
 	pthread_t t;
 	void *bad;
-	char *p;
+	char *p = NULL;
 
 	(void)arg;
 	if (pin_both(&p, pin) != 0)

@@ -45,7 +45,7 @@ static char *slices(const struct slice *s, size_t n, char *out, size_t room)
 	struct capture c = { .n = n, .room = n, .begin_ns = 1000, .end_ns = 1000000, .daemon_pid = 3 };
 	int fd = mkstemp(path);
 	FILE *f = fd >= 0 ? fdopen(fd, "w") : NULL;
-	struct json_object *o, *all, *e, *ph, *ts, *dur;
+	struct json_object *o, *all, *e, *ph, *ts = NULL, *dur = NULL;
 	size_t at = 0;
 
 	CU_ASSERT_PTR_NOT_NULL_FATAL(f);
