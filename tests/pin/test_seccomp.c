@@ -135,10 +135,12 @@ static int sealed_buffers(void *arg)
 	static struct filter x;
 	char *p = child_map(here.file, LEN);
 	int fd[2] = { here.other, memfd_create("other", MFD_CLOEXEC) };
-	struct iovec v[] = { { plain, sizeof plain }, { p + CHUNK - PAGE, 2 * PAGE } };
+	struct iovec v[2];
 
 	(void)arg;
 	NEED(p != NULL && fd[1] >= 0 && ftruncate(fd[1], (off_t)MIB) == 0);
+	v[0] = (struct iovec){ plain, sizeof plain };
+	v[1] = (struct iovec){ p + CHUNK - PAGE, 2 * PAGE };
 	p[0] = 1;
 	begin(&x);
 	allow(&x, for_windows, PF_ARRAY_LEN(for_windows));
