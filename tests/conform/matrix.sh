@@ -86,7 +86,6 @@ ask()
 	bare) run='' more=--bare ;;
 	plain) run='' more='' ;;
 	esac
-	[ "$1" = wait ] || more="$more --no-twin"
 	# shellcheck disable=SC2086
 	timeout 900 $as $run "$bin/pinfs-conform" $more ${SUITE:-} --format=json -o "$dir/json" "$mnt"
 	echo "status $?"

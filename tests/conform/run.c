@@ -215,7 +215,7 @@ static enum verdict may_run(struct result *r)
 /* Once more without the protection: what it answers then is another thing, or it shows nothing. */
 static void run_twin(struct result *r)
 {
-	const struct tags tags = tags_with_policy(&run.s->place.want_tags, "unsafe");
+	const struct tags *want = &run.s->place.want_tags, tags = tags_with_policy(want, "unsafe");
 	char why[512] = "";
 	enum verdict v;
 
@@ -224,8 +224,8 @@ static void run_twin(struct result *r)
 		return;
 	if (!expect_find(r->cs->want, &tags, r->twin_expected) || expect_na(r->twin_expected) != NULL)
 		return;
-	/* Nothing waits under defer, and a device has nothing to cut: there is no protection to be seen. */
-	if ((tags_have(&run.s->place.want_tags, "defer") || tags_have(&run.s->place.want_tags, "devdax")) &&
+	/* No protection to be seen: under defer nothing waits, a device cannot be cut, virtiofs moves no blocks. */
+	if ((tags_have(want, "defer") || tags_have(want, "devdax") || tags_have(want, "virtiofs-dax")) &&
 	    strcmp(r->expected, r->twin_expected) == 0)
 		return;
 	/* Only root may have it. */
