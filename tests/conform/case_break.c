@@ -3,7 +3,9 @@
  * case_break.c - who breaks a layout: each operation on a file of which two pages are pinned, the range that it is
  * about being these pages, or not. All rows of one question.
  */
+#include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include "conform/cases.h"
 #include "conform/ops.h"
 
@@ -52,6 +54,20 @@ static void pinned(struct cf *c)
 		cf_answer(c, "waits, then %s", strerrorname_np((int)-rc));
 	else if (row->end != 0 && cf_size(c, at.f) != row->end)
 		cf_answer(c, "waits, then the size is wrong");
+}
+
+static long store(void *p) { return cf_touch(p, true) == 0 ? 0 : -EFAULT; }
+
+/* A store to a hole, which takes a block, while another page is pinned. */
+static void allocating(struct cf *c)
+{
+	char *p = cf_map(c, cf_holes(c, "f", LEN), 0, LEN, PROT_READ | PROT_WRITE);
+	struct cf_pin *pin = cf_pin(c, p, CF_PAGE, CF_TO_FILE);
+	struct cf_call *call = cf_call(c, CF_THREAD, store, p + LEN - CF_PAGE);
+
+	cf_answer(c, "%s", cf_call_word(call));
+	cf_land(pin);
+	(void)cf_result(call);
 }
 
 /* The tail page of the file is pinned, of which only a part is inside: PIN_END - 100 bytes long. */
@@ -207,6 +223,9 @@ static const struct cf_case cases[] = {
 	{ "break.store", "dax_iomap_pte_fault()",
 	  "A store to a pinned page does not wait.",
 	  CF_PINS, pinned, ROW(op_store, PIN), FREE },
+	{ "break.store-hole", "dax_iomap_pte_fault()",
+	  "A store to a hole, which takes a block, does not wait for a pinned page elsewhere in the file.",
+	  CF_PINS, allocating, NULL, FREE "; devdax: na: a device has no holes" },
 	{ "break.fsync", "dax_writeback_mapping_range()",
 	  "fsync(2) does not wait for pins.",
 	  CF_PINS, pinned, ROW(op_fsync), FREE "; devdax: EINVAL" },
@@ -260,5 +279,13 @@ static const struct cf_case cases[] = {
 	{ "break.chmod", "notify_change()",
 	  "chmod(2) does not wait: only a change of the size does.",
 	  CF_PINS, pinned, ROW(op_chmod), FREE },
+
+	/* What cannot be asked. */
+	{ "break.exchange", "xfs_ioc_exchange_range()",
+	  "Exchanging the ranges of two files breaks the layouts of both: an ioctl of XFS alone, since Linux 6.10.",
+	  CF_UNASKED, NULL, NULL, "" },
+	{ "break.scrub", "xchk_setup_inode_contents()",
+	  "Online repair of XFS recalls leases and does not look at pins: it needs a damaged XFS and its tools.",
+	  CF_UNASKED, NULL, NULL, "" },
 };
 CF_GROUP(cf_break, "break", "Who breaks a layout", cases);

@@ -626,6 +626,18 @@ static const struct cf_case cases[] = {
 	{ "long.spapr", "behaviour 17; tce_iommu_use_page()",
 	  "The sPAPR TCE containers of VFIO pin without saying that it is for long, so it slips through: PowerPC only.",
 	  CF_UNASKED, NULL, NULL, "" },
+	{ "long.powerpc", "mm_iommu_do_alloc()",
+	  "Memory that is registered with an IOMMU of PowerPC is refused as all long-term pins are: PowerPC only.",
+	  CF_UNASKED, NULL, NULL, "" },
+	{ "long.kvm-vfio", "vfio_pin_pages_remote()",
+	  "A device that is handed to a virtual machine pins its memory by VFIO, so a machine whose memory is a DAX "
+	  "file gets none: it takes a device; the call is that of long.vfio.", CF_UNASKED, NULL, NULL, "" },
+	{ "long.v4l2-mixed", "vb2_create_framevec()",
+	  "A V4L2 buffer of which a part is a DAX file is refused, and nothing stays pinned: it takes a device; "
+	  "tests/pin/test_takers.c has one.", CF_UNASKED, NULL, NULL, "" },
+	{ "long.cached-read", "writable_file_mapping_allowed()",
+	  "A long-term pin, to read, of a mapping of an ordinary file is allowed: io_uring and AF_XDP pin to write, "
+	  "and who pins to read takes a device.", CF_UNASKED, NULL, NULL, "" },
 	{ "long.cost", "behaviour 16; vfio review (Feb 2018)",
 	  "What a long-term pin costs more than one for a transfer is a ratio, which pinbench(1) measures.",
 	  CF_UNASKED, NULL, NULL, "" },

@@ -713,6 +713,9 @@ static const struct cf_case cases[] = {
 
 	{ "ports.550", "xfstests xfs/550; behaviour 38",
 	  "When a block goes bad, all processes that have it mapped get SIGBUS.", POISON(550), "SIGBUS" },
+	{ "ports.550-shared", "xfstests xfs/551, xfs/552",
+	  "So do those who have it by another file that shares it: XFS alone shares blocks of DAX files.",
+	  CF_UNASKED, NULL, NULL, "" },
 	{ "ports.551", "xfstests xfs/551; behaviour 38",
 	  "One that has a private copy keeps it.", POISON(551), "returns" },
 	{ "ports.552", "xfstests xfs/552; behaviour 38",

@@ -618,6 +618,9 @@ static const struct cf_case cases[] = {
 	{ "take.advice", "behaviour 56; vma_is_dax()",
 	  "Advice to merge, to make huge, to read ahead and to page out changes nothing, and pins nothing.",
 	  0, advised, NULL, FREE },
+	{ "take.migration", "vma_migratable()",
+	  "Pages of DAX files are not moved to another node of memory, nor made huge: they are the device's. It takes "
+	  "several nodes, and what moves pages by itself.", CF_UNASKED, NULL, NULL, "" },
 	{ "take.core", "vma_dump_size()",
 	  "Core dumps have DAX mappings only with bits 7 and 8 of coredump_filter: where a dump goes is the machine's "
 	  "business, and none of ours asks for one.", CF_UNASKED, NULL, NULL, "" },
