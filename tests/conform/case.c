@@ -139,6 +139,20 @@ int cf_holes(struct cf *c, const char *name, size_t len)
 	return fd;
 }
 
+int cf_plain_file(struct cf *c, size_t len)
+{
+	char path[PATH_MAX + 32];
+	int fd;
+
+	if (cf_plain_dir(c) == NULL)
+		cf_na(c, "no directory is known that does direct I/O and is not DAX (--plain-dir)");
+	(void)snprintf(path, sizeof path, "%s/pinfs-conform.XXXXXX", cf_plain_dir(c));
+	fd = (int)CF_SYS(c, mkostemp(path, O_CLOEXEC));
+	(void)CF_SYS(c, unlink(path));
+	(void)CF_SYS(c, ftruncate(fd, (off_t)len));
+	return fd;
+}
+
 int cf_file(struct cf *c, const char *name, size_t len)
 {
 	const size_t piece = len < CF_CHUNK ? len : CF_CHUNK;

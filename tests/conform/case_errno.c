@@ -63,22 +63,16 @@ static void longterm_plain(struct cf *c)
 	unsigned int major = 0, minor = 0;
 	struct utsname u;
 	struct statfs s;
-	char name[512];
 	void *p;
 	int fd;
 
 	CF_MUST(c, uname(&u) == 0 && sscanf(u.release, "%u.%u", &major, &minor) == 2);
 	if (major < 6 || (major == 6 && minor < 5))
 		cf_na(c, "before Linux 6.5 it is allowed");
-	if (cf_plain_dir(c) == NULL)
-		cf_na(c, "there is no directory that is not DAX");
-	CF_SYS(c, statfs(cf_plain_dir(c), &s));
+	fd = cf_plain_file(c, LEN);
+	CF_SYS(c, fstatfs(fd, &s));
 	if (s.f_type == TMPFS_MAGIC)
 		cf_na(c, "%s is a tmpfs, which has no writeback and allows it", cf_plain_dir(c));
-	(void)snprintf(name, sizeof name, "%s/pinfs-conform.XXXXXX", cf_plain_dir(c));
-	fd = (int)CF_SYS(c, mkostemp(name, O_CLOEXEC));
-	CF_SYS(c, unlink(name));
-	CF_SYS(c, ftruncate(fd, (off_t)LEN));
 	p = cf_map(c, fd, 0, LEN, RW);
 	cf_answer_rc(c, registers(c, p, LEN));
 }
@@ -337,17 +331,8 @@ static void maps(struct cf *c)
 
 static void map_sync_plain(struct cf *c)
 {
-	char name[512];
-	void *p;
-	int fd;
+	void *p = mmap(NULL, LEN, RW, MAP_SHARED_VALIDATE | MAP_SYNC, cf_plain_file(c, LEN), 0);
 
-	if (cf_plain_dir(c) == NULL)
-		cf_na(c, "there is no directory that is not DAX");
-	(void)snprintf(name, sizeof name, "%s/pinfs-conform.XXXXXX", cf_plain_dir(c));
-	fd = (int)CF_SYS(c, mkostemp(name, O_CLOEXEC));
-	CF_SYS(c, unlink(name));
-	CF_SYS(c, ftruncate(fd, (off_t)LEN));
-	p = mmap(NULL, LEN, RW, MAP_SHARED_VALIDATE | MAP_SYNC, fd, 0);
 	cf_answer_rc(c, p == MAP_FAILED ? -errno : 0);
 }
 

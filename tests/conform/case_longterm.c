@@ -98,19 +98,11 @@ static void driver_memory(struct cf *c, struct memory *m)
 
 static void page_cache(struct cf *c, struct memory *m)
 {
-	const char *dir = cf_plain_dir(c);
+	const int fd = cf_plain_file(c, m->len);
 	struct statfs st;
-	char path[512];
-	int fd;
 
-	if (dir == NULL)
-		cf_na(c, "no directory of another filesystem");
-	if (statfs(dir, &st) != 0 || st.f_type == TMPFS_MAGIC)
-		cf_na(c, "%s is on a tmpfs, whose files are memory", dir);
-	(void)snprintf(path, sizeof path, "%s/conform-%d", dir, (int)getpid());
-	fd = (int)CF_SYS(c, open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-	(void)unlink(path);
-	CF_SYS(c, ftruncate(fd, (off_t)m->len));
+	if (fstatfs(fd, &st) != 0 || st.f_type == TMPFS_MAGIC)
+		cf_na(c, "%s is on a tmpfs, whose files are memory", cf_plain_dir(c));
 	m->at = mapped(c, NULL, m->len, RW, MAP_SHARED, fd);
 }
 

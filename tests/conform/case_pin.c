@@ -431,17 +431,11 @@ static void one_futex(struct cf *c)
 /* A file without DAX: the page goes, the device goes on, and nobody sees what it writes. */
 static void page_cache(struct cf *c)
 {
-	char path[4096], word[32];
-	struct op_at at = { .c = c, .mapped = LEN };
+	char word[32];
+	struct op_at at = { .c = c, .mapped = LEN, .fd = cf_plain_file(c, LEN) };
 	struct cf_pin *pin = NULL;
 	struct cf_call *call;
 
-	if (cf_plain_dir(c) == NULL)
-		cf_na(c, "no directory without DAX is known (--plain-dir)");
-	CF_MUST(c, snprintf(path, sizeof path, "%s/conform.XXXXXX", cf_plain_dir(c)) < (int)sizeof path);
-	at.fd = (int)CF_SYS(c, mkstemp(path));
-	CF_SYS(c, unlink(path));
-	CF_SYS(c, ftruncate(at.fd, LEN));
 	at.map = cf_map(c, at.fd, 0, LEN, PROT_READ | PROT_WRITE);
 	memset(at.map, CF_BYTE, (size_t)LEN);
 	if (cf_pin_by(c, "slow", at.map + PIN, CF_PAGE, CF_TO_FILE, &pin) != 0)

@@ -132,6 +132,8 @@ const char *cf_plain_dir(const struct cf *c);
 int cf_file(struct cf *c, const char *name, size_t len);
 /* The same, all holes. */
 int cf_holes(struct cf *c, const char *name, size_t len);
+/* The same in cf_plain_dir(), without a name; not applicable where there is no such directory. */
+int cf_plain_file(struct cf *c, size_t len);
 /* MAP_SHARED; the case is broken when it fails. */
 void *cf_map(struct cf *c, int fd, size_t off, size_t len, int prot);
 /* Load or store a byte: 0, or the signal. cf_touch_word(): "returns", "SIGBUS", "SIGBUS/MCEERR_AR", "SIGSEGV". */
