@@ -289,7 +289,7 @@ static void refuse(struct sh_session *s, uint64_t now)
 			end = pf_min64(end, pf_max64(w->since, s->unpinned) + REFUSE_NS);
 		if (alone && w->waiter != NULL)
 			end = s->patience;
-		if (s->stuck_waits)
+		if (atomic_load(&s->ledger->lh_rules) & PF_RULE_STUCK_WAITS)
 			end = UINT64_MAX;
 		if (end > s->patience) {
 			wake_at(s, now + pf_min64(end - s->patience, LOOK_NS));

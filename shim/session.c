@@ -273,7 +273,6 @@ static int session_open(const char *sock, struct sh_session **out)
 	s->no_sync = (ho.ho_flags & PF_HO_NO_SYNC) != 0;
 	s->device = (ho.ho_flags & PF_HO_DEVICE) != 0;
 	s->whole = (ho.ho_flags & PF_HO_WHOLE) != 0;
-	s->stuck_waits = (ho.ho_flags & PF_HO_STUCK_WAITS) != 0;
 	s->no_guard = s->whole;			/* protecting a page of it would split what cannot be split */
 	s->dev_bytes = ho.ho_dev_bytes;
 	p = sh_mmap(NULL, (size_t)s->dev_bytes, PROT_READ, MAP_SHARED | MAP_NORESERVE, s->devfd, 0);

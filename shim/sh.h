@@ -272,7 +272,6 @@ struct sh_session {
 	bool whole;				/* PF_HO_WHOLE: a chunk is mapped as a whole, or not at all */
 	bool no_guard;				/* its device cannot be write-protected: see sh_guards() */
 	bool watched;				/* serve has its socket */
-	bool stuck_waits;			/* deadlock=wait */
 	bool no_sync, device;			/* the mount's profile: profile.c */
 	atomic_bool lost;
 	bool traced;				/* counted in sh_life.trace */

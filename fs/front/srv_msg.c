@@ -186,7 +186,6 @@ static int msg_hello(struct pf_conn *c, const struct fuse_in_header *h, struct p
 		.ho_nslot = s->led.nslot,
 		.ho_flags = (fs->opts.ro ? PF_HO_RDONLY : 0) | (fs->pm->mode == PF_PMEM_MSYNC ? PF_HO_MSYNC : 0) |
 			    (pf_pm_whole(fs->pm) ? PF_HO_WHOLE : 0) |
-			    (fs->opts.policy.deadlock_waits ? PF_HO_STUCK_WAITS : 0) |
 			    (fs->opts.answers & PF_ANSWER_NO_SYNC ? PF_HO_NO_SYNC : 0) |
 			    (fs->opts.answers & PF_ANSWER_DEVICE ? PF_HO_DEVICE : 0),
 	};
@@ -539,9 +538,7 @@ static int msg_set(struct pf_conn *c, const struct fuse_in_header *h, struct pf_
 		return -EINVAL;
 	if (pf_policy_parse(text, &over, &must) != 0 || over.set == 0)
 		return -EINVAL;
-	pf_fs_policy(c->srv->fs, &now);
-	pf_policy_merge(&now, &over);
-	pf_fs_policy_set(c->srv->fs, &now);
+	pf_lay_set_policy(c->srv->fs, &over, &now);
 	pf_warn("%spid %d (uid %d) has set %s", over.set & 1U << PF_POLICY_ON_BUSY && now.on_busy == PF_BUSY_UNSAFE ?
 		"EXPERIMENTAL: files will be corrupted: " : "", (int)c->pid, (int)c->uid, text);
 	return 0;

@@ -151,6 +151,10 @@ void pf_lay_shutdown(struct pf_fs *fs, int err);
 /* After that: no deadlines, no kicks by futex; the engine has no thread of its own that could call back. */
 void pf_lay_stop_threads(struct pf_fs *fs);
 
+/* The mount's policy from now on is what it was, with @over; *now is the result. What clients go by themselves they
+ * find in their ledgers. Takes REGISTRY. */
+void pf_lay_set_policy(struct pf_fs *fs, const struct pf_policy_over *over, struct pf_policy *now);
+
 /*
  * What a CUT with the object, ranges and policy of @b, which nobody submits, would meet: who has pages pinned, up to
  * @max, and what is said below. A look, which freezes nothing: the next moment may be different.

@@ -302,11 +302,33 @@ unsigned int pf_reg_breaks(struct pf_fs *fs, struct pf_brk **out, unsigned int m
 	return n;
 }
 
+/* REGISTRY is held, so that of two policies the later one is in every ledger. */
+static void tell_rules(struct pf_sess *s, const struct pf_policy *p)
+{
+	atomic_store(&s->led.hdr->lh_rules, p->deadlock_waits ? PF_RULE_STUCK_WAITS : 0);
+}
+
+void pf_lay_set_policy(struct pf_fs *fs, const struct pf_policy_over *over, struct pf_policy *now)
+{
+	struct pf_lay *l = fs->lay;
+
+	pf_mutex_lock(&l->lock);
+	pf_fs_policy(fs, now);
+	pf_policy_merge(now, over);
+	pf_fs_policy_set(fs, now);
+	for (struct pf_sess *s = l->sessions; s; s = s->reg_next)
+		tell_rules(s, now);
+	pf_mutex_unlock(&l->lock);
+}
+
 void pf_reg_add_sess(struct pf_sess *s)
 {
 	struct pf_lay *l = s->fs->lay;
+	struct pf_policy now;
 
 	pf_mutex_lock(&l->lock);
+	pf_fs_policy(s->fs, &now);
+	tell_rules(s, &now);
 	s->reg_next = l->sessions;
 	if (s->reg_next)
 		s->reg_next->reg_pprev = &s->reg_next;

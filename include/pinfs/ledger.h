@@ -156,6 +156,9 @@ enum pf_pin_api {
 #define PF_KICK_ARMED UINT32_C(1)
 #define PF_KICK_ONE UINT32_C(2)
 
+/* pf_l_hdr.lh_rules: of the mount's policy, what the client goes by; the daemon changes it whenever it likes. */
+#define PF_RULE_STUCK_WAITS UINT32_C(1)	/* deadlock=wait: who has pinned all slots of his window waits for a free one */
+
 /* What the client says of its window, for people. */
 enum pf_l_stat {
 	PF_STAT_FAULTS,			/* of windows */
@@ -167,13 +170,13 @@ enum pf_l_stat {
 	PF_STAT_NR = 8
 };
 
-/* One page; written by the daemon before the client sees it, but for lh_kick and lh_stat. */
+/* One page; written by the daemon before the client sees it, but for lh_rules, lh_kick and lh_stat. */
 struct pf_l_hdr {
 	uint64_t lh_magic;
 	uint32_t lh_major;		/* PINFS_PROTO_MAJOR */
 	uint32_t lh_nslot;
 	uint32_t lh_nrec;
-	uint32_t lh_pad;
+	_Atomic uint32_t lh_rules;	/* PF_RULE_* */
 	uint64_t lh_slot_off;		/* byte offset of struct pf_l_slot[lh_nslot] */
 	uint64_t lh_rec_off;		/* byte offset of struct pf_l_rec[lh_nrec] */
 	uint64_t lh_bytes;		/* of the whole ledger */

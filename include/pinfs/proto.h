@@ -81,10 +81,9 @@ PF_MEDIA_SIZE(struct pf_p_hello_out, 40);
 /* Stores need PF_P_SYNC to be durable: CPU flushes are not enough. So MAP_SYNC is EOPNOTSUPP. */
 #define PF_HO_MSYNC UINT32_C(2)
 #define PF_HO_WHOLE UINT32_C(4)		/* the device maps in multiples of 2 MiB only: a chunk is one extent, or none */
-#define PF_HO_STUCK_WAITS UINT32_C(8)	/* deadlock=wait: who has pinned all slots of his window waits for a free one */
-/* The mount's profile, where it concerns what only the client can answer. */
-#define PF_HO_NO_SYNC UINT32_C(16)	/* MAP_SYNC: EOPNOTSUPP */
-#define PF_HO_DEVICE UINT32_C(32)	/* files are like device DAX nodes: EINVAL for MAP_PRIVATE, for a range that
+/* The mount's profile, where it concerns what only the client can answer. What may change: PF_RULE_* in ledger.h. */
+#define PF_HO_NO_SYNC UINT32_C(8)	/* MAP_SYNC: EOPNOTSUPP */
+#define PF_HO_DEVICE UINT32_C(16)	/* files are like device DAX nodes: EINVAL for MAP_PRIVATE, for a range that
 					   is not aligned to 2 MiB, and for msync */
 
 struct pf_p_attach_in {

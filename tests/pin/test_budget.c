@@ -79,10 +79,10 @@ static uint64_t sum(const struct play *b)
 	return total;
 }
 
-/* A number of our session in `pinfsctl --json status`. */
-static int64_t status(const struct play *b, const char *what)
+/* A number of a process's session in `pinfsctl --json status`; -1: it has none. */
+static int64_t status_of(const struct pt_fs *fs, pid_t pid, const char *what)
 {
-	const char *const argv[] = { pt_program("pinfsctl"), "--json", "status", b->fs->mnt, NULL };
+	const char *const argv[] = { pt_program("pinfsctl"), "--json", "status", fs->mnt, NULL };
 	static char out[1 << 16];
 	struct json_object *root, *list, *s, *v;
 	int64_t n = -1;
@@ -94,12 +94,17 @@ static int64_t status(const struct play *b, const char *what)
 	/* A child that is about to run a program may have one, too. */
 	for (size_t i = 0; list != NULL && i < json_object_array_length(list); i++) {
 		s = json_object_array_get_idx(list, i);
-		if (json_object_object_get_ex(s, "pid", &v) && json_object_get_int(v) == (int)getpid() &&
+		if (json_object_object_get_ex(s, "pid", &v) && json_object_get_int(v) == (int)pid &&
 		    json_object_object_get_ex(s, what, &v))
 			n = json_object_get_int64(v);
 	}
 	json_object_put(root);
 	return n;
+}
+
+static int64_t status(const struct play *b, const char *what)
+{
+	return status_of(b->fs, getpid(), what);
 }
 
 /* ---- threads ---- */
@@ -385,6 +390,56 @@ static void deadlock_waits(void)
 	pt_fs_end(alone_fs);
 }
 
+static int rule(const char *setting)
+{
+	const char *const argv[] = { pt_program("pinfsctl"), "set", alone_fs->mnt, setting, NULL };
+	char out[256];
+
+	return pt_run(out, sizeof out, 60000, argv);
+}
+
+/* @arg: tells how often it had waited, plus one, before it waits for the last time. */
+static int as_told(void *arg)
+{
+	struct itimerval often = { { 0, 100000 }, { 0, 100000 } }, never = { { 0, 0 }, { 0, 0 } };
+	struct sigaction sa = { .sa_handler = nothing };
+	_Atomic int64_t *before = arg;
+	struct pinfs_pin *pin[3];
+	char *p = NULL;
+
+	if (pin_both(&p, pin) != 0)
+		return 1;
+	NEED(pinfs_pin(p + 2 * CHUNK, PAGE, PINFS_PIN_WRITE, &pin[2]) == -EDEADLK);
+	NEED(rule("deadlock=wait") == 0);
+	NEED(sigaction(SIGALRM, &sa, NULL) == 0 && setitimer(ITIMER_REAL, &often, NULL) == 0);
+	NEED(pinfs_pin(p + 2 * CHUNK, PAGE, PINFS_PIN_WRITE, &pin[2]) == -EINTR);
+	NEED(setitimer(ITIMER_REAL, &never, NULL) == 0);
+	atomic_store(before, status_of(alone_fs, getpid(), "starved") + 1);
+	NEED(pinfs_pin(p + 2 * CHUNK, PAGE, PINFS_PIN_WRITE, &pin[2]) == -EDEADLK);
+	return 0;
+}
+
+/* The mount's rule changes under a process that has a window: for what it asks next, and while it waits. */
+static void deadlock_set(void)
+{
+	void *shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	_Atomic int64_t *before = shared;
+	uint64_t until = 0;
+	pid_t pid;
+
+	CU_ASSERT_FATAL(shared != MAP_FAILED);
+	alone_fs = pt_fs_start("64M", "window=4M");
+	pid = child_start(as_told, shared);
+	while ((atomic_load(before) == 0 || status_of(alone_fs, pid, "starved") < atomic_load(before)) &&
+	       pt_wait_on(&until))
+		;
+	PT_EQ(status_of(alone_fs, pid, "refused"), 1);
+	PT_EQ(rule("deadlock=detect"), 0);
+	PT_EQ(child_end(pid), 0);
+	pt_fs_end(alone_fs);
+	(void)munmap(shared, PAGE);
+}
+
 struct taker {
 	char *p;
 	int fd;
@@ -460,6 +515,7 @@ int main(int argc, char **argv)
 		{ "all slots pinned", none_left, 0 },
 		{ "waiting for itself", deadlock, 0 },
 		{ "waiting for itself, as Linux", deadlock_waits, 0 },
+		{ "waiting for itself, as told meanwhile", deadlock_set, 0 },
 		{ "a slot of a transfer", slot_of_a_transfer, 0 },
 	};
 	const struct pt_suite suite = { "budget", cases, PF_ARRAY_LEN(cases) };
