@@ -15,7 +15,6 @@
 
 #include <errno.h>
 #include <linux/futex.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -274,8 +273,7 @@ bool sh_pin_fast(struct sh_tls *t, const struct sh_ask *a, struct pinfs_pin **ou
 	p = sh_pin_take(t, sl->sl_ses);
 	if (p == NULL)
 		return false;
-	if (sh.pin_test & SH_TEST_GAP)
-		(void)sched_yield();
+	sh_gap();
 	sh_count(sl, first, n, brief);
 	if (!sh_still(sl, word, c->seq) || (a->sgs != NULL && a->sgs->need > a->sgs->room)) {
 		sh_uncount(sl, first, n, brief);

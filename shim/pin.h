@@ -58,6 +58,12 @@ void sh_count(struct sh_slot *sl, uint32_t first, uint32_t n, bool brief);
 void sh_uncount(struct sh_slot *sl, uint32_t first, uint32_t n, bool brief);
 /* A pin does not end by itself any more: whoever waits there hears of it. */
 void sh_not_brief(struct sh_slot *sl);
+/* Here a test may do what another thread or the daemon could do. */
+static inline void sh_gap(void)
+{
+	if (__builtin_expect(sh.pin_test & SH_TEST_GAP, 0))
+		sh.pin_gap();
+}
 /* The second look of the handshake. */
 static inline bool sh_still(const struct sh_slot *sl, uint32_t word, uint32_t seq)
 {

@@ -283,6 +283,7 @@ static bool count_here(struct slow *s, const struct part *pt, struct sh_slot *sl
 {
 	if (atomic_load(&sl->sl_led->ls_word) != word)
 		return false;
+	sh_gap();
 	sh_count(sl, pt->first, pt->n, is_brief(s));
 	if (sh_still(sl, word, seq)) {
 		if (!pt->private)

@@ -349,7 +349,7 @@ struct sh_call {
 #define SH_TEST_TAKE_PINNED 1U		/* take pinned slots back, too */
 #define SH_TEST_UNFAIR 2U		/* who comes takes what is free, whoever waits */
 /* sh.pin_test */
-#define SH_TEST_GAP 1U			/* yield between the first look and the count */
+#define SH_TEST_GAP 1U			/* call pin_gap() between the first look and the count */
 #define SH_TEST_BLIND 2U		/* leave out the second look: pins will be missed */
 #define SH_TEST_HOLD_OURS 8U		/* transfers of files of pinfs are held like others */
 #define SH_TEST_COPY_LATE 32U		/* what a call has brought is copied when its page has left the file */
@@ -367,6 +367,7 @@ struct sh_state {
 	bool copy_unsafe;			/* tests: private copies are made by the kernel, and not noted */
 	bool long_unsafe;			/* tests: devices get pages without a pin */
 	uint8_t pin_test;			/* tests of the handshake: SH_TEST_* */
+	void (*pin_gap)(void);			/* ... of whoever pins; nothing is held */
 	uint8_t budget_test;			/* tests of the budget: SH_TEST_* */
 	atomic_bool mcl_future;
 

@@ -210,6 +210,41 @@ static void drop_copies(struct ffile *f, uint64_t from)
 			fk_answer(fk.sess[i], 0, PF_P_NOTIFY_INVAL, &in, sizeof in, NULL);
 }
 
+/* Out of the file, and reused at once, as it were: whoever still writes there is found out. */
+static void take_out(uint64_t *page)
+{
+	if (*page == 0)
+		return;
+	memset(fk.base + *page, 0xEE, 4096);
+	fk.freed[fk.nfreed++ % PF_ARRAY_LEN(fk.freed)] = (uint32_t)(*page / 4096);
+	*page = 0;
+}
+
+static void pause_here(void)
+{
+	fk.paused = fk.pause;
+	pthread_cond_broadcast(&fk.cond);
+	while (fk.pause && fk.aside == NULL)
+		pthread_cond_wait(&fk.cond, &fk.lock);
+	fk.paused = false;
+}
+
+void fake_pause(bool on)
+{
+	pthread_mutex_lock(&fk.lock);
+	fk.pause = on;
+	pthread_cond_broadcast(&fk.cond);
+	pthread_mutex_unlock(&fk.lock);
+}
+
+void fake_paused(void)
+{
+	pthread_mutex_lock(&fk.lock);
+	while (!fk.paused)
+		pthread_cond_wait(&fk.cond, &fk.lock);
+	pthread_mutex_unlock(&fk.lock);
+}
+
 static int cut(struct ffile *f, uint64_t foff, uint64_t len, uint64_t size, unsigned int ms)
 {
 	uint32_t flags = size < f->size ? PF_IN_CUT : 0;
@@ -236,11 +271,9 @@ static int cut(struct ffile *f, uint64_t foff, uint64_t len, uint64_t size, unsi
 			err = forget_with(f, foff, len, flags);
 	}
 	if (!err) {
-		for (uint64_t p = foff / 4096; p < (foff + len) / 4096 && p < FAKE_PAGES; p++) {
-			if (f->page[p])		/* reused at once, as it were: whoever still writes here is found out */
-				memset(fk.base + f->page[p], 0xEE, 4096);
-			f->page[p] = 0;
-		}
+		pause_here();
+		for (uint64_t p = foff / 4096; p < (foff + len) / 4096 && p < FAKE_PAGES; p++)
+			take_out(&f->page[p]);
 		f->size = size;
 		if (flags)
 			drop_copies(f, foff);

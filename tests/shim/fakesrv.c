@@ -107,9 +107,12 @@ uint64_t fk_take_block(void)
 {
 	uint64_t b = fk.next;
 
-	if (b + 4096 > IMAGE)
+	if (b + 4096 <= IMAGE)
+		fk.next += 4096;
+	else if (fk.taken != fk.nfreed)
+		b = UINT64_C(4096) * fk.freed[fk.taken++ % PF_ARRAY_LEN(fk.freed)];
+	else
 		return 0;
-	fk.next += 4096;
 	memset(fk.base + b, 0, 4096);
 	return b;
 }
@@ -324,11 +327,11 @@ static bool put_aside(struct fsess *s, const struct fuse_in_header *h, const cha
 		*fk.held_tail = a;
 		fk.held_tail = &a->next;
 		fk.n.held++;
-		pthread_cond_broadcast(&fk.cond);
 	} else {
 		a->next = fk.aside;
 		fk.aside = a;
 	}
+	pthread_cond_broadcast(&fk.cond);
 	return true;
 }
 

@@ -35,6 +35,10 @@ int fake_device(void);					/* the image, of the server's own */
  * without acks. */
 int fake_punch(int fd, uint64_t foff, uint64_t len, unsigned int ms);
 int fake_truncate(int fd, uint64_t size, unsigned int ms);
+/* A cut that has found no pin, and is about to take the blocks out, goes on when this is off again, or somebody asks
+ * for pages of it. */
+void fake_pause(bool on);
+void fake_paused(void);					/* wait until one is there */
 /* Invalidate only: nothing changes. */
 int fake_inval(int fd, uint64_t foff, uint64_t len);
 /* As on_busy=defer: the blocks of the chunk leave the file although they are pinned; the slot is stale. */

@@ -60,7 +60,8 @@ extern struct fake_state {
 	char sock[PINFS_SOCK_MAX];
 	int listen, stop, img;
 	char *base;
-	uint64_t next;
+	uint64_t next;			/* never used from here on; then, the oldest of those that were cut out: */
+	uint32_t freed[IMAGE / 4096], nfreed, taken;
 	uint32_t nslot;
 	struct ffile file[MAXFILE];
 	unsigned int nfile;
@@ -69,7 +70,7 @@ extern struct fake_state {
 	int fail_next, fail_always;
 	bool closed;			/* the gate: no grants between an invalidation and the change */
 	struct aside *aside;
-	bool hold, busy;
+	bool hold, busy, pause, paused;
 	struct aside *held, **held_tail;
 	struct fake_grant grant[1024];
 	size_t ngrant;
