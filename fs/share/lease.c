@@ -361,6 +361,7 @@ static bool revoke_it(struct pf_fs *fs, struct pf_lobj *o, struct pf_lease *l, c
 	uint64_t lo = pf_max64(l->foff, b->pin_foff);
 	uint64_t hi = pf_min64(pf_range_end(l->foff, l->len), pf_range_end(b->pin_foff, b->pin_len));
 	uint64_t len = hi == UINT64_MAX ? UINT64_MAX : hi - lo, pages = pins_under(l, lo, len);
+	bool pinned = pf_win_revoke(l->share, lo, len);		/* first: whoever is told finds it so */
 
 	pf_warn("the lease of pid %d (%s) on inode %llu is revoked, with %llu pinned pages: %s by pid %d",
 		(int)l->share->sess->pid, l->share->sess->comm, (ull)o->ino, (ull)pages, b->what, (int)b->pid);
@@ -368,7 +369,7 @@ static bool revoke_it(struct pf_fs *fs, struct pf_lobj *o, struct pf_lease *l, c
 	PF_PROBE_REVOKE(l->share->sess, l->id, o->ino, lo, len);
 	set_state(l, PF_LEASE_BROKEN);
 	tell_revoked(l, lo, len);
-	return pf_win_revoke(l->share, lo, len);
+	return pinned;
 }
 
 static void hang_up(struct pf_sess *s, const char *why)

@@ -15,7 +15,7 @@ struct pf_fs *fk_open(void)
 	struct pf_fs *fs = space_open(UINT64_C(64) << 20);
 
 	fs->opts.window = UINT64_C(16) * FK_CHUNK;
-	fs->opts.revoke_timeout_ms = 10000;
+	fs->opts.revoke_timeout_ms = FK_NEVER_MS;
 	if (pf_lay_init(fs) != 0)
 		abort();
 	return fs;
@@ -36,6 +36,9 @@ void fk_file_init(struct fk_file *f, struct pf_fs *fs, uint64_t ino)
 
 void fk_file_fini(struct fk_file *f)
 {
+	/* Threads that ended a break, or heard a kick, may have the file in hand for a moment longer. */
+	for (unsigned int i = 0; i < FK_PATIENCE_S * 1000 && atomic_load(&f->refs) != 0; i++)
+		fk_sleep_ms(1);
 	CU_ASSERT_EQUAL(atomic_load(&f->refs), 0);
 	pf_lobj_fini(&f->lobj);
 }
@@ -60,6 +63,8 @@ static void receive(void *arg, const struct iovec *iov, int n)
 	if (h->error == PF_P_NOTIFY_TRACE)
 		return;
 	pthread_mutex_lock(&k->lock);
+	if (h->error == PF_P_NOTIFY_LEASE || h->error == PF_P_NOTIFY_REVOKE)
+		k->void_when_told = pf_dma_gone(&k->s->led.slot[0], 0, PF_CHUNK_BLKS);
 	if (h->error == PF_P_NOTIFY_LEASE) {
 		memcpy(&k->event, iov[1].iov_base, sizeof k->event);
 		k->nevent++;
@@ -327,16 +332,21 @@ bool fk_ended(struct fk_brk *k)
 	return atomic_load(&k->ended) != 0;
 }
 
-int fk_end(struct fk_brk *k)
+bool fk_woken(sem_t *sem)
 {
 	struct timespec ts;
 	int rc;
 
 	(void)clock_gettime(CLOCK_REALTIME, &ts);
-	ts.tv_sec += 10;
-	while ((rc = sem_timedwait(&k->done, &ts)) != 0 && errno == EINTR)
+	ts.tv_sec += FK_PATIENCE_S;
+	while ((rc = sem_timedwait(sem, &ts)) != 0 && errno == EINTR)
 		;
-	if (rc != 0)
+	return rc == 0;
+}
+
+int fk_end(struct fk_brk *k)
+{
+	if (!fk_woken(&k->done))
 		return 1;
 	sem_destroy(&k->done);
 	return k->err;

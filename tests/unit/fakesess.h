@@ -14,6 +14,8 @@
 
 #define FK_CHUNK PF_CHUNK_SIZE
 #define FK_PAGE PF_BLK_SIZE
+#define FK_PATIENCE_S 120U		/* for what has to happen */
+#define FK_NEVER_MS 86400000U		/* a timeout that no test lives to see, however long the machine stands still */
 
 struct fk_file {
 	struct pf_lobj lobj;
@@ -32,6 +34,7 @@ struct fk_sess {
 	struct pf_p_lease_event event;	/* the last one */
 	struct pf_p_revoke revoke;
 	_Atomic unsigned int nevent, nrevoke;
+	bool void_when_told;		/* slot 0 had pages without translation at the last event or revoke */
 };
 
 struct fk_brk {
@@ -46,12 +49,12 @@ struct fk_brk {
 	void *arg;
 };
 
-/* An empty filesystem with layers 1 to 3. Policy and timeouts may be set in fs->opts at any time. */
+/* An empty filesystem with layers 1 to 3; clients may take all the time there is to answer. Policy and timeouts may be set in fs->opts at any time. */
 struct pf_fs *fk_open(void);
 void fk_close(struct pf_fs *fs);
 
 void fk_file_init(struct fk_file *f, struct pf_fs *fs, uint64_t ino);
-void fk_file_fini(struct fk_file *f);		/* fails the case when the file is still referenced */
+void fk_file_fini(struct fk_file *f);		/* fails the case when the file stays referenced */
 
 struct fk_sess *fk_sess_new(struct pf_fs *fs, pid_t pid);
 void fk_sess_free(struct fk_sess *k);		/* the process has ended */
@@ -75,9 +78,11 @@ int fk_pin_as(struct fk_sess *k, uint64_t fh, uint32_t slot, unsigned int first,
 void fk_cut(struct fk_brk *k, struct fk_file *f, uint64_t foff, uint64_t len);
 void fk_map(struct fk_brk *k, struct fk_file *f, uint64_t foff, uint64_t len);
 void fk_submit(struct fk_brk *k);
-/* Wait for its end, up to 10 s: its result, or 1 when it has not ended. */
+/* Wait for its end, up to FK_PATIENCE_S: its result, or 1 when it has not ended. */
 int fk_end(struct fk_brk *k);
 bool fk_ended(struct fk_brk *k);
+/* Wait as long for somebody to post it. */
+bool fk_woken(sem_t *sem);
 void fk_sleep_ms(unsigned int ms);
 
 #endif
