@@ -63,6 +63,8 @@ void one_close(struct one *o)
 	if (o->k)
 		fk_sess_free(o->k);
 	fk_file_fini(&o->f);
+	for (unsigned int i = 0; i < FK_PATIENCE_S * 1000 && one_parked(o->fs) != 0; i++)
+		fk_sleep_ms(1);
 	CU_ASSERT_EQUAL(one_parked(o->fs), 0);
 	fk_close(o->fs);
 }

@@ -15,9 +15,10 @@
 
 #define HOLDERS 3U
 #define CUTTERS 2U
-#define CUTS 100U			/* of each */
+#define CUTS 100U			/* of each, and more until all has happened that is to happen */
+#define CUTS_MAX 2000U
 #define PAGES 4U
-#define BLOCKS (PAGES + CUTTERS * CUTS * PAGES)
+#define BLOCKS (PAGES + CUTTERS * CUTS_MAX * PAGES)
 #define SOMEBODY 0x7ffffff0
 
 static struct pf_fs *fs;
@@ -166,13 +167,18 @@ static void give_away(struct fk_brk *b)
 	}
 }
 
+static bool met(void)
+{
+	return atomic_load(&faults) > 0 && one_count(fs, PF_COUNT_REVOKES) > 0;
+}
+
 static void *cutter_main(void *arg)
 {
 	unsigned int *seed = arg;
 	uint64_t seen = 0;
 	struct fk_brk b;
 
-	for (unsigned int i = 0; i < CUTS; i++) {
+	for (unsigned int i = 0; i < CUTS || (i < CUTS_MAX && !met()); i++) {
 		/* Not before somebody is at work again. */
 		for (unsigned int k = 0; k < 30000 && atomic_load(&bursts) == seen; k++)
 			fk_sleep_ms(1);
@@ -226,10 +232,12 @@ static void crowd(void)
 	(void)printf("(%llu bursts, %llu faults, %llu revokes, %llu handed on) ",
 		     (unsigned long long)atomic_load(&bursts), (unsigned long long)atomic_load(&faults),
 		     (unsigned long long)one_count(fs, PF_COUNT_REVOKES), (unsigned long long)atomic_load(&moved));
-	for (unsigned int i = 0; i < 30000 && atomic_load(&file.refs) != 0; i++)
+	for (unsigned int i = 0; i < FK_PATIENCE_S * 1000 && atomic_load(&file.refs) != 0; i++)
 		fk_sleep_ms(1);
 	CU_ASSERT_PTR_NULL(file.lobj.leases);
 	fk_file_fini(&file);
+	for (unsigned int i = 0; i < FK_PATIENCE_S * 1000 && one_parked(fs) != 0; i++)
+		fk_sleep_ms(1);
 	CU_ASSERT_EQUAL(one_parked(fs), 0);
 	fk_close(fs);
 }
