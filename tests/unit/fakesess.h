@@ -49,7 +49,8 @@ struct fk_brk {
 	void *arg;
 };
 
-/* An empty filesystem with layers 1 to 3; clients may take all the time there is to answer. Policy and timeouts may be set in fs->opts at any time. */
+/* An empty filesystem with layers 1 to 3; clients may take all the time there is to answer. Policy and timeouts may be
+ * set in fs->opts at any time. */
 struct pf_fs *fk_open(void);
 void fk_close(struct pf_fs *fs);
 

@@ -392,7 +392,8 @@ static unsigned int looks(struct fk_brk *b)
 	return n;
 }
 
-/* A thousand files, each with a truncate that waits. They hold no thread, and nobody looks at them for another file's sake. */
+/* A thousand files, each with a truncate that waits. They hold no thread, and nobody looks at them for another file's
+ * sake. */
 static void many_waiters(void)
 {
 	struct pf_fs *fs = fk_open();

@@ -90,7 +90,8 @@ static void records(void)
 
 /*
  * The handshake, step by step. There is one pinner, who wants a page's block to work on, and one breaker, who gives the
- * block to somebody else if nobody has pinned it. A pin is lost when its owner works on a block that the file has no more.
+ * block to somebody else if nobody has pinned it. A pin is lost when its owner works on a block that the file has no
+ * more.
  */
 
 enum how { HOW_RIGHT, HOW_NO_SECOND_LOOK, HOW_SCAN_FIRST, HOW_NO_GENERATION };
