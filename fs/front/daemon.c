@@ -279,6 +279,11 @@ out_free:
 	return rc;
 }
 
+static bool stuck(void *arg, pid_t holder, pid_t pid)
+{
+	return pf_deadlock_alone(arg, holder, pid);
+}
+
 static void tell_kernel(void *arg, uint64_t ino, bool data)
 {
 	if (data)
@@ -307,6 +312,7 @@ static int bring_up(struct daemon *d)
 	err = pf_notify_start(f->se, &f->notify);
 	if (err == 0) {
 		pf_srv_set_notify(f->srv, tell_kernel, f->notify);
+		pf_srv_set_stuck(f->srv, stuck, f);
 		err = pf_io_attach(f->se);
 	}
 	if (err == 0)

@@ -243,8 +243,7 @@ static int say(const struct pf_areq *a, pid_t other, const char *how)
 	return -EDEADLK;
 }
 
-/* Is @tid the only thread of @pid that could end a pin? */
-static bool alone(const struct pf_front *f, pid_t pid, pid_t tid)
+bool pf_deadlock_alone(const struct pf_front *f, pid_t pid, pid_t tid)
 {
 	struct pf_thread t[PF_STUCK_MAX];
 	unsigned int n = pf_stuck_threads(f, pid, t);
@@ -264,7 +263,7 @@ int pf_deadlock_with_itself(const struct pf_front *f, const struct pf_areq *a)
 	unsigned int n = pf_lay_waits_for(f->fs, a->brk.id, holder, HOLDERS_MAX);
 
 	for (unsigned int i = 0; i < n; i++)
-		if (alone(f, holder[i], a->brk.tid))
+		if (pf_deadlock_alone(f, holder[i], a->brk.tid))
 			return say(a, holder[i], "this very call");
 	return 0;
 }

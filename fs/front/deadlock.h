@@ -19,4 +19,8 @@ void pf_deadlock_free(struct pf_deadlock *d);
 int pf_deadlock_with_itself(const struct pf_front *f, const struct pf_areq *a);
 int pf_deadlock_check(const struct pf_front *f, const struct pf_areq *a);
 
+/* Is @tid the only thread of process @holder that could end a pin? Then it must not wait for one. Reads /proc; no lock
+ * may be held. */
+bool pf_deadlock_alone(const struct pf_front *f, pid_t holder, pid_t tid);
+
 #endif

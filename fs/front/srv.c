@@ -273,6 +273,19 @@ void pf_srv_set_notify(struct pf_srv *srv, void (*fn)(void *arg, uint64_t ino, b
 	atomic_store(&srv->notify_fn, (uintptr_t)fn);
 }
 
+void pf_srv_set_stuck(struct pf_srv *srv, pf_srv_stuck_fn fn, void *arg)
+{
+	atomic_store(&srv->stuck_arg, arg);
+	atomic_store(&srv->stuck_fn, (uintptr_t)fn);
+}
+
+bool pf_srv_stuck(struct pf_srv *srv, pid_t holder, pid_t pid)
+{
+	const pf_srv_stuck_fn fn = (pf_srv_stuck_fn)atomic_load(&srv->stuck_fn);
+
+	return fn && fn(atomic_load(&srv->stuck_arg), holder, pid);
+}
+
 static void tell(struct pf_srv *srv, uint64_t ino, bool data)
 {
 	notify_fn fn;

@@ -38,4 +38,13 @@ void pf_srv_sock(const struct pf_srv *srv, struct pinfs_sock *out);
  */
 void pf_srv_set_notify(struct pf_srv *srv, void (*fn)(void *arg, uint64_t ino, bool data), void *arg);
 
+/*
+ * Whom to ask, for `pinfsctl would-block`, whether @pid would wait for itself when it waits for pins of @holder:
+ * pf_deadlock_alone(). @arg outlives the server.
+ */
+typedef bool (*pf_srv_stuck_fn)(void *arg, pid_t holder, pid_t pid);
+void pf_srv_set_stuck(struct pf_srv *srv, pf_srv_stuck_fn fn, void *arg);
+/* False as long as nobody was named. */
+bool pf_srv_stuck(struct pf_srv *srv, pid_t holder, pid_t pid);
+
 #endif

@@ -80,6 +80,8 @@ struct pf_srv {
 	_Atomic uintptr_t notify_fn;	/* void (*)(void *arg, uint64_t ino, bool data) */
 	void *_Atomic notify_arg;
 	_Atomic unsigned int notifying;
+	_Atomic uintptr_t stuck_fn;	/* pf_srv_stuck_fn */
+	void *_Atomic stuck_arg;
 
 	struct pf_mutex lock;		/* LEAF: below */
 	struct pf_conn **conn;		/* PF_SRV_CONNS */

@@ -566,16 +566,23 @@ static int msg_would(struct pf_conn *c, const struct fuse_in_header *h, struct p
 	unsigned int n = PF_P_HOLDERS_MAX;
 	struct pf_p_would_out out;
 	struct pf_p_would_end fin;
+	struct pf_p_would_as as = { 0 };
 	struct pf_p_would_in in;
 	struct pf_would would;
-	const struct pf_meets *m = &would.meets;
+	struct pf_meets *m = &would.meets;
+	pid_t pid;
 	int err;
 
-	if (!pf_wire_take(w, &in, sizeof in))
+	if (!pf_wire_take(w, &in, sizeof in) || (w->left >= sizeof as && !pf_wire_take(w, &as, sizeof as)))
 		return MSG_NONSENSE;
-	err = pf_op_would(c->srv->fs, in.wi_ino, in.wi_foff, in.wi_len, &would, who, &n);
+	pid = as.wa_pid != 0 && as.wa_pid <= INT32_MAX ? (pid_t)as.wa_pid : -1;
+	err = pf_op_would(c->srv->fs, in.wi_ino, in.wi_foff, in.wi_len, pid, &would, who, &n);
 	if (err != 0)
 		return err;
+	/* As when the wait begins: fuse_data.c, pf_deadlock_with_itself(). */
+	for (unsigned int i = 0; pid > 0 && !would.policy.deadlock_waits && i < m->nkeeper; i++)
+		if (pf_srv_stuck(c->srv, m->keeper[i], pid))
+			m->answer = PF_P_WOULD_DEADLK;
 	out = (struct pf_p_would_out){
 		.wo_timeout_ms = would.policy.timeout_ms, .wo_foff = would.foff, .wo_len = would.len,
 		.wo_queued = m->queued, .wo_nholder = n, .wo_more = m->holders - n,

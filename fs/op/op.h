@@ -140,9 +140,10 @@ enum pf_aop { PF_AOP_SETATTR, PF_AOP_WRITE, PF_AOP_FALLOCATE, PF_AOP_COPY, PF_AO
 #define PF_KILL_PRIV 1U
 #define PF_KILL_SGID 2U
 
-/* What an operation that takes [foff, + len) out of the file would meet now. -ESTALE, -EINVAL. *n: room, then used. */
+/* What an operation of process @pid (-1: of nobody's) that takes [foff, + len) out of the file would meet now. -ESTALE,
+ * -EINVAL. *n: room, then used. */
 struct pf_would { struct pf_policy policy; uint64_t foff, len; struct pf_meets meets; };
-int pf_op_would(struct pf_fs *fs, uint64_t ino, uint64_t foff, uint64_t len, struct pf_would *out,
+int pf_op_would(struct pf_fs *fs, uint64_t ino, uint64_t foff, uint64_t len, pid_t pid, struct pf_would *out,
 		struct pf_holder *who, unsigned int *n) PF_MUST_CHECK;
 
 struct pf_areq {

@@ -85,7 +85,7 @@ int pf_policy_inherit(struct pf_inode *dir, mode_t mode, struct pf_policy_new *o
 	return err;
 }
 
-int pf_op_would(struct pf_fs *fs, uint64_t ino, uint64_t foff, uint64_t len, struct pf_would *out,
+int pf_op_would(struct pf_fs *fs, uint64_t ino, uint64_t foff, uint64_t len, pid_t pid, struct pf_would *out,
 		struct pf_holder *who, unsigned int *n)
 {
 	struct pf_inode *ip;
@@ -97,7 +97,8 @@ int pf_op_would(struct pf_fs *fs, uint64_t ino, uint64_t foff, uint64_t len, str
 	if (err == 0) {
 		const bool file = out->policy.scope == PF_SCOPE_FILE;
 		const uint64_t end = pf_min64(foff + len, PF_FILE_MAX);
-		struct pf_brk b = { .obj = &ip->lobj, .kind = PF_BRK_CUT, .policy = out->policy, .pid = -1, .tid = -1 };
+		struct pf_brk b = { .obj = &ip->lobj, .kind = PF_BRK_CUT, .policy = out->policy, .pid = pid,
+				    .tid = pid };
 
 		b.foff = pf_round_down(foff, PF_BLK_SIZE);
 		b.len = end <= b.foff ? UINT64_MAX : pf_round_up(end, PF_BLK_SIZE) - b.foff;

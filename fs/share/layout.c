@@ -297,6 +297,7 @@ static int judge(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b, bool *pi
 	case PF_P_WOULD_TURN:
 	case PF_P_WOULD_WAIT:
 	case PF_P_WOULD_TXTBSY:
+	case PF_P_WOULD_DEADLK:
 		break;
 	}
 	if (atomic_load(&fs->lay->down) != 0)

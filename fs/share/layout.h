@@ -156,9 +156,10 @@ void pf_lay_stop_threads(struct pf_fs *fs);
 void pf_lay_set_policy(struct pf_fs *fs, const struct pf_policy_over *over, struct pf_policy *now);
 
 /*
- * What a CUT with the object, ranges and policy of @b, which nobody submits, would meet: who has pages pinned, up to
- * @max, and what is said below. A look, which freezes nothing: the next moment may be different.
+ * What a CUT with the object, ranges, process and policy of @b, which nobody submits, would meet: who has pages pinned,
+ * up to @max, and what is said below. A look, which freezes nothing: the next moment may be different.
  */
+#define PF_KEEPERS_MAX 16U
 struct pf_holder { uint64_t session, pages; pid_t pid; uid_t uid; char comm[16]; };
 struct pf_meets {
 	uint64_t queued;		/* CUTs of the inode that have begun */
@@ -167,6 +168,8 @@ struct pf_meets {
 	unsigned int holders, leases;	/* all of them */
 	unsigned int nlease;
 	struct pf_p_would_lease lease[PF_P_WOULD_LEASES];
+	unsigned int nkeeper;		/* WAIT, TURN: as pf_lay_waits_for() has them */
+	pid_t keeper[PF_KEEPERS_MAX];
 };
 unsigned int pf_lay_would(struct pf_fs *fs, const struct pf_brk *b, struct pf_holder *who, unsigned int max,
 			  struct pf_meets *out);

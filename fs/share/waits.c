@@ -10,6 +10,25 @@
 #include "share/lay.h"
 #include "share/lease.h"
 
+/* LAYOUT is held. Who has pins in the range. Transfers that are under way end, whatever their process waits for. */
+static unsigned int pinners(const struct pf_lobj *o, uint64_t foff, uint64_t len, pid_t *out, unsigned int max)
+{
+	unsigned int n = 0;
+
+	for (struct pf_share *sh = o->shares; sh && n < max; sh = sh->next)
+		if (pf_win_keeps(sh, foff, len))
+			out[n++] = sh->sess->pid;
+	return n;
+}
+
+/* ... of the operation that all others of the inode wait for. */
+static unsigned int behind(const struct pf_lobj *o, pid_t *out, unsigned int max)
+{
+	const struct pf_brk *first = o->cuts;
+
+	return first && first->state == PF_BRK_PARKED ? pinners(o, first->fz_foff, first->fz_len, out, max) : 0;
+}
+
 /* LAYOUT is held. In the order in which layout.c asks: the turn, leases, pins. */
 static void answer(struct pf_fs *fs, const struct pf_brk *b, struct pf_meets *out)
 {
@@ -22,7 +41,7 @@ static void answer(struct pf_fs *fs, const struct pf_brk *b, struct pf_meets *ou
 	if (out->queued != 0)
 		out->answer = PF_P_WOULD_TURN;
 	else if (rc < 0)
-		out->answer = rc == -EBUSY ? PF_P_WOULD_EBUSY : PF_P_WOULD_TXTBSY;
+		out->answer = rc == -EBUSY ? PF_P_WOULD_EBUSY : rc == -EDEADLK ? PF_P_WOULD_DEADLK : PF_P_WOULD_TXTBSY;
 	else if (rc > 0)
 		out->answer = PF_P_WOULD_WAIT;
 	else
@@ -58,6 +77,11 @@ unsigned int pf_lay_would(struct pf_fs *fs, const struct pf_brk *b, struct pf_ho
 		out->queued++;
 	out->nlease = pf_lease_in_way(o, b, out->lease, PF_P_WOULD_LEASES, &out->leases);
 	answer(fs, b, out);
+	out->nkeeper = 0;
+	if (out->answer == PF_P_WOULD_TURN)
+		out->nkeeper = behind(o, out->keeper, PF_KEEPERS_MAX);
+	else if (out->answer == PF_P_WOULD_WAIT)
+		out->nkeeper = pinners(o, b->pin_foff, b->pin_len, out->keeper, PF_KEEPERS_MAX);
 	pf_mutex_unlock(&o->lock);
 	return n;
 }
@@ -78,15 +102,6 @@ unsigned int pf_lay_waiting(struct pf_fs *fs, struct pf_waiting *out, unsigned i
 	return n;
 }
 
-/* LAYOUT is held. Those of @b alone. Transfers that are under way end, whatever their process waits for. */
-static unsigned int pinners(const struct pf_brk *b, pid_t *out, unsigned int n, unsigned int max)
-{
-	for (struct pf_share *sh = b->obj->shares; sh && n < max; sh = sh->next)
-		if (pf_win_keeps(sh, b->fz_foff, b->fz_len))
-			out[n++] = sh->sess->pid;
-	return n;
-}
-
 unsigned int pf_lay_waits_for(struct pf_fs *fs, uint64_t id, pid_t *out, unsigned int max)
 {
 	struct pf_brk *b = pf_reg_find(fs, id);
@@ -97,9 +112,9 @@ unsigned int pf_lay_waits_for(struct pf_fs *fs, uint64_t id, pid_t *out, unsigne
 	pf_mutex_lock(&b->obj->lock);
 	/* Only the first of an inode waits for pins; those behind it, for it. */
 	if (b->state == PF_BRK_PARKED)
-		n = pinners(b, out, n, max);
-	else if (b->state == PF_BRK_QUEUED && b->obj->cuts && b->obj->cuts->state == PF_BRK_PARKED)
-		n = pinners(b->obj->cuts, out, n, max);
+		n = pinners(b->obj, b->fz_foff, b->fz_len, out, max);
+	else if (b->state == PF_BRK_QUEUED)
+		n = behind(b->obj, out, max);
 	pf_mutex_unlock(&b->obj->lock);
 	pf_brk_unref(b);
 	return n;

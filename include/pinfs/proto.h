@@ -277,6 +277,12 @@ struct pf_p_would_in {
 	uint64_t wi_len;
 };
 PF_MEDIA_SIZE(struct pf_p_would_in, 24);
+/* May follow: whose operation it is taken for. Without it, somebody's who has no lease and no pin of the file. */
+struct pf_p_would_as {
+	uint32_t wa_pid;	/* its first thread is what asks; 0: as if this were not there */
+	uint32_t wa_pad;
+};
+PF_MEDIA_SIZE(struct pf_p_would_as, 8);
 struct pf_p_would_out {
 	char wo_on_busy[16];	/* policy of this file, NUL padded */
 	uint64_t wo_timeout_ms;	/* 0: none */
@@ -297,11 +303,11 @@ struct pf_p_holder {
 };
 PF_MEDIA_SIZE(struct pf_p_holder, 40);
 /*
- * Behind the holders: what it comes to, and the leases that are in the way. The operation is taken for somebody's who
- * has no lease of the file. A daemon that does not know of this ends with the holders.
+ * Behind the holders: what it comes to, and the leases that are in the way. A daemon that does not know of this ends
+ * with the holders.
  */
 enum pf_p_would { PF_P_WOULD_PASS = 0, PF_P_WOULD_TURN = 1, PF_P_WOULD_WAIT = 2, PF_P_WOULD_EBUSY = 3,
-		  PF_P_WOULD_TXTBSY = 4, PF_P_WOULD_DEFER = 5, PF_P_WOULD_UNSAFE = 6 };
+		  PF_P_WOULD_TXTBSY = 4, PF_P_WOULD_DEFER = 5, PF_P_WOULD_UNSAFE = 6, PF_P_WOULD_DEADLK = 7 };
 struct pf_p_would_end {
 	uint64_t we_most_ms;	/* WAIT: no longer than that; 0: no limit */
 	uint32_t we_answer;	/* enum pf_p_would; TURN: others are first */

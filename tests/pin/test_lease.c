@@ -628,10 +628,12 @@ static const struct would {
 	  "waits, at most 200 ms (on_busy=defer)\n", -EBUSY, 200 },
 };
 
-/* Nothing that it says begins with something else. */
-static bool would_says(const char *text, char *out, size_t room)
+/* Nothing that it says begins with something else. @pid: whose truncate; NULL: anybody's. */
+static bool would_says(const char *text, const char *pid, char *out, size_t room)
 {
-	PT_EQ(pt_run(out, room, SOON_MS, (const char *[]){ pt_program("pinfsctl"), "would-block", f, NULL }), 0);
+	const char *const argv[] = { pt_program("pinfsctl"), "would-block", pid != NULL ? "--pid" : f, pid, f, NULL };
+
+	PT_EQ(pt_run(out, room, SOON_MS, argv), 0);
 	if (strncmp(out, text, strlen(text)) == 0)
 		return true;
 	pt_say("would-block: not \"%s\" but \"%s\"", text, out);
@@ -655,7 +657,7 @@ static void would(void)
 			PT_EQ(LE_DO(a, PIN, .a = PINFS_PIN_WRITE, .len = w->mine), 0);
 		if (w->other != 0)
 			PT_EQ(LE_DO(b, PIN, .a = PINFS_PIN_WRITE, .len = w->other), 0);
-		CU_ASSERT(would_says(w->says, out, sizeof out));
+		CU_ASSERT(would_says(w->says, NULL, out, sizeof out));
 		(void)snprintf(who, sizeof who, "  pid %d (", (int)lessee_pid(a));
 		PT_EQ(strstr(out, who) != NULL, w->lease != 0);
 		PT_EQ(strstr(out, "has a lease of it") != NULL, w->lease != 0);
@@ -671,6 +673,43 @@ static void would(void)
 	}
 }
 
+/* The same for the holder of the lease, or of a pin: what its own truncate gets. */
+static const struct would_own {
+	const char *opts;
+	uint64_t lease, mine;
+	const char *says, *others;	/* to it, and to anybody else */
+	int does;			/* 1: it is not tried, since it would wait for ever */
+} would_own_rows[] = {
+	{ "lease_time=3600", READ, 0, "fails with EDEADLK (on_busy=wait)\n", "waits, at most ", -EDEADLK },
+	{ "lease_time=3600", WRITE, 0, "succeeds at once (on_busy=wait)\n", "waits, at most ", 0 },
+	{ "lease_time=3600", WRITE, PAGE, "fails with EDEADLK (on_busy=wait)\n", "waits, at most ", -EDEADLK },
+	{ "on_busy=ebusy", WRITE, PAGE, "fails with EBUSY (on_busy=ebusy)\n", "fails with EBUSY ", -EBUSY },
+	{ "deadlock=wait", WRITE, PAGE, "waits (on_busy=wait)\n", "waits, at most ", 1 },
+	{ NULL, 0, PAGE, "fails with EDEADLK (on_busy=wait)\n", "waits (on_busy=wait)\n", -EDEADLK },
+};
+
+static void would_own(void)
+{
+	char out[4096], pid[16];
+
+	for (size_t i = 0; i < PF_ARRAY_LEN(would_own_rows); i++) {
+		const struct would_own *w = &would_own_rows[i];
+
+		if (!begin(w->opts))
+			return;
+		if (w->lease != 0)
+			PT_EQ(LE_DO(a, TAKE, .a = w->lease), 0);
+		if (w->mine != 0)
+			PT_EQ(LE_DO(a, PIN, .a = PINFS_PIN_WRITE, .len = w->mine), 0);
+		(void)snprintf(pid, sizeof pid, "%d", (int)lessee_pid(a));
+		CU_ASSERT(would_says(w->others, NULL, out, sizeof out));
+		CU_ASSERT(would_says(w->says, pid, out, sizeof out));
+		if (w->does != 1)
+			PT_EQ(LE_DO(a, TRUNCATE), w->does);
+		end();
+	}
+}
+
 /* A holder has its time until it is killed; the truncate waits a little longer, for its end. */
 static void would_kill(void)
 {
@@ -679,7 +718,7 @@ static void would_kill(void)
 	if (!begin("lease_break=kill,lease_time=600,revoke_timeout=60"))
 		return;
 	PT_EQ(LE_DO(a, TAKE, .a = READ), 0);
-	CU_ASSERT(would_says("waits, at most 660 s (on_busy=wait)\n", out, sizeof out));
+	CU_ASSERT(would_says("waits, at most 660 s (on_busy=wait)\n", NULL, out, sizeof out));
 	CU_ASSERT_PTR_NOT_NULL(strstr(out, " has a lease of it, 600 s left\n"));
 	end();
 }
@@ -700,12 +739,12 @@ static void would_later(void)
 	while (LE_DO(a, LEFT) > 0)
 		pt_sleep_ms(5);
 	PT_EQ(LE_DO(b, PIN, .a = PINFS_PIN_WRITE, .off = 4 * PAGE, .len = PAGE), 0);
-	CU_ASSERT(would_says("fails with EBUSY", out, sizeof out));		/* b's */
+	CU_ASSERT(would_says("fails with EBUSY", NULL, out, sizeof out));		/* b's */
 	PT_EQ(LE_DO(b, UNPIN), 0);
 	PT_EQ(LE_DO(a, PIN, .n = 1, .a = PINFS_PIN_WRITE, .off = 5 * PAGE, .len = PAGE), 0);
-	CU_ASSERT(would_says("fails with EBUSY", out, sizeof out));		/* a's, not under the lease */
+	CU_ASSERT(would_says("fails with EBUSY", NULL, out, sizeof out));		/* a's, not under the lease */
 	PT_EQ(LE_DO(a, UNPIN, .n = 1), 0);
-	CU_ASSERT(would_says("succeeds at once (on_busy=ebusy)", out, sizeof out));
+	CU_ASSERT(would_says("succeeds at once (on_busy=ebusy)", NULL, out, sizeof out));
 	CU_ASSERT(strstr(out, "asked back") != NULL);
 	PT_EQ(actor_do(c, act_truncate(f, 0)), 0);
 	CU_ASSERT(becomes(a, PINFS_LEASE_BROKEN));
@@ -728,6 +767,7 @@ int main(int argc, char **argv)
 		{ "handed over", handed_over, 0 },
 		{ "to strangers, and half way", over_to_strangers, 0 },
 		{ "would-block is right", would, 0 },
+		{ "... about one's own", would_own, 0 },
 		{ "... about one that was asked back", would_later, 0 },
 		{ "... about one whose holder would be killed", would_kill, 0 },
 	};

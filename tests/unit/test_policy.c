@@ -69,7 +69,7 @@ static struct pf_policy policy_of(struct op_env *e, uint64_t ino)
 	struct pf_holder who[1];
 	unsigned int n = 1;
 
-	CU_ASSERT_EQUAL(pf_op_would(e->fs, ino, 0, 1, &w, who, &n), 0);
+	CU_ASSERT_EQUAL(pf_op_would(e->fs, ino, 0, 1, -1, &w, who, &n), 0);
 	return w.policy;
 }
 

@@ -69,6 +69,7 @@ static const char *answer_of(uint32_t answer)
 		[PF_P_WOULD_EBUSY] = "fails with EBUSY",
 		[PF_P_WOULD_TXTBSY] = "fails with ETXTBSY",
 		[PF_P_WOULD_DEFER] = "succeeds at once; pinned blocks are kept back",
+		[PF_P_WOULD_DEADLK] = "fails with EDEADLK",
 		[PF_P_WOULD_UNSAFE] = "succeeds at once, and CORRUPTS what the blocks are used for next",
 	};
 
@@ -152,33 +153,48 @@ static int answer_parse(const char *body, size_t len, struct pf_p_would_out *out
 
 int would_block(int argc, char **argv)
 {
-	struct pf_p_would_in in = { .wi_len = UINT64_MAX };
+	struct {
+		struct pf_p_would_in in;
+		struct pf_p_would_as as;
+	} ask = { .in.wi_len = UINT64_MAX };
 	struct pf_p_holder h[PF_P_HOLDERS_MAX];
 	struct pf_p_would_lease l[PF_P_WOULD_LEASES];
 	struct pf_p_would_out out;
 	struct pf_p_would_end end;
 	char *body = NULL;
 	struct stat st;
+	uint64_t pid = 0;
 	size_t len = 0;
+	char *end_of;
 	int err;
 
-	if (argc < 2 || argc > 4) {
-		(void)complain("usage: pinfsctl would-block FILE [OFFSET [LENGTH]]");
+	if (argc > 2 && strcmp(argv[1], "--pid") == 0) {
+		pid = strtoull(argv[2], &end_of, 10);
+		if (pid == 0 || pid > INT32_MAX || *end_of != '\0') {
+			(void)complain("%s: must be a process number", argv[2]);
+			return 2;
+		}
+		ask.as.wa_pid = (uint32_t)pid;
+		argc -= 2;
+		argv += 2;
+	}
+	if (argc < 2 || argc > 4 || argv[1][0] == '-') {
+		(void)complain("usage: pinfsctl would-block [--pid PID] FILE [OFFSET [LENGTH]]");
 		return 2;
 	}
-	if ((argc > 2 && cli_parse_bytes(argv[2], &in.wi_foff) != 0) ||
-	    (argc > 3 && (cli_parse_bytes(argv[3], &in.wi_len) != 0 || in.wi_len == 0))) {
+	if ((argc > 2 && cli_parse_bytes(argv[2], &ask.in.wi_foff) != 0) ||
+	    (argc > 3 && (cli_parse_bytes(argv[3], &ask.in.wi_len) != 0 || ask.in.wi_len == 0))) {
 		(void)complain("%s: must be a number of bytes (K, M, G or T)", argv[argc - 1]);
 		return 2;
 	}
-	if (argc < 4 || in.wi_len > UINT64_MAX - in.wi_foff)
-		in.wi_len = UINT64_MAX - in.wi_foff;
+	if (argc < 4 || ask.in.wi_len > UINT64_MAX - ask.in.wi_foff)
+		ask.in.wi_len = UINT64_MAX - ask.in.wi_foff;
 	if (stat(argv[1], &st) != 0)
 		return complain("%s: %s", argv[1], strerror(errno));
 	if (!S_ISREG(st.st_mode))
 		return complain("%s: not a regular file", argv[1]);
-	in.wi_ino = st.st_ino;
-	err = session_call(argv[1], PF_P_WOULD, &in, sizeof in, &body, &len);
+	ask.in.wi_ino = st.st_ino;
+	err = session_call(argv[1], PF_P_WOULD, &ask, sizeof ask.in + (pid != 0 ? sizeof ask.as : 0), &body, &len);
 	if (err == 0)
 		err = answer_parse(body, len, &out, h, &end, l);
 	if (err == 0)

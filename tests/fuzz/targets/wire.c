@@ -426,8 +426,10 @@ static size_t fix_more(uint32_t opcode, uint8_t how, const uint8_t *p, size_t le
 		a = a % 4 != 0 ? (uint64_t)getpid() : a >> 8;
 		return put(out, &(struct pf_p_evict_in){ .ev_pid = (uint32_t)a }, sizeof(struct pf_p_evict_in));
 	case PF_P_WOULD:
-		return put(out, &(struct pf_p_would_in){ .wi_ino = run.ino[file], .wi_foff = b % (UINT64_C(6) << 20),
-			   .wi_len = c }, sizeof(struct pf_p_would_in));
+		return put(out, &(struct { struct pf_p_would_in in; struct pf_p_would_as as; }){
+			   .in = { .wi_ino = run.ino[file], .wi_foff = b % (UINT64_C(6) << 20), .wi_len = c },
+			   .as.wa_pid = (uint32_t)(a % 3 != 0 ? (uint64_t)getpid() : a >> 8) },
+			   sizeof(struct pf_p_would_in) + (a % 2 != 0 ? sizeof(struct pf_p_would_as) : 0));
 	case PF_P_KICK_PIN:
 		return put(out, &(struct pf_p_kick_pin_in){ .kp_session = (a >> 8) % 2 != 0 ? run.other.session :
 			   run.me.session, .kp_record = (uint32_t)(a % 4) }, sizeof(struct pf_p_kick_pin_in));
