@@ -228,10 +228,20 @@ static bool no_other_thread(void)
 	       st.stx_nlink == 2 + 1 + CREW_THREADS;
 }
 
-/* Who has all the slots, as far as records tell: for the log. */
-static const char *holders(const struct sh_session *s, char *buf, size_t room)
+/* "inode 12 (/mnt/f)" */
+static const char *name(const struct sh_file *f, uint64_t ino, char *buf, size_t room)
 {
-	static const char *const name[PF_API_NR] = {
+	const bool named = f != NULL && f->name[0] != '\0';
+
+	(void)snprintf(buf, room, "inode %llu%s%s%s", (unsigned long long)ino, named ? " (" : "", named ? f->name : "",
+		       named ? ")" : "");
+	return buf;
+}
+
+/* Who has all the slots, as far as records tell: for the log. A file is named where it is not @said. */
+static const char *holders(struct sh_session *s, const struct sh_file *said, char *buf, size_t room)
+{
+	static const char *const api[PF_API_NR] = {
 		"pinfs_pin", "dmaemu", "direct I/O", "libaio", "io_uring", "POSIX AIO", "vmsplice", "MSG_ZEROCOPY",
 		"process_vm", [PF_API_LONGTERM] = "long-term pin", "verbs", "VFIO", "iommufd", "V4L2",
 		"io_uring buffers", "AF_XDP"
@@ -242,6 +252,8 @@ static const char *holders(const struct sh_session *s, char *buf, size_t room)
 	buf[0] = '\0';
 	for (uint32_t i = 0; i < s->fresh_pins; i++) {
 		const struct pf_l_rec *r = &s->lrecs[i];
+		const struct sh_file *f;
+		char file[160];
 		int len;
 
 		if (atomic_load(&s->lrecs[i].lr_state) != PF_REC_LIVE) {
@@ -251,9 +263,11 @@ static const char *holders(const struct sh_session *s, char *buf, size_t room)
 			others++;
 			continue;
 		}
-		len = snprintf(buf + at, room - at, "%s%s of thread %u on inode %llu at %llu", n > 1 ? ", " : "",
-			       r->lr_api < PF_API_NR && name[r->lr_api] != NULL ? name[r->lr_api] : "a pin", r->lr_tid,
-			       (unsigned long long)r->lr_ino, (unsigned long long)r->lr_foff);
+		f = sh_file_by_ino(s, r->lr_ino);
+		len = snprintf(buf + at, room - at, "%s%s of thread %u on %s at %llu", n > 1 ? ", " : "",
+			       r->lr_api < PF_API_NR && api[r->lr_api] != NULL ? api[r->lr_api] : "a pin", r->lr_tid,
+			       name(f == said ? NULL : f, r->lr_ino, file, sizeof file),
+			       (unsigned long long)r->lr_foff);
 		if (len > 0)
 			at = pf_min64(at + (size_t)len, room - 1);
 	}
@@ -262,17 +276,18 @@ static const char *holders(const struct sh_session *s, char *buf, size_t room)
 	return buf;
 }
 
-static void say(const struct sh_session *s, const struct sh_want *w)
+/* As the daemon says it of other deadlocks: who wants what, and who has what it waits for. */
+static void say(struct sh_session *s, const struct sh_want *w)
 {
 	struct sh_vma *v = w->addr != 0 ? sh_vma_find(w->addr) : NULL;
 	const struct sh_file *f = w->addr == 0 ? w->file : v != NULL ? v->map->file : NULL;
 	uint64_t foff = w->addr == 0 ? w->foff : v != NULL ? sh_vma_foff(v, w->addr) : 0;
-	char who[512];
+	char who[1024], file[160];
 
-	sh_log(SH_WARN, "all %u slots of the window are pinned: %s of inode %llu at %llu fails, by thread %u; pinned "
-	       "by process %d itself: %s", s->nslot, w->addr != 0 ? "a page fault" : "a pin",
-	       f != NULL ? (unsigned long long)f->ino : 0ULL, (unsigned long long)foff, w->tid, (int)sh.pid,
-	       holders(s, who, sizeof who));
+	sh_log(SH_WARN, "all %u slots of the window are pinned: %s of %s at %llu by pid %d (%s), thread %u, fails; "
+	       "it waits for pins of pid %d (%s) itself: %s", s->nslot, w->addr != 0 ? "a page fault" : "a pin",
+	       name(f, f != NULL ? f->ino : 0, file, sizeof file), (unsigned long long)foff, (int)sh.pid, s->comm,
+	       w->tid, (int)sh.pid, s->comm, holders(s, f, who, sizeof who));
 }
 
 /* Those who have waited for too long. */

@@ -126,6 +126,19 @@ static void name_of(int fd, char *out, size_t size)
 	out[n > 0 ? n : 0] = '\0';
 }
 
+/* A name that is too long begins with dots. */
+static void tail_of(const char *name, char *out, size_t size)
+{
+	const size_t len = strlen(name);
+
+	if (len < size) {
+		memcpy(out, name, len + 1);
+		return;
+	}
+	memcpy(out, "...", 3);
+	memcpy(out + 3, name + len - (size - 4), size - 3);
+}
+
 int sh_file_attach(int tid, int fd, const struct pinfs_attach *at, const struct stat *st, bool write,
 		   struct sh_file **out)
 {
@@ -184,6 +197,7 @@ int sh_file_attach(int tid, int fd, const struct pinfs_attach *at, const struct 
 		f->write = ao.ao_write != 0;
 		f->fd = mine;
 		f->anchor = anchor;
+		tail_of(ai.ai_path, f->name, sizeof f->name);
 		f->refs = 1;
 		f->next = *bucket(s, f->ino);
 		*bucket(s, f->ino) = f;

@@ -598,19 +598,5 @@ static int pick_ledger(void *arg)
 
 PF_EXPORT int pinfs_ledger_fd(const void *addr)
 {
-	struct sh_session *s = NULL;
-	struct sh_vma *v;
-	sh_sigs old;
-	int fd, err;
-
-	sh_alive();
-	sh_lock(&old);
-	v = sh_vma_find(sh_addr(addr));
-	if (v != NULL)
-		s = v->map->file->ses;
-	sh_unlock(&old);
-	if (s == NULL)
-		return -EFAULT;
-	err = sh_crew_lend(&fd, pick_ledger, s);
-	return err == -EBADF ? -ENOTCONN : err ? err : fd;
+	return sh_lend_of(addr, pick_ledger);
 }

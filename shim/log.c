@@ -42,7 +42,7 @@ void sh_log_init(void)
 void sh_log(enum sh_level level, const char *fmt, ...)
 {
 	const char *path = sink.path;
-	char line[512];
+	char line[1536];
 	va_list ap;
 	long fd;
 	int n, m;

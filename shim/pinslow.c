@@ -604,14 +604,7 @@ PF_EXPORT int pinfs_range_query(const void *addr, size_t len, struct pinfs_range
 	return err;
 }
 
-static int pick_device(void *arg)
-{
-	struct sh_session *s = arg;
-
-	return s->devfd >= 0 ? s->devfd : -EBADF;
-}
-
-PF_EXPORT int pinfs_device(const void *addr)
+int sh_lend_of(const void *addr, int (*pick)(void *session))
 {
 	struct sh_session *s = NULL;
 	struct sh_vma *v;
@@ -626,6 +619,18 @@ PF_EXPORT int pinfs_device(const void *addr)
 	sh_unlock(&old);
 	if (s == NULL)
 		return sh.refused && sh.sessions == NULL ? -EOPNOTSUPP : -EFAULT;
-	err = sh_crew_lend(&fd, pick_device, s);
+	err = sh_crew_lend(&fd, pick, s);
 	return err == -EBADF ? -ENOTCONN : err ? err : fd;
+}
+
+static int pick_device(void *arg)
+{
+	struct sh_session *s = arg;
+
+	return s->devfd >= 0 ? s->devfd : -EBADF;
+}
+
+PF_EXPORT int pinfs_device(const void *addr)
+{
+	return sh_lend_of(addr, pick_device);
 }

@@ -153,6 +153,7 @@ static int greet(struct sh_session *s, struct pf_p_hello_out *ho, int fds[2])
 		return -EPROTO;
 	read_comm(comm);
 	memcpy(hi.hi_comm, comm, sizeof hi.hi_comm);
+	memcpy(s->comm, comm, sizeof s->comm);
 	err = put(s, PF_P_HELLO, atomic_fetch_add(&s->unique, 2), &hi, sizeof hi);
 	if (!err)
 		err = get_answer(s->fd, atomic_load(&s->unique) - 2, ho, sizeof *ho, sizeof *ho, fds);

@@ -165,6 +165,7 @@ struct sh_file {
 	uint64_t fh;
 	bool write;				/* fh may write */
 	bool told;				/* the daemon knows that we have private copies of it */
+	char name[128];				/* what the program called it, for the log; or the end of that */
 	unsigned int refs;			/* vmas and calls in progress */
 	struct sh_vma *vmas;
 	struct sh_slot *slots;			/* LIVE, SETTING, REMOVING ones */
@@ -266,6 +267,7 @@ struct sh_req {
 struct sh_session {
 	struct sh_session *next;
 	char sock[PINFS_SOCK_MAX];
+	char comm[16];				/* the program's name, as the daemon was told */
 	int fd;					/* in the crew's table, like devfd */
 	int devfd, ledfd;			/* device, ledger */
 	bool rdonly, msync;
@@ -632,6 +634,10 @@ void sh_gone_move(uint64_t lo, uint64_t len, uint64_t to);	/* by address: so is 
 /* ---- flush.c ---- */
 void sh_cpu_flush(const void *p, size_t len);
 void sh_cpu_fence(void);
+
+/* ---- pinslow.c ---- */
+/* A copy of a descriptor of the session behind a window. -EFAULT, -EOPNOTSUPP, -ENOTCONN (pick() says EBADF). */
+int sh_lend_of(const void *addr, int (*pick)(void *session));
 
 /* ---- pin.c ---- */
 int sh_pins_init(struct sh_session *s);

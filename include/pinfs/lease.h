@@ -154,7 +154,7 @@ struct pinfs_dma {
 int pinfs_pin_dma(const struct pinfs_pin *pin, struct pinfs_dma *dma, size_t *n);
 
 /* pinfs_ledger_fd - a new descriptor of this process's ledger of the mount behind @addr. -EFAULT, -EMFILE,
- * -ENOTCONN. */
+ * -ENOTCONN, -EOPNOTSUPP: as pinfs_device(). */
 int pinfs_ledger_fd(const void *addr);
 
 #ifdef __cplusplus

@@ -339,11 +339,15 @@ static int by_itself(void *arg)
 
 static void deadlock(void)
 {
+	char line[512];
+
 	alone_fs = pt_fs_start("64M", "window=4M");
 	child_play(by_itself, NULL);
-	CU_ASSERT_PTR_NOT_NULL(strstr(child_said(), "all 2 slots of the window are pinned: a pin of inode 12 at "
-						    "4194304 fails"));
-	CU_ASSERT_PTR_NOT_NULL(strstr(child_said(), "itself: pinfs_pin of thread "));
+	(void)snprintf(line, sizeof line, "all 2 slots of the window are pinned: a pin of inode 12 (%s) at 4194304 by "
+		       "pid ", pt_path(alone_fs, "g"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(child_said(), line));
+	CU_ASSERT_PTR_NOT_NULL(strstr(child_said(), " (test_budget), thread "));
+	CU_ASSERT_PTR_NOT_NULL(strstr(child_said(), " (test_budget) itself: pinfs_pin of thread "));
 	CU_ASSERT_PTR_NOT_NULL(strstr(child_said(), " on inode 12 at 0, pinfs_pin of thread "));
 	CU_ASSERT_PTR_NOT_NULL(strstr(child_said(), " on inode 12 at 2097152"));
 	pt_fs_end(alone_fs);
