@@ -181,7 +181,7 @@ san: ## tests under ASan + UBSan, and under TSan
 	$(Q)tools/deps.sh san
 	$(again) B=$(B)-asan SAN='$(ASAN)' all tests
 	$(again) B=$(B)-tsan SAN='$(TSAN)' CC='$(TSAN_CC)' all tests
-	$(Q)tests/run.sh -t 900 -b $(B)-asan $(or $(T),$(ASAN_TESTS)) -b $(B)-tsan $(or $(T),$(TSAN_TESTS))
+	$(Q)tests/run.sh -t 3600 -b $(B)-asan $(or $(T),$(ASAN_TESTS)) -b $(B)-tsan $(or $(T),$(TSAN_TESTS))
 
 bench: ## pinbench: windows, pins and the FUSE path beside tmpfs; ARGS="--quick --json"
 	$(Q)tools/deps.sh bench

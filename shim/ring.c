@@ -111,10 +111,10 @@ static bool completion(struct sh_ring *r)
 	const struct io_uring_params *p = &r->par;
 	uint32_t i = (r->seen & (p->cq_entries - 1)) << (p->flags & IORING_SETUP_CQE32 ? 1 : 0);
 	struct io_uring_cqe *c = (struct io_uring_cqe *)(void *)(r->cq + p->cq_off.cqes) + i;
-	uint64_t key = __atomic_load_n(&c->user_data, __ATOMIC_RELAXED);
-	uint32_t flags = __atomic_load_n(&c->flags, __ATOMIC_RELAXED);
+	/* Before head and tail are looked at. */
+	uint64_t key = __atomic_load_n(&c->user_data, __ATOMIC_ACQUIRE);
+	uint32_t flags = __atomic_load_n(&c->flags, __ATOMIC_ACQUIRE);
 
-	atomic_thread_fence(memory_order_acquire);
 	if ((int32_t)(sh_ring_at(r->cq, p->cq_off.head) - r->seen) > 0 &&
 	    sh_ring_at(r->cq, p->cq_off.tail) - r->seen >= p->cq_entries)
 		return false;

@@ -436,12 +436,13 @@ static int object(struct dl_phdr_info *i, size_t size, void *arg)
 
 void sh_site_look(void)
 {
-	unsigned long long now = adds;
+	unsigned long long now;
 	int saved = errno;
 
 	if (!has_xsave() || (pid_t)sh_sys(SYS_getpid) != sh.pid)
 		return;
 	pthread_mutex_lock(&site_lock);
+	now = adds;
 	(void)dl_iterate_phdr(object, &now);
 	adds = now;
 	pthread_mutex_unlock(&site_lock);

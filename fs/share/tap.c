@@ -270,11 +270,14 @@ static int copy_cell(struct pf_t_ring *r, uint64_t at, struct pf_t_ev *out)
 {
 	struct pf_t_cell *c = &r->tr_cell[at % PF_T_CELLS];
 	uint64_t seq = atomic_load_explicit(&c->tc_seq, memory_order_acquire);
+	union { struct pf_t_ev ev; uint64_t word[sizeof(struct pf_t_ev) / sizeof(uint64_t)]; } copy;
 
 	if (seq != at + 1)
 		return seq > at + 1 ? -1 : 0;
-	*out = c->tc_ev;
-	atomic_thread_fence(memory_order_acquire);
+	/* Each word before the second look at the number. */
+	for (size_t i = 0; i < sizeof copy.word / sizeof copy.word[0]; i++)
+		copy.word[i] = __atomic_load_n((const uint64_t *)(const void *)&c->tc_ev + i, __ATOMIC_ACQUIRE);
+	*out = copy.ev;
 	return atomic_load_explicit(&c->tc_seq, memory_order_relaxed) == at + 1 ? 1 : -1;
 }
 

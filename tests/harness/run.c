@@ -17,6 +17,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,17 @@
 #define CLEANUPS 8
 #define GRACE_S 15
 
+/* Sanitizers take several times as long. */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define PATIENCE 5
+#else
+#define PATIENCE 1
+#endif
+
+#ifdef __SANITIZE_THREAD__
+void __sanitizer_symbolize_pc(void *pc, const char *fmt, char *out, size_t size);
+#endif
+
 static struct {
 	const struct pt_suite *suites;
 	size_t nsuite;
@@ -35,7 +47,7 @@ static struct {
 	bool own_tmp;
 	pid_t pid;
 	void (*cleanup[CLEANUPS])(void);
-	size_t ncleanup;
+	_Atomic size_t ncleanup;	/* the monitor looks, too */
 	const char *suite_name;
 	const struct pt_case *now;
 	bool skip_now;
@@ -56,8 +68,10 @@ void pt_on_cleanup(void (*fn)(void))
 	for (size_t i = 0; i < run.ncleanup; i++)
 		if (run.cleanup[i] == fn)
 			return;
-	if (run.ncleanup < CLEANUPS)
-		run.cleanup[run.ncleanup++] = fn;
+	if (run.ncleanup < CLEANUPS) {
+		run.cleanup[run.ncleanup] = fn;
+		run.ncleanup++;
+	}
 }
 
 static int drop(const char *path, const struct stat *st PF_UNUSED, int type PF_UNUSED, struct FTW *ftw PF_UNUSED)
@@ -186,6 +200,17 @@ static bool find_places(void)
 	return run.own_tmp;
 }
 
+/* For the first race that it reports libtsan maps and unmaps files of symbols, which in a program with hooks for that
+ * runs code that it watches: it may wait for itself for ever. So it reads them now. */
+static void ready_to_report(void)
+{
+#ifdef __SANITIZE_THREAD__
+	char name[256];
+
+	__sanitizer_symbolize_pc((void *)(uintptr_t)ready_to_report, "%f", name, sizeof name);
+#endif
+}
+
 static const struct pt_case *case_of(const char *suite, const char *name)
 {
 	for (size_t i = 0; i < run.nsuite; i++)
@@ -203,7 +228,7 @@ static void case_begin(const CU_pTest test, const CU_pSuite suite)
 	run.failures_before = CU_get_number_of_failures();
 	atomic_store(&run.timed_out, false);
 	atomic_store(&run.deadline,
-		     seconds() + (run.now != NULL && run.now->limit_s != 0 ? (long)run.now->limit_s : 60));
+		     seconds() + PATIENCE * (run.now != NULL && run.now->limit_s != 0 ? (long)run.now->limit_s : 60));
 	(void)printf("\n  %s/%s ...", suite->pName, test->pName);
 	(void)fflush(stdout);
 }
@@ -281,6 +306,7 @@ int pt_main(int argc, char **argv, const struct pt_suite *suites, size_t nsuite)
 		CU_cleanup_registry();
 		return 0;
 	}
+	ready_to_report();
 	if (!find_places() || !start_monitor() || atexit(at_end) != 0) {
 		(void)fprintf(stderr, "%s: cannot start: %s\n", argv[0], strerror(errno));
 		return 1;

@@ -87,8 +87,7 @@ static bool take(struct io_event *ev)
 	while (atomic_load(&r->tail) == r->head)
 		(void)sched_yield();
 	*ev = r->event[r->head];
-	atomic_thread_fence(memory_order_seq_cst);
-	r->head = (r->head + 1) % r->nr;
+	__atomic_store_n(&r->head, (r->head + 1) % r->nr, __ATOMIC_RELEASE);
 	return true;
 }
 
