@@ -53,6 +53,7 @@
 #include "share/lease.h"
 
 #define BURST_MS UINT64_C(2)	/* between two looks at bursts: the last one may have had nobody to kick */
+#define LATE_MS UINT64_C(5)	/* its time is over: between two looks whether it has come to pins */
 #define STUCK_MS UINT64_C(100)	/* between two looks whether a wait can end at all, at least */
 
 void pf_lobj_init(struct pf_lobj *o, uint64_t ino)
@@ -726,6 +727,33 @@ static bool may_be_stuck(const struct pf_brk *b)
 	return b->state == PF_BRK_PARKED || b->state == PF_BRK_QUEUED;
 }
 
+/*
+ * busy_timeout is for pins, and leases: what waits for a client to unmap, or for its turn behind one that does, has
+ * revoke_timeout, and does not fail for want of a quick answer when nobody has anything pinned.
+ */
+static bool waits_for_pins(struct pf_fs *fs, struct pf_lobj *o, const struct pf_brk *b)
+{
+	switch ((enum pf_brk_state)b->state) {
+	case PF_BRK_QUEUED:
+		return o->cuts != b && waits_for_pins(fs, o, o->cuts);
+	case PF_BRK_BURSTS:
+	case PF_BRK_SLEEP:
+	case PF_BRK_PARKED:
+		return true;
+	case PF_BRK_UNMAP:
+	case PF_BRK_ACKS:
+		return pf_win_scan(o, NULL, b->pin_foff, b->pin_len) && pf_lay_on_pins(fs, o, b) == PF_P_WOULD_WAIT;
+	case PF_BRK_GATE:		/* of these the range is not known yet */
+	case PF_BRK_RUN:
+	case PF_BRK_FREE:
+	case PF_BRK_WORK:
+	case PF_BRK_OPEN:
+	case PF_BRK_DONE:
+		break;
+	}
+	return false;
+}
+
 void pf_brk_timeout(struct pf_brk *b, uint64_t now)
 {
 	struct pf_fs *fs = b->fs;
@@ -761,12 +789,17 @@ void pf_brk_timeout(struct pf_brk *b, uint64_t now)
 		pf_reg_arm_poll(b, b->state == PF_BRK_BURSTS ? now + BURST_MS * PF_NS_PER_MS :
 				   looks(b) && may_be_stuck(b) ? pf_max64(b->stuck_ns, now + PF_NS_PER_MS) : 0);
 	}
-	if (!ended && b->busy_ns != 0 && b->busy_ns <= now) {
-		pf_lay_count(fs, PF_COUNT_TIMEOUTS, b->state < PF_BRK_FREE);
+	if (ended || b->busy_ns == 0 || b->busy_ns > now) {
+		pf_reg_arm(b, b->busy_ns, b->ack_ns);
+	} else if (waits_for_pins(fs, o, b)) {
+		/* One that has not come to park has waited all the same. */
+		pf_lay_count(fs, PF_COUNT_WAITS, !b->waited && b->state != PF_BRK_QUEUED);
+		pf_lay_count(fs, PF_COUNT_TIMEOUTS, 1);
+		b->waited = true;
 		pf_reg_arm(b, 0, b->ack_ns);
 		ended = end_wait(fs, o, b, -EBUSY);
 	} else {
-		pf_reg_arm(b, b->busy_ns, b->ack_ns);
+		pf_reg_arm(b, b->state < PF_BRK_FREE ? now + LATE_MS * PF_NS_PER_MS : 0, b->ack_ns);
 	}
 	pump(fs, o, ended, NULL);
 }

@@ -134,6 +134,42 @@ static void busy_timeout(void)
 	one_close(&o);
 }
 
+/* The limit is for pins. Who only waits for a client to unmap, or behind one that does, is let through at last. */
+static void busy_timeout_acks(void)
+{
+	struct one o;
+	struct fk_brk a, b;
+
+	one_open(&o, PF_BUSY_WAIT);
+	o.fs->opts.policy.timeout_ms = 1;
+	fk_cut(&a, &o.f, 0, FK_PAGE);
+	fk_submit(&a);
+	fk_cut(&b, &o.f, 0, UINT64_MAX);
+	fk_submit(&b);
+	fk_sleep_ms(50);
+	CU_ASSERT(!fk_ended(&a) && !fk_ended(&b));
+	CU_ASSERT_EQUAL(a.b.state, PF_BRK_ACKS);
+	fk_ack(o.k);
+	CU_ASSERT_EQUAL(fk_end(&a), 0);
+	fk_ack(o.k);
+	CU_ASSERT_EQUAL(fk_end(&b), 0);
+	CU_ASSERT_EQUAL(one_count(o.fs, PF_COUNT_WAITS), 0);
+	CU_ASSERT_EQUAL(one_count(o.fs, PF_COUNT_TIMEOUTS), 0);
+
+	/* With a pin in the way it ends before there is an answer, and has waited. */
+	CU_ASSERT_EQUAL(fk_grant(o.k, o.fh, 0, 0, DBLK), 0);
+	CU_ASSERT(fk_pin(o.k, 0, 0, 1));
+	fk_cut(&a, &o.f, 0, UINT64_MAX);
+	fk_submit(&a);
+	CU_ASSERT_EQUAL(fk_end(&a), -EBUSY);
+	CU_ASSERT_EQUAL(a.works, 0);
+	CU_ASSERT_EQUAL(one_count(o.fs, PF_COUNT_WAITS), 1);
+	CU_ASSERT_EQUAL(one_count(o.fs, PF_COUNT_TIMEOUTS), 1);
+	fk_ack(o.k);
+	fk_unpin(o.k, 0, 0, 1);
+	one_close(&o);
+}
+
 /* A client that does not unmap stalls nobody for longer than revoke_timeout, and loses nothing that it may still
  * write to. */
 static void quarantine(void)
@@ -631,6 +667,7 @@ int main(void)
 		{ "cancel in every state", cancel_everywhere },
 		{ "a park that fails", park_fails },
 		{ "busy_timeout", busy_timeout },
+		{ "busy_timeout: for pins alone", busy_timeout_acks },
 		{ "revoke_timeout: quarantine", quarantine },
 		{ "sessions that die", deaths },
 		{ "a client that forgets the file", forgotten },
