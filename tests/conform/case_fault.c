@@ -1,16 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * case_fault.c - what a load or a store through a mapping finds: holes, unwritten extents, data, the end of the file;
- * what it allocates and which times it sets; and two of them, or one of them and a truncate, at the same moment.
- *
- * Where a race is asked for, it is run a fixed number of times, and the answer says what may never be seen in any of
- * them.
+ * what it allocates and which times it sets. Two of them at the same moment: race.c.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -23,30 +18,10 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include "conform/cases.h"
-#include "conform/scratch.h"
+#include "conform/race.h"
 
 #define LEN (4 * CF_PAGE)
 #define RW (PROT_READ | PROT_WRITE)
-#define ROUNDS 32
-
-static struct statx now_of(struct cf *c, int fd)
-{
-	struct statx sx;
-
-	/* A mount that keeps attributes is asked for new ones. */
-	CF_SYS(c, syscall(SYS_statx, fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &sx));
-	return sx;
-}
-
-static uint64_t blocks_of(struct cf *c, int fd) { return now_of(c, fd).stx_blocks / (CF_PAGE / 512); }
-
-static void *private_map(struct cf *c, int fd, size_t len)
-{
-	void *p = mmap(NULL, len, RW, MAP_PRIVATE, fd, 0);
-
-	CF_MUST(c, p != MAP_FAILED);
-	return p;
-}
 
 /* ---- one access to a page in each state ---- */
 
@@ -484,247 +459,7 @@ static void full(struct cf *c)
 	CF_SYS(c, ftruncate(filler, 0));
 }
 
-/* ---- races ---- */
-
-/*
- * @n threads (at most 4) run @fn once in each round and begin it together: the round is the only thing that they wait
- * for.
- */
-struct race {
-	struct cf *c;
-	char *p, *q;
-	int fd;
-	pthread_barrier_t bar;
-	_Atomic uint32_t failed, flag;
-	void (*fn)(struct race *r, unsigned int who, size_t round);
-};
-
-struct racer {
-	struct race *race;
-	unsigned int who;
-	pthread_t thread;
-};
-
-static void *racer(void *arg)
-{
-	struct racer *r = arg;
-
-	for (size_t i = 0; i < ROUNDS; i++) {
-		(void)pthread_barrier_wait(&r->race->bar);
-		r->race->fn(r->race, r->who, i);
-		(void)pthread_barrier_wait(&r->race->bar);
-	}
-	return NULL;
-}
-
-/* @between looks at the round, with all threads standing still. */
-static void race(struct race *r, unsigned int n, void (*between)(struct race *r, size_t round))
-{
-	struct racer all[4];
-
-	CF_MUST(r->c, n <= 4 && pthread_barrier_init(&r->bar, NULL, n + 1) == 0);
-	for (unsigned int i = 0; i < n; i++) {
-		all[i] = (struct racer){ .race = r, .who = i };
-		CF_MUST(r->c, pthread_create(&all[i].thread, NULL, racer, &all[i]) == 0);
-	}
-	for (size_t i = 0; i < ROUNDS; i++) {
-		(void)pthread_barrier_wait(&r->bar);
-		(void)pthread_barrier_wait(&r->bar);
-		if (between != NULL)
-			between(r, i);
-	}
-	for (unsigned int i = 0; i < n; i++)
-		(void)pthread_join(all[i].thread, NULL);
-	(void)pthread_barrier_destroy(&r->bar);
-}
-
-static void store_mine(struct race *r, unsigned int who, size_t round)
-{
-	char *q = r->p + round * CF_PAGE + who * 1024;
-
-	if (cf_touch(q, true) != 0)
-		atomic_fetch_add(&r->failed, 1);
-	else
-		memset(q, 'a' + (int)who, 1024);
-}
-
-static void all_stored(struct race *r, size_t round)
-{
-	for (size_t i = 0; i < CF_PAGE; i++)
-		if (r->q[round * CF_PAGE + i] != 'a' + (int)(i / 1024)) {
-			atomic_fetch_add(&r->flag, 1);
-			return;
-		}
-}
-
-static void stores_race(struct cf *c)
-{
-	const size_t len = ROUNDS * CF_PAGE;
-	struct race r = { .c = c, .fd = cf_holes(c, "f", len), .fn = store_mine };
-	uint64_t blocks;
-
-	r.p = cf_map(c, r.fd, 0, len, RW);
-	r.q = cf_map(c, r.fd, 0, len, PROT_READ);
-	race(&r, 4, all_stored);
-	CF_SYS(c, fsync(r.fd));
-	blocks = blocks_of(c, r.fd);
-	cf_note(c, "%llu blocks for %d pages", (unsigned long long)blocks, ROUNDS);
-	/* Two more are for the file's map. */
-	cf_answer(c, r.failed != 0 ? "SIGBUS" : r.flag != 0 ? "stores are lost" :
-		  blocks >= ROUNDS && blocks <= ROUNDS + 2 ? "one block each" : "another number of blocks");
-}
-
-/* Even threads read the page through a mapping of their own, odd ones store to it. */
-static void read_or_store(struct race *r, unsigned int who, size_t round)
-{
-	char *at = (who % 2 != 0 ? r->p : r->q) + round * CF_PAGE;
-
-	if (cf_touch(at + who * 64, who % 2 != 0) != 0) {
-		atomic_fetch_add(&r->failed, 1);
-	} else if (who % 2 != 0) {
-		at[who * 64] = 'x';
-	}
-}
-
-static void seen_by_reader(struct race *r, size_t round)
-{
-	const char *at = r->q + round * CF_PAGE;
-
-	if (at[64] != 'x' || at[192] != 'x' || at[2000] != 0)
-		atomic_fetch_add(&r->flag, 1);
-}
-
-static void read_store_race(struct cf *c)
-{
-	const size_t len = ROUNDS * CF_PAGE;
-	struct race r = { .c = c, .fd = cf_holes(c, "f", len), .fn = read_or_store };
-
-	r.p = cf_map(c, r.fd, 0, len, RW);
-	r.q = cf_map(c, r.fd, 0, len, PROT_READ);
-	race(&r, 4, seen_by_reader);
-	cf_answer(c, r.failed != 0 ? "SIGBUS" : r.flag != 0 ? "stores are not seen" : "all stores seen");
-}
-
-/* The same by two processes, each with a mapping of its own. */
-struct twins {
-	struct cf *c;
-	char *p;
-	_Atomic uint32_t *turn;		/* [0] the round that has begun, [1] the one that the child has ended */
-};
-
-static long twin(void *arg)
-{
-	struct twins *t = arg;
-	long bad = 0;
-
-	for (uint32_t i = 0; i < ROUNDS; i++) {
-		cf_await(t->c, &t->turn[0], i + 1);
-		bad += cf_touch(t->p + i * CF_PAGE, false) != 0;
-		cf_mark(&t->turn[1], i + 1);
-		cf_await(t->c, &t->turn[2], i + 1);
-		bad += t->p[i * CF_PAGE + 100] != 'x';
-		cf_mark(&t->turn[3], i + 1);
-	}
-	return bad;
-}
-
-static void processes_race(struct cf *c)
-{
-	const size_t len = ROUNDS * CF_PAGE;
-	int fd = cf_holes(c, "f", len);
-	struct twins t = { c, cf_map(c, fd, 0, len, RW), cf_shared(c, 4 * sizeof(uint32_t)) };
-	struct cf_call *call = cf_call(c, CF_PROCESS, twin, &t);
-	long bad = 0;
-
-	for (uint32_t i = 0; i < ROUNDS; i++) {
-		cf_mark(&t.turn[0], i + 1);
-		bad += cf_touch(t.p + i * CF_PAGE + 100, true) != 0;
-		t.p[i * CF_PAGE + 100] = 'x';
-		cf_await(c, &t.turn[1], i + 1);
-		cf_mark(&t.turn[2], i + 1);
-		cf_await(c, &t.turn[3], i + 1);
-	}
-	bad += cf_result(call);
-	cf_answer(c, bad == 0 ? "all stores seen" : "SIGBUS, or stores are not seen");
-}
-
-/* Thread 0 stores to its private copy of a page, thread 1 punches it: the copy has the page as it was, or zeros. */
-static void copy_or_punch(struct race *r, unsigned int who, size_t round)
-{
-	if (who == 0) {
-		if (cf_touch(r->p + round * CF_PAGE, true) != 0)
-			atomic_fetch_add(&r->failed, 1);
-	} else if (fallocate(r->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(round * CF_PAGE),
-			     (off_t)CF_PAGE) != 0) {
-		atomic_fetch_add(&r->failed, 1);
-	}
-}
-
-static void whole_copy(struct race *r, size_t round)
-{
-	const char *got = cf_content_of(r->p + round * CF_PAGE + 1, CF_PAGE - 1);
-
-	if (strcmp(got, "old") != 0 && strcmp(got, "zero") != 0)
-		atomic_fetch_add(&r->flag, 1);
-}
-
-static void copy_punch_race(struct cf *c)
-{
-	const size_t len = ROUNDS * CF_PAGE;
-	struct race r = { .c = c, .fd = cf_file(c, "f", len), .fn = copy_or_punch };
-
-	r.p = private_map(c, r.fd, len);
-	race(&r, 2, whole_copy);
-	cf_answer(c, r.failed != 0 ? "fails" : r.flag != 0 ? "torn copies" : "all old or all zero");
-}
-
-/*
- * Thread 0 cuts the second page off, and adds it again; thread 1 loads from it. Whoever knows that the cut has
- * returned finds no byte of before.
- */
-static void load_or_cut(struct race *r, unsigned int who, size_t round)
-{
-	(void)round;
-	if (who == 0) {
-		if (ftruncate(r->fd, (off_t)CF_PAGE) != 0)
-			atomic_fetch_add(&r->failed, 1);
-		atomic_store(&r->flag, 1);
-		if (ftruncate(r->fd, (off_t)(2 * CF_PAGE)) != 0)
-			atomic_fetch_add(&r->failed, 1);
-		return;
-	}
-	for (int i = 0; i < 200; i++) {
-		const bool cut = atomic_load(&r->flag) != 0;
-		const int byte = peek(r->p + CF_PAGE);
-
-		if (cut ? byte > 0 : byte > 0 && byte != CF_BYTE)
-			atomic_fetch_add(&r->failed, 1);
-	}
-}
-
-static void fill_again(struct race *r, size_t round)
-{
-	char page[CF_PAGE];
-
-	(void)round;
-	if (cf_touch(r->p + CF_PAGE, false) != 0 ||
-	    strcmp(cf_content_of(r->p + CF_PAGE, CF_PAGE), "zero") != 0)
-		atomic_fetch_add(&r->failed, 1);
-	memset(page, CF_BYTE, sizeof page);
-	CF_MUST(r->c, pwrite(r->fd, page, sizeof page, (off_t)CF_PAGE) == (ssize_t)sizeof page);
-	atomic_store(&r->flag, 0);
-}
-
-static void load_cut_race(struct cf *c)
-{
-	struct race r = { .c = c, .fd = cf_file(c, "f", 2 * CF_PAGE), .fn = load_or_cut };
-
-	r.p = cf_map(c, r.fd, 0, 2 * CF_PAGE, RW);
-	race(&r, 2, fill_again);
-	cf_answer(c, r.failed != 0 ? "old bytes are seen" : "zero or SIGBUS");
-}
-
-/* ---- a filesystem that is frozen, and one that has been shut down ---- */
+/* ---- the cases ---- */
 
 #define HOLES "; devdax: na: a device has neither holes nor a size that changes"
 #define CELL(state, access) (&(const struct cell){ state, access })
@@ -734,7 +469,7 @@ static const struct cf_case cases[] = {
 	  CELL(HOLE, LOAD), "zero; plain: zero|zero, allocates" HOLES },
 	{ "fault.hole-store", "dax_iomap_pte_fault(); behaviour 42",
 	  "A store to a hole allocates one block, zeroed around it.", 0, one_access, CELL(HOLE, STORE),
-	  "zero around, allocates; bare: zero around, allocates nothing; "
+	  "zero around, allocates; bare: zero around, allocates nothing|zero around, allocates; "
 	  "plain: zero around, allocates|zero around, allocates more" HOLES },
 	{ "fault.hole-copy", "dax_iomap_cow_copy()",
 	  "A private store to a hole makes a page of zeros that is the process's own, and no block.", 0, one_access,
@@ -815,7 +550,7 @@ static const struct cf_case cases[] = {
 	  "moves; bare, plain: moves|stays; devdax: na: a device has no fsync" },
 	{ "fault.mtime-second", "behaviour 29; file_update_time()",
 	  "The second store to a page does not: it is no fault.", 0, times, &(const struct times){ AT_SECOND },
-	  "stays; devdax: na: a device has no fsync" },
+	  "stays; bare, plain: stays|moves; devdax: na: a device has no fsync" },
 	{ "fault.mtime-fsync", "behaviour 29, 32; dax_writeback_one()",
 	  "After fsync(2) the next store is the first again.", 0, times, &(const struct times){ AT_AFTER_FSYNC },
 	  "moves; pinfs+user, bare, plain: moves|stays; devdax: na: a device has no fsync" },
@@ -857,18 +592,18 @@ static const struct cf_case cases[] = {
 
 	{ "fault.race-stores", "behaviour 30; grab_mapping_entry()",
 	  "Threads that store to one page of a hole at the same moment get one block, and all stores are in it.", 0,
-	  stores_race, NULL, "one block each" HOLES },
+	  race_stores, NULL, "one block each" HOLES },
 	{ "fault.race-load-store", "behaviour 31, 33; dax_iomap_pte_fault()",
 	  "Loads and stores that meet on a fresh hole all succeed, and the stores are seen by the mapping that read.",
-	  0, read_store_race, NULL, "all stores seen" HOLES },
+	  0, race_load_store, NULL, "all stores seen" HOLES },
 	{ "fault.race-processes", "behaviour 31; dax_iomap_pte_fault()", "The same between two processes.", 0,
-	  processes_race, NULL, "all stores seen" HOLES },
+	  race_processes, NULL, "all stores seen" HOLES },
 	{ "fault.race-copy-punch", "behaviour 35; dax_fault_cow_page()",
-	  "A private store that meets a punch of its page copies the page as it was, or zeros.", 0, copy_punch_race,
+	  "A private store that meets a punch of its page copies the page as it was, or zeros.", 0, race_copy_punch,
 	  NULL, "all old or all zero" HOLES },
 	{ "fault.race-load-cut", "behaviour 43; dax_iomap_pte_fault()",
 	  "A load that meets a truncate finds the page, or SIGBUS; never an old byte after the truncate has returned.",
-	  0, load_cut_race, NULL, "zero or SIGBUS" HOLES },
+	  0, race_load_cut, NULL, "zero or SIGBUS" HOLES },
 
 	{ "fault.entry-bits", "behaviour 34; dax_make_entry()",
 	  "The bits of an entry are the kernel's own; no program sees one without the others. Ours are a slot's word "
