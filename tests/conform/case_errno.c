@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/falloc.h>
-#include <linux/io_uring.h>
 #include <linux/magic.h>
 #include <pthread.h>
 #include <signal.h>
@@ -22,13 +21,13 @@
 #include <sys/uio.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 #include <pinfs/ioctl.h>
 #include <pinfs/lease.h>
 #include "conform/cases.h"
 #include "conform/own.h"
 #include "conform/space.h"
+#include "conform/take.h"
 
 #define LEN (4 * CF_PAGE)
 #define RW (PROT_READ | PROT_WRITE)
@@ -77,23 +76,6 @@ static void longterm_plain(struct cf *c)
 	cf_answer_rc(c, registers(c, p, LEN));
 }
 
-typedef int pin_fn(const void *addr, size_t len, unsigned int flags, struct pinfs_pin **out);
-
-static pin_fn *pins(struct cf *c)
-{
-	pin_fn *pin = (pin_fn *)cf_symbol("pinfs_pin");
-
-	if (pin == NULL)
-		cf_na(c, "pinfs_pin() is not here");
-	return pin;
-}
-
-/* A policy of this file alone. */
-static void policy(struct cf *c, int fd, const char *name, const char *value)
-{
-	CF_SYS(c, fsetxattr(fd, name, value, strlen(value), 0));
-}
-
 /* For what root is not bound by. */
 static void drop_caps(struct cf *c)
 {
@@ -128,7 +110,7 @@ static long over_limit(void *arg)
 		return -errno;
 	if (m->lock)
 		return cf_rc(mlock(p, 16 * LEN));
-	return pins(m->c)(p, 16 * LEN, PINFS_PIN_WRITE | PINFS_PIN_LONGTERM, &pin);
+	return LIB(m->c, pinfs_pin)(p, 16 * LEN, PINFS_PIN_WRITE | PINFS_PIN_LONGTERM, &pin);
 }
 
 static void memlock(struct cf *c)
@@ -136,21 +118,21 @@ static void memlock(struct cf *c)
 	struct memlock m = { .c = c, .fd = cf_file(c, "f", 16 * LEN), .lock = cf_arg(c) != NULL };
 
 	if (!m.lock) {
-		(void)pins(c);
+		(void)LIB(c, pinfs_pin);
 		m.limit = LEN;
-		policy(c, m.fd, "user.pinfs.longterm", "allow");
+		take_policy(c, cf_path(c, "f"), "longterm", "allow");
 	}
 	cf_answer_rc(c, cf_result(cf_call(c, CF_PROCESS, over_limit, &m)));
 }
 
 static void no_lease(struct cf *c)
 {
-	pin_fn *pin = pins(c);
 	int fd = cf_file(c, "f", LEN);
 	struct pinfs_pin *out;
 
-	policy(c, fd, "user.pinfs.longterm", "lease");
-	cf_answer_rc(c, pin(cf_map(c, fd, 0, LEN, RW), LEN, PINFS_PIN_WRITE | PINFS_PIN_LONGTERM, &out));
+	(void)LIB(c, pinfs_pin);
+	take_policy(c, cf_path(c, "f"), "longterm", "lease");
+	cf_answer_rc(c, LIB(c, pinfs_pin)(cf_map(c, fd, 0, LEN, RW), LEN, PINFS_PIN_WRITE | PINFS_PIN_LONGTERM, &out));
 }
 
 /* ---- pins of what is not there ---- */
@@ -221,8 +203,6 @@ static void write_nowait(struct cf *c)
 }
 
 /* A lease that is held, by this process or another one, while this one truncates. */
-typedef int take_fn(int fd, uint64_t foff, uint64_t len, unsigned int flags, struct pinfs_lease **out);
-
 struct held {
 	struct cf *c;
 	unsigned int flags;
@@ -242,7 +222,7 @@ static long hold(void *arg)
 		cf_mark(&h->m->taken, 2);
 		return -errno;
 	}
-	rc = ((take_fn *)cf_symbol("pinfs_lease_take"))(fd, 0, 0, h->flags, &lease);
+	rc = LIB(h->c, pinfs_lease_take)(fd, 0, 0, h->flags, &lease);
 	cf_mark(&h->m->taken, rc == 0 ? 1 : 2);
 	cf_await(h->c, &h->m->end, 1);
 	return rc;
@@ -261,8 +241,7 @@ static void leased(struct cf *c)
 	struct cf_call *holder, *call;
 	int fd = cf_file(c, "f", LEN);
 
-	if (cf_symbol("pinfs_lease_take") == NULL)
-		cf_na(c, "pinfs_lease_take() is not here");
+	(void)LIB(c, pinfs_lease_take);
 	if (other) {
 		holder = cf_call(c, CF_PROCESS, hold, &h);
 		while (atomic_load(&h.m->taken) == 0)
@@ -270,7 +249,7 @@ static void leased(struct cf *c)
 		CF_MUST(c, atomic_load(&h.m->taken) == 1);
 	} else {
 		CF_MUST(c, cf_touch(cf_map(c, fd, 0, LEN, RW), true) == 0);
-		CF_MUST(c, ((take_fn *)cf_symbol("pinfs_lease_take"))(fd, 0, 0, h.flags, &lease) == 0);
+		CF_MUST(c, LIB(c, pinfs_lease_take)(fd, 0, 0, h.flags, &lease) == 0);
 	}
 	call = cf_call(c, CF_THREAD, cut, (void *)(uintptr_t)cf_path(c, "f"));
 	(void)cf_settle(call);
@@ -287,7 +266,9 @@ static long hold_fcntl(void *arg)
 	long rc;
 
 	(void)signal(SIGIO, SIG_IGN);
-	rc = cf_rc(fcntl(fd, F_SETLEASE, F_RDLCK));
+	/* A close(2) may end a moment after it has returned. */
+	while ((rc = cf_rc(fcntl(fd, F_SETLEASE, F_RDLCK))) == -EAGAIN)
+		usleep(500);
 	cf_mark(&h->m->taken, rc == 0 ? 1 : 2);
 	cf_await(h->c, &h->m->end, 1);
 	return rc;
@@ -341,7 +322,6 @@ static void map_sync_plain(struct cf *c)
 static void all_pinned(struct cf *c)
 {
 	const size_t len = 8 * CF_CHUNK;
-	pin_fn *pin = pins(c);
 	struct pinfs_pin *out;
 	int rc = 0;
 	char *p;
@@ -350,7 +330,7 @@ static void all_pinned(struct cf *c)
 		cf_na(c, "the window has too many slots to pin them all");
 	p = cf_map(c, cf_holes(c, "f", len), 0, len, RW);
 	for (size_t at = 0; at < len && rc == 0; at += CF_CHUNK)
-		rc = pin(p + at, CF_PAGE, PINFS_PIN_WRITE, &out);
+		rc = LIB(c, pinfs_pin)(p + at, CF_PAGE, PINFS_PIN_WRITE, &out);
 	cf_answer_rc(c, rc);
 }
 
@@ -386,7 +366,7 @@ static void bad(struct cf *c)
 	if (what == BAD_LOAD && cf_symbol("pinfs_pin") == NULL)
 		cf_na(c, "without the preload library the kernel maps");
 	if (what == BAD_PIN)
-		(void)pins(c);
+		(void)LIB(c, pinfs_pin);
 	cf_own_make(c, &o, CF_OWN_SIZE);
 	cf_own_mount(c, &o, NULL);
 	fd = cf_own_file(c, &o, "f", LEN);
@@ -406,7 +386,7 @@ static void bad(struct cf *c)
 		cf_answer(c, "%s", cf_touch_word(cf_map(c, fd, 0, LEN, RW), false));
 		break;
 	case BAD_PIN:
-		cf_answer_rc(c, pins(c)(cf_map(c, fd, 0, LEN, RW), CF_PAGE, PINFS_PIN_WRITE, &pin));
+		cf_answer_rc(c, LIB(c, pinfs_pin)(cf_map(c, fd, 0, LEN, RW), CF_PAGE, PINFS_PIN_WRITE, &pin));
 		break;
 	}
 }

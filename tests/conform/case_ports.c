@@ -22,9 +22,6 @@
 #include "conform/own.h"
 #include "conform/space.h"
 
-#ifndef STATX_ATTR_DAX
-#define STATX_ATTR_DAX 0x00200000
-#endif
 #define ROUNDS 60
 
 /* A file of @len bytes @byte that is not DAX and has no name, for direct I/O. */
@@ -333,61 +330,54 @@ static void read_only(struct cf *c)
 
 #define SYNCED ((size_t)1 << 20)
 
-struct store {
-	struct cf_own o;
-	int flags;
-	bool sync;
-};
-
 static long store_all(void *arg)
 {
-	struct store *s = arg;
-	int fd = open(cf_own_path(&s->o, "f"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	const struct cf_own *o = arg;
+	int fd = open(cf_own_path(o, "f"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	char *p;
 
 	if (fd < 0 || ftruncate(fd, (off_t)SYNCED) != 0)
 		return -errno;
-	p = mmap(NULL, SYNCED, PROT_READ | PROT_WRITE, s->flags, fd, 0);
+	p = mmap(NULL, SYNCED, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED)
 		return -errno;
 	memset(p, CF_DMA, SYNCED);
 	/* What the library says of the daemon that it lost is nobody's concern. */
 	(void)dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDERR_FILENO);
-	if (s->sync && msync(p, SYNCED, MS_SYNC) != 0)
+	if (msync(p, SYNCED, MS_SYNC) != 0)
 		return -errno;
-	return cf_rc(kill(s->o.pid, SIGKILL));
+	return cf_rc(kill(o->pid, SIGKILL));
 }
 
 static void durable(struct cf *c)
 {
-	struct store s = { .flags = *(const int *)cf_arg(c) };
+	struct cf_own o;
 	off_t hole;
 	long rc;
 	int fd;
 
 	if (cf_symbol("pinfs_pin") == NULL)
 		cf_na(c, "without the preload library the kernel maps");
-	s.sync = !(s.flags & MAP_SYNC);
-	cf_own_make(c, &s.o, CF_OWN_SIZE);
-	cf_own_mount(c, &s.o, NULL);
+	cf_own_make(c, &o, CF_OWN_SIZE);
+	cf_own_mount(c, &o, NULL);
 	/* The daemon ends while all is mapped; so does, then, the process that has it. */
-	rc = cf_result(cf_call(c, CF_PROCESS, store_all, &s));
+	rc = cf_result(cf_call(c, CF_PROCESS, store_all, &o));
 	if (rc < 0) {
 		cf_answer_rc(c, rc);
 		return;
 	}
-	cf_own_kill(c, &s.o);
-	cf_own_mount(c, &s.o, NULL);
-	fd = (int)CF_SYS(c, open(cf_own_path(&s.o, "f"), O_RDONLY | O_CLOEXEC));
+	cf_own_kill(c, &o);
+	cf_own_mount(c, &o, NULL);
+	fd = (int)CF_SYS(c, open(cf_own_path(&o, "f"), O_RDONLY | O_CLOEXEC));
 	hole = (off_t)CF_SYS(c, lseek(fd, 0, SEEK_HOLE));
 	CF_SYS(c, close(fd));
 	cf_note(c, "the first hole is at %lld", (long long)hole);
 	cf_answer(c, hole != (off_t)SYNCED ? "holes" :
-		  strcmp(cf_content(c, cf_own_path(&s.o, "f"), 0, SYNCED), "dma") == 0 ? "durable" : "other bytes");
-	cf_own_umount(c, &s.o);
+		  strcmp(cf_content(c, cf_own_path(&o, "f"), 0, SYNCED), "dma") == 0 ? "durable" : "other bytes");
+	cf_own_umount(c, &o);
 }
 
-/* ---- generic/606, 607, 608 ---- */
+/* ---- generic/607, in the directory that is asked; case_flags.c has it, and 606 and 608, on mounts with dax= ---- */
 
 /* FS_XFLAG_DAX; not applicable where nobody knows it. */
 static void set_dax(struct cf *c, int fd, bool on)
@@ -409,44 +399,6 @@ static bool has_dax(struct cf *c, const char *path)
 	CF_SYS(c, ioctl(fd, FS_IOC_FSGETXATTR, &x));
 	CF_SYS(c, close(fd));
 	return x.fsx_xflags & FS_XFLAG_DAX;
-}
-
-static bool is_dax(struct cf *c, int dir, const char *path)
-{
-	struct statx x;
-
-	CF_SYS(c, statx(dir, path, dir == AT_FDCWD ? 0 : AT_EMPTY_PATH, STATX_BASIC_STATS, &x));
-	return x.stx_attributes & STATX_ATTR_DAX;
-}
-
-static void need_statx(struct cf *c)
-{
-	if (cf_symbol("pinfs_pin") == NULL)
-		cf_na(c, "FUSE drops the attributes of statx(2), and the preload library is not here to read them");
-}
-
-struct by_flag {
-	const char *opts;
-	bool flag;
-};
-
-static void shown(struct cf *c)
-{
-	const struct by_flag *b = cf_arg(c);
-	struct cf_own o;
-	int fd;
-
-	need_statx(c);
-	cf_own_make(c, &o, CF_OWN_SIZE);
-	cf_own_mount(c, &o, b->opts);
-	CF_SYS(c, mkdir(cf_own_path(&o, "d"), 0700));
-	fd = (int)CF_SYS(c, open(cf_own_path(&o, "d"), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-	set_dax(c, fd, b->flag);
-	CF_SYS(c, close(fd));
-	CF_SYS(c, close(cf_own_file(c, &o, "d/f", CF_PAGE)));
-	CF_MUST(c, has_dax(c, cf_own_path(&o, "d/f")) == b->flag);
-	cf_answer(c, is_dax(c, AT_FDCWD, cf_own_path(&o, "d/f")) ? "set" : "clear");
-	cf_own_umount(c, &o);
 }
 
 enum how { MADE_FILE, MADE_DIR, MOVED_OUT, MOVED_IN, COPIED_OUT };
@@ -476,37 +428,6 @@ static void inherits(struct cf *c)
 		}
 	}
 	cf_answer(c, has_dax(c, at) ? "set" : "clear");
-}
-
-enum until { OPENED, MAPPED, CLOSED };
-
-static void deferred(struct cf *c)
-{
-	const enum until until = *(const enum until *)cf_arg(c);
-	struct cf_own o;
-	bool dax;
-	int fd;
-
-	need_statx(c);
-	cf_own_make(c, &o, CF_OWN_SIZE);
-	cf_own_mount(c, &o, "dax=inode");
-	fd = cf_own_file(c, &o, "f", CF_PAGE);
-	if (until == MAPPED)
-		CF_MUST(c, cf_touch(cf_map(c, fd, 0, CF_PAGE, PROT_READ), false) == 0);
-	set_dax(c, fd, true);
-	if (until != OPENED)
-		CF_SYS(c, close(fd));
-	/* That the last one has closed it is heard of a moment later, and by then somebody may have it open again. */
-	do {
-		if (until == CLOSED)
-			usleep(5000);
-		fd = (int)CF_SYS(c, open(cf_own_path(&o, "f"), O_RDONLY | O_CLOEXEC));
-		dax = is_dax(c, fd, "");
-		if (until != OPENED)
-			CF_SYS(c, close(fd));
-	} while (until == CLOSED && !dax);
-	cf_answer(c, dax ? "the new" : "the old");
-	CF_MUST(c, has_dax(c, cf_own_path(&o, "f")));
 }
 
 /* ---- ext4/030, 031, 047 ---- */
@@ -627,9 +548,7 @@ static void poison(struct cf *c)
 #define NOFILE "; devdax: na: a device is neither read nor written"
 #define RACE(mode) 0, collision, &(const int){ mode }
 #define PAIR(x) 0, pairs, &(const enum pair){ x }
-#define FLAG(opts, flag) CF_MOUNTS, shown, &(const struct by_flag){ opts, flag }
 #define HOW(x) 0, inherits, &(const enum how){ x }
-#define UNTIL(x) CF_MOUNTS, deferred, &(const enum until){ x }
 #define POISON(n) CF_MOUNTS, poison, &(const unsigned int){ n }
 
 static const struct cf_case cases[] = {
@@ -669,20 +588,10 @@ static const struct cf_case cases[] = {
 	  0, read_only, "direct", "EFAULT" },
 	{ "ports.462-buffered", "xfstests generic/462", "So does a read from the page cache or from DAX.",
 	  0, read_only, NULL, "EFAULT" NOFILE },
-	{ "ports.470", "xfstests generic/470",
-	  "Stores to a MAP_SYNC mapping have their blocks for good: they are there after a crash without fsync.",
-	  CF_MOUNTS, durable, &(const int){ MAP_SHARED_VALIDATE | MAP_SYNC }, "durable" },
-	{ "ports.470-msync", "xfstests generic/470", "So have those to an ordinary mapping after msync.",
-	  CF_MOUNTS, durable, &(const int){ MAP_SHARED }, "durable" },
+	{ "ports.470-msync", "xfstests generic/470",
+	  "Stores to an ordinary mapping are there after a crash that follows msync; sync.stopped asks it of MAP_SYNC.",
+	  CF_MOUNTS, durable, NULL, "durable" },
 
-	{ "ports.606-always", "xfstests generic/606", "Under dax=always statx says DAX of a file without the flag.",
-	  FLAG("dax=always", false), "set" },
-	{ "ports.606-never", "xfstests generic/606", "Under dax=never it does not, though the file has the flag.",
-	  FLAG("dax=never", true), "clear" },
-	{ "ports.606-inode", "xfstests generic/606", "Under dax=inode it says what the flag says: set.",
-	  FLAG("dax=inode", true), "set" },
-	{ "ports.606-inode-not", "xfstests generic/606", "Under dax=inode it says what the flag says: clear.",
-	  FLAG("dax=inode", false), "clear" },
 	{ "ports.607-file", "xfstests generic/607", "A new file has FS_XFLAG_DAX from its directory.",
 	  HOW(MADE_FILE), "set" },
 	{ "ports.607-dir", "xfstests generic/607", "So has a new directory.", HOW(MADE_DIR), "set" },
@@ -691,12 +600,6 @@ static const struct cf_case cases[] = {
 	{ "ports.607-mv-in", "xfstests generic/607", "One that is moved into it gets none.", HOW(MOVED_IN), "clear" },
 	{ "ports.607-cp", "xfstests generic/607", "A copy has the flag of the directory in which it is made.",
 	  HOW(COPIED_OUT), "clear" },
-	{ "ports.608-open", "xfstests generic/608", "A flag that changes while the file is open does not count yet.",
-	  UNTIL(OPENED), "the old" },
-	{ "ports.608-mapped", "xfstests generic/608", "Nor while it is only mapped.", UNTIL(MAPPED), "the old" },
-	{ "ports.608-closed", "xfstests generic/608", "It does when nobody has the file any more.",
-	  UNTIL(CLOSED), "the new" },
-
 	{ "ports.030", "xfstests ext4/030; behaviour 56a",
 	  "A mapped DAX file is not made to journal its data, and loses none.",
 	  0, journal, NULL, "EOPNOTSUPP; ext4: EBUSY; plain: EOPNOTSUPP|ENOTTY|returns" NOFILE },
