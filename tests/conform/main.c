@@ -47,7 +47,8 @@ static int usage(FILE *f, int status)
 		    "      --timeout SECONDS  what a case may take (30)\n"
 		    "  -v, --verbose       say of each case what it asks; notes\n"
 		    "  -h, --help, --version\n"
-		    "Status: 0 when nothing differs, 1 when something does, 2 when it could not be asked.\n", f);
+		    "Status: 0 when nothing differs, 1 when something does, 2 when it could not be asked, or nothing was.\n",
+		    f);
 	return status;
 }
 
@@ -320,5 +321,9 @@ int main(int argc, char **argv)
 	if (want.out != NULL || want.format != FMT_TABLE)
 		report_summary(&suite, stderr);
 	report_counts(&suite, n);
+	if (n[V_PASS] + n[V_DIFFERS] + n[V_BROKEN] == 0) {
+		cli_error("nothing was asked: of %u cases none is applicable here", n[V_NA]);
+		return EXIT_USE;
+	}
 	return n[V_DIFFERS] != 0 || n[V_BROKEN] != 0 ? EXIT_DIFFERS : EXIT_SAME;
 }
