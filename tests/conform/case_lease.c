@@ -82,6 +82,13 @@ static const char *state_after(struct cf *c, const struct scene *s, const char *
 	return state(c, s);
 }
 
+/* When it is over: that it is asked back may be heard of first. */
+static const char *state_at_last(struct cf *c, const struct scene *s)
+{
+	(void)state_after(c, s, "held");
+	return state_after(c, s, "breaking");
+}
+
 /* ---- somebody else: another process ---- */
 
 enum verb { CUT, PUNCH_ELSEWHERE, ALLOCATE, TAKE_READ, TAKE_WRITE, TAKE_WRITE_HIGH, TEST_WRITE, PIN, DROP };
@@ -248,7 +255,7 @@ struct meeting {
 	const char *name, *value;
 	unsigned int kind;
 	enum verb verb;
-	const char *until;		/* it is not that any more; NULL: it is to stay as it is */
+	enum { STAYS, ASKED_BACK, ENDS } lease;	/* what becomes of it is waited for, or nothing does */
 };
 
 static void meets(struct cf *c)
@@ -260,7 +267,8 @@ static void meets(struct cf *c)
 	SET_UP(c, &s, { PATIENT }, { m->name, m->value });
 	lease(c, &s, m->kind);
 	call = other(c, &s, m->verb, NULL);
-	cf_answer(c, "%s, %s", cf_call_word(call), m->until == NULL ? state(c, &s) : state_after(c, &s, m->until));
+	cf_answer(c, "%s, %s", cf_call_word(call), m->lease == STAYS ? state(c, &s) :
+		  m->lease == ENDS ? state_at_last(c, &s) : state_after(c, &s, "held"));
 	CF_MUST(c, LIB(c, pinfs_lease_drop)(s.lease) == 0);
 	(void)cf_result(call);
 }
@@ -364,7 +372,7 @@ static void revoked(struct cf *c)
 		cf_answer(c, "too early");
 		return;
 	}
-	now = state_after(c, &s, "held");
+	now = state_at_last(c, &s);
 	err = LIB(c, pinfs_pin_query)(s.pin, &info);
 	cf_answer(c, "%s, %s, %s", now, err == -ESTALE ? "void" : "pinned",
 		  cf_touch_word(s.map + CF_PAGE, false));
@@ -601,7 +609,7 @@ static void handed_over(struct cf *c)
 	CF_MUST(c, LIB(c, pinfs_lease_export)(s.lease, &i->fd) == 0);
 	call = cf_call(c, CF_PROCESS, import, i);
 	cf_await(c, &i->have, 1);
-	now = state_after(c, &s, "held");
+	now = state_at_last(c, &s);
 	err = LIB(c, pinfs_pin_query)(s.pin, &info);
 	cut = take_cut(c, s.fd, 0);
 	cf_answer(c, "%s, %s here, truncate %s", now, err == -ESTALE ? "void" : "pinned",
@@ -628,9 +636,9 @@ static void file_lease(struct cf *c)
 	if (*what != TAKE_WITH_WRITER)
 		CF_SYS(c, close(rw));
 	fd = (int)CF_SYS(c, open(path, O_RDONLY | O_CLOEXEC));
-	/* A close(2) may end a moment after it has returned. */
-	for (int i = 0; fcntl(fd, F_SETLEASE, kind) != 0; i++) {
-		if (*what == TAKE_WITH_WRITER || *what == TAKE_RD || errno != EAGAIN || i == 1000) {
+	/* A close(2) may end a moment after it has returned, and whoever looks at the file now has it for a moment. */
+	while (fcntl(fd, F_SETLEASE, kind) != 0) {
+		if (*what == TAKE_WITH_WRITER || errno != EAGAIN) {
 			cf_answer_rc(c, -errno);
 			if (*what != TAKE_WITH_WRITER && *what != TAKE_RD)
 				cf_na(c, "no lease is to be had: %s", strerror(errno));
@@ -650,8 +658,8 @@ static void file_lease(struct cf *c)
 #define TWO(name, says, kind, verb, want)                                                                            \
 	{ "lease." name, "pinfs; layout lease proposal (Sep 2019)", says, 0, two, &(const struct pair){ kind, verb }, \
 	  want NOBODY }
-#define MEET(name, source, says, opt, val, kind, verb, until, want)                                                  \
-	{ "lease." name, source, says, 0, meets, &(const struct meeting){ opt, val, kind, verb, until }, want NOBODY }
+#define MEET(name, source, says, opt, val, kind, verb, lease, want)                                                  \
+	{ "lease." name, source, says, 0, meets, &(const struct meeting){ opt, val, kind, verb, lease }, want NOBODY }
 #define PLAIN(name, source, says, fn, want) { "lease." name, source, says, 0, fn, NULL, want NOBODY }
 #define UNDER(name, says, u, want)                                                                                   \
 	{ "lease." name, "behaviour 22; layout lease proposal, v1 (Jun 2019)", says, 0, admitted,                    \
@@ -678,20 +686,20 @@ static const struct cf_case cases[] = {
 	PLAIN("interrupted", "break_lease()", "Who waits for a lease can be interrupted; the lease stays asked back.",
 	      interrupted, "EINTR"),
 	MEET("elsewhere", "pinfs", "A hole outside its range does not break it.", "break", "range", READ,
-	     PUNCH_ELSEWHERE, NULL, "returns, held"),
+	     PUNCH_ELSEWHERE, STAYS, "returns, held"),
 	MEET("allocate", "pinfs; ext4_fallocate()", "Writing and allocating do not break it.", "break", "range", READ,
-	     ALLOCATE, NULL, "returns, held; virtiofs-dax: waits, held|waits, breaking"),
+	     ALLOCATE, STAYS, "returns, held; virtiofs-dax: waits, held|waits, breaking"),
 	MEET("ebusy", "behaviour 23; break_layout() with O_NONBLOCK",
 	     "Who does not want to wait fails at once, and the holder is told all the same.",
-	     "on_busy", "ebusy", READ, CUT, "held", "EBUSY, breaking"),
-	MEET("defer", "pinfs", "on_busy=defer breaks it and does not wait.", "on_busy", "defer", READ, CUT, "held",
+	     "on_busy", "ebusy", READ, CUT, ASKED_BACK, "EBUSY, breaking"),
+	MEET("defer", "pinfs", "on_busy=defer breaks it and does not wait.", "on_busy", "defer", READ, CUT, ENDS,
 	     "returns, broken"),
 	MEET("txtbsy", "layout lease proposal, v2 (Aug 2019)",
 	     "lease_break=txtbsy: who would break it gets ETXTBSY, and the holder is not told.",
-	     "lease_break", "txtbsy", READ, CUT, NULL, "ETXTBSY, held"),
+	     "lease_break", "txtbsy", READ, CUT, STAYS, "ETXTBSY, held"),
 	MEET("unbreakable", "layout lease proposal (Sep 2019): F_UNBREAK",
 	     "A lease that the file's owner has taken as unbreakable: ETXTBSY.",
-	     "break", "range", READ | PINFS_LEASE_UNBREAK, CUT, NULL, "ETXTBSY, held"),
+	     "break", "range", READ | PINFS_LEASE_UNBREAK, CUT, STAYS, "ETXTBSY, held"),
 	PLAIN("timeout", "pinfs", "busy_timeout bounds this wait, too; the lease stays asked back.", bounded, "EBUSY"),
 	{ "lease.own-read", "layout lease proposal, v2 (Aug 2019)",
 	  "The holder of a read lease that truncates gets EDEADLK: it would wait for itself.",

@@ -46,6 +46,15 @@ static struct pinfs_pin *pinned(struct cf *c, char *p, size_t n)
 	return pin;
 }
 
+/* The same on a mount of the case's own, with options @opts: file "f" of @len bytes CF_BYTE there. */
+static char *own_window(struct cf *c, struct cf_own *o, const char *opts, size_t len, int *fd)
+{
+	cf_own_make(c, o, CF_OWN_SIZE);
+	cf_own_mount(c, o, opts);
+	*fd = cf_own_file(c, o, "f", len);
+	return cf_map(c, *fd, 0, len, RW);
+}
+
 static void unpin(struct cf *c, struct pinfs_pin *pin)
 {
 	CF_MUST(c, LIB(c, pinfs_unpin)(pin) == 0);
@@ -129,10 +138,7 @@ static void harmless(struct cf *c)
 	char *p;
 	int fd, big;
 
-	cf_own_make(c, &o, CF_OWN_SIZE);
-	cf_own_mount(c, &o, cf_arg(c));
-	fd = cf_own_file(c, &o, "f", LEN);
-	p = cf_map(c, fd, 0, LEN, RW);
+	p = own_window(c, &o, cf_arg(c), LEN, &fd);
 	dma = cf_pin(c, p, LEN, CF_TO_FILE);
 	CF_SYS(c, ftruncate(fd, 0));
 	big = cf_own_file(c, &o, "big", 0);
@@ -159,10 +165,7 @@ static void accounted(struct cf *c)
 	char *p;
 	int fd;
 
-	cf_own_make(c, &o, CF_OWN_SIZE);
-	cf_own_mount(c, &o, "on_busy=defer");
-	fd = cf_own_file(c, &o, "f", LEN);
-	p = cf_map(c, fd, 0, LEN, RW);
+	p = own_window(c, &o, "on_busy=defer", LEN, &fd);
 	pin = pinned(c, p, 2);
 	CF_SYS(c, statvfs(o.mnt, &before));
 	CF_SYS(c, ftruncate(fd, 0));
@@ -183,10 +186,7 @@ static void limited(struct cf *c)
 	char *p;
 	int fd;
 
-	cf_own_make(c, &o, CF_OWN_SIZE);
-	cf_own_mount(c, &o, "on_busy=defer,defer_limit=16K,busy_timeout=20ms");
-	fd = cf_own_file(c, &o, "f", 2 * LEN);
-	p = cf_map(c, fd, 0, 2 * LEN, RW);
+	p = own_window(c, &o, "on_busy=defer,defer_limit=16K,busy_timeout=20ms", 2 * LEN, &fd);
 	pin = pinned(c, p, *n);
 	cf_answer_rc(c, cf_rc(ftruncate(fd, 0)));
 	unpin(c, pin);
@@ -331,14 +331,17 @@ static long be_evicted(void *arg)
 	struct client *k = arg;
 	struct pinfs_pin_info info;
 	struct pinfs_pin *pin = pinned(k->c, k->at, 1);
+	int sig;
 
 	cf_mark(&k->step, 1);
 	while (atomic_load(&k->step) != 2)
 		(void)usleep(500);
-	/* It hears of it a moment later. */
+	/* It hears of it a moment later, and takes its windows away one after the other. */
 	while ((k->rc = LIB(k->c, pinfs_pin_query)(pin, &info)) == 0)
 		(void)usleep(500);
-	return cf_touch(k->at, false);
+	while ((sig = cf_touch(k->at, false)) == 0)
+		(void)usleep(500);
+	return sig;
 }
 
 static void evicted(struct cf *c)
@@ -510,6 +513,8 @@ static long stands_still(void *arg)
 {
 	struct player *p = arg;
 
+	/* Its own mapping: nobody else has one, who could be too slow as well. */
+	p->at = cf_map(p->c, p->fd, 0, LEN, RW);
 	(void)cf_touch(p->at, true);
 	cf_mark(&p->step, 1);
 	(void)raise(SIGSTOP);
@@ -530,12 +535,11 @@ static void quarantined(struct cf *c)
 
 	cf_own_make(c, &o, CF_OWN_SIZE);
 	cf_own_mount(c, &o, "revoke_timeout=30ms");
+	p->c = c;
 	p->fd = cf_own_file(c, &o, "f", LEN);
-	p->at = cf_map(c, p->fd, 0, LEN, RW);
 	call = cf_call(c, CF_PROCESS, stands_still, p);
 	cf_await(c, &p->step, 1);
 	CF_SYS(c, waitid(P_PID, (id_t)cf_call_pid(call), &si, WSTOPPED | WNOWAIT));
-	CF_SYS(c, munmap(p->at, LEN));
 	cf_answer_rc(c, cf_rc(ftruncate(p->fd, 0)));
 	count = number(report(c, "status", o.mnt), "quarantines");
 	kept_back = entry(report(c, "pins", o.mnt), "kept", cf_call_pid(call)) != NULL;
@@ -553,10 +557,7 @@ static void counted(struct cf *c)
 	char *p;
 	int fd;
 
-	cf_own_make(c, &o, CF_OWN_SIZE);
-	cf_own_mount(c, &o, "busy_timeout=5ms");
-	fd = cf_own_file(c, &o, "f", LEN);
-	p = cf_map(c, fd, 0, LEN, RW);
+	p = own_window(c, &o, "busy_timeout=5ms", LEN, &fd);
 	pin = pinned(c, p, 1);
 	CF_MUST(c, ftruncate(fd, 0) != 0 && errno == EBUSY);
 	unpin(c, pin);
@@ -608,10 +609,7 @@ static void long_limit(struct cf *c)
 	char *p;
 	int fd, rc;
 
-	cf_own_make(c, &o, CF_OWN_SIZE);
-	cf_own_mount(c, &o, "longterm=allow,longterm_limit=16K");
-	fd = cf_own_file(c, &o, "f", 2 * LEN);
-	p = cf_map(c, fd, 0, 2 * LEN, RW);
+	p = own_window(c, &o, "longterm=allow,longterm_limit=16K", 2 * LEN, &fd);
 	rc = LIB(c, pinfs_pin)(p, LEN, PINFS_PIN_WRITE | PINFS_PIN_LONGTERM, &pin);
 	CF_MUST(c, rc == 0 || rc == -ENOMEM);
 	if (rc == -ENOMEM)

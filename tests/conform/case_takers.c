@@ -256,8 +256,11 @@ static void stuffed(struct cf *c, int *ours, int *peer)
 	*peer = (int)CF_SYS(c, accept4(l, NULL, NULL, SOCK_CLOEXEC));
 	CF_SYS(c, close(l));
 	/* Far beyond what the peer takes, far below what may wait here. */
-	while (sent < 4 * sizeof junk)
-		sent += (size_t)CF_SYS(c, send(*ours, junk, sizeof junk, MSG_DONTWAIT));
+	while (sent < 4 * sizeof junk) {
+		const size_t left = 4 * sizeof junk - sent;
+
+		sent += (size_t)CF_SYS(c, send(*ours, junk, left < sizeof junk ? left : sizeof junk, MSG_DONTWAIT));
+	}
 }
 
 static void drain(struct cf *c, int peer, size_t n)

@@ -75,8 +75,8 @@ ask()
 		as=$su
 		chown 65534:65534 "$dir" "$mnt"
 	fi
-	opts=revoke_timeout=1
-	[ "$4" = - ] || opts=$opts,$4
+	opts=rw
+	[ "$4" = - ] || opts=$4
 	if [ "$2" != plain ]; then
 		$as "$bin/mkfs.pinfs" -s 64M "$dir/img" >/dev/null || return
 		$as "$bin/pinfs" -o "$opts" "$dir/img" "$mnt" || return
@@ -87,7 +87,7 @@ ask()
 	plain) run='' more='' ;;
 	esac
 	# shellcheck disable=SC2086
-	timeout 900 $as $run "$bin/pinfs-conform" $more ${SUITE:-} --format=json -o "$dir/json" "$mnt"
+	timeout 900 $as $run "$bin/pinfs-conform" $more --timeout=120 ${SUITE:-} --format=json -o "$dir/json" "$mnt"
 	echo "status $?"
 	[ "$2" = plain ] || { release "$mnt"; $as "$bin/fsck.pinfs" -n "$dir/img"; }
 }

@@ -38,7 +38,8 @@ ask()	# WHAT [OPTION ...]
 {
 	what=$1
 	shift
-	"$build/pinfs-conform" -F tap "$@" "$mnt" >"$TMPDIR/tap" 2>"$TMPDIR/err"
+	# More than a machine stands still.
+	"$build/pinfs-conform" -F tap --timeout 120 "$@" "$mnt" >"$TMPDIR/tap" 2>"$TMPDIR/err"
 	rc=$?
 	if [ $rc -ne 0 ] && [ $rc -ne 1 ]; then
 		cat "$TMPDIR/err"
