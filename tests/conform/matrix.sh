@@ -39,7 +39,7 @@ release()	# MOUNTPOINT
 	tries=0
 	while mounted "$1" && ! umount "$1" 2>/dev/null; do
 		tries=$((tries + 1))
-		[ $tries -lt 50 ] || umount -l "$1"
+		[ $tries -lt 600 ] || umount -l "$1"
 		sleep 0.1
 	done
 }

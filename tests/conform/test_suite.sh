@@ -12,16 +12,28 @@ if [ -z "${PINFS_BUILD:-}" ] || [ -z "${TMPDIR:-}" ]; then
 	export TMPDIR
 fi
 img=$TMPDIR/img mnt=$TMPDIR/mnt
+daemon=
 passed=0 failed=0 skipped=0
 
+# until_it COMMAND...: repeat it, half a minute at least, until it succeeds
+until_it()
+{
+	i=0
+	until "$@" >/dev/null 2>&1; do
+		i=$((i + 1))
+		[ $i -lt 1500 ] || return 1
+		sleep 0.02
+	done
+}
 mounted() { grep -qs " $mnt fuse" /proc/mounts; }
 take_down()
 {
 	if mounted; then
 		umount "$mnt" 2>/dev/null || fusermount3 -u "$mnt" 2>/dev/null || umount -l "$mnt"
 	fi
+	[ -z "$daemon" ] || wait "$daemon"
 	rmdir "$mnt" 2>/dev/null
-	rm -f "$img" "$TMPDIR/tap" "$TMPDIR/err"
+	rm -f "$img" "$TMPDIR/tap" "$TMPDIR/err" "$TMPDIR/log"
 	[ -z "$own" ] || rmdir "$own"
 }
 trap take_down EXIT
@@ -68,13 +80,20 @@ fi
 mkdir "$mnt" && "$build/mkfs.pinfs" -s 256M "$img" >/dev/null || exit 1
 # What stops operations on their way is root's.
 if [ "$(id -u)" -eq 0 ]; then opts=pause_points; else opts=rw; fi
-if ! "$build/pinfs" -o $opts "$img" "$mnt"; then
+"$build/pinfs" -f -o $opts "$img" "$mnt" >"$TMPDIR/log" 2>&1 &
+daemon=$!
+served() { mounted || ! kill -0 "$daemon" 2>/dev/null; }
+if ! until_it served || ! mounted; then
+	cat "$TMPDIR/log"
 	fail "mount"
 else
 	ask windows
 	ask bare --bare
 	[ -z "$(ls -A "$mnt")" ] || fail "something was left: $(ls -A "$mnt")"
-	umount "$mnt" || fail "umount"
+	# Whoever reads /proc/PID of a process that ends holds its memory, and the files mapped there, for a moment.
+	until_it umount "$mnt" || { umount "$mnt"; fail "umount"; umount -l "$mnt"; }
+	wait "$daemon" || { cat "$TMPDIR/log"; fail "the daemon ended with $?"; }
+	daemon=
 	"$build/fsck.pinfs" -n "$img" >"$TMPDIR/err" 2>&1 || { cat "$TMPDIR/err"; fail "fsck"; }
 fi
 echo "$passed passed, $failed failed, $skipped skipped"
