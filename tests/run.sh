@@ -10,11 +10,33 @@
 #
 # What a program leaves behind - mounts, processes, files - is a failure. With CI=true so is a skip because
 # of /dev/fuse: a run that tested nothing must not look like one that passed.
+#
+# Every run sees the same: little of the environment gets through, and limits, locale, time zone, umask and what
+# signals do are set here. Any number of runs may go on at the same time.
 set -u
+unset CDPATH
 cd "$(dirname "$0")/.." || exit 2
+exec </dev/null		# it may have been closed: then a file of ours would be in its place
+
+for v in $(env | sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p'); do
+	case $v in
+	PATH | PWD | CI | CC | TMPDIR | LD_LIBRARY_PATH | PKG_CONFIG_* | CPATH | LIBRARY_PATH | C_INCLUDE_PATH) ;;
+	PINFS_* | *SAN_OPTIONS) ;;
+	*) unset "$v" ;;
+	esac
+done
+export LC_ALL=C TZ=UTC TERM=dumb SHELL=/bin/sh
+umask 022
+# shellcheck disable=SC3045
+ulimit -S -c 0
+# shellcheck disable=SC3045
+ulimit -S -n 8192 2>/dev/null || ulimit -S -n "$(ulimit -H -n)"
+# A SIGPIPE or SIGHUP that was ignored before us cannot be got back by a shell.
+clean=
+env --default-signal true 2>/dev/null && clean='env --default-signal'
 
 build=build
-limit=300
+limit=900	# seconds: what takes one here may take thirty on a small machine that has other things to do
 kinds='unit tools crash fuzz shim mount pin prog conform nobody'
 # What is run once more as nobody: a daemon, mounts and windows of an ordinary user.
 as_nobody='shim/window shim/window_life shim/pin mount/data pin/window pin/policy pin/process pin/process_fault'
@@ -24,6 +46,16 @@ skips=
 
 scratch=$(mktemp -d "$([ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")/pinfs-check.XXXXXX") || exit 2
 chmod 711 "$scratch"		# some tests run programs as another user
+export HOME="$scratch"
+# Containers have a /dev/shm of 64 MiB. A tmpfs of one's own is better; all that is left on it goes with it.
+own=
+need_mib=1024
+has_mib() { df -Pm "$scratch" | awk 'NR == 2 { print $4 }'; }
+if [ "$(has_mib)" -lt $need_mib ]; then
+	mount -t tmpfs -o mode=711 pinfs-check "$scratch" 2>/dev/null && own=1
+	[ "$(has_mib)" -ge $need_mib ] ||
+		echo "run.sh: $scratch has room for $(has_mib) MiB, and tests take up to $need_mib: some may fail for want of it"
+fi
 # Sanitizers speak into files: a test may have put stderr elsewhere when they have something to say.
 said=log_path=$scratch/sanitizer
 # A signal in a window is the program's own; ASan's handlers would end it with a report.
@@ -35,7 +67,7 @@ export TSAN_OPTIONS="${TSAN_OPTIONS:-$said halt_on_error=1 handle_segv=0 handle_
 # Mounts below the scratch directory.
 mounts()
 {
-	awk -v dir="$scratch" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo
+	awk -v dir="$scratch/" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo
 }
 
 # Processes that this run has started, one pid a line: their TMPDIR is ours, whatever became of their parents.
@@ -44,14 +76,15 @@ processes()
 	grep -lsz "^TMPDIR=$scratch/" /proc/[0-9]*/environ | cut -d/ -f3
 }
 
-# A daemon that was told to end may need a moment.
+# A daemon that was told to end may need a moment, and half a minute when the machine has others.
 settled()
 {
-	for _ in 1 2 3 4 5 6 7 8 9 10; do
-		[ -z "$(mounts)$(processes)" ] && return 0
-		sleep 0.2
+	settle_until=
+	until [ -z "$(mounts)$(processes)" ]; do
+		: "${settle_until:=$(($(date +%s) + 30))}"
+		[ "$(date +%s)" -le "$settle_until" ] || return 1
+		sleep 0.1
 	done
-	return 1
 }
 
 # Say what is left, and remove it, so that the next program starts clean.
@@ -71,12 +104,15 @@ leftovers()
 cleanup()
 {
 	leftovers >/dev/null
-	rm -rf "$scratch" ${copy:+"$copy"}
+	rm -rf --one-file-system "${scratch:?}"/* ${copy:+"$copy"}
+	[ -z "$own" ] || umount "$scratch" 2>/dev/null || umount -l "$scratch"
+	rmdir "$scratch"
 }
 copy=
 dir=$scratch/none
 PINFS_BUILD=
-trap 'cleanup; exit 130' INT TERM HUP
+trap cleanup EXIT
+trap 'exit 130' INT TERM HUP
 
 # Sets p, f and s from the output in $1 and the exit status $2.
 count()
@@ -124,7 +160,7 @@ run()	# KIND/test_NAME, the program, and what runs it as somebody else
 	if [ -x "$2" ]; then
 		# timeout(1) makes a process group and signals all of it; what escaped is found below.
 		# shellcheck disable=SC2086
-		TMPDIR=$dir timeout -k 5 "$limit" ${3:-} "$2" >"$out" 2>&1 </dev/null
+		TMPDIR=$dir timeout -k 60 "$limit" $clean ${3:-} "$2" >"$out" 2>&1
 		rc=$?
 	else
 		echo "run.sh: $2 was not built" >"$out"
@@ -142,7 +178,7 @@ run()	# KIND/test_NAME, the program, and what runs it as somebody else
 	esac
 	settled
 	left=$(leftovers)
-	rm -rf "$dir"
+	rm -rf --one-file-system "$dir"
 	if [ -n "$left" ]; then
 		echo "$left" >>"$out"
 		f=$((f + 1)) why="${why:+$why, }left something behind"
@@ -161,6 +197,24 @@ run()	# KIND/test_NAME, the program, and what runs it as somebody else
 		"$word" "$1" "$p" "$f" "$s" "$secs" "${why:+  ($why)}"
 }
 
+# By a shell: what setpriv starts itself is still found with the rights of before.
+# shellcheck disable=SC2016
+nobody_runs() { $su sh -c '"$0" --list' "$1/tests/pin/test_window" >/dev/null 2>&1; }
+
+# Where nobody can reach the programs, and nothing forbids to run what is there; PINFS_BUILD is empty if that is nowhere.
+copy_for_nobody()
+{
+	for place in /tmp /var/tmp "$scratch"; do
+		copy=$(mktemp -d "$place/pinfs-nobody.XXXXXX" 2>/dev/null) || continue
+		(cd "$PINFS_BUILD" && cp --parents libpinfs.so pinfs mkfs.pinfs fsck.pinfs dmaemu pinfsctl pinrun tests/*/test_[dpw]* "$copy")
+		chmod -R a+rX "$copy"
+		nobody_runs "$copy" && break
+		rm -rf "$copy"
+		copy=
+	done
+	PINFS_BUILD=$copy
+}
+
 # The programs of as_nobody, or one of them: "nobody", "nobody/pin/window". They are run where nobody may run them.
 run_nobody()
 {
@@ -171,13 +225,11 @@ run_nobody()
 		return
 	fi
 	su='setpriv --reuid=65534 --regid=65534 --clear-groups'
-	# By a shell: what setpriv starts itself is still found with the rights of before.
-	# shellcheck disable=SC2016
-	if ! $su sh -c '"$0" --list' "$PINFS_BUILD/tests/pin/test_window" >/dev/null 2>&1; then
-		copy=$(mktemp -d /tmp/pinfs-nobody.XXXXXX) || exit 2
-		(cd "$PINFS_BUILD" && cp --parents libpinfs.so pinfs mkfs.pinfs fsck.pinfs dmaemu pinfsctl pinrun tests/*/test_[dpw]* "$copy")
-		chmod -R a+rX "$copy"
-		PINFS_BUILD=$copy
+	nobody_runs "$PINFS_BUILD" || copy_for_nobody
+	if [ -z "$PINFS_BUILD" ]; then
+		skipped=$((skipped + 1)) skips="$skips  nobody: there is no place from which nobody can run programs
+"
+		return
 	fi
 	export PINFS_BUILD
 	# Whether such a user can mount at all: a case that needs it is skipped otherwise.
@@ -185,7 +237,8 @@ run_nobody()
 	mkdir "$dir" && chown 65534:65534 "$dir"
 	probe=$(TMPDIR=$dir $su "$PINFS_BUILD/tests/pin/test_process" --filter 'process/clone with' 2>&1)
 	[ $? -ne 77 ] || probe=refused:$(printf '%s\n' "$probe" | sed -n 's/^SKIP [^:]*: //p')
-	rm -rf "$dir"
+	settled
+	rm -rf --one-file-system "$dir"
 	for t in $as_nobody; do
 		case ${1#nobody} in
 		'' | "/$t" | "/${t%/*}/test_${t#*/}") ;;
@@ -250,8 +303,6 @@ if [ $ran -eq 0 ]; then
 		esac
 	done
 fi
-rm -rf "$scratch"
-
 [ -n "$skips" ] && printf 'skipped:\n%s' "$skips"
 [ -n "$bad" ] && echo "failed:$bad"
 [ $((passed + failed)) -eq 0 ] && echo "nothing was tested" && failed=1
