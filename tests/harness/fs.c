@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <glob.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,8 +20,9 @@
 #include "harness/run.h"
 
 #define MAX_FS 16
-#define START_MS 20000
-#define END_MS 20000
+#define START_MS 120000
+#define END_MS 120000
+#define STOP_MS 60000
 
 static struct pt_fs all[MAX_FS];
 static unsigned int serial;
@@ -62,6 +64,25 @@ const char *pt_path(const struct pt_fs *fs, const char *fmt, ...)
 	return p;
 }
 
+/* The table writes blanks and the like as \040. */
+static const char *plain(char *s)
+{
+	char *to = s;
+
+	for (const char *from = s; *from != '\0'; to++) {
+		unsigned int c;
+
+		if (sscanf(from, "\\%3o", &c) == 1) {
+			*to = (char)c;
+			from += 4;
+		} else {
+			*to = *from++;
+		}
+	}
+	*to = '\0';
+	return s;
+}
+
 bool pt_is_mounted(const char *dir)
 {
 	FILE *f = fopen("/proc/self/mountinfo", "re");
@@ -70,7 +91,7 @@ bool pt_is_mounted(const char *dir)
 	bool found = false;
 
 	while (f != NULL && !found && getline(&line, &cap, f) > 0)
-		found = sscanf(line, "%*s %*s %*s %*s %4095s", point) == 1 && strcmp(point, dir) == 0;
+		found = sscanf(line, "%*s %*s %*s %*s %4095s", point) == 1 && strcmp(plain(point), dir) == 0;
 	free(line);
 	if (f != NULL)
 		(void)fclose(f);
@@ -113,6 +134,19 @@ int pt_umount2(const char *mnt, int flags)
 		return 0;
 	errno = strstr(out, "busy") != NULL ? EBUSY : EINVAL;
 	return -1;
+}
+
+int pt_umount(const char *mnt)
+{
+	const uint64_t end = pt_now_ms() + END_MS;
+
+	/* Whoever reads /proc/PID of a process that ends holds its memory, and the files mapped there, for a moment. */
+	while (pt_umount2(mnt, 0) != 0) {
+		if (errno != EBUSY || pt_now_ms() >= end)
+			return -1;
+		pt_sleep_ms(10);
+	}
+	return 0;
 }
 
 bool pt_need_mount(void)
@@ -245,15 +279,10 @@ int pt_fs_wait(struct pt_fs *fs, unsigned int ms)
 
 int pt_fs_umount(struct pt_fs *fs)
 {
-	uint64_t end = pt_now_ms() + END_MS;
 	int rc;
 
-	/* Whoever reads /proc/PID of a process that ends holds its memory, and the files mapped there, for a moment. */
-	while (pt_umount2(fs->mnt, 0) != 0) {
-		if (errno != EBUSY || pt_now_ms() >= end)
-			return -errno;
-		pt_sleep_ms(10);
-	}
+	if (pt_umount(fs->mnt) != 0)
+		return -errno;
 	rc = pt_fs_wait(fs, END_MS);
 	if (rc < 0)
 		pt_say("the daemon did not end after umount");
@@ -265,6 +294,49 @@ void pt_fs_crash(struct pt_fs *fs)
 	pt_kill(fs->pid);
 	fs->pid = 0;
 	(void)pt_umount2(fs->mnt, MNT_DETACH);
+}
+
+/* Are all its threads stopped? */
+static bool all_stopped(pid_t pid)
+{
+	char pattern[64], line[512];
+	bool stopped = true;
+	glob_t g;
+
+	(void)snprintf(pattern, sizeof pattern, "/proc/%d/task/*/stat", (int)pid);
+	if (glob(pattern, 0, NULL, &g) != 0)
+		return false;
+	for (size_t i = 0; i < g.gl_pathc && stopped; i++) {
+		FILE *t = fopen(g.gl_pathv[i], "re");
+		const char *state = NULL;
+
+		if (t != NULL && fgets(line, sizeof line, t) != NULL)
+			state = strrchr(line, ')');
+		stopped = state != NULL && state[2] == 'T';
+		if (t != NULL)
+			(void)fclose(t);
+	}
+	globfree(&g);
+	return stopped;
+}
+
+bool pt_fs_stop(const struct pt_fs *fs)
+{
+	const uint64_t end = pt_now_ms() + STOP_MS;
+
+	if (kill(fs->pid, SIGSTOP) != 0)
+		return false;
+	while (!all_stopped(fs->pid)) {
+		if (pt_now_ms() >= end)
+			return false;
+		pt_sleep_ms(1);
+	}
+	return true;
+}
+
+void pt_fs_continue(const struct pt_fs *fs)
+{
+	(void)kill(fs->pid, SIGCONT);
 }
 
 /* A daemon that was unmounted, and a client that was killed, let go of the image in their own time. */

@@ -39,6 +39,9 @@ int pt_fs_mount(struct pt_fs *fs, const char *opts);
 int pt_fs_umount(struct pt_fs *fs);
 /* Wait until the daemon has ended by itself: its status, or -1 after @ms. */
 int pt_fs_wait(struct pt_fs *fs, unsigned int ms);
+/* Stop the daemon, each thread of it; and let it go on. */
+bool pt_fs_stop(const struct pt_fs *fs);
+void pt_fs_continue(const struct pt_fs *fs);
 /* SIGKILL the daemon and detach the dead mount. */
 void pt_fs_crash(struct pt_fs *fs);
 /* fsck.pinfs -n: its exit status, and its words when that is not 0. */
@@ -54,6 +57,8 @@ const char *pt_path(const struct pt_fs *fs, const char *fmt, ...) __attribute__(
 
 /* umount2(2), also of one's own mount by those who are not root. 0, or -1 and errno. */
 int pt_umount2(const char *mnt, int flags);
+/* pt_umount2() without flags, until nobody has it busy for a moment. */
+int pt_umount(const char *mnt);
 /* Is something mounted on this directory? */
 bool pt_is_mounted(const char *dir);
 /* Path of a program in the build directory, in one of 8 buffers. */

@@ -47,7 +47,7 @@ void pt_sleep_ms(unsigned int ms)
 bool pt_wait_on(uint64_t *end)
 {
 	if (*end == 0)
-		*end = pt_now_ms() + 30000;
+		*end = pt_now_ms() + 60000;
 	pt_sleep_ms(1);
 	return pt_now_ms() < *end;
 }

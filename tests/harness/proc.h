@@ -12,7 +12,7 @@
 uint64_t pt_now_ns(void);
 static inline uint64_t pt_now_ms(void) { return pt_now_ns() / 1000000; }
 void pt_sleep_ms(unsigned int ms);
-/* For loops that wait for a state: sleep for a millisecond; false when half a minute has passed since the first time
+/* For loops that wait for a state: sleep for a millisecond; false when a minute has passed since the first time
  * (*end: 0 then). */
 bool pt_wait_on(uint64_t *end);
 

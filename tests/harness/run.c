@@ -26,7 +26,8 @@
 #include <unistd.h>
 
 #define CLEANUPS 8
-#define GRACE_S 15
+#define LIMIT_S 300U		/* of a case: nothing that works takes so long, whatever else the machine does */
+#define GRACE_S 60
 
 /* Sanitizers take several times as long. */
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
@@ -123,6 +124,22 @@ static void *monitor(void *arg)
 		cleanup();
 	}
 	return NULL;
+}
+
+/* Whoever started us may ignore signals, block them, or have an umask that no test expects. */
+static void usual_self(void)
+{
+	sigset_t none;
+
+	for (int sig = 1; sig < SIGRTMIN; sig++) {
+		struct sigaction sa;
+
+		if (sigaction(sig, NULL, &sa) == 0 && sa.sa_handler == SIG_IGN)
+			(void)signal(sig, SIG_DFL);
+	}
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+	(void)umask(022);
 }
 
 static bool start_monitor(void)
@@ -222,13 +239,15 @@ static const struct pt_case *case_of(const char *suite, const char *name)
 
 static void case_begin(const CU_pTest test, const CU_pSuite suite)
 {
+	unsigned int limit;
+
 	run.suite_name = suite->pName;
 	run.now = case_of(suite->pName, test->pName);
 	run.skip_now = false;
 	run.failures_before = CU_get_number_of_failures();
 	atomic_store(&run.timed_out, false);
-	atomic_store(&run.deadline,
-		     seconds() + PATIENCE * (run.now != NULL && run.now->limit_s != 0 ? (long)run.now->limit_s : 60));
+	limit = run.now != NULL && run.now->limit_s > LIMIT_S ? run.now->limit_s : LIMIT_S;
+	atomic_store(&run.deadline, seconds() + PATIENCE * (long)limit);
 	(void)printf("\n  %s/%s ...", suite->pName, test->pName);
 	(void)fflush(stdout);
 }
@@ -298,6 +317,7 @@ int pt_main(int argc, char **argv, const struct pt_suite *suites, size_t nsuite)
 	run.suites = suites;
 	run.nsuite = nsuite;
 	run.pid = getpid();
+	usual_self();
 	if (CU_initialize_registry() != CUE_SUCCESS || !add_suites(filter, list)) {
 		(void)fprintf(stderr, "CUnit: %s\n", CU_get_error_msg());
 		return 1;

@@ -18,7 +18,7 @@
 struct pt_case {
 	const char *name;
 	void (*fn)(void);
-	unsigned int limit_s;		/* 0: 60 seconds; then its daemons and children are killed */
+	unsigned int limit_s;		/* 0, or more than 300 seconds; then its daemons and children are killed */
 };
 
 struct pt_suite {
