@@ -57,6 +57,18 @@ static char *tree_of(const char *path)
 	return text != NULL ? text : strdup("cannot be mounted");
 }
 
+/* Of the image and of the disk, at one moment: what the daemon does when nobody has asked would be seen in part. */
+static char *trees(char **on_disk)
+{
+	char *image;
+
+	CU_ASSERT_FATAL(pt_fs_stop(fs));
+	image = tree_of(fs->img);
+	*on_disk = tree_of(disk);
+	pt_fs_continue(fs);
+	return image;
+}
+
 /* ---- calls; each makes a change of its own ---- */
 
 static void put(int flags, off_t off, int how, int (*sync)(int fd))
@@ -182,13 +194,13 @@ static void each_call(void)
 
 	if (!pt_need_mount() || !start(false))
 		return;
-	before = tree_of(fs->img);
+	before = trees(&on_disk);
+	free(on_disk);
 	for (size_t i = 0; i < PF_ARRAY_LEN(calls); i++) {
 		for (size_t k = 0; k < sizeof fresh; k++)
 			fresh[k] = (uint8_t)(k * 13 + i * 29 + 1);
 		calls[i].fn();
-		image = tree_of(fs->img);
-		on_disk = tree_of(disk);
+		image = trees(&on_disk);
 		if (strcmp(image, on_disk) != 0)
 			pt_say("%s: in the image\n%son the disk\n%s", calls[i].name, image, on_disk);
 		CU_ASSERT_STRING_EQUAL(image, on_disk);
@@ -210,8 +222,7 @@ static void twin(void)
 	if (!pt_need_mount() || !start(true))
 		return;
 	c_write();
-	image = tree_of(fs->img);
-	on_disk = tree_of(disk);
+	image = trees(&on_disk);
 	CU_ASSERT_STRING_NOT_EQUAL(image, on_disk);
 	free(image);
 	free(on_disk);

@@ -146,7 +146,7 @@ static void unsafe_warns(void)
 		     (const char *[]){ pt_program("pinfs"), "-o", "on_busy=unsafe", fs->img, fs->mnt, NULL }), 0);
 	PT_EQ(lines(text), 1);
 	CU_ASSERT_PTR_NOT_NULL(strstr(text, "EXPERIMENTAL"));
-	PT_SYS(umount2(fs->mnt, 0));
+	PT_SYS(pt_umount(fs->mnt));
 	pt_fs_end(fs);
 }
 
@@ -292,10 +292,15 @@ static void device_in_use(void)
 {
 	struct pt_fs *fs;
 	char second[PATH_MAX], pid[32], out[1024];
+	const char *again[] = { pt_program("pinfs"), NULL, second, NULL };
+	uint64_t end = 0;
+	bool ended = false;
+	int rc;
 
 	if (!pt_need_mount())
 		return;
 	fs = pt_fs_start("16M", NULL);
+	again[1] = fs->img;
 	(void)snprintf(second, sizeof second, "%.*s/second", PATH_MAX - 16, fs->dir);
 	PT_SYS(mkdir(second, 0755));
 	(void)snprintf(pid, sizeof pid, "pid %d (pinfs)", (int)fs->pid);
@@ -303,11 +308,18 @@ static void device_in_use(void)
 	REFUSES(1, "a pinfs is mounted there already", fs->img, fs->mnt);
 	CU_ASSERT_FALSE(pt_is_mounted(second));
 	/* It may be mounted again as soon as umount(8) has returned. */
-	PT_SYS(umount2(fs->mnt, 0));
-	PT_EQ(pt_run(out, sizeof out, 60000, (const char *[]){ pt_program("pinfs"), fs->img, second, NULL }), 0);
+	PT_SYS(pt_umount(fs->mnt));
+	while ((rc = pt_run(out, sizeof out, 60000, again)) == 1 && strstr(out, pid) != NULL && !ended) {
+		ended = pt_fs_wait(fs, 0) == 0;		/* a slow machine: it is waited for a second only */
+		CU_ASSERT_FATAL(pt_wait_on(&end));
+	}
+	if (rc != 0)
+		pt_say("the second daemon: %d: %s", rc, out);
+	PT_EQ(rc, 0);
 	CU_ASSERT_TRUE(pt_is_mounted(second));
-	PT_EQ(pt_fs_wait(fs, 60000), 0);
-	PT_SYS(umount2(second, 0));
+	if (!ended)
+		PT_EQ(pt_fs_wait(fs, 60000), 0);
+	PT_SYS(pt_umount(second));
 	pt_fs_end(fs);
 }
 
@@ -358,9 +370,23 @@ static void background(void)
 	n = readlink(path, link, sizeof link - 1);
 	link[n > 0 ? n : 0] = '\0';
 	CU_ASSERT_STRING_EQUAL(link, "/");
-	PT_SYS(umount2(fs->mnt, 0));
+	PT_SYS(pt_umount(fs->mnt));
 	PT_EQ(pt_wait(pid, 60000), 0);
 	pt_fs_end(fs);
+}
+
+/* A program that unmounts; somebody who looks at all mounts may have it busy for a moment. */
+static void unmounts(const char *const *argv)
+{
+	uint64_t end = 0;
+	char out[256];
+	int rc;
+
+	while ((rc = pt_run(out, sizeof out, 60000, argv)) != 0 && strstr(out, "busy") != NULL && pt_wait_on(&end))
+		;
+	if (rc != 0)
+		pt_say("%s: %d: %s", argv[0], rc, out);
+	PT_EQ(rc, 0);
 }
 
 /* Each way to end it: exit status 0, nothing mounted, image clean. */
@@ -368,7 +394,6 @@ static void ends(void)
 {
 	static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
 	struct pt_fs *fs;
-	char out[256];
 	pid_t pid;
 
 	if (!pt_need_mount())
@@ -383,11 +408,11 @@ static void ends(void)
 		PT_EQ(pt_fs_fsck(fs), 0);
 	}
 	pid = start_daemon(fs, NULL);
-	PT_EQ(pt_run(out, sizeof out, 60000, (const char *[]){ "fusermount3", "-u", fs->mnt, NULL }), 0);
+	unmounts((const char *[]){ "fusermount3", "-u", fs->mnt, NULL });
 	PT_EQ(pt_wait(pid, 60000), 0);
 	CU_ASSERT_FALSE(pt_is_mounted(fs->mnt));
 	pid = start_daemon(fs, NULL);
-	PT_EQ(pt_run(out, sizeof out, 60000, (const char *[]){ "umount", fs->mnt, NULL }), 0);
+	unmounts((const char *[]){ "umount", fs->mnt, NULL });
 	PT_EQ(pt_wait(pid, 60000), 0);
 	pt_fs_end(fs);
 }
@@ -449,7 +474,7 @@ static void read_only(void)
 	make_file(pt_path(fs, "f"), "hello", 5);
 	PT_EQ(pt_fs_umount(fs), 0);
 	PT_SYS(stat(fs->img, &a));
-	PT_SYS_FATAL(pt_fs_mount(fs, "ro"));
+	CU_ASSERT_EQUAL_FATAL(pt_fs_mount(fs, "ro"), 0);
 	fd = open(pt_path(fs, "f"), O_RDONLY);
 	PT_EQ(read(fd, buf, sizeof buf), 5);
 	CU_ASSERT_STRING_EQUAL(buf, "hello");
@@ -484,7 +509,7 @@ static void killed(void)
 	PT_FAILS(open(pt_path(fs, "f"), O_RDONLY), ENOTCONN);
 	REFUSES(1, "dead FUSE mount", fs->img, fs->mnt);
 	PT_SYS(umount2(fs->mnt, MNT_DETACH));
-	PT_SYS_FATAL(pt_fs_mount(fs, NULL));
+	CU_ASSERT_EQUAL_FATAL(pt_fs_mount(fs, NULL), 0);
 	fd = open(pt_path(fs, "f"), O_RDONLY);
 	PT_EQ(read(fd, buf, sizeof buf), 5);
 	CU_ASSERT_STRING_EQUAL(buf, "hello");

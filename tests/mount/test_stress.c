@@ -18,6 +18,7 @@
 #include "harness/run.h"
 
 #define P(...) pt_path(fs, __VA_ARGS__)
+#define LONG_MS 240000		/* for what is some seconds of work */
 
 /* --- a full device --- */
 
@@ -31,8 +32,10 @@ static uint64_t free_blocks(const struct pt_fs *fs)
 /* The kernel gives inodes back in its own time. */
 static void wait_free(const struct pt_fs *fs, uint64_t want)
 {
-	for (int i = 0; i < 400 && free_blocks(fs) < want; i++)
-		pt_sleep_ms(5);
+	uint64_t end = 0;
+
+	while (free_blocks(fs) < want && pt_wait_on(&end))
+		;
 	CU_ASSERT(free_blocks(fs) >= want);
 }
 
@@ -122,6 +125,13 @@ static void full_device(void)
 	pt_fs_end(fs);
 }
 
+static uint64_t inodes(const struct pt_fs *fs)
+{
+	struct statvfs st;
+
+	return statvfs(fs->mnt, &st) == 0 ? st.f_files - st.f_ffree : UINT64_MAX;
+}
+
 /* --- several processes --- */
 
 struct job { struct pt_fs *fs; unsigned int id; unsigned int rounds; };
@@ -187,7 +197,7 @@ static void concurrency(void)
 		kid[i] = pt_fork(churn, &job[i]);
 	}
 	for (unsigned int i = 0; i < 6; i++)
-		PT_EQ(pt_wait(kid[i], 50000), 0);
+		PT_EQ(pt_wait(kid[i], LONG_MS), 0);
 	for (int i = 0; i < 4; i++) {
 		PT_SYS(stat(P("d%d", i), &st));
 		PT_EQ(st.st_nlink, 2);
@@ -217,6 +227,20 @@ static int promise_files(void *arg)
 	}
 }
 
+/* Until each of them has made as many. */
+static bool until_promised(struct promise *p, unsigned int n, unsigned int many)
+{
+	const uint64_t end = pt_now_ms() + LONG_MS;
+
+	for (unsigned int i = 0; i < n; i++)
+		while (p[i].done < many) {
+			if (pt_now_ms() >= end)
+				return false;
+			pt_sleep_ms(1);
+		}
+	return true;
+}
+
 static void killed_under_load(void)
 {
 	struct { struct job job; struct promise *p; } arg[4];
@@ -236,10 +260,10 @@ static void killed_under_load(void)
 			arg[i].p = &promises[i];
 			kid[i] = pt_fork(promise_files, &arg[i]);
 		}
-		pt_sleep_ms((unsigned int)(100 + 37 * round));
+		CU_ASSERT(until_promised(promises, 4, 20 + 17 * (unsigned int)round));
 		pt_fs_crash(fs);
 		for (unsigned int i = 0; i < 4; i++)
-			PT_EQ(pt_wait(kid[i], 60000), 0);
+			PT_EQ(pt_wait(kid[i], LONG_MS), 0);
 		CU_ASSERT_EQUAL_FATAL(pt_fs_mount(fs, NULL), 0);
 		for (unsigned int i = 0; i < 4; i++) {
 			unsigned int done = promises[i].done;
@@ -272,16 +296,19 @@ static void killed_under_load(void)
 /* Unlinked but open files of a dead daemon: their blocks come back with the next mount. */
 static void orphans(void)
 {
+	uint64_t before, end = 0;
 	struct pt_fs *fs;
-	uint64_t before;
 	int fd[20];
 
 	if (!pt_need_mount())
 		return;
 	fs = pt_fs_start("64M", NULL);
+	before = inodes(fs);
 	(void)close(open(P("first"), O_WRONLY | O_CREAT, 0644));
 	PT_SYS(unlink(P("first")));
-	pt_sleep_ms(20);
+	while (inodes(fs) != before && pt_wait_on(&end))
+		;
+	PT_EQ(inodes(fs), before);
 	before = free_blocks(fs);
 	for (int i = 0; i < 20; i++) {
 		fd[i] = open(P("f%d", i), O_RDWR | O_CREAT, 0644);
