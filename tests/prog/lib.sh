@@ -6,6 +6,7 @@
 # $t is a directory for the test's own files, $m the mount point, $daemon the daemon's pid. A script ends with `finish`.
 # shellcheck disable=SC2034
 set -u
+unset CDPATH XDG_CONFIG_HOME GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
 export LC_ALL=C
 umask 022
 here=$(cd "$(dirname "$0")" && pwd)
@@ -66,13 +67,13 @@ cleanup()
 trap cleanup EXIT
 trap 'exit 1' INT TERM HUP
 
-# until_it COMMAND...: repeat it, 60 seconds at most, until it succeeds
+# until_it COMMAND...: repeat it, two minutes at most, until it succeeds
 until_it()
 {
 	i=0
 	until "$@" >/dev/null 2>&1; do
 		i=$((i + 1))
-		[ $i -lt 3000 ] || return 1
+		[ $i -lt 6000 ] || return 1
 		sleep 0.02
 	done
 }
@@ -103,7 +104,7 @@ mount_it()
 	i=0
 	while unmounted; do
 		i=$((i + 1))
-		if [ $i -ge 3000 ] || ! kill -0 "$daemon" 2>/dev/null; then
+		if [ $i -ge 6000 ] || ! kill -0 "$daemon" 2>/dev/null; then
 			cat "$t/log"
 			return 1
 		fi

@@ -12,6 +12,7 @@ git config --global user.name test
 git config --global user.email test@example.org
 git config --global safe.directory '*'
 git config --global gc.auto 0
+git config --global maintenance.auto false
 git config --global init.defaultBranch main
 git config --global core.fsync all
 git config --global advice.detachedHead false
@@ -87,7 +88,7 @@ committer()
 {
 	i=0
 	while git -C "$m/one" commit -q --allow-empty -m "after $i" 2>/dev/null; do
-		git -C "$m/one" rev-parse HEAD 2>/dev/null >>"$t/reported" || break
+		git -C "$m/one" rev-parse -q --verify HEAD 2>/dev/null >>"$t/reported" || break
 		i=$((i + 1))
 		head -c $((i * 100)) /dev/zero | tr '\0' "$((i % 10))" >"$m/one/g$((i % 7))"
 		git -C "$m/one" add -A 2>/dev/null || break

@@ -11,8 +11,8 @@
  * it, and punched where they end: nothing of them may be lost.
  *
  * Prints what was done. 0: not one foreign byte; 3: there was one, and where (in the filesystem's own blocks it shows
- * as EUCLEAN); 1: it could not be done. It goes on, up to a minute longer, until blocks have changed hands a few times;
- * with -u until there is a foreign byte.
+ * as EUCLEAN); 1: it could not be done. It goes on, up to four minutes longer, until blocks have changed hands a few
+ * times; with -u until there is a foreign byte.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +30,7 @@
 #define VICTIMS 3U
 #define PIECE (64U << 10)
 #define CUTS 5U
-#define MORE_S 60
+#define MORE_S 240
 
 struct victim {
 	char path[600];
