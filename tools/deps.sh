@@ -106,16 +106,34 @@ if [ "$(id -u)" -ne 0 ]; then
 	sudo -n true 2>/dev/null || give_up "needs root, or sudo without a password"
 	sudo='sudo -n'
 fi
-apt() { $sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120 "$@"; }
-
 log=$(mktemp) || exit 2
 trap 'rm -f "$log"' EXIT
+apt()
+{
+	$sudo env DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get -q -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=600 \
+		-o Acquire::Retries=5 "$@" >"$log" 2>&1 </dev/null
+}
+# A new machine often upgrades itself just then, and apt-get waits for one of its locks only.
+until_unlocked()
+{
+	end=$(($(date +%s) + 600))
+	until apt "$@"; do
+		grep -qE 'Could not get lock|Unable to (acquire|lock)' "$log" && [ "$(date +%s)" -lt $end ] || return 1
+		sleep 3
+	done
+}
+
 echo "deps: installing$missing"
-# Lists may be absent (a fresh container) or too old for the archive: try, refresh, try again.
+# Lists may be absent (a fresh container) or too old for the archive: try, refresh, try again. And a mirror fails at times.
 # shellcheck disable=SC2086
-if ! apt install --no-install-recommends $missing >"$log" 2>&1; then
-	apt update >>"$log" 2>&1
-	apt install --no-install-recommends $missing >>"$log" 2>&1 || { tail -n 5 "$log" >&2; give_up "apt-get failed"; }
-fi
+for pause in 0 5 20 60 fail; do
+	until_unlocked install --no-install-recommends $missing && break
+	if [ $pause = fail ]; then
+		tail -n 5 "$log" >&2
+		give_up "apt-get failed"
+	fi
+	sleep $pause
+	until_unlocked update
+done
 look
 [ -z "$missing" ] || give_up "apt-get succeeded, but they are still not found"
