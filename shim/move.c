@@ -36,6 +36,7 @@
 #define FEW 8U				/* elements of an array without memory of its own */
 #define IOV_LIMIT 1024U
 #define USER_TRIES 100U
+#define AHEAD (UINT64_C(1) << 20)	/* what the kernel pins at once for a transfer of its own */
 #define OVERLAY_MAGIC 0x794c7630
 
 /* ---- what a descriptor is ---- */
@@ -233,14 +234,41 @@ static void make(struct held_call *c)
 	sh_hold_return(c->hold);
 }
 
+/*
+ * Pages are held, and holes filled, before the kernel looks at them. It would look at some hundred at a time and stop
+ * where the file ends; so that a short read into a long hole does not fill all of that, what lies behind the end of the
+ * source by more than AHEAD is left out.
+ */
+static int leave_out(const struct sh_move *m, struct iovec *v, size_t *n)
+{
+	uint64_t len = 0, most;
+	struct statx st;
+	long at = m->at;
+
+	for (size_t i = 0; i < *n; i++)
+		len += v[i].iov_len;
+	if (len <= AHEAD ||
+	    sh_sys(SYS_statx, m->fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_SIZE, &st) != 0 ||
+	    !S_ISREG(st.stx_mode) || st.stx_size == 0)
+		return 0;
+	if (m->how == SH_AT_NONE || at == -1)
+		at = sh_sys(SYS_lseek, m->fd, 0, SEEK_CUR);
+	if (at < 0)
+		return 0;
+	most = st.stx_size > (uint64_t)at ? st.stx_size - (uint64_t)at : 0;
+	return most + AHEAD < len ? cut(v, n, most + AHEAD, 0) : 0;
+}
+
 static ssize_t held(const struct sh_move *m, struct iovec *v, size_t n)
 {
 	unsigned int flags = SH_HOLD_BRIEF | (m->dir == SH_OUT ? SH_HOLD_WRITE : 0) |
 			     (m->how == SH_AT_FLAGS && (m->flags & RWF_NOWAIT) ? SH_HOLD_NOWAIT : 0);
 	struct held_call c = { .m = m, .v = v, .r = -1 };
 	size_t good;
-	int err = sh_hold_part(v, n, flags, PF_API_DIRECT, &c.hold, &good);
+	int err = m->dir == SH_OUT ? leave_out(m, v, &n) : 0;
 
+	if (!err)
+		err = sh_hold_part(v, n, flags, PF_API_DIRECT, &c.hold, &good);
 	if (err == -EFAULT || err == -ENOMEM)
 		err = cut(v, &n, good, err);
 	c.n = n;

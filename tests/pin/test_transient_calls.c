@@ -149,11 +149,37 @@ static int over_holes(void *arg)
 	return 0;
 }
 
+/* A long hole, and little to read into it: the rest of it stays one. A chunk at most is filled, as by a fault. */
+static int over_long_hole(void *arg)
+{
+	const size_t len = 8 << 20;
+	struct iovec v[2];
+	char *p;
+	int fd;
+
+	(void)arg;
+	NEED(truncate(m.f, 0) == 0 && truncate(m.f, (off_t)len) == 0);
+	p = mover_window(m.f, len);
+	fd = open(slow_path(m.slow), O_RDWR | O_CLOEXEC);
+	NEED(p != NULL && fd >= 0);
+	NEED(pread(fd, p, len, (off_t)(SLOW_BYTES - 2 * PAGE)) == (ssize_t)(2 * PAGE));
+	NEED(mover_all(p, 2 * PAGE, SLOW_BYTE) && mover_all(p + 2 * PAGE, 2 * PAGE, 0));
+	NEED(blocks_of(m.f) >= 2 * (int64_t)PAGE / 512 && blocks_of(m.f) <= (2 << 20) / 512);
+	v[0] = (struct iovec){ p, PAGE };
+	v[1] = (struct iovec){ p + PAGE, len - PAGE };
+	NEED(lseek(fd, (off_t)SLOW_BYTES - 1, SEEK_SET) >= 0 && readv(fd, v, 2) == 1 && readv(fd, v, 2) == 0);
+	NEED(blocks_of(m.f) <= (2 << 20) / 512);
+	/* The twin: with as much to read as there is room for, it is filled. */
+	NEED(pread(fd, p, len, 0) > 0 && blocks_of(m.f) >= (int64_t)len / 512);
+	return 0;
+}
+
 static void holes(void)
 {
 	if (!mover_begin(&m, NULL))
 		return;
 	mover_done(child_start(over_holes, NULL));
+	mover_done(child_start(over_long_hole, NULL));
 	mover_end(&m);
 }
 
