@@ -110,6 +110,7 @@ $(addprefix $(B)/tests/pin/,test_pause test_revoke): | $(B)/tests/pin/pinfs.orde
 LIBS_test_aio = -laio
 LIBS_test_collision = -laio
 $(B)/tests/pin/test_collision: | $(B)/tests/prog/fio/surge
+LIBS_test_in_flight = -luring
 LIBS_test_uring = -luring
 
 # Devices that are not there, behind libpinfs in the order of look-up.

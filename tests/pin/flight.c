@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -595,4 +596,19 @@ void play_killed(const struct engine *e)
 	actor_end(t);
 	slow_end(slow);
 	pt_fs_end(fs);
+}
+
+void play_unprivileged(const char *const *cases)
+{
+	static char out[1 << 16];
+
+	for (; *cases != NULL; cases++) {
+		PT_SYS_FATAL(setenv("PINFS_TEST_USER_MODE", "1", 1));
+		PT_EQ(pt_run(out, sizeof out, 120000,
+			     (const char *[]){ "/proc/self/exe", "--filter", *cases, NULL }), 0);
+		PT_SYS_FATAL(unsetenv("PINFS_TEST_USER_MODE"));
+		if (strstr(out, "1 passed, 0 failed") == NULL)
+			pt_say("%s without privilege: %s", *cases, out);
+		CU_ASSERT_PTR_NOT_NULL(strstr(out, "1 passed, 0 failed"));
+	}
 }

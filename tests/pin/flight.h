@@ -60,6 +60,9 @@ void play_stream(const struct engine *e, const char *opts, bool starves);
 void play_needs_more(const struct engine *e);
 /* Of several requests, those before one that waits for a truncate are not kept back. */
 void play_in_parts(const struct engine *e);
+/* This program once more, for each of these cases (a list that ends with NULL), as if there were no privilege for
+ * faults of the kernel. */
+void play_unprivileged(const char *const *cases);
 void play_fork(const struct engine *e);
 void play_killed(const struct engine *e);
 

@@ -230,6 +230,12 @@ static void unfair(void) { play_stream(&aio, "fair=no", true); }
 static void needs_more(void) { play_needs_more(&aio); }
 static void in_parts(void) { play_in_parts(&aio); }
 
+static void unprivileged(void)
+{
+	play_unprivileged((const char *const[]){ "aio/a read is held", "aio/and a write", "aio/ebusy, defer",
+						 "aio/copied", "aio/io_destroy", NULL });
+}
+
 static const struct pt_case cases[] = {
 	{ "a read is held until it ends", reads, 0 },
 	{ "and a write", writes, 0 },
@@ -246,6 +252,7 @@ static const struct pt_case cases[] = {
 	{ "a stream, unfair", unfair, 0 },
 	{ "a holder needs more", needs_more, 0 },
 	{ "in parts", in_parts, 0 },
+	{ "without the privilege for faults of the kernel", unprivileged, 300 },
 };
 
 int main(int argc, char **argv)
