@@ -232,6 +232,7 @@ static void poll_gives_up(void)
 	fk_submit(&b);
 	fk_ack(o.k);
 	CU_ASSERT_EQUAL(fk_end(&b), -EBUSY);
+	o.fs->opts.policy.timeout_ms = 0;
 	fk_cut(&b, &o.f, 0, UINT64_MAX);
 	fk_submit(&b);
 	fk_ack(o.k);

@@ -38,7 +38,7 @@ static bool hung_up(int fd)
 	ssize_t n;
 
 	do {
-		if (poll(&p, 1, 5000) != 1)
+		if (poll(&p, 1, SRV_PATIENCE_MS) != 1)
 			return false;
 		n = recv(fd, buf, sizeof buf, 0);
 	} while (n > 0);
@@ -307,7 +307,7 @@ static void mayflies(void)
 		CU_ASSERT_EQUAL(waitpid(pid[i], &st, 0), pid[i]);
 		CU_ASSERT_EQUAL(st, 0);
 	}
-	for (i = 0; i < 2000 && nr_sessions(&v) != 0; i++)
+	for (i = 0; i < SRV_PATIENCE_MS && nr_sessions(&v) != 0; i++)
 		sleep_ms(1);
 	CU_ASSERT_EQUAL(nr_sessions(&v), 0);
 	env_close(&v);

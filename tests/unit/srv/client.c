@@ -33,7 +33,7 @@ void env_open(struct env *v, enum pf_busy policy, uint64_t size)
 	op_env_open(&v->e, UINT64_C(64) << 20);
 	v->e.fs->opts.policy.on_busy = policy;
 	v->e.fs->opts.window = 32 * CHUNK;
-	v->e.fs->opts.revoke_timeout_ms = 5000;
+	v->e.fs->opts.revoke_timeout_ms = 86400000;	/* the clients answer, be it late */
 	CU_ASSERT_EQUAL_FATAL(op_create(&v->e, PF_INO_ROOT, "file", 0644, &v->ino), 0);
 	CU_ASSERT_EQUAL_FATAL(pf_op_lookup(v->e.fs, PF_INO_ROOT, "file", &en), 0);
 	pf_op_forget(v->e.fs, v->ino, 1);
@@ -91,7 +91,7 @@ bool take(struct cl *c, void *buf, size_t len, int fds[2])
 	ssize_t n;
 
 	while (iov.iov_len != 0) {
-		if (poll(&p, 1, 10000) != 1)
+		if (poll(&p, 1, SRV_PATIENCE_MS) != 1)
 			return false;
 		m.msg_controllen = sizeof ctl;
 		n = recvmsg(c->fd, &m, MSG_CMSG_CLOEXEC);
@@ -117,6 +117,11 @@ int answer_to(struct cl *c, uint64_t unique, int fds[2])
 		c->len = h.len - sizeof h;
 		if (h.unique == unique)
 			return h.error;
+		if (h.unique != 0 && h.unique == c->other) {
+			c->other_err = h.error;
+			c->other = 0;
+			continue;
+		}
 		CU_ASSERT_EQUAL(h.unique, 0);
 		CU_ASSERT_EQUAL(h.error, PF_P_NOTIFY_INVAL);
 		if (c->ninval < PF_ARRAY_LEN(c->inval))
@@ -218,7 +223,7 @@ int cl_attach(struct env *v, struct cl *c, bool write, uint64_t *fh)
 	return err;
 }
 
-int cl_setup(struct cl *c, uint64_t fh, uint32_t slot, uint64_t foff, uint64_t fault, bool write)
+void send_setup(struct cl *c, uint64_t fh, uint32_t slot, uint64_t foff, uint64_t fault, bool write)
 {
 	struct pf_p_map_in in = {
 		.mi_map = { .fh = fh, .foffset = foff, .len = CHUNK, .moffset = (uint64_t)slot * CHUNK,
@@ -226,7 +231,13 @@ int cl_setup(struct cl *c, uint64_t fh, uint32_t slot, uint64_t foff, uint64_t f
 		.mi_fault_foff = fault,
 	};
 
-	return call(c, FUSE_SETUPMAPPING, &in, sizeof in);
+	send_msg(c, FUSE_SETUPMAPPING, &in, sizeof in);
+}
+
+int cl_setup(struct cl *c, uint64_t fh, uint32_t slot, uint64_t foff, uint64_t fault, bool write)
+{
+	send_setup(c, fh, slot, foff, fault, write);
+	return answer_to(c, c->unique, NULL);
 }
 
 int cl_remove(struct cl *c, uint32_t slot)
@@ -299,7 +310,7 @@ uint64_t nr_breaks(struct env *v)
 
 bool parked(struct env *v)
 {
-	for (int i = 0; i < 2000; i++) {
+	for (int i = 0; i < SRV_PATIENCE_MS; i++) {
 		if (atomic_load(&v->e.fs->lay->count[PF_COUNT_WAITS]) != 0 && nr_breaks(v) != 0)
 			return true;
 		sleep_ms(1);

@@ -16,6 +16,7 @@
 #define CHUNK PF_CHUNK_SIZE
 #define PAGE PF_BLK_SIZE
 #define CL_HUNG_UP 1000		/* the answer that did not come */
+#define SRV_PATIENCE_MS 120000	/* for what has to come */
 
 struct env {
 	struct op_env e;
@@ -35,6 +36,8 @@ struct cl {
 	struct pf_l_rec *rec;
 	struct pf_p_inval inval[64];	/* that came while an answer was awaited */
 	unsigned int ninval;
+	uint64_t other;			/* a request whose answer may come first; then 0, and the answer: */
+	int other_err;
 	size_t len;			/* of the last answer's body */
 	uint8_t body[PF_P_MSG_MAX];
 };
@@ -53,6 +56,7 @@ struct cl *cl_open(struct env *v);
 void cl_close(struct cl *c);
 int cl_attach(struct env *v, struct cl *c, bool write, uint64_t *fh);
 int cl_setup(struct cl *c, uint64_t fh, uint32_t slot, uint64_t foff, uint64_t fault, bool write);
+void send_setup(struct cl *c, uint64_t fh, uint32_t slot, uint64_t foff, uint64_t fault, bool write);
 int cl_remove(struct cl *c, uint32_t slot);
 int cl_pin(struct cl *c, uint64_t fh, uint32_t slot, uint32_t first, uint32_t n, uint32_t flags);
 void cl_unpin(struct cl *c, uint32_t slot, uint32_t first, uint32_t n);
