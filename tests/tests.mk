@@ -11,7 +11,8 @@
 # A program that needs more libraries says so here: LIBS_test_<what> = -lsomething.
 
 # The directory test decides which names collide.
-LIBS_test_dir = -Wl,--wrap=pf_name_key
+LIBS_test_dir = -Wl,--wrap=pf_name_key,--wrap=pf_md_get
+LIBS_test_room = -Wl,--wrap=nanosleep
 LIBS_test_scale = -Wl,--wrap=pf_md_get
 LIBS_test_fsck_view = -Wl,--wrap=mremap
 LIBS_test_nospace = -Wl,--wrap=pf_alloc_reserve
@@ -31,6 +32,8 @@ $(call test_bin,$(CORE_KINDS)): $(B)/tests/%: $(B)/obj/tests/%.o \
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter-out %.o,$^) $(LIBS_$(@F)) $(CUNIT_LIBS) $(PMEM_LIBS) -lpthread
 
+# Unit tests see the same identities in every run (unit/seeded.c). Private: not for the programs that they need.
+$(call test_bin,unit): private LDFLAGS += -Wl,--wrap=getrandom
 # Crash tests see the same identities and times in every run (crash/seeded.c).
 $(call test_bin,crash): LDFLAGS += -Wl,--wrap=getrandom,--wrap=clock_gettime
 # So do images that are to be damaged (fuzz/image.c).
