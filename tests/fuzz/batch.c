@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CPU_SECONDS 30		/* for one item: a loop without end, also under a sanitizer */
+#define CPU_SECONDS 120		/* for one item: a loop without end, also under a sanitizer */
 #define SECONDS 300		/* a wait without end; generous, as the machine may be busy */
 #define BATCH 200U		/* items for one child */
 #define FAILURES_MAX 20U

@@ -35,8 +35,8 @@
 #define DEV_BYTES (UINT64_C(16) << 20)
 #define DEV_NBLK (DEV_BYTES / PF_BLK_SIZE)
 #define BLK PF_BLK_SIZE
-#define CPU_SECONDS 10		/* for one seed: a loop without end */
-#define SECONDS 120		/* a wait without end; generous, as the machine may be busy */
+#define CPU_SECONDS 120		/* for one seed: a loop without end, also where others take the processor away */
+#define SECONDS 280		/* a wait without end; generous, as the machine may be busy */
 #define BATCH 500U		/* seeds for one child */
 
 /* ---- the image ---- */

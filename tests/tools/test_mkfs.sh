@@ -102,11 +102,10 @@ truncate -s 20000001 "$TMPDIR/mkfs-odd"
 expect 1 'multiple of 4096' "$TMPDIR/mkfs-odd"
 
 # A device in use is refused with the pid, also with -f.
-flock -s --no-fork "$img" sh -c 'echo ready; exec sleep 60' > "$TMPDIR/mkfs-ready" &
+flock -s --no-fork "$img" sh -c 'echo ready; exec sleep 1d' > "$TMPDIR/mkfs-ready" &
 holder=$!
-for _ in 1 2 3 4 5 6 7 8 9 10; do
-	grep -q ready "$TMPDIR/mkfs-ready" && break
-	sleep 0.2
+until grep -q ready "$TMPDIR/mkfs-ready" || ! kill -0 $holder 2>/dev/null; do
+	sleep 0.05
 done
 expect 1 "in use by .*pid $holder (" -f "$img"
 kill $holder

@@ -49,12 +49,12 @@ expect()
 		echo "FAILED $*: status $got (want $status), said: $(printf '%s' "$said" | head -c 2000) (want: $pattern)"
 	fi
 }
-# until_it COMMAND...: repeat it, half a minute at most, until it succeeds
+# until_it COMMAND...: repeat it, two minutes at most, until it succeeds
 until_it()
 {
-	late=$(($(date +%s) + 30))
+	late=$(($(date +%s) + 120))
 	until "$@" >/dev/null 2>&1; do
-		[ "$(date +%s)" -lt $late ] || { echo "FAILED in half a minute: $*"; failed=$((failed + 1)); return 1; }
+		[ "$(date +%s)" -lt $late ] || { echo "FAILED in two minutes: $*"; failed=$((failed + 1)); return 1; }
 		sleep 0.02
 	done
 }
@@ -70,7 +70,7 @@ until_it grep -q 'ready on' "$t/ready"
 
 # One truncate that waits for DMA: the command of the trace does it all.
 cat >"$t/scene" <<EOS
-until_it() { e=\$((\$(date +%s) + 30)); until "\$@" >/dev/null 2>&1; do [ \$(date +%s) -lt \$e ] || exit 9; sleep 0.02; done; }
+until_it() { e=\$((\$(date +%s) + 120)); until "\$@" >/dev/null 2>&1; do [ \$(date +%s) -lt \$e ] || exit 9; sleep 0.02; done; }
 "$dmaemu" submit --socket "$sock" --id 50 --label nic --delay 1h --offset 4096 --length 8192 "$m/f" || exit 8
 truncate -s 0 "$m/f" &
 until_it sh -c "'$ctl' pins --json '$m' | grep -q '\"state\":\"pins\"'"

@@ -264,19 +264,26 @@ static void test_delay_and_rate(void)
 	rig_up(&r);
 	d.sg = &sg;
 	d.nsg = 1;
+	d.pat = pat(4, 12, 0, "four");
+
+	/* Nothing before the delay is over. */
+	d.delay_ns = 3600000 * MS;
+	CU_ASSERT_FATAL(dma_submit(r.e, r.dev, &d, &x) == 0);
+	CU_ASSERT(dma_xfer_wait(x, 20 * MS) == -ETIMEDOUT);
+	dma_xfer_stat(x, &st);
+	CU_ASSERT(st.ds_state == DMA_QUEUED && st.ds_moved == 0);
+	CU_ASSERT_EQUAL(r.mem[0], 0);
+	dma_xfer_cancel(x);
+	CU_ASSERT(dma_xfer_wait(x, DMA_NEVER) == 0);
+	dma_xfer_put(x);
+
 	d.delay_ns = 50 * MS;
 	d.rate = 1 << 20;	/* 64 KiB: 62.5 ms */
-	d.pat = pat(4, 12, 0, "four");
 	d.release = on_release;
 	d.hold = &rec;
 	d.done = on_done;
 	d.arg = &rec;
 	CU_ASSERT_FATAL(dma_submit(r.e, r.dev, &d, &x) == 0);
-	CU_ASSERT(dma_xfer_wait(x, MS) == -ETIMEDOUT);
-	dma_xfer_stat(x, &st);
-	CU_ASSERT(st.ds_state == DMA_QUEUED && st.ds_moved == 0);
-	CU_ASSERT_EQUAL(r.mem[0], 0);	/* nothing before the delay is over */
-	CU_ASSERT_EQUAL(rec.released, 0);
 	CU_ASSERT(dma_xfer_wait(x, DMA_NEVER) == 0);
 	/* Held to the end, then told: in this order, and both before the transfer counts as done. */
 	CU_ASSERT_EQUAL(rec.released, 1);
@@ -351,7 +358,7 @@ static void test_cancel(void)
 	}
 	CU_ASSERT(dma_xfer_wait(x[0], 20 * MS) == -ETIMEDOUT);
 	dma_xfer_cancel(x[0]);
-	CU_ASSERT(dma_xfer_wait(x[0], 5000 * MS) == 0);
+	CU_ASSERT(dma_xfer_wait(x[0], 120000 * MS) == 0);
 	dma_xfer_stat(x[0], &st);
 	CU_ASSERT(st.ds_err == -ECANCELED && st.ds_moved == 0);
 	CU_ASSERT_EQUAL(rec[0].released, 1);
@@ -479,7 +486,7 @@ static void test_many(void)
 	}
 	for (int i = 0; i < 4; i++)
 		(void)pthread_join(t[i], NULL);
-	for (int i = 0; i < 5000 && n < MANY; i++)
+	for (int i = 0; i < 120000 && n < MANY; i++)
 		(void)usleep(1000);
 	CU_ASSERT_EQUAL(n, MANY);
 	for (int i = 0; i < MANY; i++) {

@@ -253,6 +253,7 @@ struct demand {
 	int err;		/* for page 6 */
 	int busy;		/* so many times -EAGAIN */
 	_Atomic int in, out;
+	_Atomic int begun;	/* calls of page_in() */
 	pthread_mutex_t lock;	/* held: page_in() waits */
 };
 
@@ -260,6 +261,7 @@ static int page_in(void *arg, uint64_t foff, uint64_t len, bool write, struct pi
 {
 	struct demand *d = arg;
 
+	d->begun++;
 	(void)pthread_mutex_lock(&d->lock);
 	(void)pthread_mutex_unlock(&d->lock);
 	CU_ASSERT(write && foff / PAGE == (foff + len - 1) / PAGE);
@@ -348,6 +350,7 @@ static void unmap_waits(void)
 	struct dma_map m = { .ino = 12, .foff = 2 * PAGE, .len = 8 * PAGE, .write = true, .page_in = page_in,
 			     .page_out = page_out, .arg = &dem };
 	struct { struct rig *r; uint64_t iova; } a;
+	struct dma_iommu_stat is;
 	struct dma_desc d;
 	struct dma_xfer *x;
 	struct dma_stat st;
@@ -362,12 +365,14 @@ static void unmap_waits(void)
 	d = desc_for(a.iova, 8 * PAGE);
 	(void)pthread_mutex_lock(&dem.lock);		/* the first access stands in page_in() */
 	CU_ASSERT_FATAL(dma_submit(r.e, NULL, &d, &x) == 0);
-	do
-		dma_xfer_stat(x, &st);
-	while (st.ds_state != DMA_MOVING);
-	(void)usleep(20000);
+	while (dem.begun == 0)
+		(void)usleep(1000);
 	unmapped = false;
 	CU_ASSERT_FATAL(pthread_create(&t, NULL, unmap_it, &a) == 0);
+	do {						/* the mapping is gone, and its end waited for */
+		(void)usleep(1000);
+		dma_iommu_stat(r.e, &is);
+	} while (is.is_invalidations == 0);
 	(void)usleep(20000);
 	CU_ASSERT(!unmapped);
 	(void)pthread_mutex_unlock(&dem.lock);
