@@ -14,7 +14,8 @@
  * wakes one of them. A session is looked at by one thread at a time, and is left out of the others' sleep meanwhile.
  *
  * A client may change its word as often as it likes. The processor's time that this costs here is charged to it,
- * fourfold if it was good for nothing; time pays it off. A session that owes more than BURST_NS is not looked at until it owes nothing.
+ * fourfold if it was good for nothing; time pays it off. A session that owes more than BURST_NS is not looked at until
+ * it owes nothing.
  */
 #include <assert.h>
 #include <errno.h>
