@@ -252,7 +252,7 @@ static void slot_moves(void)
 	CU_ASSERT_EQUAL(answer_to(c, asked, NULL), -ESTALE);
 	CU_ASSERT_EQUAL(atomic_load(&c->slot[1].ls_pins), 0);
 	CU_ASSERT_EQUAL(cl_remove(c, 1), -EINVAL);
-	/* ... and wanted for another chunk, which waits for the same acknowledgement; either may have its turn first. */
+	/* ... and wanted for another chunk, which waits for the same acknowledgement: either may come first. */
 	CU_ASSERT_EQUAL(cl_setup(c, fh, 1, 3 * CHUNK, 3 * CHUNK, false), 0);
 	CU_ASSERT_EQUAL(cl_setup(d, fd, 1, 3 * CHUNK, 3 * CHUNK, false), 0);
 	send_pin(c, fh, 1, 3 * CHUNK, PF_PI_WRITE);
