@@ -186,7 +186,7 @@ static void limited(struct cf *c)
 	char *p;
 	int fd;
 
-	p = own_window(c, &o, "on_busy=defer,defer_limit=16K,busy_timeout=20ms", 2 * LEN, &fd);
+	p = own_window(c, &o, "on_busy=defer,defer_limit=16K,busy_timeout=20ms,deadlock=wait", 2 * LEN, &fd);
 	pin = pinned(c, p, *n);
 	cf_answer_rc(c, cf_rc(ftruncate(fd, 0)));
 	unpin(c, pin);
@@ -557,7 +557,8 @@ static void counted(struct cf *c)
 	char *p;
 	int fd;
 
-	p = own_window(c, &o, "busy_timeout=5ms", LEN, &fd);
+	/* It waits for itself: which of the two is found first, on a busy machine, is chance. */
+	p = own_window(c, &o, "busy_timeout=5ms,deadlock=wait", LEN, &fd);
 	pin = pinned(c, p, 1);
 	CF_MUST(c, ftruncate(fd, 0) != 0 && errno == EBUSY);
 	unpin(c, pin);
