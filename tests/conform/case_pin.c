@@ -12,13 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 #include <pinfs/pin.h>
 #include "conform/cases.h"
 #include "conform/ops.h"
+#include "conform/space.h"
 
 #define P ((off_t)CF_PAGE)
 #define LEN (16 * P)
@@ -210,37 +210,25 @@ static void outlives(struct cf *c)
 		cf_answer(c, "waits, then %s", name_of(cf_result(call)));
 }
 
-static uint64_t blocks_free(struct cf *c)
-{
-	struct statvfs st;
-
-	CF_SYS(c, statvfs(cf_dir(c), &st));
-	return (uint64_t)st.f_bfree * st.f_frsize / CF_PAGE;
-}
-
-/*
- * Nobody has the file any more, but a device. Are its blocks free? What frees them may come a little later: so a larger
- * file goes after it, and when the blocks of that one are free, so are those of the first, if they ever are.
- */
+/* Nobody has the file any more, but a device. Are its blocks free? */
 static void last_reference(struct cf *c)
 {
-	const size_t len = (size_t)1 << 20, large = (size_t)4 << 20;
-	const int fd = cf_file(c, "f", len), other = cf_file(c, "g", large);
+	const size_t len = (size_t)1 << 20;
+	const int fd = cf_file(c, "f", len);
 	char *map = cf_map(c, fd, 0, len, PROT_READ | PROT_WRITE);
 	struct cf_pin *pin = cf_pin(c, map, len, CF_TO_FILE);
-	const uint64_t before = blocks_free(c), both = before + (len + large) / CF_PAGE;
+	uint64_t before;
 	bool kept;
 
+	cf_one_cpu(c);
+	before = cf_free(c);
 	CF_SYS(c, munmap(map, len));
 	CF_SYS(c, close(fd));
 	CF_SYS(c, unlink(cf_path(c, "f")));
-	CF_SYS(c, close(other));
-	CF_SYS(c, unlink(cf_path(c, "g")));
-	while (blocks_free(c) < before + large / CF_PAGE)
-		(void)usleep(1000);
-	kept = blocks_free(c) < both - len / CF_PAGE / 2;
+	cf_space_comes(c, before, len);
+	kept = cf_free(c) < before + len / 2;
 	cf_land(pin);
-	while (blocks_free(c) < both - len / CF_PAGE / 2)
+	while (cf_free(c) < before + len / 2)
 		(void)usleep(1000);
 	cf_answer(c, kept ? "kept" : "free");
 }

@@ -280,28 +280,20 @@ static void space(struct cf *c)
 {
 	const bool after = cf_arg(c) != NULL;
 	struct file f = { .c = c, .fd = cf_file(c, "f", LEN) };
-	int other = cf_file(c, "other", 2 * LEN);
 	struct cf_pin *pin;
-	uint64_t before, both;
+	uint64_t before;
 
 	f.map = cf_map(c, f.fd, 0, LEN, PROT_READ | PROT_WRITE);
 	pin = cf_pin(c, f.map, LEN, CF_TO_FILE);
+	cf_one_cpu(c);
 	before = cf_free(c);
-	/* Half of the smaller: what maps files are made of is no matter here. */
-	both = before + 3 * LEN - LEN / 2;
 	CF_SYS(c, op_unlink(&f));
-	/*
-	 * That nobody has an inode any more may be heard of a little later. But what has been free for as long as
-	 * the larger file, which went after it, would be free by now.
-	 */
-	CF_SYS(c, unlink(cf_path(c, "other")));
-	CF_SYS(c, close(other));
-	while (cf_free(c) < before + 2 * LEN - LEN / 2)
-		usleep(500);
+	cf_space_comes(c, before, LEN);
+	/* Half of it: what maps files are made of is no matter here. */
 	if (!after)
-		cf_answer(c, cf_free(c) >= both ? "freed" : "kept");
+		cf_answer(c, cf_free(c) >= before + LEN / 2 ? "freed" : "kept");
 	cf_land(pin);
-	while (after && cf_free(c) < both)
+	while (after && cf_free(c) < before + LEN / 2)
 		usleep(500);
 	if (after)
 		cf_answer(c, "freed");

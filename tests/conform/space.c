@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -70,6 +71,32 @@ size_t cf_victim_torn(struct cf *c)
 	}
 	CF_SYS(c, close(fd));
 	return torn;
+}
+
+void cf_one_cpu(struct cf *c)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET((unsigned int)CF_SYS(c, sched_getcpu()), &one);
+	CF_SYS(c, sched_setaffinity(0, sizeof one, &one));
+}
+
+/*
+ * That nobody has an inode any more may be heard of a little later, but not later than of one that went after it; and
+ * XFS frees in batches, in no order within one, each processor for itself: what went in an earlier batch has come when a
+ * later one has.
+ */
+void cf_space_comes(struct cf *c, uint64_t before, size_t most)
+{
+	for (int round = 0; round < 2; round++) {
+		const int fd = cf_file(c, "marker", 2 * most);
+
+		CF_SYS(c, unlink(cf_path(c, "marker")));
+		CF_SYS(c, close(fd));
+		while (cf_free(c) < before - most / 2)
+			(void)usleep(500);
+	}
 }
 
 uint64_t cf_free(struct cf *c)
