@@ -33,7 +33,8 @@ void pt_fs_base(const char *dir);
 void pt_fs_daemon(const char *program);
 /* An image of @size (as mkfs.pinfs -s takes it) and a mount point, not mounted. NULL: failed, said why. */
 struct pt_fs *pt_fs_new(const char *size);
-/* Start the daemon with -o @opts (NULL: none) and wait until the mount answers. 0, or the daemon's exit status. */
+/* Start the daemon with -o @opts (NULL: none) and wait until the mount answers. 0, or the daemon's exit status. Where
+ * @opts do not say revoke_timeout=, it is two minutes. */
 int pt_fs_mount(struct pt_fs *fs, const char *opts);
 /* umount(2), wait for the daemon. Its exit status, or -errno. */
 int pt_fs_umount(struct pt_fs *fs);
@@ -44,6 +45,8 @@ bool pt_fs_stop(const struct pt_fs *fs);
 void pt_fs_continue(const struct pt_fs *fs);
 /* SIGKILL the daemon and detach the dead mount. */
 void pt_fs_crash(struct pt_fs *fs);
+/* A daemon that was unmounted, and a client that was killed, let go of the image in their own time: wait for that. */
+void pt_fs_let_go(const struct pt_fs *fs);
 /* fsck.pinfs -n: its exit status, and its words when that is not 0. */
 int pt_fs_fsck(struct pt_fs *fs);
 /* Unmount if mounted, fsck, remove. Asserts that the daemon ended with 0 and fsck found nothing. */
