@@ -43,6 +43,7 @@
 #define SERVE_EVENTS 16
 
 static pthread_mutex_t start_lock = PTHREAD_MUTEX_INITIALIZER;
+static atomic_bool fail_said;
 
 /*
  * The kernel refuses a call that we cannot do without, as a filter of seccomp(2) may. Whoever touched a window from
@@ -51,11 +52,12 @@ static pthread_mutex_t start_lock = PTHREAD_MUTEX_INITIALIZER;
  */
 static void fail(const char *call, long err)
 {
-	int none = 0;
-
-	if (atomic_compare_exchange_strong(&sh.stuck, &none, (int)err))
-		sh_log(SH_ERR, "the library's threads may not use %s: %s. Windows give SIGBUS from now on", call,
-		       strerrordesc_np((int)-err));
+	/* The line first: the program may end by the first SIGBUS. */
+	if (atomic_exchange(&fail_said, true))
+		return;
+	sh_log(SH_ERR, "the library's threads may not use %s: %s. Windows give SIGBUS from now on", call,
+	       strerrordesc_np((int)-err));
+	atomic_store(&sh.stuck, (int)err);
 }
 
 /* As above, where threads would sleep in their faults whatever we do. */
@@ -441,6 +443,7 @@ void sh_engine_forget(void)
 	atomic_store(&sh.kicks, NULL);
 	atomic_store(&sh.faults, NULL);
 	atomic_store(&sh.stuck, 0);
+	atomic_store(&fail_said, false);
 	sh.no_engine = 0;
 	sh.user_mode = false;
 	sh.guard = false;
