@@ -15,7 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define SETUP_TIMEOUT_S 10
+#define SETUP_TIMEOUT_S 60
 
 /* ---- set-up, by the crew, before serve knows the socket ---- */
 

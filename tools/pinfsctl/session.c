@@ -19,7 +19,7 @@
 #include <linux/fuse.h>
 #include <pinfs/ioctl.h>
 
-#define ANSWER_S 10
+#define ANSWER_S 60
 #define ANSWER_MAX (UINT32_C(64) << 20)		/* far more than the daemon lists */
 
 static int dial(const char *path, int *out)
