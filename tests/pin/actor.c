@@ -30,7 +30,7 @@
 
 #define ACTORS 64
 #define SG_MAX ((size_t)4096)
-#define DO_MS 30000
+#define DO_MS 60000
 
 struct actor {
 	pid_t pid;
@@ -331,9 +331,15 @@ static int actor_main(void *arg)
 
 	(void)sigaction(SIGUSR1, &usr1, NULL);		/* no SA_RESTART */
 	(void)sigaction(SIGBUS, &bus, NULL);
-	while (recv(sock, &a, sizeof a, 0) == (ssize_t)sizeof a) {
-		long rc = obey(&a);
+	for (;;) {
+		ssize_t n = recv(sock, &a, sizeof a, 0);
+		long rc;
 
+		if (n < 0 && errno == EINTR)
+			continue;		/* the order that was to be interrupted has ended by itself */
+		if (n != (ssize_t)sizeof a)
+			break;
+		rc = obey(&a);
 		if (send(sock, &rc, sizeof rc, MSG_NOSIGNAL) != (ssize_t)sizeof rc)
 			break;
 	}
@@ -394,6 +400,18 @@ long actor_do(struct actor *a, struct act what)
 {
 	actor_send(a, what);
 	return actor_result(a, DO_MS);
+}
+
+long actor_interrupt(struct actor *a)
+{
+	const uint64_t end = pt_now_ms() + DO_MS;
+	long rc;
+
+	do {
+		PT_SYS(kill(a->pid, SIGUSR1));
+		rc = actor_result(a, 10);
+	} while (rc == -EINPROGRESS && pt_now_ms() < end);
+	return rc;
 }
 
 void actor_end(struct actor *a)

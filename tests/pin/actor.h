@@ -59,8 +59,10 @@ pid_t actor_pid(const struct actor *a);
 void actor_send(struct actor *a, struct act what);
 /* The answer to the last order; -EINPROGRESS when it is not there after @ms; -ECHILD when the actor has died. */
 long actor_result(struct actor *a, unsigned int ms);
-/* Send, and wait up to half a minute: an order that should not block. */
+/* Send, and wait up to a minute: an order that should not block. */
 long actor_do(struct actor *a, struct act what);
+/* SIGUSR1, more than once: one that comes before the order has begun to wait is in vain. How the order ended then. */
+long actor_interrupt(struct actor *a);
 /* Leave in order: exit(0), which the case checks. */
 void actor_end(struct actor *a);
 /* SIGSTOP; returns when all its threads stand still. */

@@ -17,7 +17,8 @@
 #include "harness/proc.h"
 #include "harness/run.h"
 
-#define WAIT_MS 30000
+#define WAIT_MS 60000
+#define SCENE_MS 200000		/* a scene waits more than once */
 #define NOBODY 65534
 
 static char said[8192];
@@ -63,7 +64,7 @@ pid_t child_start(int (*fn)(void *arg), void *arg)
 
 int child_end(pid_t pid)
 {
-	int rc = pt_wait(pid, WAIT_MS);
+	int rc = pt_wait(pid, SCENE_MS);
 	ssize_t n;
 
 	if (rc < 0)
@@ -128,7 +129,7 @@ int child_sub(int (*fn)(void *arg), void *arg)
 {
 	pid_t pid = pt_fork(fn, arg);
 
-	return pid < 0 ? -1 : pt_wait(pid, WAIT_MS);
+	return pid < 0 ? -1 : pt_wait(pid, SCENE_MS);
 }
 
 int child_await(const volatile uint32_t *word, uint32_t value)

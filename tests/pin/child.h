@@ -21,7 +21,7 @@ int child_failed(const char *file, int line, const char *what);
 
 /* Fork; the child runs fn(arg) with a descriptor of its own for stderr. */
 pid_t child_start(int (*fn)(void *arg), void *arg);
-/* Wait for it (half a minute): its status, and what was said on stderr, which the next call overwrites. */
+/* Wait for it, some minutes at most: its status, and what was said on stderr, which the next call overwrites. */
 int child_end(pid_t pid);
 /* Both; asserts that the scene ended with 0. */
 void child_play(int (*fn)(void *arg), void *arg);
@@ -34,7 +34,7 @@ int child_touch(volatile char *p, int store);
 char *child_map(int fd, size_t len);
 /* Run @fn in a forked grandchild: its status, as pt_wait(). */
 int child_sub(int (*fn)(void *arg), void *arg);
-/* Wait until *word is @value, half a minute at most. 0 or -1. */
+/* Wait until *word is @value, a minute at most. 0 or -1. */
 int child_await(const volatile uint32_t *word, uint32_t value);
 /* Become nobody, with no other groups. */
 int child_be_nobody(void);

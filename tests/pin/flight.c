@@ -81,18 +81,7 @@ struct flight play_pages(const struct play *p, unsigned int first, unsigned int 
 
 bool play_pins(const struct play *p, size_t n)
 {
-	uint64_t end = pt_now_ms() + SOON_MS;
-	struct look l;
-
-	do {
-		if (look(p->fs, &l) && l.npin == n)
-			return true;
-	} while (pt_now_ms() < end);
-	pt_say("%zu pins, expected %zu", l.npin, n);
-	for (size_t i = 0; i < l.npin && i < LOOK_MAX; i++)
-		pt_say("pid %d: %llu bytes at %llu of inode %llu", (int)l.pin[i].pid, (unsigned long long)l.pin[i].len,
-		       (unsigned long long)l.pin[i].foff, (unsigned long long)l.pin[i].ino);
-	return false;
+	return look_pins_until(p->fs, n);
 }
 
 void play_waits(const struct engine *e, bool write)

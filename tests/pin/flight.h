@@ -43,7 +43,7 @@ bool play_begin(struct play *p, const struct engine *e, const char *opts);
 void play_end(struct play *p, const struct engine *e);
 /* A transfer of pages [first, + n) of the window, and the same of the file. */
 struct flight play_pages(const struct play *p, unsigned int first, unsigned int n, bool write, uint64_t key);
-/* Until this process has @n pins; false after half a minute. */
+/* Until this process has @n pins; false after a minute. */
 bool play_pins(const struct play *p, size_t n);
 
 void play_waits(const struct engine *e, bool write);	/* truncate waits for the end, which nobody collects */

@@ -23,7 +23,7 @@
 #include "pin/child.h"
 
 #define SLOTS 8
-#define LONG_MS 30000
+#define LONG_MS 60000
 
 struct lessee {
 	pid_t pid;
@@ -218,7 +218,13 @@ static long await_event(void)
 	struct pollfd p = { .fd = me.event, .events = POLLIN };
 	uint64_t v;
 
-	if (poll(&p, 1, LONG_MS) != 1 || read(me.event, &v, sizeof v) != (ssize_t)sizeof v)
+	int rc;
+
+	/* The break is announced by a signal as well, which may come first. */
+	do
+		rc = poll(&p, 1, LONG_MS);
+	while (rc < 0 && errno == EINTR);
+	if (rc != 1 || read(me.event, &v, sizeof v) != (ssize_t)sizeof v)
 		return -ETIMEDOUT;
 	return (long)v;
 }

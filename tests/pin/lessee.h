@@ -61,7 +61,7 @@ pid_t lessee_pid(const struct lessee *l);
 void lessee_send(struct lessee *l, struct lessee_order o);
 /* -EINPROGRESS: not after @ms. -ECHILD: it has died. */
 long lessee_result(struct lessee *l, unsigned int ms);
-/* Both; half a minute. */
+/* Both; a minute. */
 long lessee_do(struct lessee *l, struct lessee_order o);
 #define LE_DO(l, what, ...) lessee_do(l, (struct lessee_order){ .verb = LE_##what, __VA_ARGS__ })
 uint64_t lessee_said(const struct lessee *l);

@@ -9,8 +9,7 @@
 #include "harness/run.h"
 
 #define REPORT_MAX ((size_t)4 << 20)
-#define UNTIL_MS 10000
-#define LONG_MS 30000
+#define LONG_MS 60000
 
 static struct json_object *report(const struct pt_fs *fs, const char *verb)
 {
@@ -96,7 +95,7 @@ bool look(const struct pt_fs *fs, struct look *out)
 
 bool look_until(const struct pt_fs *fs, size_t nwait, size_t parked, struct look *out)
 {
-	uint64_t end = pt_now_ms() + UNTIL_MS;
+	uint64_t end = pt_now_ms() + LONG_MS;
 	struct look l;
 
 	do {
@@ -109,6 +108,25 @@ bool look_until(const struct pt_fs *fs, size_t nwait, size_t parked, struct look
 		pt_sleep_ms(2);
 	} while (pt_now_ms() < end);
 	pt_say("%zu waiters, %zu of them for pins; expected %zu, %zu", l.nwait, l.nwait_pins, nwait, parked);
+	return false;
+}
+
+bool look_pins_until(const struct pt_fs *fs, size_t npin)
+{
+	const uint64_t end = pt_now_ms() + LONG_MS;
+	struct look l;
+
+	do {
+		if (!look(fs, &l))
+			return false;
+		if (l.npin == npin)
+			return true;
+		pt_sleep_ms(2);
+	} while (pt_now_ms() < end);
+	pt_say("%zu pins, expected %zu", l.npin, npin);
+	for (size_t i = 0; i < l.npin && i < LOOK_MAX; i++)
+		pt_say("pid %d: %llu bytes at %llu of inode %llu", (int)l.pin[i].pid, (unsigned long long)l.pin[i].len,
+		       (unsigned long long)l.pin[i].foff, (unsigned long long)l.pin[i].ino);
 	return false;
 }
 
@@ -164,17 +182,22 @@ bool look_session_until(const struct pt_fs *fs, pid_t pid, const char *state)
 	return false;
 }
 
-bool look_parked_until(const struct pt_fs *fs, int64_t blocks)
+bool look_status_until(const struct pt_fs *fs, const char *name, int64_t value)
 {
 	const uint64_t end = pt_now_ms() + LONG_MS;
 	int64_t now;
 
 	do {
-		now = look_status(fs, "space.parked");
-		if (now == blocks)
+		now = look_status(fs, name);
+		if (now == value)
 			return true;
 		pt_sleep_ms(5);
 	} while (pt_now_ms() < end);
-	pt_say("%lld blocks are kept, expected %lld", (long long)now, (long long)blocks);
+	pt_say("%s is %lld, expected %lld", name, (long long)now, (long long)value);
 	return false;
+}
+
+bool look_parked_until(const struct pt_fs *fs, int64_t blocks)
+{
+	return look_status_until(fs, "space.parked", blocks);
 }

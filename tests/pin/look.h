@@ -21,17 +21,21 @@ struct look {
 
 /* False, having said why, when there is no report. */
 bool look(const struct pt_fs *fs, struct look *out);
-/* Until there are @nwait waiters, @parked of them in state "pins"; false after ten seconds. The last look in *out
+/* Until there are @nwait waiters, @parked of them in state "pins"; false after a minute. The last look in *out
  * (optional). */
 bool look_until(const struct pt_fs *fs, size_t nwait, size_t parked, struct look *out);
+/* Until all sessions together have @npin pins; false, having said which there are, after a minute. */
+bool look_pins_until(const struct pt_fs *fs, size_t npin);
 /* The state of a process's session: "live" and so on; "none" when it has none, "?" without a report. With several, of
  * the one that is least well. */
 const char *look_session(const struct pt_fs *fs, pid_t pid);
-/* Until it is @state; false after half a minute. */
+/* Until it is @state; false after a minute. */
 bool look_session_until(const struct pt_fs *fs, pid_t pid, const char *state);
-/* Until so many blocks are kept out of use; false after half a minute. */
+/* Until so many blocks are kept out of use; false after a minute. */
 bool look_parked_until(const struct pt_fs *fs, int64_t blocks);
 /* A number of the status report: "counters.collisions", "space.parked". -1: not there. */
 int64_t look_status(const struct pt_fs *fs, const char *name);
+/* Until it is @value; false after a minute. */
+bool look_status_until(const struct pt_fs *fs, const char *name, int64_t value);
 
 #endif

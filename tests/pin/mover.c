@@ -50,12 +50,7 @@ bool mover_in_call(pid_t pid, long nr)
 
 bool mover_pins(const struct mover *m, size_t n)
 {
-	uint64_t end = pt_now_ms() + SOON_MS;
-	struct look l;
-
-	while (look(m->fs, &l) && l.npin != n && pt_now_ms() < end)
-		pt_sleep_ms(1);
-	return l.npin == n;
+	return look_pins_until(m->fs, n);
 }
 
 void mover_done(pid_t pid)

@@ -69,7 +69,9 @@ static int next(struct raw *r, struct fuse_out_header *h, char *body, size_t roo
 		iov.iov_len = have < sizeof *h ? sizeof *h - have : h->len - have;
 		m.msg_control = c.room;
 		m.msg_controllen = sizeof c.room;
-		n = recvmsg(r->sock, &m, MSG_CMSG_CLOEXEC);
+		do
+			n = recvmsg(r->sock, &m, MSG_CMSG_CLOEXEC);
+		while (n < 0 && errno == EINTR);	/* with a time limit, a process that was stopped gets this */
 		if (n <= 0)
 			return n < 0 && errno == EAGAIN ? -ETIMEDOUT : -ECONNRESET;
 		for (struct cmsghdr *cm = CMSG_FIRSTHDR(&m); cm != NULL; cm = CMSG_NXTHDR(&m, cm))

@@ -28,7 +28,7 @@ struct raw {
 	unsigned int nnote;
 };
 
-/* A connection, ten seconds at most for each send and receive. */
+/* A connection, a minute at most for each send and receive. */
 int raw_dial(const struct pt_fs *fs);
 /* Connected and initialised; with @hello, with a session. */
 void raw_up(struct raw *r, const struct pt_fs *fs, bool hello);
@@ -49,14 +49,14 @@ int raw_setup(struct raw *r, uint64_t fh, uint32_t slot, uint64_t foff, struct r
 /* Map the shared memory; fatal when it cannot. */
 void raw_ledger(struct raw *r);
 
-/* The next invalidate. False: none within ten seconds, or the connection was ended. */
+/* The next invalidate. False: none within a minute, or the connection was ended. */
 bool raw_note(struct raw *r, struct pf_p_inval *in);
 /* Acknowledge all that have come. */
 void raw_ack_all(struct raw *r);
 bool raw_ack(struct raw *r, uint64_t id);
 /* Wait for an invalidate and acknowledge it, without having done what it asks. */
 void raw_ack_next(struct raw *r);
-/* Has the daemon ended the connection? Waits for that up to ten seconds; what else comes is dropped. */
+/* Has the daemon ended the connection? Waits for that up to a minute; what else comes is dropped. */
 bool raw_hung_up(struct raw *r);
 
 #endif

@@ -79,7 +79,7 @@ int scene_use_more(char *p)
 void scene_punches(unsigned int n)
 {
 	for (unsigned int i = 0; i < n; i++) {
-		const uint64_t end = pt_now_ms() + 30000;
+		const uint64_t end = pt_now_ms() + 60000;
 		uint32_t turn = 0, zero = 0;
 
 		do

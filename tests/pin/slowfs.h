@@ -22,7 +22,7 @@ const char *slow_path(const struct slow *s);
 /* From now on requests to read and write wait (@wait), or are answered as they come. Those that wait already do go on
  * waiting. */
 void slow_hold(struct slow *s, bool wait);
-/* Until so many requests wait; false after half a minute. */
+/* Until so many requests wait; false after a minute. */
 bool slow_await(struct slow *s, unsigned int n);
 unsigned int slow_waiting(const struct slow *s);
 /* Answer all that wait, with data or @err (0: none). */

@@ -12,7 +12,7 @@
 #define F_LEN (UINT64_C(64) << 10)		/* of a file */
 #define F_BLOCKS ((int64_t)(F_LEN / 4096))
 #define STAGE_PATH 512
-#define SOON_MS 30000				/* what is bound to happen has happened by then */
+#define SOON_MS 60000				/* what is bound to happen has happened by then */
 
 /* As pt_fs_start(); NULL: there are no mounts here, and the case is skipped. */
 struct pt_fs *stage(const char *size, const char *opts);

@@ -9,7 +9,7 @@
 
 /* Whoever comes to @point stands, from now on. */
 void stand_arm(const struct pt_fs *fs, const char *point);
-/* Until somebody stands there; false, having said where they do, after half a minute. */
+/* Until somebody stands there; false, having said where they do, after a minute. */
 bool stand_until(const struct pt_fs *fs, const char *point);
 /* How many stand there; all, with NULL. */
 unsigned int stand_count(const struct pt_fs *fs, const char *point);
