@@ -20,7 +20,7 @@
 
 #define K UINT64_C(1024)
 #define F_LEN (64 * K)
-#define SOON_MS 30000
+#define SOON_MS 60000
 
 static int kick(const struct pt_fs *fs, uint64_t session, uint32_t record)
 {

@@ -33,7 +33,7 @@
 #define PAGE 4096UL
 #define MIB (1UL << 20)
 #define RW (PROT_READ | PROT_WRITE)
-#define SOON_MS 30000U
+#define SOON_MS 60000U
 
 static int file(const struct pt_fs *fs, const char *name, off_t size)
 {

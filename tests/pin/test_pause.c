@@ -31,7 +31,7 @@
 #define K UINT64_C(1024)
 #define PAGE (4 * K)
 #define F_LEN (64 * K)
-#define SOON_MS 30000
+#define SOON_MS 60000
 
 static struct pt_fs *fs;
 static char f[512], v[512];
@@ -183,7 +183,11 @@ static bool unpin_before_sleep(void)
 	struct look l;
 	long rc;
 
+	stand_arm(fs, "kick");
 	PT_EQ(actor_do(h, act_unpin(0)), 0);
+	if (!broken)			/* the slot is frozen, so there is one; it is heard before anybody sleeps */
+		CU_ASSERT(stand_until(fs, "kick"));
+	stand_go(fs, "kick");
 	stand_go(fs, "sleep");
 	rc = settle(c);
 	if (rc == -EINPROGRESS) {
@@ -357,7 +361,8 @@ static void client_killed(void)
 		PT_EQ(actor_result(c, SOON_MS), 0);
 		actor_end(c);
 		CU_ASSERT(look_parked_until(fs, 0));
-		PT_EQ(look_status(fs, "space.free"), free_blocks);
+		/* Blocks that were reserved for its next faults are given back when its session ends. */
+		CU_ASSERT(look_status_until(fs, "space.free", free_blocks));
 	}
 	pt_fs_end(fs);
 }
@@ -443,6 +448,7 @@ static void daemon_killed(void)
 		CU_ASSERT(actor_result(c, SOON_MS) < 0);
 		actor_kill(h);		/* it has the device */
 		actor_kill(c);
+		pt_fs_let_go(fs);
 		PT_EQ(pt_fs_mount(fs, "pause_points"), 0);
 		PT_SYS(stat(f, &st));
 		PT_EQ(st.st_size, i == 6 ? 0 : (off_t)F_LEN);
@@ -484,19 +490,24 @@ static void late_ack(void)
 static void deadlines(void)
 {
 	static const char *const point[] = { "unmap", "scan", "sleep" };
+	const uint64_t end = pt_now_ms() + SOON_MS;
 	struct actor *h, *c;
+	bool stood;
 	long rc;
 
-	if (!begin("busy_timeout=300ms"))
+	if (!begin("busy_timeout=500ms"))
 		return;
 	h = holder(0);
 	c = actor_new();
 	for (size_t i = 0; i < PF_ARRAY_LEN(point); i++) {
-		stand_arm(fs, point[i]);
-		PT_EQ(actor_do(c, act_truncate(f, 0)), -EBUSY);
-		PT_EQ(stand_count(fs, NULL), 0);
-		CU_ASSERT(stand_passed(fs, point[i]));
-		stand_go(fs, NULL);
+		do {
+			stand_arm(fs, point[i]);
+			PT_EQ(actor_do(c, act_truncate(f, 0)), -EBUSY);
+			PT_EQ(stand_count(fs, NULL), 0);
+			stood = stand_passed(fs, point[i]);
+			stand_go(fs, NULL);
+		} while (!stood && pt_now_ms() < end);	/* on a busy machine the holder has not unmapped by then */
+		CU_ASSERT(stood);
 	}
 	PT_EQ(actor_do(h, act_unpin(0)), 0);
 	actor_end(h);
@@ -507,7 +518,7 @@ static void deadlines(void)
 		while ((rc = actor_result(c, 5)) == -EINPROGRESS && stand_count(fs, "free") == 0)
 			;
 	} while (rc == -EBUSY);		/* on a busy machine even before */
-	PT_EQ(actor_result(c, 600), -EINPROGRESS);
+	PT_EQ(actor_result(c, 1000), -EINPROGRESS);
 	stand_go(fs, "free");
 	PT_EQ(actor_result(c, SOON_MS), 0);
 	actor_end(c);
@@ -529,6 +540,7 @@ static void end_of_mount(void)
 	actor_kill(c);
 	if (pt_is_mounted(fs->mnt))
 		PT_SYS(pt_umount2(fs->mnt, MNT_DETACH));
+	pt_fs_let_go(fs);
 	PT_EQ(pt_fs_mount(fs, NULL), 0);
 	pt_fs_end(fs);
 }

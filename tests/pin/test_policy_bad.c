@@ -51,7 +51,7 @@ static void still_serves(void)
 	PT_EQ(actor_do(h, act_pin(0, 0, 0, 4096, PINFS_PIN_WRITE)), 0);
 	actor_send(c, act_truncate(other, 0));
 	CU_ASSERT_FATAL(look(fs, &l));
-	for (int i = 0; i < 6000 && l.nwait_pins == 0; i++) {
+	for (int i = 0; i < 12000 && l.nwait_pins == 0; i++) {
 		pt_sleep_ms(5);
 		CU_ASSERT_FATAL(look(fs, &l));
 	}
@@ -212,7 +212,7 @@ static void scribbled_ledger(uint8_t byte, bool acks)
 	struct look l;
 	void *led;
 
-	if (!begin("on_busy=wait,revoke_timeout=1s"))
+	if (!begin(acks ? "on_busy=wait,revoke_timeout=600" : "on_busy=wait,revoke_timeout=1s"))
 		return;
 	c = actor_new();		/* before the raw session, of which it must not inherit anything */
 	raw_up(&r, fs, true);
@@ -236,7 +236,11 @@ static void scribbled_ledger(uint8_t byte, bool acks)
 	} else {
 		PT_EQ(actor_result(c, SOON_MS), 0);
 	}
-	PT_EQ(look_status(fs, "counters.quarantines"), acks ? 0 : 1);
+	/* On a busy machine the well-behaved ones may be as late as the silent one. */
+	if (acks)
+		PT_EQ(look_status(fs, "counters.quarantines"), 0);
+	else
+		CU_ASSERT_STRING_EQUAL(look_session(fs, getpid()), "quarantined");
 	(void)munmap(led, (size_t)st.st_size);
 	raw_down(&r);						/* the liar leaves */
 	if (byte != 0)
@@ -322,7 +326,7 @@ static void bad_arguments(void)
 	if (!begin(NULL))
 		return;
 	pid = pt_fork(bad_arguments_child, NULL);
-	PT_EQ(pt_wait(pid, 60000), 0);
+	PT_EQ(pt_wait(pid, SOON_MS), 0);
 	PT_EQ(unlink(pt_path(fs, "sparse")), 0);
 	still_serves();
 	pt_fs_end(fs);

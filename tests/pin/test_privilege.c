@@ -416,7 +416,7 @@ static void *blocked_with_tid(void *arg)
 
 static int wait_blocked(void)
 {
-	uint64_t end = pt_now_ms() + 30000;
+	uint64_t end = pt_now_ms() + 60000;
 	int tid;
 
 	while ((tid = atomic_load(&blocked_tid)) == 0 || !in_call(tid))

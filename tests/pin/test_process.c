@@ -148,7 +148,7 @@ static int fork_talk(void *arg)
 		NEED(fallocate(here.file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(4 * PAGE),
 			       (off_t)MIB) == 0);
 	}
-	NEED(pt_wait(pid, 60000) == 0);
+	NEED(pt_wait(pid, 120000) == 0);
 	return 0;
 }
 
@@ -481,7 +481,7 @@ static void execs(void)
 	char c;
 	pid_t pid;
 
-	if (!scene_set("busy_timeout=60", 0600))
+	if (!scene_set(NULL, 0600))
 		return;
 	PT_SYS(pipe2(ready, O_CLOEXEC));
 	PT_SYS(pipe2(stay, O_CLOEXEC));

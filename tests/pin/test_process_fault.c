@@ -80,7 +80,7 @@ static bool all_stopped(pid_t pid)
 
 static int daemon_sleeps(bool sleeps)
 {
-	uint64_t end = pt_now_ms() + 30000;
+	uint64_t end = pt_now_ms() + 60000;
 
 	NEED(kill(daemon_pid, sleeps ? SIGSTOP : SIGCONT) == 0);
 	while (sleeps && !all_stopped(daemon_pid))
@@ -98,7 +98,7 @@ static void *faulter(void *arg)
 
 static int start_fault(pthread_t *t, char *p)
 {
-	uint64_t end = pt_now_ms() + 30000;
+	uint64_t end = pt_now_ms() + 60000;
 	pid_t tid;
 
 	atomic_store(&in_fault, 0);
@@ -236,18 +236,21 @@ static void dying_threads(void)
 static char *in_handler;
 static _Atomic unsigned int handled;
 
+static const struct itimerval soon = { .it_value = { .tv_usec = 300 } };
+
+/* The next one comes after this one, however long its fault has taken: else the program might do nothing but that. */
 static void touch_all(int sig)
 {
 	unsigned int n = atomic_fetch_add(&handled, 1) + 1;
 
 	(void)sig;
 	in_handler[(n * CHUNK + PAGE) % LEN] = (char)n;
+	(void)setitimer(ITIMER_REAL, &soon, NULL);
 }
 
 /* A timer that fires all the time; the handler faults, on a stack of its own, in whatever the program is doing. */
 static int signals(void *arg)
 {
-	struct itimerval tv = { .it_interval = { .tv_usec = 300 }, .it_value = { .tv_usec = 300 } };
 	struct sigaction sa = { .sa_handler = touch_all, .sa_flags = SA_RESTART | SA_ONSTACK };
 	static char alt[64 << 10];
 	stack_t ss = { .ss_sp = alt, .ss_size = sizeof alt };
@@ -262,7 +265,7 @@ static int signals(void *arg)
 	NEED(src >= 0 && unlink(path) == 0);
 	memset(buf, 's', sizeof buf);
 	NEED(write(src, buf, sizeof buf) == (ssize_t)sizeof buf);
-	NEED(sigaction(SIGALRM, &sa, NULL) == 0 && setitimer(ITIMER_REAL, &tv, NULL) == 0);
+	NEED(sigaction(SIGALRM, &sa, NULL) == 0 && setitimer(ITIMER_REAL, &soon, NULL) == 0);
 	for (unsigned int i = 1; atomic_load(&handled) < 2000; i++) {
 		char *at = p + (i * CHUNK) % LEN;
 

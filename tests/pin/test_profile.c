@@ -298,14 +298,14 @@ static void busy(void)
 		b = actor_new();
 		actor_send(b, act_truncate(pt_path(fs, "f"), p == PINFS ? 0 : CHUNK));
 		if (p == L415) {
-			PT_EQ(actor_result(b, 30000), 0);
+			PT_EQ(actor_result(b, 60000), 0);
 			CU_ASSERT(look_status(fs, "counters.collisions") > 0);
 			PT_EQ(actor_do(a, act_unpin(0)), 0);
 		} else {
 			CU_ASSERT(look_until(fs, 1, 1, &l));
 			PT_EQ(actor_result(b, 0), -EINPROGRESS);
 			PT_EQ(actor_do(a, act_unpin(0)), 0);
-			PT_EQ(actor_result(b, 30000), 0);
+			PT_EQ(actor_result(b, 60000), 0);
 			PT_EQ(look_status(fs, "counters.collisions"), 0);
 		}
 		actor_end(a);

@@ -35,7 +35,7 @@
 #define PAGE ((off_t)4096)
 #define CHUNK ((off_t)2 << 20)
 #define SIZE (2 * CHUNK)
-#define SOON_MS 30000
+#define SOON_MS 60000
 
 enum { PINFS, L415, L419, L612, VIRTIOFS, DEVDAX, NR };
 static const char *const profile[NR] = { "pinfs", "linux-4.15", "linux-4.19", "linux-6.12", "virtiofs", "devdax" };

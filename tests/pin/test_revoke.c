@@ -271,7 +271,7 @@ int main(int argc, char **argv)
 		{ "a device at work", at_work, 0 },
 		{ "a hole under it", punched, 0 },
 		{ "control: unsafe", unsafe, 0 },
-		{ "a burst under way, and its control", burst, 120 },
+		{ "a burst under way, and its control", burst, 0 },
 		{ "a burst that does not end", stuck, 0 },
 		{ "the engine outlives the holder", outlives, 0 },
 		{ "lease_break=kill", killed, 0 },

@@ -32,7 +32,7 @@ static int set_flags(int fd, int flags)
 /* A client gives its right back in its own time. */
 static int set_flags_soon(int fd, int flags)
 {
-	const uint64_t end = pt_now_ms() + 30000;
+	const uint64_t end = pt_now_ms() + 60000;
 	int rc;
 
 	while ((rc = set_flags(fd, flags)) != 0 && errno == EBUSY && pt_now_ms() < end)

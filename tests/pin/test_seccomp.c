@@ -236,7 +236,7 @@ static void sealed(void)
 	child_play(sealed_files, NULL);
 	child_play(sealed_fork, NULL);
 	pid = child_start(strict, NULL);
-	end = pt_now_ms() + 30000;
+	end = pt_now_ms() + 60000;
 	do
 		PT_EQ(pread(here.file, w, sizeof w, 0), sizeof w);
 	while (w[5] != 5 && pt_now_ms() < end);
@@ -277,7 +277,7 @@ static void buffers(void)
 	/* And by copies, as without the privilege for kernel-mode userfaultfd. */
 	PT_SYS_FATAL(readlink("/proc/self/exe", self, sizeof self - 1));
 	setenv("PINFS_TEST_USER_MODE", "1", 1);
-	PT_EQ(pt_run(out, sizeof out, 60000, argv), 0);
+	PT_EQ(pt_run(out, sizeof out, 200000, argv), 0);
 	unsetenv("PINFS_TEST_USER_MODE");
 	if (strstr(out, "1 passed, 0 failed") == NULL)
 		pt_say("%s", out);

@@ -85,6 +85,8 @@ static bool take(int sock, void *buf, size_t len)
 	while (len != 0) {
 		const ssize_t n = recv(sock, p, len, 0);
 
+		if (n < 0 && errno == EINTR)
+			continue;
 		if (n <= 0)
 			return false;
 		p += n;

@@ -236,7 +236,6 @@ static int asynchronous(void *arg)
 	struct aiocb *list[] = { &d, NULL, &e };
 	struct sigaction sa = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO };
 
-	(void)arg;
 	NEED(p != NULL && fd >= 0 && in >= 0 && sigaction(SIGUSR1, &sa, NULL) == 0);
 	b.aio_buf = p + 8 * K;
 	b.aio_sigevent.sigev_notify = SIGEV_SIGNAL;
@@ -245,6 +244,7 @@ static int asynchronous(void *arg)
 	c.aio_buf = p + 16 * K;
 	NEED(aio_read(&a) == 0 && aio_read(&b) == 0 && aio_write(&c) == 0);
 	NEED(aio_error(&a) == EINPROGRESS && aio_error(&b) == EINPROGRESS);
+	__atomic_store_n((uint32_t *)arg, 1, __ATOMIC_SEQ_CST);
 	NEED(end_of(&a) == 0 && end_of(&b) == 0 && end_of(&c) == 0);
 	NEED(aio_return(&a) == 4096 && aio_return(&b) == 4096 && aio_return(&c) == 4096);
 	NEED(p[0] == SLOW_BYTE && p[8 * K + 4095] == SLOW_BYTE);
@@ -270,15 +270,19 @@ static void posix_aio(void)
 {
 	struct actor *c;
 	char got[4096];
+	uint32_t *begun;
 	pid_t pid;
 
 	if (!mover_begin(&m, NULL))
 		return;
+	begun = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	CU_ASSERT_FATAL(begun != MAP_FAILED);
 	slow_hold(m.slow, true);
-	pid = child_start(asynchronous, NULL);
+	pid = child_start(asynchronous, begun);
 	/* One descriptor's requests are made one after the other; the pages of all are held. */
 	CU_ASSERT(slow_await(m.slow, 1));
 	CU_ASSERT(mover_pins(&m, 3));
+	PT_EQ(child_await(begun, 1), 0);
 	for (unsigned int i = 0; i < 3; i++) {
 		c = stage_sender(act_fallocate(m.f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, i * 8 * K, 4096));
 		CU_ASSERT(look_until(m.fs, 1, 1, NULL));
@@ -292,6 +296,7 @@ static void posix_aio(void)
 	slow_release(m.slow, 0);
 	mover_done(pid);
 	CU_ASSERT(slow_written(m.slow, got, sizeof got) == sizeof got && mover_all(got, sizeof got, 'o'));
+	(void)munmap(begun, 4096);
 	actor_end(c);
 	mover_end(&m);
 }

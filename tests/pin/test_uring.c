@@ -70,8 +70,11 @@ static long lib_begin(const struct flight *f, unsigned int n)
 static long lib_end(uint64_t *key)
 {
 	struct io_uring_cqe *c;
-	long r = io_uring_wait_cqe(&ring, &c);
+	long r;
 
+	do
+		r = io_uring_wait_cqe(&ring, &c);
+	while (r == -EINTR);		/* it was stopped meanwhile */
 	if (r < 0)
 		return r;
 	*key = c->user_data;
@@ -143,7 +146,11 @@ static void bare_put(const struct flight *f, unsigned int n, unsigned int sqe_fl
 
 static long bare_enter(unsigned int n, unsigned int min, unsigned int flags)
 {
-	long r = syscall(SYS_io_uring_enter, bare.fd, n, min, flags, NULL, 0);
+	long r;
+
+	do
+		r = syscall(SYS_io_uring_enter, bare.fd, n, min, flags, NULL, 0);
+	while (r < 0 && errno == EINTR);
 
 	return r < 0 ? -errno : r;
 }
@@ -211,7 +218,7 @@ static void same_name(void)
 	struct flight f[2];
 	struct actor *t;
 	struct play p;
-	uint64_t key;
+	uint64_t key = 0;
 	int pipes[2];
 
 	if (!play_begin(&p, &raw, NULL))
@@ -249,7 +256,7 @@ static void copied(void)
 	struct flight f;
 	struct actor *t;
 	struct play p;
-	uint64_t key;
+	uint64_t key = 0;
 	int pipes[2];
 
 	if (!play_begin(&p, &lib, NULL))
@@ -282,7 +289,7 @@ static void unseen(void)
 	struct flight f;
 	struct actor *t;
 	struct play p;
-	uint64_t key, end;
+	uint64_t key = 0, end;
 	int pipes[2];
 
 	if (!play_begin(&p, &lib, NULL))
@@ -335,7 +342,7 @@ static void kernel_thread(void)
 	struct flight f;
 	struct actor *t;
 	struct play p;
-	uint64_t key;
+	uint64_t key = 0;
 
 	if (!play_begin(&p, &lib, NULL))
 		return;
@@ -384,7 +391,7 @@ static void by_number(void)
 {
 	struct flight f;
 	struct play p;
-	uint64_t key;
+	uint64_t key = 0;
 
 	if (!play_begin(&p, &lib, NULL))
 		return;
@@ -431,7 +438,7 @@ static void silent(void)
 	struct flight f[2];
 	struct actor *t;
 	struct play p;
-	uint64_t key;
+	uint64_t key = 0;
 	int pipes[2];
 
 	if (!play_begin(&p, &raw, NULL))
@@ -466,7 +473,7 @@ static void files(void)
 	struct flight f;
 	struct play p;
 	int fds[2];
-	uint64_t key;
+	uint64_t key = 0;
 
 	if (!play_begin(&p, &lib, NULL))
 		return;
@@ -528,7 +535,7 @@ static void doubts(void)
 	struct flight f[2];
 	struct actor *t;
 	struct play p;
-	uint64_t key;
+	uint64_t key = 0;
 	pthread_t th;
 
 	if (!play_begin(&p, &lib, "fair=yes") || !bare_open(8))
