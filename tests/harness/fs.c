@@ -251,7 +251,7 @@ int pt_fs_mount(struct pt_fs *fs, const char *opts)
 	char with[1024];
 	struct stat st;
 
-	/* A client that a busy machine has kept from answering for ten seconds is none of those that a test is about. */
+	/* A client that a busy machine has kept from answering for ten seconds is none of those that a test means. */
 	(void)snprintf(with, sizeof with, "%s%s%s", says ? "" : "revoke_timeout=120",
 		       says || *own == '\0' ? "" : ",", own);
 	fs->pid = pt_spawn((const char *[]){ pt_program(program), "-f", fs->img, fs->mnt, "-o", with, NULL },
