@@ -47,8 +47,8 @@ static int usage(FILE *f, int status)
 		    "      --timeout SECONDS  what a case may take (30)\n"
 		    "  -v, --verbose       say of each case what it asks; notes\n"
 		    "  -h, --help, --version\n"
-		    "Status: 0 when nothing differs, 1 when something does, 2 when it could not be asked, or nothing was.\n",
-		    f);
+		    "Status: 0 when nothing differs, 1 when something does, 2 when it could not be asked,\n"
+		    "or nothing was.\n", f);
 	return status;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * race.c - see race.h. A race is run a fixed number of times, and the answer says what may never be seen in any of them.
+ * race.c - see race.h. A race is run a fixed number of times, and the answer says what may never be seen in any of
+ * them.
  */
 #include "conform/race.h"
 

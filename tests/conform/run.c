@@ -114,8 +114,8 @@ static uint64_t room(const struct place *p)
 }
 
 /*
- * That nobody has a file any more, the filesystem may hear a moment after it has gone; who comes then finds no space. Not
- * for ever: somebody else may have taken some.
+ * That nobody has a file any more, the filesystem may hear a moment after it has gone; who comes then finds no space.
+ * Not for ever: somebody else may have taken some.
  */
 static void await_room(const struct place *p, uint64_t before)
 {

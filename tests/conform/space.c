@@ -84,8 +84,8 @@ void cf_one_cpu(struct cf *c)
 
 /*
  * That nobody has an inode any more may be heard of a little later, but not later than of one that went after it; and
- * XFS frees in batches, in no order within one, each processor for itself: what went in an earlier batch has come when a
- * later one has.
+ * XFS frees in batches, in no order within one, each processor for itself: what went in an earlier batch has come when
+ * a later one has.
  */
 void cf_space_comes(struct cf *c, uint64_t before, size_t most)
 {

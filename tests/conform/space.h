@@ -19,8 +19,8 @@ size_t cf_victim_torn(struct cf *c);
 /* This thread stays on the processor that it is on: for cf_space_comes(). */
 void cf_one_cpu(struct cf *c);
 /*
- * Until what has gone since @before bytes were free has come, if it ever does: files of at most @most bytes, the last of
- * whom was gone on this thread's one processor. Takes double of that for a moment.
+ * Until what has gone since @before bytes were free has come, if it ever does: files of at most @most bytes, which
+ * went on this thread's one processor. Takes double of that for a moment.
  */
 void cf_space_comes(struct cf *c, uint64_t before, size_t most);
 /* Bytes that statfs(2) calls free: once what was given back counts. */
