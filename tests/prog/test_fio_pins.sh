@@ -8,7 +8,8 @@
 # the disk delivers. The other writes, reads back and verifies: of its buffers nothing is lost, whatever is cut behind
 # them, and it must find no error. (A program that verifies a buffer which somebody truncates finds zeros there, on any filesystem.)
 #
-# Under wait, ebusy and defer; and without protection, where foreign bytes must be found.
+# Under wait, ebusy and defer; and without protection, where foreign bytes must be found. A disk is too fast to be late whenever that
+# is wanted: there they come from another pinfs, whose daemon surge stops while it takes the blocks.
 # shellcheck source=tests/prog/lib.sh disable=SC2086,SC2317
 . "$(dirname "$0")/lib.sh"
 need fio
@@ -16,7 +17,7 @@ surge=$build/tests/prog/fio/surge
 [ -x "$surge" ] || { echo "SKIP test_fio_pins: $surge was not built"; exit 77; }
 
 # A directory on a filesystem whose O_DIRECT works on the pages themselves (tmpfs copies; what is behind an overlay is not known); else an ext4 of our own, on a loop device.
-disk='' loop=''
+disk='' loop='' slow=''
 on_disk()
 {
 	case $(stat -f -c %T "$1" 2>/dev/null) in
@@ -35,10 +36,11 @@ no_disk()
 # In front of lib.sh's: fio and surge have to be gone first.
 end()
 {
-	for p in $helpers; do
+	for p in $helpers $slow; do
 		kill -9 "$p" 2>/dev/null
 	done
-	wait $helpers 2>/dev/null
+	wait $helpers $slow 2>/dev/null
+	grep -qF " $t/slow " /proc/self/mountinfo && umount -l "$t/slow"
 	no_disk
 	cleanup
 }
@@ -62,11 +64,26 @@ depth=16 bs=64k buffer=1M
 # What turns up where it does not belong is known by its highest bit.
 dd if=/dev/zero bs=1M count=32 2>/dev/null | tr '\0' '\361' >"$disk/foreign"
 
+foreign=$disk/foreign
+# slow_disk: another pinfs with a copy; $slow is its daemon
+slow_disk()
+{
+	mkdir "$t/slow" && "$build/mkfs.pinfs" -s 48M "$t/slow.img" >/dev/null || return 1
+	"$build/pinfs" -f "$t/slow.img" "$t/slow" >>"$t/log" 2>&1 &
+	slow=$!
+	until_it grep -qF " $t/slow " /proc/self/mountinfo && cp "$foreign" "$t/slow/foreign" && foreign=$t/slow/foreign
+}
+no_slow_disk()
+{
+	kill -CONT "$slow"
+	until_it umount "$t/slow" && wait "$slow" && slow='' && rm "$t/slow.img" && rmdir "$t/slow"
+}
+
 # reader NAME ENGINE: fio whose buffers are cut
 reader()
 {
 	truncate -s $buffer "$m/cut.$1"
-	"$build/pinrun" fio --name="$1" --ioengine=$2 --iodepth=$depth --direct=1 --rw=randread --bs=$bs --norandommap --filename="$disk/foreign" \
+	"$build/pinrun" fio --name="$1" --ioengine=$2 --iodepth=$depth --direct=1 --rw=randread --bs=$bs --norandommap --filename="$foreign" \
 		--size=32m --mem=mmapshared:"$m/cut.$1" --time_based --runtime=3600 --continue_on_error=all \
 		--ignore_error=EFAULT,EFAULT,EFAULT --thinktime=2000 --thinktime_blocks=32 --invalidate=0 >"$t/fio.$1" 2>&1 &
 	helpers="$helpers $!"
@@ -123,6 +140,7 @@ scene()
 {
 	policy=$1 readers='' verifiers='' helpers=''
 	fresh 24M "on_busy=$policy"
+	[ "$policy" != unsafe ] || step "$policy: a slow disk" slow_disk || return
 	for e in libaio io_uring psync; do
 		reader $e $e
 	done
@@ -132,12 +150,13 @@ scene()
 		verifier vsync sync
 	fi
 	for api in libaio io_uring direct; do
+		# One read(2) at a time of what is as fast as memory, as long as it is not stopped: hardly ever to be seen.
+		[ "$api$foreign" != "direct$t/slow/foreign" ] || continue
 		step "$policy: pins of $api" until_it seen $api
 	done
 	set -- "$m/cut.libaio" "$m/cut.io_uring" "$m/cut.psync"
 	if [ "$policy" = unsafe ]; then
-		# The disk may be fast: as long as it takes.
-		step "$policy: foreign bytes are found" found "$surge" -u -s ${PINFS_SEED:-1} -t 120 "$m" "$@"
+		step "$policy: foreign bytes are found" found "$surge" -u -x "$slow" -s ${PINFS_SEED:-1} -t 600 "$m" "$@"
 	else
 		step "$policy: no foreign byte" "$surge" -s ${PINFS_SEED:-1} -t $seconds "$m" "$@" -- "$m/kept.vaio" "$m/kept.vuring" "$m/kept.vsync"
 		cat "$t/said"
@@ -145,6 +164,7 @@ scene()
 	fi
 	step "$policy: fio goes on" stopped $readers
 	helpers=''
+	[ "$policy" != unsafe ] || step "$policy: the slow disk goes" no_slow_disk
 	step "$policy: nothing is kept" until_it nothing_kept
 	if [ "$policy" = unsafe ]; then
 		# The foreign bytes may be in place of anything.

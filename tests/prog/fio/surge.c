@@ -3,7 +3,7 @@
  * surge.c - takes blocks away from files that other programs transfer to and from, gives them to others at once, and
  * looks whether anything of those transfers turns up there. Knows nothing of pinfs.
  *
- *   surge [-u] [-s SEED] -t SECONDS DIRECTORY CUT... [-- KEPT...]
+ *   surge [-u] [-x PID] [-s SEED] -t SECONDS DIRECTORY CUT... [-- KEPT...]
  *
  * A round: one of the CUT files loses blocks (truncated and grown again, punched), as the mount's policy has it; a
  * victim takes all space that is free, and some older victim is removed, so that the file can have blocks again. All
@@ -12,10 +12,13 @@
  *
  * Prints what was done. 0: not one foreign byte; 3: there was one, and where (in the filesystem's own blocks it shows
  * as EUCLEAN); 1: it could not be done. It goes on, up to four minutes longer, until blocks have changed hands a few
- * times; with -u until there is a foreign byte.
+ * times; with -u until there is a foreign byte. With -x the transfers are late: process PID, by which they come, is
+ * stopped from before the cut until the victim has the blocks.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -227,6 +230,54 @@ static void leave(const char *path, uint64_t size)
 	(void)close(fd);
 }
 
+static void nap(long ms)
+{
+	const struct timespec t = { .tv_nsec = ms * 1000000 };
+
+	(void)nanosleep(&t, NULL);
+}
+
+static bool is_stopped(const char *path)
+{
+	char line[512];
+	const char *state = NULL;
+	FILE *f = fopen(path, "re");
+
+	if (f != NULL && fgets(line, sizeof line, f) != NULL)
+		state = strrchr(line, ')');
+	if (f != NULL)
+		(void)fclose(f);
+	return state != NULL && state[2] == 'T';
+}
+
+/* Each thread of it. What was asked of it, and is asked now, waits. */
+static void stop(pid_t pid)
+{
+	char tasks[64], path[400];
+	const struct dirent *e;
+	bool all;
+
+	(void)snprintf(tasks, sizeof tasks, "/proc/%d/task", (int)pid);
+	if (kill(pid, SIGSTOP) != 0)
+		die("stop", tasks);
+	do {
+		DIR *d = opendir(tasks);
+
+		nap(1);
+		all = d != NULL;
+		while (all && (e = readdir(d)) != NULL) {
+			if (e->d_name[0] == '.')
+				continue;
+			(void)snprintf(path, sizeof path, "%s/%s/stat", tasks, e->d_name);
+			all = is_stopped(path);
+		}
+		if (d == NULL)
+			die("stop", tasks);
+		(void)closedir(d);
+	} while (!all);
+	nap(10);	/* for programs that are faster than it, to have asked for as much as they will */
+}
+
 static uint64_t size_of(const char *path)
 {
 	struct stat st;
@@ -242,10 +293,13 @@ int main(int argc, char **argv)
 	uint64_t size[16] = { 0 }, kept[16] = { 0 };
 	int o, first, ncut = 0, nkept = 0;
 	double end, seconds = 0;
+	pid_t late = 0;
 
-	while ((o = getopt(argc, argv, "+us:t:")) != -1) {
+	while ((o = getopt(argc, argv, "+us:t:x:")) != -1) {
 		if (o == 'u')
 			until = true;
+		else if (o == 'x')
+			late = (pid_t)strtol(optarg, NULL, 10);
 		else if (o == 's')
 			seed = strtoull(optarg, NULL, 0) | 1;
 		else if (o == 't')
@@ -275,7 +329,11 @@ int main(int argc, char **argv)
 
 		for (int i = 0; i < nkept; i++)
 			leave(argv[first + ncut + 1 + i], kept[i]);
+		if (late != 0)
+			stop(late);
 		if (!cut(argv[first + k], size[k])) {
+			if (late != 0)
+				(void)kill(late, SIGCONT);
 			/* Perhaps it has no blocks because the victims have them all. */
 			drop(&victims[rnd(VICTIMS)]);
 			grow(argv[first + k], size[k]);
@@ -283,7 +341,13 @@ int main(int argc, char **argv)
 		}
 		done.rounds++;
 		take(&victims[done.rounds % VICTIMS], done.rounds);
+		if (late != 0)
+			(void)kill(late, SIGCONT);
 		good = all_intact();
+		for (int i = 0; i < 50 && late != 0 && good; i++) {
+			nap(2);
+			good = all_intact();
+		}
 		drop(&victims[(done.rounds + 1) % VICTIMS]);
 		grow(argv[first + k], size[k]);
 		good = good && all_intact();
