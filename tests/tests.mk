@@ -32,8 +32,8 @@ $(call test_bin,$(CORE_KINDS)): $(B)/tests/%: $(B)/obj/tests/%.o \
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter-out %.o,$^) $(LIBS_$(@F)) $(CUNIT_LIBS) $(PMEM_LIBS) -lpthread
 
-# Unit tests see the same identities in every run (unit/seeded.c). Private: not for the programs that they need.
-$(call test_bin,unit): private LDFLAGS += -Wl,--wrap=getrandom
+# Unit tests see the same images in every run (unit/seeded.c). Private: not for the programs that they need.
+$(call test_bin,unit): private LDFLAGS += -Wl,--wrap=getrandom,--wrap=pf_mkfs
 # Crash tests see the same identities and times in every run (crash/seeded.c).
 $(call test_bin,crash): LDFLAGS += -Wl,--wrap=getrandom,--wrap=clock_gettime
 # So do images that are to be damaged (fuzz/image.c).
