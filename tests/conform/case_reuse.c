@@ -25,6 +25,7 @@
 #include <pinfs/pin.h>
 #include "conform/cases.h"
 #include "conform/space.h"
+#include "conform/take.h"
 
 /* Half of it is more than what filesystems keep for themselves when they are full: a victim gets some of it. */
 #define PAGES 1024
@@ -353,7 +354,7 @@ static void begin_aio(struct cf *c, char *map, struct fate *fate)
 				       .aio_buf = (uintptr_t)(map + i * REQ), .aio_nbytes = REQ };
 		list[i] = &cb[i];
 	}
-	CF_SYS(c, syscall(SYS_io_setup, NREQ, &ctx));
+	CF_MUST(c, take_aio_setup(NREQ, &ctx) == 0);
 	CF_MUST(c, syscall(SYS_io_submit, ctx, (long)NREQ, list) == NREQ);
 	cf_mark(&fate->begun, 1);
 }
@@ -367,10 +368,8 @@ static void begin_uring(struct cf *c, char *map, struct fate *fate)
 	int ring = (int)syscall(SYS_io_uring_setup, NREQ, &p);
 	char *sq;
 
-	if (ring < 0) {
-		cf_mark(&fate->begun, 2);
-		_exit(0);
-	}
+	if (ring < 0)
+		cf_na(c, "there is no io_uring here");
 	sq = mmap(NULL, p.sq_off.array + p.sq_entries * sizeof(uint32_t), PROT_READ | PROT_WRITE, MAP_SHARED, ring,
 		  IORING_OFF_SQ_RING);
 	sqe = mmap(NULL, p.sq_entries * sizeof *sqe, PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_SQES);
@@ -470,11 +469,8 @@ static void killed(struct cf *c)
 		for (;;)
 			(void)pause();
 	}
-	while (atomic_load(&fate->begun) == 0 && waitpid(pid, NULL, WNOHANG) == 0)
-		usleep(200);
-	if (atomic_load(&fate->begun) == 2)
-		cf_na(c, "there is no io_uring here");
-	CF_MUST(c, atomic_load(&fate->begun) == 1);
+	/* One that ends before has said why. */
+	cf_await(c, &fate->begun, 1);
 	CF_SYS(c, close(f.fd));
 	cf_fill(c);
 	if (k->slow) {

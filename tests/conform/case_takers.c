@@ -75,8 +75,9 @@ static long by_aio(const struct transfer *t)
 	aio_context_t ctx = 0;
 	long rc;
 
-	if (syscall(SYS_io_setup, 1, &ctx) != 0)
-		return -errno;
+	rc = take_aio_setup(1, &ctx);
+	if (rc != 0)
+		return rc;
 	rc = cf_rc(syscall(SYS_io_submit, ctx, 1, list));
 	if (rc == 1)
 		rc = cf_rc(syscall(SYS_io_getevents, ctx, 1, 1, &ev, NULL)) == 1 ? (long)ev.res : -EIO;

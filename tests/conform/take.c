@@ -90,6 +90,19 @@ void take_answer_cut(struct cf *c, struct cf_call *cut)
 	cf_answer(c, "%s", cf_call_word(cut));
 }
 
+/* ---- kernel AIO ---- */
+
+int take_aio_setup(unsigned int n, aio_context_t *ctx)
+{
+	/* The machine has fs.aio-max-nr requests for all, and gives back those of the dead when it comes to it. */
+	while (syscall(SYS_io_setup, n, ctx) != 0) {
+		if (errno != EAGAIN)
+			return -errno;
+		(void)usleep(1000);
+	}
+	return 0;
+}
+
 /* ---- io_uring ---- */
 
 static _Atomic uint32_t *word(char *base, uint32_t off)

@@ -6,6 +6,7 @@
 #ifndef CONFORM_TAKE_H
 #define CONFORM_TAKE_H
 
+#include <linux/aio_abi.h>
 #include <linux/io_uring.h>
 #include "conform/conform.h"
 
@@ -27,6 +28,11 @@ int take_ctl(struct cf *c, char *out, size_t room, const char *what, const char 
 struct cf_call *take_cut(struct cf *c, int fd, off_t to);
 /* The usual answer: "waits", "returns", EBUSY. */
 void take_answer_cut(struct cf *c, struct cf_call *cut);
+
+/* ---- kernel AIO ---- */
+
+/* io_setup(2): 0 or -errno. Waits while others have all that there is. */
+int take_aio_setup(unsigned int n, aio_context_t *ctx);
 
 /* ---- io_uring ---- */
 
