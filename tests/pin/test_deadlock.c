@@ -6,12 +6,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <linux/falloc.h>
 #include <pinfs/pin.h>
@@ -315,6 +317,69 @@ static void not_a_deadlock(void)
 	pt_fs_end(fs);
 }
 
+/*
+ * A thread truncates, and waits; a child of the other one ends. SIGCHLD, which nobody handles, is dropped when it is
+ * sent; but not if the thread that forked has it blocked: then it ends the truncate. pinfs(8), CAVEATS. As fork(3)
+ * blocks all signals for a moment, the child ends after it has returned.
+ */
+struct child_play {
+	bool blocked;
+	int go[2];			/* a byte: the truncate waits */
+};
+
+static int child_ends(void *arg)
+{
+	struct child_play *p = arg;
+	struct threads t = { .cut = f };
+	pthread_t thread;
+	sigset_t chld;
+	siginfo_t si;
+	int after[2];
+	char byte;
+	pid_t pid;
+
+	if (pthread_create(&thread, NULL, cut_it, &t) != 0 || read(p->go[0], &byte, 1) != 1 || pipe(after) != 0)
+		return 255;
+	(void)sigemptyset(&chld);
+	(void)sigaddset(&chld, SIGCHLD);
+	if (p->blocked && pthread_sigmask(SIG_BLOCK, &chld, NULL) != 0)
+		return 254;
+	pid = fork();
+	if (pid == 0)
+		_exit(read(after[0], &byte, 1) == 1 ? 0 : 1);
+	if (pid < 0 || write(after[1], "", 1) != 1 || waitid(P_PID, (id_t)pid, &si, WEXITED) != 0)
+		return 253;
+	if (p->blocked)
+		(void)pthread_join(thread, NULL);
+	else
+		pt_sleep_ms(300);	/* time for a wrong answer */
+	return t.rc;
+}
+
+static void signals_ignored(void)
+{
+	struct child_play p = { .blocked = false };
+	struct actor *a;
+	pid_t pid;
+
+	if (!begin(NULL))
+		return;
+	a = stage_holder(f, 0, 4096);
+	PT_SYS_FATAL(pipe(p.go));
+	for (int i = 0; i < 2; i++, p.blocked = true) {
+		pid = pt_fork(child_ends, &p);
+		CU_ASSERT(look_until(fs, 1, 1, NULL));
+		PT_EQ(write(p.go[1], "", 1), 1);
+		PT_EQ(pt_wait(pid, 2 * SOON_MS), p.blocked ? EINTR : 0);
+		CU_ASSERT(look_until(fs, 0, 0, NULL));
+	}
+	PT_EQ(stage_size(f), F_LEN);
+	(void)close(p.go[0]);
+	(void)close(p.go[1]);
+	actor_end(a);
+	pt_fs_end(fs);
+}
+
 /* A stream of pins that overlap: each new one is there before the last is gone. Do they get in before a truncate? */
 static void stream(bool fair)
 {
@@ -405,6 +470,7 @@ int main(int argc, char **argv)
 		{ "threads in a circle", threads_in_a_circle, 0 },
 		{ "each thread for itself", threads_each_for_itself, 0 },
 		{ "not a deadlock", not_a_deadlock, 0 },
+		{ "signals that nobody handles", signals_ignored, 0 },
 		{ "first come, first served", first_come, 0 },
 		{ "fair", fair, 0 },
 		{ "unfair", unfair, 0 },
