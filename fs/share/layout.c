@@ -68,33 +68,6 @@ void pf_lobj_fini(struct pf_lobj *o)
 	pf_mutex_fini(&o->lock);
 }
 
-int pf_lay_init(struct pf_fs *fs)
-{
-	int err = pf_reg_init(fs);
-
-	if (err != 0)
-		return err;
-	err = pf_kick_init(fs);
-	if (err != 0)
-		pf_reg_fini(fs);
-	else if (fs->opts.pause_points)
-		err = pf_pause_init(fs);
-	return err;
-}
-
-void pf_lay_fini(struct pf_fs *fs)
-{
-	pf_pause_fini(fs);
-	pf_kick_fini(fs);
-	pf_reg_fini(fs);
-}
-
-void pf_lay_stop_threads(struct pf_fs *fs)
-{
-	pf_reg_stop(fs);
-	pf_kick_stop(fs);
-}
-
 void pf_brk_unref(struct pf_brk *b)
 {
 	if (atomic_fetch_sub(&b->refs, 1) != 1)
@@ -242,36 +215,6 @@ static int meet_leases(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 	park_brk(fs, o, b);
 	pf_reg_arm_lease(b, until);
 	return 0;
-}
-
-/* Blocks kept back are nobody's: there is a limit to them, beyond which `defer` waits. */
-static bool may_defer(struct pf_fs *fs, const struct pf_lobj *o, const struct pf_brk *b)
-{
-	uint64_t pages = 0;
-	struct pf_space sp;
-
-	for (struct pf_share *sh = o->shares; sh; sh = sh->next)
-		pages += pf_win_pinned(sh, b->foff, b->len);
-	pf_alloc_stat(fs, &sp);
-	return pages + sp.parked <= (fs->opts.defer_limit != 0 ? fs->opts.defer_limit / PF_BLK_SIZE : sp.total / 4);
-}
-
-/* What the policy makes of pins. */
-enum pf_p_would pf_lay_on_pins(struct pf_fs *fs, const struct pf_lobj *o, const struct pf_brk *b)
-{
-	switch (b->policy.on_busy) {
-	case PF_BUSY_EBUSY:
-		return PF_P_WOULD_EBUSY;
-	case PF_BUSY_DEFER:
-		return may_defer(fs, o, b) ? PF_P_WOULD_DEFER : PF_P_WOULD_WAIT;
-	case PF_BUSY_UNSAFE:
-		return PF_P_WOULD_UNSAFE;
-	case PF_BUSY_POLL:
-	case PF_BUSY_WAIT:
-	case PF_BUSY_NR:
-		break;
-	}
-	return PF_P_WOULD_WAIT;
 }
 
 /*

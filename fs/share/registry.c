@@ -366,3 +366,31 @@ unsigned int pf_reg_sessions(struct pf_fs *fs, struct pf_sess **out, unsigned in
 	pf_mutex_unlock(&l->lock);
 	return n;
 }
+
+/* With everything else that a mount's breaks need. */
+int pf_lay_init(struct pf_fs *fs)
+{
+	int err = pf_reg_init(fs);
+
+	if (err != 0)
+		return err;
+	err = pf_kick_init(fs);
+	if (err != 0)
+		pf_reg_fini(fs);
+	else if (fs->opts.pause_points)
+		err = pf_pause_init(fs);
+	return err;
+}
+
+void pf_lay_fini(struct pf_fs *fs)
+{
+	pf_pause_fini(fs);
+	pf_kick_fini(fs);
+	pf_reg_fini(fs);
+}
+
+void pf_lay_stop_threads(struct pf_fs *fs)
+{
+	pf_reg_stop(fs);
+	pf_kick_stop(fs);
+}

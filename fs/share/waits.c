@@ -1,14 +1,45 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * waits.c - who waits for whom, as data: for `pinfsctl would-block`, and for the search for deadlocks.
+ * waits.c - what a pin means for an operation, which layout.c asks, too; and who waits for whom, as data: for `pinfsctl
+ * would-block`, and for the search for deadlocks.
  *
- * Owns nothing, decides nothing. Takes REGISTRY, then LAYOUT of one inode at a time.
+ * Owns nothing, changes nothing. Takes REGISTRY, then LAYOUT of one inode at a time.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include "share/lay.h"
 #include "share/lease.h"
+
+/* Blocks kept back are nobody's: there is a limit to them, beyond which `defer` waits. */
+static bool may_defer(struct pf_fs *fs, const struct pf_lobj *o, const struct pf_brk *b)
+{
+	uint64_t pages = 0;
+	struct pf_space sp;
+
+	for (struct pf_share *sh = o->shares; sh; sh = sh->next)
+		pages += pf_win_pinned(sh, b->foff, b->len);
+	pf_alloc_stat(fs, &sp);
+	return pages + sp.parked <= (fs->opts.defer_limit != 0 ? fs->opts.defer_limit / PF_BLK_SIZE : sp.total / 4);
+}
+
+/* What the policy makes of pins. */
+enum pf_p_would pf_lay_on_pins(struct pf_fs *fs, const struct pf_lobj *o, const struct pf_brk *b)
+{
+	switch (b->policy.on_busy) {
+	case PF_BUSY_EBUSY:
+		return PF_P_WOULD_EBUSY;
+	case PF_BUSY_DEFER:
+		return may_defer(fs, o, b) ? PF_P_WOULD_DEFER : PF_P_WOULD_WAIT;
+	case PF_BUSY_UNSAFE:
+		return PF_P_WOULD_UNSAFE;
+	case PF_BUSY_POLL:
+	case PF_BUSY_WAIT:
+	case PF_BUSY_NR:
+		break;
+	}
+	return PF_P_WOULD_WAIT;
+}
 
 /* LAYOUT is held. Who has pins in the range. Transfers that are under way end, whatever their process waits for. */
 static unsigned int pinners(const struct pf_lobj *o, uint64_t foff, uint64_t len, pid_t *out, unsigned int max)
