@@ -191,13 +191,23 @@ static void bad_maps(void)
 	rig_down(&r);
 }
 
+/* By the engine, between two bursts: after the second page. */
+static void revoke_at_two(const struct dma_desc *d, uint64_t foff, uint64_t len, int err)
+{
+	struct rig *r = d->arg;
+
+	if (err != 0 || foff + len != 4 * PAGE)
+		return;
+	r->slot[1].ls_word = PF_SLOT_FROZEN;
+	memset(r->slot[1].ls_gone, 0xff, sizeof r->slot[1].ls_gone);
+}
+
 /* The translation goes while a transfer is under way: it faults at the next burst, and the block keeps its bytes. */
 static void revoked(void)
 {
 	struct pinfs_dma piece[2];
 	struct dma_desc d;
 	struct dma_stat st;
-	struct dma_xfer *x;
 	struct dma_map m;
 	uint64_t iova;
 	struct rig r;
@@ -224,25 +234,21 @@ static void revoked(void)
 	d = desc_for(iova, PAGE);
 	CU_ASSERT_EQUAL(run(&r, &d).ds_err, -ESTALE);
 	r.slot[1].ls_epoch = 5;
-	/* In the middle of a slow one; whoever waits for its last burst is kicked. */
+	/* In the middle of one; whoever waits for its last burst is kicked. */
 	d = desc_for(iova, 8 * PAGE);
-	d.rate = 8 * PAGE;			/* a second */
+	d.burst = PAGE;
+	d.event = revoke_at_two;
+	d.arg = &r;
 	memset(r.mem, 0, DEV_BYTES);
-	CU_ASSERT_FATAL(dma_submit(r.e, NULL, &d, &x) == 0);
-	do
-		dma_xfer_stat(x, &st);
-	while (st.ds_moved < 2 * PAGE);
-	r.slot[1].ls_word = PF_SLOT_FROZEN;
 	r.led->lh_kick = 0;
-	memset(r.slot[1].ls_gone, 0xff, sizeof r.slot[1].ls_gone);
-	CU_ASSERT(dma_xfer_wait(x, DMA_NEVER) == 0);
-	dma_xfer_stat(x, &st);
-	CU_ASSERT(st.ds_err == -ESTALE && st.ds_moved < 8 * PAGE && st.ds_fault.df_why == DMA_FAULT_REVOKED);
+	st = run(&r, &d);
+	CU_ASSERT(st.ds_err == -ESTALE && st.ds_moved == 2 * PAGE && st.ds_fault.df_why == DMA_FAULT_REVOKED);
+	CU_ASSERT(dma_pat_check(&d.pat, 2 * PAGE, r.mem + 256 * 1024, 2 * PAGE, NULL));
+	CU_ASSERT_EQUAL(r.mem[256 * 1024 + 2 * PAGE], 0);
 	CU_ASSERT_EQUAL(r.mem[64 * 1024 + 3 * PAGE], 0);
 	CU_ASSERT(r.led->lh_kick >= PF_KICK_ONE);
 	CU_ASSERT_EQUAL(*(uint64_t *)(void *)((char *)r.led + r.led->lh_map_off), 2);
 	CU_ASSERT_EQUAL(r.slot[1].ls_dma, 0);
-	dma_xfer_put(x);
 	rig_down(&r);
 }
 
