@@ -62,7 +62,7 @@ said=log_path=$scratch/sanitizer
 export ASAN_OPTIONS="${ASAN_OPTIONS:-$said handle_segv=0 handle_sigbus=0}"
 export UBSAN_OPTIONS="${UBSAN_OPTIONS:-$said print_stacktrace=1}"
 # Directories are locked in the order of the tree, which rename(2) changes: the ranks of fs/base/lock.h check what TSan's graph cannot.
-export TSAN_OPTIONS="${TSAN_OPTIONS:-$said halt_on_error=1 handle_segv=0 handle_sigbus=0 detect_deadlocks=0 suppressions=$PWD/tests/tsan.supp}"
+export TSAN_OPTIONS="${TSAN_OPTIONS:-$said halt_on_error=1 die_after_fork=0 handle_segv=0 handle_sigbus=0 detect_deadlocks=0 suppressions=$PWD/tests/tsan.supp}"
 
 # Mounts below the scratch directory.
 mounts()

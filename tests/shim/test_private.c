@@ -258,9 +258,6 @@ static void moved(void)
 
 static void forked(void)
 {
-#ifdef __SANITIZE_THREAD__
-	pt_skip("TSan lets no child of several threads start one");
-#else
 	int fd = lettered(600), st;
 	char *p = map(fd, 600 * PAGE, MAP_PRIVATE);
 	int go[2];
@@ -294,7 +291,6 @@ static void forked(void)
 	close(go[0]);
 	close(go[1]);
 	done(fd, p, 600 * PAGE);
-#endif
 }
 
 static void daemon_lost(void)
