@@ -204,7 +204,7 @@ TSAN = -fsanitize=thread
 TSAN_CC = $(CC)
 # Programs of one thread have nothing to tell it, and some of them take their time.
 TSAN_TESTS = $(patsubst tests/%.c,%,$(shell grep -lE 'pthread|op_env|fakesess' tests/unit/test_*.c)) \
-	crash/crash_threads shim mount
+	crash/crash_threads shim mount pin
 
 include tests/tests.mk
 include tests/lint/lint.mk

@@ -247,6 +247,8 @@ static void case_begin(const CU_pTest test, const CU_pSuite suite)
 	run.failures_before = CU_get_number_of_failures();
 	atomic_store(&run.timed_out, false);
 	limit = run.now != NULL && run.now->limit_s > LIMIT_S ? run.now->limit_s : LIMIT_S;
+	if (getenv("PINFS_LONG") != NULL)
+		limit *= 4;
 	atomic_store(&run.deadline, seconds() + PATIENCE * (long)limit);
 	(void)printf("\n  %s/%s ...", suite->pName, test->pName);
 	(void)fflush(stdout);
