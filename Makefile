@@ -204,7 +204,8 @@ TSAN = -fsanitize=thread
 TSAN_CC = $(CC)
 # Programs of one thread have nothing to tell it, and some of them take their time.
 TSAN_TESTS = $(patsubst tests/%.c,%,$(shell grep -lE 'pthread|op_env|fakesess' tests/unit/test_*.c)) \
-	crash/crash_threads shim mount pin
+	crash/crash_threads shim mount \
+	$(addprefix pin/,pause lease deadlock revoke kick_pin budget aio crowd longterm trace seal bad_window map fail_client)
 
 include tests/tests.mk
 include tests/lint/lint.mk

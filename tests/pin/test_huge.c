@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <mntent.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +46,23 @@ static void place_leave(void)
 	pt_fs_base(NULL);
 }
 
+/* Mounts of other programs that happen to run: here they would live on when those have unmounted them. */
+static void others_leave(void)
+{
+	struct mntent *e;
+	bool more = true;
+
+	while (more) {
+		FILE *f = setmntent("/proc/self/mounts", "re");
+
+		more = false;
+		while (f != NULL && !more && (e = getmntent(f)) != NULL)
+			more = strcmp(e->mnt_type, "fuse.pinfs") == 0 && umount2(e->mnt_dir, MNT_DETACH) == 0;
+		if (f != NULL)
+			(void)endmntent(f);
+	}
+}
+
 /* False: skipped. */
 static bool place_make(const char *type, const char *opts)
 {
@@ -54,6 +72,8 @@ static bool place_make(const char *type, const char *opts)
 		pt_skip("no mount namespace of its own: %s", strerror(errno));
 		return false;
 	}
+	if (!alone)
+		others_leave();
 	alone = true;
 	pt_on_cleanup(place_leave);
 	(void)snprintf(place, sizeof place, "%.*s/place", PATH_MAX - 8, pt_tmp());
