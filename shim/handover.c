@@ -117,8 +117,10 @@ PF_EXPORT int pinfs_lease_export(struct pinfs_lease *l, int *fd)
 	}
 	if (!err) {
 		*g.in = (struct pf_p_give_in){ .gi_id = l->out.lo_id, .gi_next = g.npiece };
-		for (uint32_t i = 0; i < g.npin; i++)
+		for (uint32_t i = 0; i < g.npin; i++) {
+			sh_mapped(l->give[i], false);	/* their counts may leave without us */
 			l->give[i]->give = SH_GIVE_UNDER_WAY;
+		}
 		l->ngive = g.npin;
 		l->exported = true;
 		err = sh_lease_rpc(l->ses, PF_P_LEASE_GIVE, g.in, sizeof *g.in + g.npiece * sizeof *g.piece, &out,
@@ -243,6 +245,7 @@ static int make_pins(struct taken *k)
 		k->pin[i] = p;
 		p->live = 0;
 		p->give = SH_GIVE_NONE;
+		p->raw = 0;
 		p->npiece = 0;
 		p->piece = p->own;
 		p->flags = (k->piece[n].pc_flags & PF_PI_WRITE ? PINFS_PIN_WRITE : 0) |

@@ -581,8 +581,12 @@ PF_EXPORT int pinfs_pin_dma(const struct pinfs_pin *p, struct pinfs_dma *dma, si
 				add(&d, &p->piece[i], p->piece[i].first + k, doff, foff);
 		}
 	sh_file_put(f);
+	sh_lock(&old);
 	if (!err && sh_pin_void(p))
 		err = -ESTALE;
+	if (!err && d.need <= d.room && !p->raw && p->give == SH_GIVE_NONE)
+		sh_mapped((struct pinfs_pin *)(uintptr_t)p, true);	/* const is what its owner knows of it */
+	sh_unlock(&old);
 	if (err)
 		return err;
 	*n = d.need;

@@ -203,6 +203,18 @@ void sh_not_brief(struct sh_slot *sl)
 	tell(sl, 0);
 }
 
+void sh_mapped(struct pinfs_pin *p, bool mapped)
+{
+	if (p->mapped == mapped)
+		return;
+	p->mapped = mapped;
+	for (uint32_t i = 0; i < p->npiece; i++) {
+		_Atomic uint32_t *n = &p->piece[i].slot->sl_led->ls_mapped;
+
+		(void)(mapped ? atomic_fetch_add(n, 1) : atomic_fetch_sub(n, 1));
+	}
+}
+
 void sh_sg_add(struct sh_sgs *l, uint64_t doff, uint64_t foff, uint64_t len)
 {
 	struct pinfs_sg *e = &l->last;
@@ -305,12 +317,16 @@ static int pin_any(const void *addr, size_t len, unsigned int flags, struct sh_s
 {
 	struct sh_ask a = { .addr = sh_addr(addr), .len = len, .flags = flags, .sgs = sgs,
 			    .api = flags & PINFS_PIN_LONGTERM ? PF_API_LONGTERM : PF_API_PIN };
+	int err;
 
 	if (len == 0 || out == NULL || (flags & ~(PINFS_PIN_WRITE | PINFS_PIN_NOWAIT | PINFS_PIN_LONGTERM)))
 		return -EINVAL;
 	if (len > UINT64_MAX - a.addr)
 		return -EOVERFLOW;
-	return sh_pin_ask(&a, out);
+	err = sh_pin_ask(&a, out);
+	if (!err)
+		(*out)->raw = sgs != NULL;
+	return err;
 }
 
 PF_EXPORT int pinfs_pin(const void *addr, size_t len, unsigned int flags, struct pinfs_pin **out)
@@ -352,6 +368,7 @@ PF_EXPORT int pinfs_unpin(struct pinfs_pin *p)
 	SH_PROBE_UNPIN(p);
 	if (p->rec != NULL)
 		atomic_store_explicit(&p->rec->lr_state, PF_REC_FREE, memory_order_release);
+	sh_mapped(p, false);
 	for (uint32_t i = 0; i < p->npiece; i++)
 		sh_uncount(p->piece[i].slot, p->piece[i].first, p->piece[i].n, p->brief != 0);
 	if (p->flags & PINFS_PIN_LONGTERM)

@@ -23,6 +23,8 @@ struct pinfs_pin {
 	uint16_t give;			/* enum sh_give */
 	uint16_t brief;			/* it is counted as one that ends by itself */
 	uint32_t npiece;
+	uint16_t raw;			/* its owner has been told the addresses */
+	uint16_t mapped;		/* it is in ls_mapped */
 	uint64_t ino, foff, len, start_ns;	/* whole pages */
 	union {
 		uint64_t room;		/* live: of piece[], when it is not own[] */
@@ -64,6 +66,8 @@ static inline void sh_gap(void)
 	if (__builtin_expect(sh.pin_test & SH_TEST_GAP, 0))
 		sh.pin_gap();
 }
+/* Its device asks for each burst, or does not any more: REVOKE in ledger.h. The lock is held, or it is the owner's. */
+void sh_mapped(struct pinfs_pin *p, bool mapped);
 /* The second look of the handshake. */
 static inline bool sh_still(const struct sh_slot *sl, uint32_t word, uint32_t seq)
 {

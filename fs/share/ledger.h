@@ -49,6 +49,14 @@ static inline bool pf_ledger_keeps(struct pf_ledger *l, uint32_t slot)
 	return (uint64_t)atomic_load(&l->slot[slot].ls_whole) + atomic_load(&l->slot[slot].ls_pins) > brief;
 }
 
+/* Some pin is of a device that does not ask before a burst. The slot is FROZEN. REVOKE in pinfs/ledger.h. */
+static inline bool pf_ledger_raw(struct pf_ledger *l, uint32_t slot)
+{
+	uint64_t pins = (uint64_t)atomic_load(&l->slot[slot].ls_whole) + atomic_load(&l->slot[slot].ls_pins);
+
+	return pins > atomic_load(&l->slot[slot].ls_mapped);
+}
+
 /* Bursts of DMA engines are under way. Step b of the revoke. */
 static inline bool pf_ledger_dma(struct pf_ledger *l, uint32_t slot)
 {

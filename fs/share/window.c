@@ -506,6 +506,16 @@ void pf_win_stale(struct pf_share *sh, uint64_t foff, uint64_t len, bool pinned)
 
 /* Revoked pins. */
 
+/* What leaves the file of these pages, as far as they are pinned, is to be parked; what has left it stays parked. */
+static void keep(struct pf_grant *g, unsigned int first, unsigned int n)
+{
+	for (unsigned int i = first; i < first + n; i++)
+		if (pf_ledger_pinned(&g->share->sess->led, g->slot, i, 1) != 0) {
+			g->kick[i / 64] |= UINT64_C(1) << (i % 64);
+			g->kicked = true;
+		}
+}
+
 bool pf_win_revoke(struct pf_share *sh, uint64_t foff, uint64_t len)
 {
 	struct pf_ledger *l = &sh->sess->led;
@@ -516,6 +526,8 @@ bool pf_win_revoke(struct pf_share *sh, uint64_t foff, uint64_t len)
 
 		if (n == 0 || pinned_pages(g, foff, len) == 0)
 			continue;
+		if (pf_ledger_raw(l, g->slot))
+			keep(g, first, n);
 		for (unsigned int i = first; i < first + n; i++)
 			g->gone[i / 64] |= UINT64_C(1) << (i % 64);
 		g->revoked = any = true;
@@ -530,11 +542,7 @@ bool pf_win_kick(struct pf_share *sh, uint64_t foff, uint64_t len)
 	for (struct pf_grant *g = sh->grants; g; g = g->next) {
 		unsigned int first, n = pf_chunk_clip(g->foff, foff, len, &first);
 
-		for (unsigned int i = first; i < first + n; i++)
-			if (pinned_pages(g, g->foff + i * PF_BLK_SIZE, PF_BLK_SIZE) != 0) {
-				g->kick[i / 64] |= UINT64_C(1) << (i % 64);
-				g->kicked = true;
-			}
+		keep(g, first, n);
 	}
 	return pf_win_revoke(sh, foff, len);
 }

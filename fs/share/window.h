@@ -41,7 +41,7 @@ struct pf_grant {
 	struct pf_gext *parked;			/* left the file, not reusable because of this slot */
 	bool revoked;				/* some bit of gone[] is set; the slot is STALE then */
 	uint64_t gone[PF_CHUNK_BLKS / 64];	/* pages whose pins are void; ls_gone, as the daemon means it */
-	bool kicked;				/* some bit of kick[] is set */
+	bool kicked;				/* some bit of kick[] is set; also by a revoke */
 	uint64_t kick[PF_CHUNK_BLKS / 64];	/* of gone[]: whose blocks are kept back until the pins have ended */
 };
 
@@ -142,10 +142,11 @@ int pf_win_park(struct pf_fs *fs, struct pf_share *sh, uint64_t foff, uint64_t l
 		uint64_t *nblk) PF_MUST_CHECK;
 /*
  * Void the pins of the range: they count no more, and no device translates their pages from now on. A burst that began
- * before may be under way: pf_win_dma(). True when there was a pin.
+ * before may be under way: pf_win_dma(). What leaves the file of pages whose pins are not all of devices that ask is to
+ * be parked: pf_win_park_kicked(). The slots are frozen. True when there was a pin.
  */
 bool pf_win_revoke(struct pf_share *sh, uint64_t foff, uint64_t len);
-/* The same, for devices that ask for no translation: what leaves the file of those pages is to be parked. */
+/* The same, whatever the devices are, and in slots that are not frozen. */
 bool pf_win_kick(struct pf_share *sh, uint64_t foff, uint64_t len);
 int pf_win_park_kicked(struct pf_fs *fs, struct pf_share *sh, uint64_t foff, uint64_t len,
 		       uint64_t *nblk) PF_MUST_CHECK;

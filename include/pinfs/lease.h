@@ -149,8 +149,13 @@ struct pinfs_dma {
 	uint32_t da_pad;
 };
 
-/* pinfs_pin_dma - the pieces of a pin, in file order. *n: in: room, out: used; -E2BIG: needed. -ESTALE: the pin is
- * void. */
+/*
+ * pinfs_pin_dma - the pieces of a pin, in file order. *n: in: room, out: used; -E2BIG: needed. -ESTALE: the pin is
+ * void.
+ *
+ * Whoever calls it promises that the device will ask before each burst: when the pin is revoked, nothing is kept for it
+ * but what a burst is at. (Of a pin by pinfs_pin_sg() everything is kept until it ends.)
+ */
 int pinfs_pin_dma(const struct pinfs_pin *pin, struct pinfs_dma *dma, size_t *n);
 
 /* pinfs_ledger_fd - a new descriptor of this process's ledger of the mount behind @addr. -EFAULT, -EMFILE,

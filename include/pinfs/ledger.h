@@ -57,6 +57,20 @@
  * daemon: the blocks are kept out of reuse until ls_dma of the slot is 0, or nobody has the device open any more.
  * Nobody but the engines that share this ledger is hurt by one that cheats.
  *
+ * That holds for a device which asks for each burst. One that was given the addresses, and the kernel, do not ask: what
+ * leaves the file under their pins is kept out of reuse until the pins have ended, as under one that is kicked. So the
+ * daemon has to know, in a slot whose pins it revokes, whether all of them are *mapped*, that is, of devices that ask:
+ *
+ *   client: a mapped pin                        daemon: has one been given the addresses?
+ *   1  add 1 to the counters (a pin)            a  load the counters
+ *   2  add 1 to ls_mapped, when the device is   b  load ls_mapped: less than that -> yes
+ *      given pinfs_pin_dma(), and nothing else
+ *   3  subtract 1 from ls_mapped
+ *   4  subtract 1 from the counters (unpin)
+ *
+ * The slot is FROZEN: no pin comes between a and b, so ls_mapped at b has none that the counters at a have not, and a
+ * pin that is in the former no more only makes the daemon keep what it need not.
+ *
  * FAIRNESS. A truncate that waits comes before pins that are made later (fair=yes). But a client that has a pin which
  * the truncate waits for, and needs another one to come to the end of the first, must not wait. So it matters how a
  * pin ends. A *brief* one ends by itself: it belongs to a transfer that the kernel has been given and will finish,
@@ -109,7 +123,8 @@ struct pf_l_slot {
 	_Atomic uint32_t ls_epoch;	/* the daemon's, as ls_gone: which chunk's translation this is */
 	_Atomic uint32_t ls_gone[16];	/* bit p % 32 of word p / 32: page p has no translation any more */
 	_Atomic uint32_t ls_brief;	/* of ls_whole and ls_pins: pins that end by themselves. FAIRNESS */
-	uint32_t ls_pad[10];
+	_Atomic uint32_t ls_mapped;	/* of ls_whole and ls_pins: pins whose device asks for each burst. REVOKE */
+	uint32_t ls_pad[9];
 	_Atomic uint32_t ls_page[512];
 };
 PF_MEDIA_SIZE(struct pf_l_slot, 2176);

@@ -98,7 +98,8 @@ int pinfs_unpin(struct pinfs_pin *pin);
  * pinfs_pin_query - what a pin is. Does not block. -EINVAL: NULL argument. -ENOTCONN: the pin is void: the daemon is
  * gone, or has cut this process off, and nobody waits for it any more. Its blocks are not given to anybody before it is
  * ended, but they need not be the file's any more: stop the device, then end the pin. -ESTALE: the same of this pin
- * alone: it was revoked (lease.h), or an operator has kicked it (pinfsctl kick).
+ * alone: it was revoked (lease.h), or an operator has kicked it (pinfsctl kick). Its blocks are kept, too, unless
+ * it was revoked and its device asks before each burst (pinfs_pin_dma()).
  */
 int pinfs_pin_query(const struct pinfs_pin *pin, struct pinfs_pin_info *info);
 

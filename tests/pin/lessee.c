@@ -243,7 +243,9 @@ static long obey(const struct lessee_order *o)
 {
 	struct sigaction sa = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_RESTART };
 	struct pinfs_lease_info i = { .li_pid = 0 };
+	struct pinfs_sg sg[8];
 	struct pinfs_pin_info pi;
+	size_t nsg = PF_ARRAY_LEN(sg);
 	void *value;
 	char *p;
 	long rc;
@@ -289,6 +291,8 @@ static long obey(const struct lessee_order *o)
 			pt_sleep_ms(1);
 		return atomic_load(&me.signalled);
 	case LE_PIN:
+		if (o->b != 0)
+			return pinfs_pin_sg(me.map + o->off, o->len, (unsigned int)o->a, sg, &nsg, &me.pin[o->n]);
 		return pinfs_pin(me.map + o->off, o->len, (unsigned int)o->a, &me.pin[o->n]);
 	case LE_UNPIN:
 		return pinfs_unpin(me.pin[o->n]);

@@ -27,7 +27,7 @@ enum lessee_verb {
 	LE_AWAIT,		/* until it is readable: what was read, a number above 0 */
 	LE_SIGNAL,		/* n, a = signal */
 	LE_SIGNALS,		/* until one has come: its si_value, which is what LE_SIGNAL set: n + 100 */
-	LE_PIN,			/* n = pin, a = flags, off, len */
+	LE_PIN,			/* n = pin, a = flags, off, len; b: and be told the addresses */
 	LE_UNPIN, LE_QUERY,	/* n */
 	LE_TOUCH,		/* off, a = store: the signal, or 0 */
 	LE_REMAP,		/* map [0, len) anew, in another place */

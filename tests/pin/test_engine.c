@@ -276,8 +276,8 @@ static void lease_polite(void)
 }
 
 /*
- * One that is deaf goes on: then its translations go, and the next access faults, with the blocks in another file by
- * then. Given the addresses of the blocks themselves, it writes there.
+ * One that is deaf goes on: then its translations go, and the next access faults. Given the addresses of the blocks
+ * themselves, it writes there: they are kept for it until it has ended. (What it does where they are not: test_revoke.)
  */
 static void lease_deaf(bool direct)
 {
@@ -292,9 +292,11 @@ static void lease_deaf(bool direct)
 	PT_SYS(fstat(fd, &sb));
 	CU_ASSERT_FATAL(submit((struct dma_how){ .mode = DMA_LEASE, .deaf = true, .direct = direct }, &x) == 0);
 	PT_EQ(actor_do(c, act_truncate(f, PAGE)), 0);
+	PT_EQ(look_status(fs, "space.parked"), 8);
 	taken = victim_make(v);
 	st = go(x);
-	CU_ASSERT(victim_intact(v, taken) != direct);
+	CU_ASSERT(victim_intact(v, taken));
+	CU_ASSERT(look_parked_until(fs, 0));
 	if (direct) {
 		CU_ASSERT(st.ds_err == 0 && st.ds_moved == 8 * PAGE);
 	} else {

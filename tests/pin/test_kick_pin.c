@@ -133,6 +133,28 @@ static void before_and_death(void)
 	pt_fs_end(p.fs);
 }
 
+/* A part of it has left the file before, under defer, and is kept for it: the kick does not set that free. */
+static void deferred_before(void)
+{
+	struct play p;
+	uint64_t len;
+
+	begin(&p, "on_busy=defer");
+	PT_EQ(actor_do(p.cutter, act_truncate(p.path, 36 * K)), 0);
+	PT_EQ(look_status(p.fs, "space.parked"), 1);
+	PT_EQ(kick(p.fs, 1, 0), 0);
+	PT_EQ(actor_do(p.holder, act_unpin(1)), 0);	/* of the same slot: the daemon looks what is free now, */
+	PT_EQ(actor_do(p.cutter, act_truncate(p.path, 0)), 0);	/* and has done so before this is acknowledged */
+	PT_EQ(look_status(p.fs, "space.parked"), 2);
+	len = victim_make(p.victim);
+	CU_ASSERT_TRUE(actor_do(p.holder, act_dma(0, 7)) >= 0);
+	CU_ASSERT_TRUE(victim_intact(p.victim, len));
+	PT_EQ(unlink(p.victim), 0);
+	PT_EQ(actor_do(p.holder, act_unpin(0)), 0);
+	CU_ASSERT_TRUE(look_parked_until(p.fs, 0));
+	end(&p);
+}
+
 /* Counters do not know whose they are: who shares a page, shares the fate. */
 static void shared_page(void)
 {
@@ -175,6 +197,7 @@ int main(int argc, char **argv)
 		{ "what-waits-goes-on", goes_on, 0 },
 		{ "twin-nothing-kept", does_damage, 0 },
 		{ "before-anybody-waits", before_and_death, 0 },
+		{ "deferred-before", deferred_before, 0 },
 		{ "shared-page", shared_page, 0 },
 		{ "nothing-there", nothing_there, 0 },
 	};

@@ -31,8 +31,8 @@ static char f[STAGE_PATH], v[STAGE_PATH];
 static struct lessee *holder, *engine;
 
 /* A holder with a lease on pages 4 to 7 and a pin of pages 5 and 6 that knows of no break, and an engine that works
- * for it in another process. */
-static bool begin(const char *opts)
+ * for it in another process. @told: the holder was told the addresses when it pinned. */
+static bool begin_as(const char *opts, bool told)
 {
 	fs = stage("16M", opts);
 	if (fs == NULL)
@@ -44,11 +44,14 @@ static bool begin(const char *opts)
 	holder = lessee_new(f);
 	PT_EQ(LE_DO(holder, MAP, .a = O_RDWR, .b = F_LEN), 0);
 	PT_EQ(LE_DO(holder, TAKE, .a = PINFS_LEASE_READ, .off = 4 * PAGE, .len = 4 * PAGE), 0);
-	PT_EQ(LE_DO(holder, PIN, .a = PINFS_PIN_WRITE | PINFS_PIN_LONGTERM, .off = 5 * PAGE, .len = 2 * PAGE), 0);
+	PT_EQ(LE_DO(holder, PIN, .a = PINFS_PIN_WRITE | PINFS_PIN_LONGTERM, .b = told, .off = 5 * PAGE,
+		    .len = 2 * PAGE), 0);
 	PT_EQ(LE_DO(holder, PUT), 0);
 	PT_EQ(LE_DO(engine, GET), 0);
 	return true;
 }
+
+static bool begin(const char *opts) { return begin_as(opts, false); }
 
 static void end(void)
 {
@@ -221,6 +224,35 @@ static void stuck(void)
 	end();
 }
 
+/* A device that does not ask: one that was told the addresses, or the kernel. True: it hit somebody else's file. */
+static bool does_not_ask(bool told)
+{
+	struct actor *c;
+	uint64_t taken;
+	bool bad;
+
+	if (!begin_as("longterm=lease,lease_time=50ms", told))
+		return !told;
+	c = stage_sender(act_truncate(f, 0));
+	PT_EQ(actor_result(c, SOON_MS), 0);
+	PT_EQ(LE_DO(holder, QUERY), -ESTALE);
+	PT_EQ(look_status(fs, "space.parked"), told ? 2 : 0);
+	taken = victim_make(v);
+	PT_EQ(LE_DO(engine, WRITE), (long)(2 * PAGE));
+	bad = !victim_intact(v, taken);
+	PT_EQ(LE_DO(holder, UNPIN), 0);
+	actor_end(c);
+	end();
+	return bad;
+}
+
+/* What it works on is kept. The control is a pin whose device has promised to ask: nothing is kept for it. */
+static void addresses(void)
+{
+	CU_ASSERT_FALSE(does_not_ask(true));
+	CU_ASSERT_TRUE(does_not_ask(false));
+}
+
 /* The holder dies, the engine lives on: as a real device that nobody has reset. */
 static void outlives(void)
 {
@@ -273,6 +305,7 @@ int main(int argc, char **argv)
 		{ "control: unsafe", unsafe, 0 },
 		{ "a burst under way, and its control", burst, 0 },
 		{ "a burst that does not end", stuck, 0 },
+		{ "a device that does not ask, and one that has promised to", addresses, 0 },
 		{ "the engine outlives the holder", outlives, 0 },
 		{ "lease_break=kill", killed, 0 },
 	};

@@ -190,6 +190,9 @@ static void given_back(void)
 	close_one(&o);
 }
 
+/* So many pins of slot 0 are of devices that ask before each burst. */
+static void mapped(struct fk_sess *k, uint32_t n) { atomic_store(&k->s->led.slot[0].ls_mapped, n); }
+
 /* Not given back: the pins are void, the device is kept off, the file goes on. */
 static void revoked(void)
 {
@@ -201,6 +204,7 @@ static void revoked(void)
 	(void)must_take(o.k, o.fh, 4, 4, PF_LE_READ);
 	CU_ASSERT(fk_pin(o.k, 0, 5, 3));
 	CU_ASSERT(fk_pin(o.k, 0, 20, 1));	/* not under the lease */
+	mapped(o.k, 2);
 	ep = epoch(o.k, 0);
 	CU_ASSERT(pf_dma_enter(led(o.k), 0, ep, 5, 3));
 	pf_dma_exit(led(o.k), 0);
@@ -255,6 +259,7 @@ static void burst(void)
 	one_open(&o, PF_BUSY_WAIT);
 	(void)must_take(o.k, o.fh, 0, 0, PF_LE_READ);
 	CU_ASSERT(fk_pin(o.k, 0, 5, 1));
+	mapped(o.k, 1);
 	ep = epoch(o.k, 0);
 	CU_ASSERT(pf_dma_enter(led(o.k), 0, ep, 5, 1));
 	cut(&b, &o, 0, 1);
@@ -268,6 +273,35 @@ static void burst(void)
 	CU_ASSERT_EQUAL(fk_end(&b), 0);
 	CU_ASSERT_EQUAL(one_parked(o.fs), 0);
 	fk_unpin(o.k, 0, 5, 1);
+	close_one(&o);
+}
+
+/* One device of two has been given the addresses, and does not ask: what it works on is kept until its pin ends. */
+static void not_asked(void)
+{
+	struct fk_brk b;
+	struct one o;
+
+	one_open(&o, PF_BUSY_WAIT);
+	(void)must_take(o.k, o.fh, 0, 0, PF_LE_READ);
+	CU_ASSERT(fk_pin(o.k, 0, 5, 2));
+	CU_ASSERT(fk_pin(o.k, 0, 9, 1));
+	mapped(o.k, 1);
+	cut(&b, &o, 0, 1);
+	fk_submit(&b);
+	for (unsigned int i = 0; i < 30000 && !fk_ended(&b); i++) {
+		fk_ack(o.k);
+		fk_sleep_ms(1);
+	}
+	CU_ASSERT_EQUAL(fk_end(&b), 0);
+	CU_ASSERT_EQUAL(o.k->nrevoke, 1);
+	CU_ASSERT_EQUAL(one_parked(o.fs), 3);		/* counters do not know whose they are */
+	fk_unpin(o.k, 0, 9, 1);
+	pf_sess_kick(o.k->s, 0);
+	CU_ASSERT_EQUAL(one_parked(o.fs), 2);
+	fk_unpin(o.k, 0, 5, 2);
+	pf_sess_kick(o.k->s, 0);
+	CU_ASSERT_EQUAL(one_parked(o.fs), 0);
 	close_one(&o);
 }
 
@@ -683,6 +717,7 @@ int main(void)
 		{ "not given back: revoked", revoked },
 		{ "revoke waits for a burst", burst },
 		{ "... but not for ever", burst_for_ever },
+		{ "a device that does not ask", not_asked },
 		{ "answers at once", at_once },
 		{ "defer and unsafe do not wait", not_waited_for },
 		{ "dropped with pins under it", ghosts },
