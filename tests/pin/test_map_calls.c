@@ -472,9 +472,12 @@ static void mlock_script(void)
 	p = REMAP(p, 8 * PAGE, 12 * PAGE, MREMAP_MAYMOVE);
 	tw_note("locked: %lu KiB", locked_kib() - at_first);
 	DO(munmap(p, 12 * PAGE));
+	/* Populated pages stay, however short of memory the machine is. */
+	DO(mlockall(MCL_FUTURE | MCL_ONFAULT));
 	p = MAP(NULL, 16 * PAGE, PROT_READ, MAP_SHARED | MAP_POPULATE, rw, 16 * PAGE);
 	resident(__LINE__, p, 16);
 	DO(munmap(p, 16 * PAGE));
+	DO(munlockall());
 	/* One that may not lock so much. */
 	MUST(munmap(q, 16 * PAGE));
 	MUST(setrlimit(RLIMIT_MEMLOCK, &lim));
