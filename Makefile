@@ -199,7 +199,7 @@ clean: ## remove what was built
 	$(Q)rm -rf $(B) $(B)-asan $(B)-tsan $(B)-fuzz
 
 ASAN = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-ASAN_TESTS = unit tools crash fuzz shim mount pin
+ASAN_TESTS = unit tools crash fuzz shim mount pin conform
 TSAN = -fsanitize=thread
 TSAN_CC = $(CC)
 # Programs of one thread have nothing to tell it, and some of them take their time.

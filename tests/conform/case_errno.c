@@ -117,6 +117,10 @@ static void memlock(struct cf *c)
 {
 	struct memlock m = { .c = c, .fd = cf_file(c, "f", 16 * LEN), .lock = cf_arg(c) != NULL };
 
+#ifdef __SANITIZE_ADDRESS__
+	if (m.lock)
+		cf_na(c, "mlock(2) does nothing under AddressSanitizer");
+#endif
 	if (!m.lock) {
 		(void)LIB(c, pinfs_pin);
 		m.limit = LEN;

@@ -47,9 +47,8 @@ static void had(struct cf *c)
 	struct cf_pin *pin;
 	long rc;
 
-	if (a->what == NOT_THERE)
-		map = (char *)CF_PAGE - a->off;		/* where nothing ever is */
-	rc = cf_pin_try(c, map + a->off, (size_t)a->len, a->dir, &pin);
+	/* The first page is where nothing ever is. */
+	rc = cf_pin_try(c, a->what == NOT_THERE ? (char *)CF_PAGE : map + a->off, (size_t)a->len, a->dir, &pin);
 	cf_answer(c, "%s", name_of(rc));
 	if (rc == 0)
 		cf_land(pin);
