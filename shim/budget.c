@@ -336,7 +336,7 @@ static void feed(struct sh_session *s, uint64_t now)
 	}
 	if (p == PICK_LATER)
 		wake_at(s, when);
-	if (s->counts)
+	if (s->counts && !(sh.budget_test & SH_TEST_STILL))
 		s->patience += pf_min64(now - s->look_ns, LOOK_NS);
 	s->look_ns = now;
 	s->pinned = p == PICK_NONE;
@@ -397,6 +397,8 @@ struct sh_slot *sh_budget_slot(struct sh_file *f, uint64_t chunk, struct sh_want
 	}
 	if (!w->starved) {
 		w->starved = true;
+		if (s->starved == NULL && !s->draining)
+			s->counts = false;	/* until now nobody has waited */
 		w->since = s->patience;
 		count(s, PF_STAT_STARVED);
 		if (s->low < s->low_most)

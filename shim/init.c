@@ -38,7 +38,6 @@ __attribute__((constructor)) static void start(void)
 		      (env_on("PINFS_TEST_COPY_LATE") ? SH_TEST_COPY_LATE : 0) |
 		      (env_on("PINFS_TEST_BY_HAND") ? SH_TEST_BY_HAND : 0) |
 		      (env_on("PINFS_TEST_NOT_BRIEF") ? SH_TEST_NOT_BRIEF : 0);
-	sh.zap_unsafe = env_on("PINFS_TEST_UNSAFE_ZAP");
 	sh.long_unsafe = env_on("PINFS_TEST_UNSAFE_LONGTERM");
 	if (env_on("PINFS_PIN_STACK"))
 		sh_stack_init();

@@ -350,6 +350,7 @@ struct sh_call {
 /* sh.budget_test */
 #define SH_TEST_TAKE_PINNED 1U		/* take pinned slots back, too */
 #define SH_TEST_UNFAIR 2U		/* who comes takes what is free, whoever waits */
+#define SH_TEST_STILL 4U		/* no time passes for those who wait, but what the test adds to patience */
 /* sh.pin_test */
 #define SH_TEST_GAP 1U			/* call pin_gap() between the first look and the count */
 #define SH_TEST_BLIND 2U		/* leave out the second look: pins will be missed */
@@ -365,7 +366,7 @@ struct sh_state {
 	bool disabled;
 	bool user_mode_test;			/* tests: as if there were no privilege */
 	bool pin_stack;				/* PINFS_PIN_STACK: stack.c */
-	bool zap_unsafe;			/* tests: invalidate by munmap + mmap, the way that loses stores */
+	void (*zap_gap)(void);			/* tests: invalidate by munmap, this, mmap: the way that loses stores */
 	bool copy_unsafe;			/* tests: private copies are made by the kernel, and not noted */
 	bool long_unsafe;			/* tests: devices get pages without a pin */
 	uint8_t pin_test;			/* tests of the handshake: SH_TEST_* */

@@ -186,9 +186,9 @@ static void zap_run(struct sh_vma *v, uint64_t lo, uint64_t hi)
 	int err;
 
 	atomic_fetch_add(&sh.nzap, 1);
-	if (sh.zap_unsafe) {
+	if (sh.zap_gap != NULL) {
 		(void)sh_sys(SYS_munmap, lo, hi - lo);
-		(void)sh_sys(SYS_sched_yield);
+		sh.zap_gap();
 		err = sh_fresh(lo, hi - lo, v->prot, MAP_FIXED, &p);
 	} else {
 		err = sh_fresh_over(lo, hi - lo, v->prot);

@@ -78,7 +78,7 @@ static int forget_with(struct ffile *f, uint64_t foff, uint64_t len, uint32_t fl
 		if (fk.sess[i] != NULL && fk.sess[i]->hello)
 			fk_notify(fk.sess[i], f, foff, len, flags, 0);
 	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += 30;
+	until.tv_sec += 120;
 	for (;;) {
 		all = true;
 		for (int i = 0; i < MAXSESS; i++)

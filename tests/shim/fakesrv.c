@@ -178,10 +178,8 @@ static void setup(struct fsess *s, const struct fuse_in_header *h, const void *b
 		err = -EBUSY;
 	else if ((in.mi_map.flags & FUSE_SETUPMAPPING_FLAG_WRITE) && !s->fh_write[in.mi_map.fh])
 		err = -EACCES;
-	else if (fk.fail_next || fk.fail_always) {
-		err = fk.fail_next ? fk.fail_next : fk.fail_always;
-		fk.fail_next = 0;
-	}
+	else
+		err = fk.fail;
 	if (!err && (in.mi_map.flags & FUSE_SETUPMAPPING_FLAG_WRITE) && in.mi_fault_foff < f->size &&
 	    f->page[in.mi_fault_foff / 4096] == 0) {
 		f->page[in.mi_fault_foff / 4096] = fk_take_block();
@@ -598,13 +596,6 @@ void fake_hang_up(void)
 
 /* ---- what goes wrong, and counts ---- */
 
-void fake_fail_next(int err)
-{
-	pthread_mutex_lock(&fk.lock);
-	fk.fail_next = err;
-	pthread_mutex_unlock(&fk.lock);
-}
-
 void fake_busy(bool on)
 {
 	pthread_mutex_lock(&fk.lock);
@@ -612,10 +603,10 @@ void fake_busy(bool on)
 	pthread_mutex_unlock(&fk.lock);
 }
 
-void fake_fail_always(int err)
+void fake_fail(int err)
 {
 	pthread_mutex_lock(&fk.lock);
-	fk.fail_always = err;
+	fk.fail = err;
 	pthread_mutex_unlock(&fk.lock);
 }
 

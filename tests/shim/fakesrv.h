@@ -44,8 +44,7 @@ int fake_inval(int fd, uint64_t foff, uint64_t len);
 /* As on_busy=defer: the blocks of the chunk leave the file although they are pinned; the slot is stale. */
 int fake_defer(int fd, uint64_t chunk);
 
-void fake_fail_next(int err);				/* the next SETUPMAPPING fails so */
-void fake_fail_always(int err);				/* 0: no more */
+void fake_fail(int err);				/* every SETUPMAPPING fails so; 0: no more */
 void fake_hang_up(void);				/* close every session */
 void fake_move(int fd, uint64_t foff);			/* another block, same bytes, after an invalidate */
 

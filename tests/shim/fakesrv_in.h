@@ -67,7 +67,7 @@ extern struct fake_state {
 	unsigned int nfile;
 	struct fsess *sess[MAXSESS];
 	uint64_t inval_id;
-	int fail_next, fail_always;
+	int fail;
 	bool closed;			/* the gate: no grants between an invalidation and the change */
 	struct aside *aside;
 	bool hold, busy, pause, paused;

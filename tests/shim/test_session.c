@@ -21,7 +21,6 @@
 #define CHUNKS 8U			/* of each file; the first ones are scattered */
 #define SCATTERED 3U
 #define THREADS (FILES * CHUNKS)
-#define WAIT_MS 30000
 
 struct toucher { char *at; _Atomic int *done; uint64_t got; };
 
@@ -60,7 +59,7 @@ static void both_ways_full(void)
 {
 	static struct toucher t[THREADS];
 	static pthread_t thread[THREADS];
-	const uint64_t end = pt_now_ms() + WAIT_MS;
+	uint64_t end = 0, faults;
 	_Atomic int done = 0;
 	char *map[FILES], name[512];
 	int fd[FILES];
@@ -78,18 +77,22 @@ static void both_ways_full(void)
 	for (unsigned int i = 0; i < FILES; i++)
 		fake_fill(fd[i], 0, SCATTERED * 2 * MIB, true);
 	PT_EQ(sh_crew_call(shrink, NULL), 0);
-	/* Serve is held up until they have all come, and gets them in one go. */
+	/* Serve is held up by the first until the others have all come, and gets them in one go. */
+	faults = atomic_load(&sh.nfault);
 	sh_lock(&old);
 	for (unsigned int i = 0; i < THREADS; i++) {
 		t[i] = (struct toucher){ .at = map[i / CHUNKS] + i % CHUNKS * 2 * MIB, .done = &done };
 		PT_EQ(pthread_create(&thread[i], NULL, touch, &t[i]), 0);
+		while (i == 0 && atomic_load(&sh.nfault) == faults && pt_wait_on(&end))
+			;
 	}
-	while (queued_faults() < THREADS / 2 && pt_now_ms() < end)
-		pt_sleep_ms(1);
-	CU_ASSERT(queued_faults() >= THREADS / 2);
+	while (queued_faults() < THREADS - 1 && pt_wait_on(&end))
+		;
+	PT_EQ(queued_faults(), THREADS - 1);
 	sh_unlock(&old);
-	while (atomic_load(&done) != (int)THREADS && pt_now_ms() < end)
-		pt_sleep_ms(1);
+	end = 0;
+	while (atomic_load(&done) != (int)THREADS && pt_wait_on(&end))
+		;
 	PT_EQ(atomic_load(&done), THREADS);
 	if (atomic_load(&done) != (int)THREADS)
 		_exit(1);			/* nothing can end them */
@@ -107,7 +110,7 @@ static void both_ways_full(void)
 int main(int argc, char **argv)
 {
 	static const struct pt_case cases[] = {
-		{ "both ways full", both_ways_full, 0 },
+		{ "both ways full", both_ways_full, 120 },
 	};
 	static const struct pt_suite suite = { "session", cases, PF_ARRAY_LEN(cases) };
 
