@@ -511,11 +511,11 @@ static void slot_of_a_transfer(void)
 int main(int argc, char **argv)
 {
 	static const struct pt_case cases[] = {
-		{ "a hundred times the window", hundred_times, 0 },
-		{ "slots ahead of need", with_worker, 0 },
-		{ "all slots but one pinned", one_left, 0 },
-		{ "pins that pass", pins_that_pass, 0 },
-		{ "cut meanwhile", cut_meanwhile, 0 },
+		{ "a hundred times the window", hundred_times, 280 },
+		{ "slots ahead of need", with_worker, 280 },
+		{ "all slots but one pinned", one_left, 280 },
+		{ "pins that pass", pins_that_pass, 280 },
+		{ "cut meanwhile", cut_meanwhile, 280 },
 		{ "all slots pinned", none_left, 0 },
 		{ "waiting for itself", deadlock, 0 },
 		{ "waiting for itself, as Linux", deadlock_waits, 0 },

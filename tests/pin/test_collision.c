@@ -43,7 +43,8 @@ static struct {
 	char *win[2];
 	int fd[2];			/* O_DIRECT */
 	int slow_fd;
-	unsigned int late_ms;		/* how late an answer may be */
+	unsigned int late_ms;		/* how late an answer may be ... */
+	unsigned int later;		/* ... and so much more each time, until it is long enough for this machine */
 	atomic_bool stop, foreign;
 	atomic_ulong moved, refused;
 } st;
@@ -150,6 +151,8 @@ static void *watch(void *arg)
 		pt_sleep_ms(st.late_ms / 2 + rnd(&seed, st.late_ms));
 		slow_hold(st.slow, false);
 		slow_release(st.slow, 0);
+		if (st.late_ms < 4000)
+			st.late_ms += st.later;
 		n = pread(fd[seed % 2], buf, sizeof buf, 0);
 		for (ssize_t k = 0; k < n; k++) {
 			if (buf[k] == 0 || buf[k] == SLOW_BYTE || buf[k] == OURS)
@@ -200,12 +203,14 @@ static int collide(const char *opts, bool until, const char *seconds)
 	const char *argv[10] = { pt_program("tests/prog/fio/surge"), "-s", "7", "-t", seconds };
 	pthread_t t[PF_ARRAY_LEN(work)];
 	static char out[4096];
+	uint64_t end = 0;
 	int rc, k = 5;
 
 	if (!set_up(opts))
 		return -1;
 	/* Without protection blocks have found a new file before an answer. */
 	st.late_ms = until ? 200 : 10;
+	st.later = until ? 200 : 0;
 	if (until)
 		argv[k++] = "-u";
 	argv[k++] = st.fs->mnt;
@@ -213,6 +218,8 @@ static int collide(const char *opts, bool until, const char *seconds)
 	argv[k++] = st.path[1];
 	for (unsigned int i = 0; i < PF_ARRAY_LEN(work); i++)
 		PT_EQ(pthread_create(&t[i], NULL, work[i], (void *)(uintptr_t)i), 0);
+	while (atomic_load(&st.moved) == 0 && pt_wait_on(&end))
+		;
 	rc = pt_run(out, sizeof out, (unsigned int)(atoi(seconds) + 120) * 1000, argv);
 	atomic_store(&st.stop, true);
 	for (unsigned int i = 0; i < PF_ARRAY_LEN(work); i++)

@@ -40,7 +40,7 @@
 #define PAGE UINT64_C(4096)
 #define PAGES 64U			/* second play: stored to */
 #define SAYS 8U
-#define WAIT_MS 60000
+#define WAIT_MS 200000
 
 enum what { W_STORE, W_WRITE, W_APPEND, W_TRUNCATE, W_PUNCH, W_ZERO, W_NR };
 

@@ -29,7 +29,6 @@
 #endif
 #define PAGE ((size_t)4096)
 #define LEN (16 * PAGE)
-#define SOON_MS 30000
 
 static struct pt_fs *fs;
 

@@ -518,7 +518,7 @@ int main(int argc, char **argv)
 		{ "in a debugger", debugged_kept, 0 },
 		{ "twin: in a debugger, nothing kept", debugged_unsafe, 0 },
 		{ "stopped, then killed", stopped_killed, 0 },
-		{ "a long sleep", long_sleep, 0 },
+		{ "a long sleep", long_sleep, 280 },
 		{ "evicted", evicted_kept, 0 },
 		{ "twin: evicted, nothing kept", evicted_unsafe, 0 },
 		{ "evicted while stopped", evicted_stopped, 0 },
