@@ -125,8 +125,9 @@ $(B)/pinfs-conform: $(call obj,$(CONFORM_SRC))
 
 # --- the targets for people ---
 
-# A fresh make, so that what deps has just installed is seen; with as many jobs as there are processors.
-again = +$(Q)$(MAKE) $(if $(findstring -j,$(MAKEFLAGS)),,-j$$(nproc))
+# A fresh make, so that what deps has just installed is seen; with as many jobs as there are processors. One at a time: two
+# that build the same would link what the other one has written half.
+again = +$(Q)mkdir -p $(B) && flock -o $(B)/.lock $(MAKE) $(if $(findstring -j,$(MAKEFLAGS)),,-j$$(nproc))
 
 deps: ## install what is missing to build and test (apt-get)
 	$(Q)tools/deps.sh check
