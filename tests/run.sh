@@ -15,7 +15,7 @@
 # signals do are set here. Any number of runs may go on at the same time.
 set -u
 unset CDPATH
-cd "$(dirname "$0")/.." || exit 2
+cd -P "$(dirname "$0")/.." || exit 2
 exec </dev/null		# it may have been closed: then a file of ours would be in its place
 
 for v in $(env | sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p'); do
@@ -45,6 +45,7 @@ bad=
 skips=
 
 scratch=$(mktemp -d "$([ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")/pinfs-check.XXXXXX") || exit 2
+scratch=$(cd -P "$scratch" && pwd)	# as the table of mounts has it
 chmod 711 "$scratch"		# some tests run programs as another user
 export HOME="$scratch"
 # Containers have a /dev/shm of 64 MiB. A tmpfs of one's own is better; all that is left on it goes with it.
@@ -218,7 +219,7 @@ copy_for_nobody()
 # The programs of as_nobody, or one of them: "nobody", "nobody/pin/window". They are run where nobody may run them.
 run_nobody()
 {
-	PINFS_BUILD=$(cd "$build" 2>/dev/null && pwd) || { echo "run.sh: no directory $build: build first"; exit 2; }
+	PINFS_BUILD=$(cd -P "$build" 2>/dev/null && pwd) || { echo "run.sh: no directory $build: build first"; exit 2; }
 	if [ "$(id -u)" -ne 0 ]; then
 		skipped=$((skipped + 1)) skips="$skips  nobody: this is not root: all tests are an ordinary user's
 "
@@ -261,7 +262,7 @@ run_nobody()
 # Every program of a kind, or the one that is named: "pin", "pin/test_wait", "pin/wait".
 run_kind()
 {
-	PINFS_BUILD=$(cd "$build" 2>/dev/null && pwd) || { echo "run.sh: no directory $build: build first"; exit 2; }
+	PINFS_BUILD=$(cd -P "$build" 2>/dev/null && pwd) || { echo "run.sh: no directory $build: build first"; exit 2; }
 	export PINFS_BUILD
 	kind=${1%%/*}
 	name=${1#"$kind"}
