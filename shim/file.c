@@ -135,7 +135,7 @@ static void tail_of(const char *name, char *out, size_t size)
 		memcpy(out, name, len + 1);
 		return;
 	}
-	memcpy(out, "...", 3);
+	memset(out, '.', 3);
 	memcpy(out + 3, name + len - (size - 4), size - 3);
 }
 

@@ -264,7 +264,7 @@ static ssize_t held(const struct sh_move *m, struct iovec *v, size_t n)
 	unsigned int flags = SH_HOLD_BRIEF | (m->dir == SH_OUT ? SH_HOLD_WRITE : 0) |
 			     (m->how == SH_AT_FLAGS && (m->flags & RWF_NOWAIT) ? SH_HOLD_NOWAIT : 0);
 	struct held_call c = { .m = m, .v = v, .r = -1 };
-	size_t good;
+	size_t good = 0;
 	int err = m->dir == SH_OUT ? leave_out(m, v, &n) : 0;
 
 	if (!err)
