@@ -432,6 +432,7 @@ static int take(struct sh_slot *sl, const void *body, size_t len)
 {
 	struct pf_p_map_out mo;
 	const struct pf_p_extent *ext = (const void *)((const char *)body + sizeof mo);
+	uint64_t filled[SH_CHUNK_PAGES / 64];
 	int err = parse(sl, body, len, &mo);
 	unsigned int changed;
 
@@ -440,11 +441,11 @@ static int take(struct sh_slot *sl, const void *body, size_t len)
 	if (err)
 		return err;
 	sl->sl_fresh = false;
-	changed = sh_slot_fill(sl, &mo, ext);
+	changed = sh_slot_fill(sl, &mo, ext, filled);
 	if (changed & SH_CHANGED)
 		sh_zap_file(sl->sl_file, sl->sl_chunk << PF_CHUNK_SHIFT, PF_CHUNK_SIZE);
 	for (struct sh_vma *v = sl->sl_file->vmas; changed == SH_FILLED && v != NULL; v = v->fnext)
-		sh_map_filled(v, sl);
+		sh_map_filled(v, sl, filled);
 	return 0;
 }
 

@@ -359,6 +359,7 @@ struct sh_call {
 #define SH_TEST_BY_HAND 64U		/* ... by instructions */
 #define SH_TEST_NOT_BRIEF 16U		/* the daemon hears of no pin that it ends by itself */
 #define SH_TEST_NO_FOLLOW 4U		/* a hold stays with the slot that it was counted in */
+#define SH_TEST_FILL_PART 128U		/* where more holes are filled at once than are mapped, the rest stays zeros */
 
 struct sh_state {
 	pid_t pid;
@@ -524,7 +525,8 @@ void sh_slot_newest(struct sh_slot *sl);
 bool sh_slot_pinned(const struct sh_slot *sl);
 #define SH_FILLED 1U			/* a hole has a block now: what shows it is zeros, write-protected */
 #define SH_CHANGED 2U
-unsigned int sh_slot_fill(struct sh_slot *sl, const struct pf_p_map_out *mo, const struct pf_p_extent *ext);
+unsigned int sh_slot_fill(struct sh_slot *sl, const struct pf_p_map_out *mo, const struct pf_p_extent *ext,
+			  uint64_t *filled);
 /* The addresses in an answer that was checked by sh_slot_fill(), for sl_page[]'s index. */
 int sh_pages_of(const struct sh_slot *sl, const void *body, size_t len, uint64_t *pages);
 void sh_slot_forget(struct sh_slot *sl, uint64_t foff, uint64_t len);
@@ -577,7 +579,8 @@ void sh_zap_file(struct sh_file *f, uint64_t foff, uint64_t len);
 int sh_map_page(struct sh_vma *v, struct sh_slot *sl, uint64_t addr);
 bool sh_chunk_used(const struct sh_vma *v, uint64_t foff);	/* was ever mapped: may have stores to flush */
 bool sh_page_mapped(const struct sh_vma *v, uint64_t addr);	/* by the device or the empty file */
-void sh_map_filled(struct sh_vma *v, struct sh_slot *sl);	/* blocks over the zeros of former holes */
+/* Blocks over the zeros of former holes. No page of @filled shows zeros afterwards. */
+void sh_map_filled(struct sh_vma *v, struct sh_slot *sl, const uint64_t *filled);
 void sh_map_sigbus(struct sh_vma *v, uint64_t lo, uint64_t hi);
 int sh_map_zero(struct sh_vma *v, struct sh_slot *sl, uint64_t addr);
 void sh_uffd_wake(uint64_t addr, uint64_t len);

@@ -159,14 +159,17 @@ bool sh_slot_pinned(const struct sh_slot *sl)
 }
 
 /* One page of an answer: whether another picture of it may be mapped somewhere. */
-static unsigned int page_put(struct sh_slot *sl, uint64_t i, uint64_t pg)
+static unsigned int page_put(struct sh_slot *sl, uint64_t i, uint64_t pg, uint64_t *filled)
 {
 	uint64_t was = atomic_load_explicit(&sl->sl_page[i], memory_order_relaxed);
 
 	atomic_store_explicit(&sl->sl_page[i], pg, memory_order_relaxed);
 	if (was == pg || was == SH_PG_UNKNOWN)
 		return 0;
-	return was == SH_PG_HOLE ? SH_FILLED : SH_CHANGED;
+	if (was != SH_PG_HOLE)
+		return SH_CHANGED;
+	filled[i / 64] |= UINT64_C(1) << (i % 64);
+	return SH_FILLED;
 }
 
 /* What the pin of a whole chunk asks, so that it need not look at 512 pages. */
@@ -185,8 +188,10 @@ static void all_here(struct sh_slot *sl)
 }
 
 /* The daemon's answer: verified, since it indexes arrays and becomes mmap() offsets. Returns what became of
- * pages that were known before: SH_FILLED, SH_CHANGED. */
-unsigned int sh_slot_fill(struct sh_slot *sl, const struct pf_p_map_out *mo, const struct pf_p_extent *ext)
+ * pages that were known before: SH_FILLED, SH_CHANGED; and in filled[], of SH_CHUNK_PAGES bits, which ones are
+ * SH_FILLED. */
+unsigned int sh_slot_fill(struct sh_slot *sl, const struct pf_p_map_out *mo, const struct pf_p_extent *ext,
+			  uint64_t *filled)
 {
 	uint64_t start = sl->sl_chunk << PF_CHUNK_SHIFT, eof = pf_min64(mo->mo_size, INT64_MAX);
 	unsigned int npage = SH_CHUNK_PAGES;
@@ -197,6 +202,7 @@ unsigned int sh_slot_fill(struct sh_slot *sl, const struct pf_p_map_out *mo, con
 		npage = 0;
 	else if (eof - start < PF_CHUNK_SIZE)
 		npage = (unsigned int)PF_DIV_UP(eof - start, SH_PAGE);
+	memset(filled, 0, SH_CHUNK_PAGES / 8);
 	change_begin(sl);
 	for (uint32_t k = 0; k < mo->mo_next; k++) {
 		const struct pf_p_extent *e = &ext[k];
@@ -214,13 +220,13 @@ unsigned int sh_slot_fill(struct sh_slot *sl, const struct pf_p_map_out *mo, con
 			continue;
 		}
 		for (; at < off / SH_PAGE; at++)
-			changed |= page_put(sl, at, at < npage ? SH_PG_HOLE : SH_PG_EOF);
+			changed |= page_put(sl, at, at < npage ? SH_PG_HOLE : SH_PG_EOF, filled);
 		for (; at < (off + e->e_len) / SH_PAGE; at++)
 			changed |= page_put(sl, at, at >= npage ? SH_PG_EOF : bad ? SH_PG_BAD :
-					    e->e_doff + (at * SH_PAGE - off));
+					    e->e_doff + (at * SH_PAGE - off), filled);
 	}
 	for (; at < SH_CHUNK_PAGES; at++)
-		changed |= page_put(sl, at, at < npage ? SH_PG_HOLE : SH_PG_EOF);
+		changed |= page_put(sl, at, at < npage ? SH_PG_HOLE : SH_PG_EOF, filled);
 	all_here(sl);
 	sl->sl_size = mo->mo_size;
 	atomic_store(&sl->sl_word, mo->mo_word & ~PF_SLOT_FROZEN);

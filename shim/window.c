@@ -501,7 +501,27 @@ void sh_map_guard(struct sh_vma *v, uint64_t foff, uint64_t len)
 	}
 }
 
-void sh_map_filled(struct sh_vma *v, struct sh_slot *sl)
+/*
+ * Of pages [a, b) those of @filled that map_rest() has not come to: the zeros they show are no news of the file any
+ * more, and nobody would take them away. In as few pieces as there can be without touching what is mapped.
+ */
+static void zap_filled(struct sh_vma *v, const struct sh_slot *sl, unsigned int a, unsigned int b,
+		       const uint64_t *filled)
+{
+	const struct sh_mchunk *mc = sh_mchunk(v, sl->sl_chunk);
+	unsigned int i, end, next;
+
+	for (i = a; i < b; i = next) {
+		next = i + 1;
+		if (taken(v, mc, i) || !sh_bit(filled, i))
+			continue;
+		for (end = next; next < b && !taken(v, mc, next); next++)
+			end = sh_bit(filled, next) ? next + 1 : end;
+		sh_zap(v, (sl->sl_chunk << PF_CHUNK_SHIFT) + i * SH_PAGE, (end - i) * SH_PAGE);
+	}
+}
+
+void sh_map_filled(struct sh_vma *v, struct sh_slot *sl, const uint64_t *filled)
 {
 	uint64_t start = sl->sl_chunk << PF_CHUNK_SHIFT;
 	unsigned int a, b;
@@ -511,6 +531,8 @@ void sh_map_filled(struct sh_vma *v, struct sh_slot *sl)
 		return;
 	vma_pages(v, sl->sl_chunk, &a, &b);
 	map_rest(v, sl, a, b);
+	if (!(sh.pin_test & SH_TEST_FILL_PART))
+		zap_filled(v, sl, a, b, filled);
 }
 
 /* Map the run around @addr, then its neighbours in the chunk; 0: the page is there. */

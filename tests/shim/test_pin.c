@@ -235,6 +235,53 @@ static void whole_chunks(void)
 	finish(fd, p, 6 * MIB);
 }
 
+/*
+ * One answer fills many holes that windows show, in more pieces than are mapped for one answer: what is not mapped must
+ * not go on showing zeros. Pages of zeros that are looked at again: how many.
+ */
+static unsigned int filled_in_pieces(uint8_t test)
+{
+	unsigned int stale = 0, zeros = 0;
+	int fd = fake_new(4 * MIB), dev;
+	struct pinfs_pin *a;
+	char *p, *q, b = 7;
+
+	for (size_t i = 1; i < 512; i += 2)
+		fake_fill(fd, i * PAGE, PAGE, false);
+	p = mmap(NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	q = mmap(NULL, 4 * MIB, PROT_READ, MAP_SHARED, fd, 0);
+	CU_ASSERT_FATAL(p != MAP_FAILED && q != MAP_FAILED);
+	for (size_t i = 0; i < 1024; i++)
+		zeros += p[i * PAGE] == 0 && q[i * PAGE] == 0;
+	PT_EQ(zeros, 1024);
+	sh.pin_test = test;
+	PT_EQ(pinfs_pin(p, 2 * MIB, PINFS_PIN_WRITE, &a), 0);
+	sh.pin_test = 0;
+	dev = pinfs_device(p);
+	CU_ASSERT_FATAL(dev >= 0);
+	for (size_t i = 0; i < 512; i++)			/* the device works */
+		PT_EQ(pwrite(dev, &b, 1, (off_t)fake_doff(fd, i * PAGE)), 1);
+	close(dev);
+	PT_EQ(pinfs_unpin(a), 0);
+	for (unsigned int look = 0; look < 2; look++)
+		for (size_t i = 0; i < 512; i++)
+			stale += (p[i * PAGE] != 7) + (q[i * PAGE] != 7);
+	for (size_t i = 512; i < 1024; i++)
+		CU_ASSERT(p[i * PAGE] == 0 && q[i * PAGE] == 0);
+	munmap(p, 4 * MIB);
+	munmap(q, 4 * MIB);
+	close(fd);
+	return stale;
+}
+
+static void many_pieces(void)
+{
+	PT_EQ(fake_start(pt_tmp(), 16), 0);
+	PT_EQ(filled_in_pieces(0), 0);
+	CU_ASSERT(filled_in_pieces(SH_TEST_FILL_PART) > 0);	/* twin */
+	fake_stop();
+}
+
 struct unpin_later { struct pinfs_pin *pin; unsigned int ms; };
 
 static void *unpin_later(void *arg)
@@ -675,6 +722,7 @@ int main(int argc, char **argv)
 		{ "bad arguments", bad_arguments, 0 },
 		{ "scatter lists and the device", scatter, 0 },
 		{ "whole chunks", whole_chunks, 0 },
+		{ "many pieces at once", many_pieces, 0 },
 		{ "a cut waits", cut_waits, 120 },
 		{ "pins during a cut", during_a_cut, 120 },
 		{ "a pin outlives its mapping", outlives, 0 },
