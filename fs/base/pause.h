@@ -82,7 +82,8 @@ void pf_pause_armed(struct pf_fs *fs, struct pf_armed out[PF_AT_NR]);
 	X(ARM_FIRST, "slots are frozen from before the scan until the break has gone to sleep")              \
 	X(UNMAP_AGAIN, "what was granted while the break slept is unmapped before the next scan")            \
 	X(SCAN_AGAIN, "after a wake-up pins are looked for again")                                           \
-	X(BURSTS, "blocks of a revoked lease are given away when the bursts of devices have ended")
+	X(BURSTS, "blocks of a revoked lease are given away when the bursts of devices have ended")          \
+	X(TELL_ASKER, "who asked for blocks, and gets an error, forgets the holes that may have been filled")
 
 #define PF_ORDER_ENUM(name, what) PF_ORDER_##name,
 enum pf_order { PF_ORDER_LIST(PF_ORDER_ENUM) PF_ORDER_NR };

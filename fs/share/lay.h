@@ -112,6 +112,8 @@ bool pf_brk_copies(const struct pf_lobj *o, const struct pf_brk *b);
 void pf_brk_drop(struct pf_lobj *o, const struct pf_brk *b);
 /* Ask every session that was shown something of the range to unmap it. */
 void pf_brk_unmap(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b);
+/* A MAP's work has failed, and some of it may be done: the slot that was to get its answer forgets the range. */
+void pf_brk_tell_asker(struct pf_brk *b);
 /* It waits for pins and has nothing unmapped: who has some shall hear of it all the same. */
 void pf_brk_nudge(struct pf_lobj *o, const struct pf_brk *b);
 /* Those that have not answered the break are not waited for any more. */

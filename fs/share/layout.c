@@ -406,6 +406,8 @@ static void turn_work(struct pf_lobj *o, struct pf_brk *b)
 		pf_win_trim(o, b->foff, b->len);
 	if (b->err == 0)
 		pf_brk_drop(o, b);
+	else if (b->kind == PF_BRK_MAP && b->skip_share && PF_ORDER(TELL_ASKER))
+		pf_brk_tell_asker(b);
 	b->state = PF_BRK_OPEN;
 }
 

@@ -101,7 +101,7 @@ struct pf_brk {
 	void (*b_done)(struct pf_brk *b, int err);
 
 	/* Optional, MAP: a slot that need not forget what it was shown, because the answer that it gets will
-	 * replace it. */
+	 * replace it; b_work sends that. When b_work fails, the slot has to forget after all. */
 	const struct pf_share *skip_share;
 	uint32_t skip_slot;
 

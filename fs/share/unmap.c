@@ -69,6 +69,21 @@ void pf_brk_unmap(struct pf_fs *fs, struct pf_lobj *o, struct pf_brk *b)
 	b->un_len = b->len;
 }
 
+/*
+ * Blocks may lie where the slot was shown holes, and no answer says so. Nobody waits for it to have heard, as nobody
+ * waits for an answer to be taken: but this comes before the error.
+ */
+void pf_brk_tell_asker(struct pf_brk *b)
+{
+	struct pf_share *sh = b->obj->shares;
+
+	while (sh && sh != b->skip_share)
+		sh = sh->next;
+	/* The books may say more than the client was told. */
+	if (sh && atomic_load(&sh->sess->state) == PF_SESS_LIVE && pf_win_shown(sh, b->foff, b->len, false, NULL, 0))
+		pf_sess_send_inval(sh, 0, b->foff, b->len, 0, 0);
+}
+
 /* A client looks for the ends of transfers, which it alone can see, when told to unmap something; here nothing. */
 void pf_brk_nudge(struct pf_lobj *o, const struct pf_brk *b)
 {

@@ -204,6 +204,8 @@ struct pf_p_sync_in {
  * CUT: the range may leave the file for good. Private copies of its pages go out of reach, too, but are kept: until the
  * page is touched and the answer to SETUPMAPPING puts it inside the file, or until DROP.
  * DROP: what was kept from in_foff on is gone. Unmaps nothing; in_id is 0 and it is not acknowledged.
+ * in_id 0 without DROP: not acknowledged. Comes before the error of a SETUPMAPPING or PIN that was to fill holes of the
+ * range, some of which may have blocks now.
  * in_len 0 and in_id 0: nothing is unmapped or acknowledged; somebody waits for pins of the file, though. */
 struct pf_p_inval {
 	uint64_t in_id;

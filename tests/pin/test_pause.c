@@ -258,6 +258,30 @@ static bool pin_before_the_next_look(void)
 	return bad;
 }
 
+/* A pin has filled the holes of its pages when it turns out to be one too many. Then somebody writes there. */
+static bool filled_for_nobody(void)
+{
+	struct actor *a = actor_new(), *w = actor_new();
+	bool bad = false;
+	long got;
+
+	PT_EQ(actor_do(w, act_truncate(f, 0)), 0);
+	PT_EQ(actor_do(w, act_truncate(f, F_LEN)), 0);
+	PT_EQ(actor_map_file(a, 0, f, F_LEN), 0);
+	for (uint64_t at = 0; at < F_LEN; at += PAGE)
+		PT_EQ(actor_do(a, act_load(0, at)), 0);
+	PT_EQ(actor_do(a, act_pin(0, 0, 0, F_LEN, PINFS_PIN_WRITE | PINFS_PIN_LONGTERM)), -ENOMEM);
+	PT_EQ(actor_do(w, act_write(f, 0, F_LEN, 'w')), (long)F_LEN);
+	for (uint64_t at = 0; at < F_LEN; at += PAGE) {
+		got = actor_do(a, act_load(0, at));
+		CU_ASSERT(got == 'w' || (broken && got == 0));
+		bad = bad || got != 'w';
+	}
+	actor_end(a);
+	actor_end(w);
+	return bad;
+}
+
 static void play(bool (*fn)(void), const char *opts, const char *order)
 {
 	if (!begin(opts))
@@ -281,6 +305,7 @@ static void order_pin(void) { play(pin_before_free, NULL, "GATE"); }
 static void order_sleep(void) { play(unpin_before_sleep, NULL, "ARM_FIRST"); }
 static void order_grow(void) { play(hole_filled_meanwhile, NULL, "UNMAP_AGAIN"); }
 static void order_mapped(void) { play(mapped_meanwhile, NULL, "UNMAP_AGAIN"); }
+static void order_asker(void) { play(filled_for_nobody, "longterm=allow,longterm_limit=8K", "TELL_ASKER"); }
 static void order_look(void) { play(pin_before_the_next_look, "fair=no", "SCAN_AGAIN"); }
 
 /* A pin that was there from the start ends at each point where somebody has seen it, or will: never lost. */
@@ -625,6 +650,7 @@ int main(int argc, char **argv)
 		{ "unpin between scan and sleep", order_sleep, 0 },
 		{ "hole filled meanwhile", order_grow, 0 },
 		{ "mapped meanwhile", order_mapped, 0 },
+		{ "filled for nobody", order_asker, 0 },
 		{ "pin before the next look", order_look, 0 },
 		{ "unpin anywhere", unpin_anywhere, 0 },
 		{ "client killed anywhere", client_killed, 0 },
