@@ -358,6 +358,17 @@ static void forget_copies(uint64_t lo, uint64_t hi)
 	}
 }
 
+/* The kernel forgets that pages of zeros are protected when it drops them: a store would be seen by nobody. */
+static void forget_zeros(uint64_t lo, uint64_t hi)
+{
+	for (struct sh_vma *v = sh_vma_next(lo); v != NULL && v->lo < hi; v = sh_vma_next(v->hi)) {
+		uint64_t from = pf_max64(lo, v->lo), to = pf_min64(hi, v->hi);
+
+		if (!v->map->private)
+			sh_zap_zeros(v, sh_vma_foff(v, from), to - from);
+	}
+}
+
 /* The child's windows are made by us, not by the kernel, so it is ours to know. */
 static int advise_fork(uint64_t lo, uint64_t hi, bool inherit)
 {
@@ -383,6 +394,7 @@ static int advise(uint64_t lo, uint64_t hi, int advice, bool *in_kernel)
 	switch (advice) {
 	case MADV_DONTNEED:
 	case MADV_DONTNEED_LOCKED:
+		forget_zeros(lo, hi);
 		err = real_madvise(sh_ptr(lo), hi - lo, advice) ? -errno : 0;
 		if (!err || err == -ENOMEM)
 			forget_copies(lo, hi);

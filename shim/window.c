@@ -502,25 +502,38 @@ void sh_map_guard(struct sh_vma *v, uint64_t foff, uint64_t len)
 }
 
 /*
- * Of pages [a, b) those of @filled that map_rest() has not come to: the zeros they show are no news of the file any
- * more, and nobody would take them away. In as few pieces as there can be without touching what is mapped.
+ * Of pages [a, b) of @chunk those of @filled (NULL: all) that are not mapped show no zeros any more. In as few pieces
+ * as there can be without touching what is mapped.
  */
-static void zap_filled(struct sh_vma *v, const struct sh_slot *sl, unsigned int a, unsigned int b,
-		       const uint64_t *filled)
+static void zap_zeros(struct sh_vma *v, uint64_t chunk, unsigned int a, unsigned int b, const uint64_t *filled)
 {
-	const struct sh_mchunk *mc = sh_mchunk(v, sl->sl_chunk);
+	const struct sh_mchunk *mc = sh_mchunk(v, chunk);
 	unsigned int i, end, next;
 
 	for (i = a; i < b; i = next) {
 		next = i + 1;
-		if (taken(v, mc, i) || !sh_bit(filled, i))
+		if (taken(v, mc, i) || (filled != NULL && !sh_bit(filled, i)))
 			continue;
 		for (end = next; next < b && !taken(v, mc, next); next++)
-			end = sh_bit(filled, next) ? next + 1 : end;
-		sh_zap(v, (sl->sl_chunk << PF_CHUNK_SHIFT) + i * SH_PAGE, (end - i) * SH_PAGE);
+			end = filled == NULL || sh_bit(filled, next) ? next + 1 : end;
+		sh_zap(v, (chunk << PF_CHUNK_SHIFT) + i * SH_PAGE, (end - i) * SH_PAGE);
 	}
 }
 
+void sh_zap_zeros(struct sh_vma *v, uint64_t foff, uint64_t len)
+{
+	uint64_t n;
+
+	for (; len > 0; foff += n, len -= n) {
+		unsigned int a = (unsigned int)(foff % PF_CHUNK_SIZE / SH_PAGE);
+
+		n = pf_min64(len, PF_CHUNK_SIZE - foff % PF_CHUNK_SIZE);
+		if (sh_mchunk(v, foff >> PF_CHUNK_SHIFT)->touched)
+			zap_zeros(v, foff >> PF_CHUNK_SHIFT, a, a + (unsigned int)(n / SH_PAGE), NULL);
+	}
+}
+
+/* What map_rest() does not come to would go on showing zeros, and nothing but a store would fault there. */
 void sh_map_filled(struct sh_vma *v, struct sh_slot *sl, const uint64_t *filled)
 {
 	uint64_t start = sl->sl_chunk << PF_CHUNK_SHIFT;
@@ -532,7 +545,7 @@ void sh_map_filled(struct sh_vma *v, struct sh_slot *sl, const uint64_t *filled)
 	vma_pages(v, sl->sl_chunk, &a, &b);
 	map_rest(v, sl, a, b);
 	if (!(sh.pin_test & SH_TEST_FILL_PART))
-		zap_filled(v, sl, a, b, filled);
+		zap_zeros(v, sl->sl_chunk, a, b, filled);
 }
 
 /* Map the run around @addr, then its neighbours in the chunk; 0: the page is there. */

@@ -492,7 +492,7 @@ static void protected(void)
 
 static void advised(void)
 {
-	char *p;
+	char *p, b = 0;
 	int fd;
 
 	setup(16);
@@ -502,6 +502,14 @@ static void advised(void)
 	CU_ASSERT(p[2 * PAGE] == 0);
 	PT_EQ(madvise(p, 4 * MIB, MADV_DONTNEED), 0);
 	CU_ASSERT(p[PAGE] == 3 && p[2 * PAGE] == 0);
+	CU_ASSERT(p[3 * MIB] == 0);			/* one long hole */
+	PT_EQ(madvise(p + 2 * MIB, 2 * MIB, MADV_DONTNEED), 0);
+	p[3 * MIB] = 4;					/* is still seen */
+	fake_read(fd, 3 * MIB, &b, 1);
+	PT_EQ(b, 4);
+	b = 5;
+	fake_write(fd, 3 * MIB + PAGE, &b, 1);
+	CU_ASSERT(p[3 * MIB] == 4 && p[3 * MIB + PAGE] == 5);
 	PT_EQ(madvise(p, 4 * MIB, MADV_DOFORK), 0);
 	PT_FAILS(madvise(p, 4 * MIB, MADV_FREE), EINVAL);
 	PT_EQ(msync(p, 4 * MIB, MS_SYNC), 0);
