@@ -358,7 +358,8 @@ static void forget_copies(uint64_t lo, uint64_t hi)
 	}
 }
 
-/* The kernel forgets that pages of zeros are protected when it drops them: a store would be seen by nobody. */
+/* The kernel forgets that pages of zeros are protected when it drops them: a store would be seen by nobody. And that
+ * pages are poison: a fault there would be one of a page that is mapped. */
 static void forget_zeros(uint64_t lo, uint64_t hi)
 {
 	for (struct sh_vma *v = sh_vma_next(lo); v != NULL && v->lo < hi; v = sh_vma_next(v->hi)) {

@@ -575,7 +575,7 @@ int sh_fresh_over(uint64_t at, uint64_t len, int prot);	/* in place of what is t
 void sh_dress(const struct sh_vma *v, uint64_t addr, uint64_t len);
 void sh_zap(struct sh_vma *v, uint64_t foff, uint64_t len);	/* atomically empty again */
 void sh_zap_note(struct sh_vma *v, uint64_t lo, uint64_t hi);	/* fresh memory is in place there already */
-void sh_zap_zeros(struct sh_vma *v, uint64_t foff, uint64_t len);	/* of holes; page aligned, inside @v */
+void sh_zap_zeros(struct sh_vma *v, uint64_t foff, uint64_t len);	/* and poison; page aligned, inside @v */
 void sh_zap_file(struct sh_file *f, uint64_t foff, uint64_t len);
 int sh_map_page(struct sh_vma *v, struct sh_slot *sl, uint64_t addr);
 bool sh_chunk_used(const struct sh_vma *v, uint64_t foff);	/* was ever mapped: may have stores to flush */

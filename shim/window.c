@@ -501,22 +501,30 @@ void sh_map_guard(struct sh_vma *v, uint64_t foff, uint64_t len)
 	}
 }
 
+/* Does the page show zeros, which the kernel protects, or poison? All else is a mapping of a file. */
+static bool is_marked(const struct sh_vma *v, const struct sh_slot *sl, unsigned int i)
+{
+	return !taken(v, sh_mchunk(v, sl->sl_chunk), i) ||
+	       atomic_load_explicit(&sl->sl_page[i], memory_order_relaxed) == SH_PG_BAD;
+}
+
 /*
- * Of pages [a, b) of @chunk those of @filled (NULL: all) that are not mapped show no zeros any more. In as few pieces
+ * Of pages [a, b) those of @filled that show zeros (NULL: all that is_marked()) show nothing any more. In as few pieces
  * as there can be without touching what is mapped.
  */
-static void zap_zeros(struct sh_vma *v, uint64_t chunk, unsigned int a, unsigned int b, const uint64_t *filled)
+static void zap_zeros(struct sh_vma *v, const struct sh_slot *sl, unsigned int a, unsigned int b,
+		      const uint64_t *filled)
 {
-	const struct sh_mchunk *mc = sh_mchunk(v, chunk);
-	unsigned int i, end, next;
+	const struct sh_mchunk *mc = sh_mchunk(v, sl->sl_chunk);
+	unsigned int i, end;
 
-	for (i = a; i < b; i = next) {
-		next = i + 1;
-		if (taken(v, mc, i) || (filled != NULL && !sh_bit(filled, i)))
+	for (i = a; i < b; i = end + 1) {
+		end = i;
+		if (filled == NULL ? !is_marked(v, sl, i) : taken(v, mc, i) || !sh_bit(filled, i))
 			continue;
-		for (end = next; next < b && !taken(v, mc, next); next++)
-			end = filled == NULL || sh_bit(filled, next) ? next + 1 : end;
-		sh_zap(v, (chunk << PF_CHUNK_SHIFT) + i * SH_PAGE, (end - i) * SH_PAGE);
+		for (unsigned int n = i; n < b && (filled == NULL ? is_marked(v, sl, n) : !taken(v, mc, n)); n++)
+			end = filled == NULL || sh_bit(filled, n) ? n + 1 : end;
+		sh_zap(v, (sl->sl_chunk << PF_CHUNK_SHIFT) + i * SH_PAGE, (end - i) * SH_PAGE);
 	}
 }
 
@@ -525,11 +533,13 @@ void sh_zap_zeros(struct sh_vma *v, uint64_t foff, uint64_t len)
 	uint64_t n;
 
 	for (; len > 0; foff += n, len -= n) {
+		struct sh_slot *sl = sh_slot_find(v->map->file, foff >> PF_CHUNK_SHIFT);
 		unsigned int a = (unsigned int)(foff % PF_CHUNK_SIZE / SH_PAGE);
 
 		n = pf_min64(len, PF_CHUNK_SIZE - foff % PF_CHUNK_SIZE);
-		if (sh_mchunk(v, foff >> PF_CHUNK_SHIFT)->touched)
-			zap_zeros(v, foff >> PF_CHUNK_SHIFT, a, a + (unsigned int)(n / SH_PAGE), NULL);
+		/* Without a slot nothing is shown. */
+		if (sl != NULL && sh_mchunk(v, foff >> PF_CHUNK_SHIFT)->touched)
+			zap_zeros(v, sl, a, a + (unsigned int)(n / SH_PAGE), NULL);
 	}
 }
 
@@ -545,7 +555,7 @@ void sh_map_filled(struct sh_vma *v, struct sh_slot *sl, const uint64_t *filled)
 	vma_pages(v, sl->sl_chunk, &a, &b);
 	map_rest(v, sl, a, b);
 	if (!(sh.pin_test & SH_TEST_FILL_PART))
-		zap_zeros(v, sl->sl_chunk, a, b, filled);
+		zap_zeros(v, sl, a, b, filled);
 }
 
 /* Map the run around @addr, then its neighbours in the chunk; 0: the page is there. */

@@ -310,6 +310,7 @@ static long obey(const struct act *a)
 	case ACT_DMA: return do_dma(a);
 	case ACT_STORE: return do_store(a);
 	case ACT_LOAD: return do_load(a);
+	case ACT_ADVISE: return sys(madvise(me.map[a->n].base + a->off, a->len, (int)a->flags));
 	case ACT_TRUNCATE: return sys(syscall(SYS_truncate, a->path, a->off));
 	case ACT_OPEN_TRUNC: return with_file(a->path, O_WRONLY | O_TRUNC, a, NULL);
 	case ACT_FALLOCATE: return with_file(a->path, O_RDWR, a, file_fallocate);
@@ -481,6 +482,11 @@ struct act act_store(unsigned int map, uint64_t off, uint64_t len, int byte)
 }
 
 struct act act_load(unsigned int map, uint64_t off) { return (struct act){ .verb = ACT_LOAD, .n = map, .off = off }; }
+
+struct act act_advise(unsigned int map, uint64_t off, uint64_t len, int advice)
+{
+	return (struct act){ .verb = ACT_ADVISE, .n = map, .off = off, .len = len, .flags = (uint32_t)advice };
+}
 
 struct act act_truncate(const char *path, uint64_t size)
 {

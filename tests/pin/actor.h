@@ -32,6 +32,7 @@ enum act_verb {
 	ACT_DMA,		/* n = pin, id: the device writes transfer `id` to the pinned addresses, now. Bytes */
 	ACT_STORE,		/* n = mapping, off, len, id = byte. -EFAULT: SIGBUS */
 	ACT_LOAD,		/* n = mapping, off: the byte. -EFAULT: SIGBUS */
+	ACT_ADVISE,		/* n = mapping, off, len, flags = MADV_* */
 	ACT_TRUNCATE,		/* path, off = size */
 	ACT_OPEN_TRUNC,		/* path */
 	ACT_FALLOCATE,		/* path, flags = mode, off, len */
@@ -82,6 +83,7 @@ struct act act_forget(unsigned int pin);
 struct act act_dma(unsigned int pin, uint64_t id);
 struct act act_store(unsigned int map, uint64_t off, uint64_t len, int byte);
 struct act act_load(unsigned int map, uint64_t off);
+struct act act_advise(unsigned int map, uint64_t off, uint64_t len, int advice);
 struct act act_truncate(const char *path, uint64_t size);
 struct act act_open_trunc(const char *path);
 struct act act_fallocate(const char *path, int mode, uint64_t off, uint64_t len);

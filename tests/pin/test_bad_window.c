@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <pinfs/format.h>
@@ -66,6 +67,10 @@ static void windows(void)
 	/* When the command has ended, no window shows the page any more. */
 	PT_EQ(actor_do(a, act_load(0, 3 * PAGE)), -EFAULT);
 	PT_EQ(actor_do(a, act_store(0, 3 * PAGE, 1, 'x')), -EFAULT);
+	PT_EQ(actor_do(a, act_load(0, 2 * PAGE)), 'o');
+	/* The kernel forgets the poison, the file does not. */
+	PT_EQ(actor_do(a, act_advise(0, 0, F_LEN, MADV_DONTNEED)), 0);
+	PT_EQ(actor_do(a, act_load(0, 3 * PAGE)), -EFAULT);
 	PT_EQ(actor_do(a, act_load(0, 2 * PAGE)), 'o');
 	PT_EQ(actor_do(a, act_store(0, 4 * PAGE, PAGE, 'y')), 0);
 	/* A process that comes later. */
