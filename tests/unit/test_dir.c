@@ -96,7 +96,7 @@ static void test_big(void)
 	}
 	/* O(log n): the last tenth looks at not much more than the first; if it were O(n), by a factor of 19. */
 	CU_ASSERT(last < 3 * first);
-	printf(" %.1f looks a create, %.1f at first ", (double)last / (total / 10), (double)first / (total / 10));
+	printf(" %.1f looks a create, %.1f at first ", 10.0 * (double)last / total, 10.0 * (double)first / total);
 	op_env_remount(&e);
 
 	w.seen = calloc(total, 1);
